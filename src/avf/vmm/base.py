@@ -1,0 +1,147 @@
+"""What every virtual machine monitor is to the rest of AVF: start, watch, kill, balloon, dump.
+
+VmmError
+ +-- VmmUnavailable     this host lacks the program or a right it needs; the message says which
+ +-- VmmStartError      the process could not be spawned
+ +-- VmmControlError    the running VMM refused or did not answer a request
+      +-- NotSupported  ... because it has no such device or feature
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from avf.disk import Disk
+from avf.vsock import HostVsock
+
+
+class VmmError(Exception):
+    """Base of all errors of this package."""
+
+
+class VmmUnavailable(VmmError):
+    """The host lacks what this VMM needs."""
+
+
+class VmmStartError(VmmError):
+    """The VMM process could not be spawned."""
+
+
+class VmmControlError(VmmError):
+    """The running VMM refused a request or did not answer."""
+
+
+class NotSupported(VmmControlError):
+    """The VMM has no such device or feature."""
+
+
+class Machine(Enum):
+    """Which board the guest expects."""
+
+    PCI = "pci"
+    """Devices on PCI, as under crosvm: fits any guest kernel, and every raw configuration."""
+    FAST = "fast"
+    """The quickest board the VMM has, for guests known to cope (the AVF image: QEMU's microvm)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """Everything one VM is started from. Descriptors stay the caller's; a VMM dups what it keeps."""
+
+    cid: int
+    name: str
+    temporary_directory: Path
+    vsock: HostVsock
+    kernel: int | None = None
+    initrd: int | None = None
+    bootloader: int | None = None
+    params: str | None = None
+    disks: tuple[Disk, ...] = ()
+    memory_mib: int | None = None
+    cpus: int | None = 1
+    """None: as many as the host has."""
+    protected: bool = False
+    machine: Machine = Machine.PCI
+    console: int | None = None
+    """Write end of the console (ttyS0 and hvc0), or None for nowhere."""
+    log: int | None = None
+    """Write end of the log port (hvc2), or None for nowhere."""
+    failure: int | None = None
+    """Write end of the pipe behind the failure-reason port (ttyS1)."""
+    ramdump: int | None = None
+    """File behind the ramdump port (hvc1)."""
+    gdb_port: int | None = None
+    task_profiles: tuple[str, ...] = ()
+
+
+class ExitCause(Enum):
+    """Why a VMM ended, as far as the VMM itself tells (crosvm's exit status, QEMU's events)."""
+
+    SHUTDOWN = "shutdown"
+    REBOOT = "reboot"
+    CRASH = "crash"
+    WATCHDOG = "watchdog"
+    KILLED = "killed"
+    START_FAILED = "start failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReport:
+    cause: ExitCause
+    returncode: int
+    """As of subprocess: negative is the signal that ended it."""
+    stderr_tail: str = ""
+    events: tuple[str, ...] = field(default=())
+    """What the VMM reported on its way out, oldest first, for people."""
+
+    @property
+    def signal(self) -> int:
+        return max(0, -self.returncode)
+
+
+@dataclass(frozen=True, slots=True)
+class BalloonStats:
+    """Bytes; None where the guest has not told."""
+
+    actual: int
+    total_memory: int | None = None
+    available_memory: int | None = None
+    free_memory: int | None = None
+
+
+class VmProcess(Protocol):
+    """A started VMM. All methods may be called from any thread, `wait` from several at once."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def wait(self, timeout: float | None = None) -> ExitReport:
+        """Blocks until the VMM and its helpers are gone. TimeoutError after `timeout` seconds."""
+
+    def kill(self) -> None:
+        """SIGKILL; returns at once. No error if it is gone already."""
+
+    def set_balloon(self, size: int) -> None:
+        """Takes `size` bytes of memory from the guest (0 gives all back). Raises VmmControlError."""
+
+    def balloon_stats(self) -> BalloonStats:
+        """Raises NotSupported while no balloon driver answers, else VmmControlError."""
+
+    def dump_memory(self, fd: int) -> None:
+        """Writes the guest's memory as an ELF core to `fd`. Raises VmmControlError."""
+
+
+class Vmm(Protocol):
+    """A kind of VMM."""
+
+    name: str
+
+    def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> VmProcess:
+        """Spawns the VM; returns once the process runs, not when the guest has booted.
+
+        The process dies with the calling process, even under SIGKILL, and inherits no descriptor but those of the spec.
+        Raises VmmUnavailable or VmmStartError and leaves nothing behind.
+        """
