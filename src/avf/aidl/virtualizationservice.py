@@ -1,0 +1,234 @@
+"""Package android.system.virtualizationservice: what a client asks of virtmgr."""
+
+from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
+from avf.binder import Enum, Interface, Long, Parcelable, ParcelFileDescriptor, Union, method
+
+__all__ = [
+    "CpuTopology",
+    "DebugLevel",
+    "DiskImage",
+    "IVirtualMachine",
+    "IVirtualMachineCallback",
+    "IVirtualizationService",
+    "MemoryTrimLevel",
+    "Partition",
+    "PartitionType",
+    "Payload",
+    "VirtualMachineAppConfig",
+    "VirtualMachineConfig",
+    "VirtualMachineDebugInfo",
+    "VirtualMachinePayloadConfig",
+    "VirtualMachineRawConfig",
+    "VirtualMachineState",
+]
+
+
+class VirtualMachineState(Enum):
+    """Where a VM is in its life. 5 was never given out again."""
+
+    NOT_STARTED = 0
+    STARTING = 1
+    STARTED = 2
+    READY = 3
+    FINISHED = 4
+    DEAD = 6
+
+
+class PartitionType(Enum):
+    """What initialize_writable_partition puts into a partition."""
+
+    RAW = 0
+    ANDROID_VM_INSTANCE = 1
+    ENCRYPTEDSTORE = 2
+
+
+class CpuTopology(Enum, backing="byte"):
+    """How many CPUs a VM gets."""
+
+    ONE_CPU = 0
+    MATCH_HOST = 1
+
+
+class MemoryTrimLevel(Enum):
+    """How short of memory the owner of a VM is."""
+
+    TRIM_MEMORY_RUNNING_CRITICAL = 0
+    TRIM_MEMORY_RUNNING_LOW = 1
+    TRIM_MEMORY_RUNNING_MODERATE = 2
+
+
+class DebugLevel(Enum, backing="byte"):
+    """VirtualMachineAppConfig.DebugLevel."""
+
+    NONE = 0
+    FULL = 1
+
+
+class VirtualMachinePayloadConfig(Parcelable):
+    """A payload named without a configuration file in its APK."""
+
+    payload_binary_name: str = ""
+
+
+class Payload(Union):
+    """VirtualMachineAppConfig.Payload."""
+
+    config_path: str
+    payload_config: VirtualMachinePayloadConfig
+
+
+class VirtualMachineAppConfig(Parcelable):
+    """A VM that runs a payload from an APK. `apk`, `idsig` and `instance_image` are required."""
+
+    name: str = ""
+    apk: ParcelFileDescriptor | None = None
+    idsig: ParcelFileDescriptor | None = None
+    extra_idsigs: list[ParcelFileDescriptor] = []
+    instance_image: ParcelFileDescriptor | None = None
+    encrypted_storage_image: ParcelFileDescriptor | None = None
+    payload: Payload = Payload(config_path="")
+    debug_level: DebugLevel = DebugLevel.NONE
+    protected_vm: bool = False
+    memory_mib: int = 0
+    cpu_topology: CpuTopology = CpuTopology.ONE_CPU
+    task_profiles: list[str] = []
+    gdb_port: int = 0
+    """Not in the original; 0 is off."""
+
+
+class Partition(Parcelable):
+    """One partition of a disk put together from files."""
+
+    label: str = ""
+    image: ParcelFileDescriptor | None = None
+    writable: bool = False
+
+
+class DiskImage(Parcelable):
+    """A disk: an image, or partitions, never both."""
+
+    image: ParcelFileDescriptor | None = None
+    writable: bool = False
+    partitions: list[Partition] = []
+
+
+class VirtualMachineRawConfig(Parcelable):
+    """A VM described part by part."""
+
+    name: str = ""
+    kernel: ParcelFileDescriptor | None = None
+    initrd: ParcelFileDescriptor | None = None
+    params: str | None = None
+    bootloader: ParcelFileDescriptor | None = None
+    disks: list[DiskImage] = []
+    protected_vm: bool = False
+    memory_mib: int = 0
+    cpu_topology: CpuTopology = CpuTopology.ONE_CPU
+    platform_version: str = ""
+    task_profiles: list[str] = []
+    gdb_port: int = 0
+    """As of April 2023; 0 is off."""
+
+
+class VirtualMachineConfig(Union):
+    """What create_vm is asked to make."""
+
+    app_config: VirtualMachineAppConfig
+    raw_config: VirtualMachineRawConfig
+
+
+class VirtualMachineDebugInfo(Parcelable):
+    """One line of debug_list_vms."""
+
+    cid: int = 0
+    temporary_directory: str = ""
+    requester_uid: int = 0
+    requester_pid: int = 0
+
+
+class IVirtualMachineCallback(
+    Interface, descriptor="android.system.virtualizationservice.IVirtualMachineCallback"
+):
+    """Told of what happens to one VM; every method is oneway."""
+
+    @method(1, oneway=True)
+    def on_payload_started(self, cid: int) -> None: ...
+
+    @method(2, oneway=True)
+    def on_payload_ready(self, cid: int) -> None: ...
+
+    @method(3, oneway=True)
+    def on_payload_finished(self, cid: int, exit_code: int) -> None: ...
+
+    @method(4, oneway=True)
+    def on_error(self, cid: int, error_code: ErrorCode, message: str) -> None: ...
+
+    @method(5, oneway=True)
+    def on_died(self, cid: int, reason: DeathReason) -> None: ...
+
+
+class IVirtualMachine(Interface, descriptor="android.system.virtualizationservice.IVirtualMachine"):
+    """One VM. Who holds the last reference and lets go of it kills the VM."""
+
+    @method(1)
+    def get_cid(self) -> int:
+        """The CID under which the guest is reached over vsock."""
+        raise NotImplementedError
+
+    @method(2)
+    def get_state(self) -> VirtualMachineState:
+        raise NotImplementedError
+
+    @method(3)
+    def register_callback(self, callback: IVirtualMachineCallback) -> None:
+        """Adds to whom is told; past events are not told again."""
+
+    @method(4)
+    def start(self) -> None:
+        """Starts the VM; returns when the VMM runs. Service-specific error -1 if it was started before."""
+
+    @method(5)
+    def stop(self) -> None:
+        """Kills the VM; returns when all of it is gone. Service-specific error -1 if it is not running."""
+
+    @method(6)
+    def on_trim_memory(self, level: MemoryTrimLevel) -> None:
+        """Takes memory back from the guest by the balloon."""
+
+    @method(7)
+    def connect_vsock(self, port: int) -> ParcelFileDescriptor:
+        """A stream to `port` (unsigned 32 bit, from 1024 on) of the running guest."""
+        raise NotImplementedError
+
+
+class IVirtualizationService(
+    Interface, descriptor="android.system.virtualizationservice.IVirtualizationService"
+):
+    """The root object of virtmgr."""
+
+    @method(1)
+    def create_vm(
+        self,
+        config: VirtualMachineConfig,
+        console_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+    ) -> IVirtualMachine:
+        """Makes a VM without starting it."""
+        raise NotImplementedError
+
+    @method(2)
+    def initialize_writable_partition(
+        self, image_fd: ParcelFileDescriptor, size_bytes: Long, type: PartitionType
+    ) -> None:
+        """Empties `image_fd` and makes it a partition image of at least `size_bytes`."""
+
+    @method(3)
+    def create_or_update_idsig_file(
+        self, input_fd: ParcelFileDescriptor, idsig_fd: ParcelFileDescriptor
+    ) -> None:
+        """Brings the idsig (APK Signature Scheme v4) of an APK up to date."""
+
+    @method(4)
+    def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
+        """The VMs of all clients on this host."""
+        raise NotImplementedError

@@ -1,0 +1,27 @@
+"""Package android.system.virtualmachineservice: what a guest tells its host."""
+
+from avf.aidl.virtualizationcommon import ErrorCode
+from avf.binder import Interface, method
+
+__all__ = ["VM_TOMBSTONES_SERVICE_PORT", "IVirtualMachineService"]
+
+VM_TOMBSTONES_SERVICE_PORT = 2000
+"""Host vsock port that takes tombstones of all guests."""
+
+
+class IVirtualMachineService(
+    Interface, descriptor="android.system.virtualmachineservice.IVirtualMachineService"
+):
+    """Served by virtmgr on the host vsock port that equals the CID of the VM, for that VM alone."""
+
+    @method(1)
+    def notify_payload_started(self) -> None: ...
+
+    @method(2)
+    def notify_payload_ready(self) -> None: ...
+
+    @method(3)
+    def notify_payload_finished(self, exit_code: int) -> None: ...
+
+    @method(4)
+    def notify_error(self, error_code: ErrorCode, message: str) -> None: ...

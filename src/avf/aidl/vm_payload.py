@@ -1,0 +1,36 @@
+"""Package android.system.virtualization.payload: what a payload asks of the agent in its own guest."""
+
+from avf.binder import Interface, method
+
+__all__ = [
+    "ENCRYPTEDSTORE_MOUNTPOINT",
+    "VM_APK_CONTENTS_PATH",
+    "VM_PAYLOAD_SERVICE_SOCKET_NAME",
+    "IVmPayloadService",
+]
+
+VM_PAYLOAD_SERVICE_SOCKET_NAME = "vm_payload_service"
+VM_APK_CONTENTS_PATH = "/mnt/apk"
+ENCRYPTEDSTORE_MOUNTPOINT = "/mnt/encryptedstore"
+
+
+class IVmPayloadService(
+    Interface, descriptor="android.system.virtualization.payload.IVmPayloadService"
+):
+    """Served on the guest's unix socket /dev/socket/vm_payload_service."""
+
+    @method(1)
+    def notify_payload_ready(self) -> None: ...
+
+    @method(2)
+    def get_vm_instance_secret(self, identifier: bytes, size: int) -> bytes:
+        """`size` (0 to 32) bytes that this instance alone gets for this identifier, at every boot the same."""
+        raise NotImplementedError
+
+    @method(3)
+    def get_dice_attestation_chain(self) -> bytes:
+        raise NotImplementedError
+
+    @method(4)
+    def get_dice_attestation_cdi(self) -> bytes:
+        raise NotImplementedError
