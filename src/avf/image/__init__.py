@@ -1,0 +1,19 @@
+"""Builds the guest image (kernel, initramfs, microdroid.json) out of distribution packages, without root."""
+
+from avf.image.cpio import Cpio
+from avf.image.errors import CpioError, ImageError, KernelError, PackageError
+from avf.image.kernel import KernelFiles, fetch_kernel, module_closure
+from avf.image.modules import module_name, read_module
+
+__all__ = [
+    "Cpio",
+    "CpioError",
+    "ImageError",
+    "KernelError",
+    "KernelFiles",
+    "PackageError",
+    "fetch_kernel",
+    "module_closure",
+    "module_name",
+    "read_module",
+]

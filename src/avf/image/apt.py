@@ -1,0 +1,210 @@
+"""Debian packages through apt, without root and without touching the system's apt state.
+
+apt runs with lists, cache and status of its own inside our cache directory; sources and keys are the host's.
+What was resolved once stays pinned in `packages.json` until an update is asked for: builds are
+repeatable and work offline.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from avf.image.errors import PackageError
+
+Progress = Callable[[str], None]
+
+_URI_LINE = re.compile(
+    r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<hash>[0-9a-f]{64})$"
+)
+_HOST_LISTS = Path("/var/lib/apt/lists")
+_DROPPED_OPTIONS = re.compile(
+    r"^(Dir|DPkg|APT::Update|APT::NeverAutoRemove|Unattended-Upgrade)\b", re.I
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One downloaded .deb."""
+
+    name: str
+    version: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Pin:
+    file: str
+    sha256: str
+
+
+class AptCache:
+    """Packages kept under one directory. Several processes may share it."""
+
+    def __init__(self, directory: Path, progress: Progress = lambda _: None) -> None:
+        self._directory = directory.resolve()
+        self._archives = self._directory / "archives"
+        self._state = self._directory / "apt"
+        self._progress = progress
+
+    def fetch(self, names: Iterable[str], *, update: bool = False) -> dict[str, Package]:
+        """The newest (or, without `update`, the pinned) package of each name. Raises PackageError."""
+        wanted = list(dict.fromkeys(names))
+        with self._locked():
+            pins = {} if update else self._pins()
+            unknown = [name for name in wanted if not self._is_here(pins.get(name))]
+            if unknown:
+                pins |= self._download(unknown, update=update)
+                self._write_pins(self._pins() | pins)
+        return {name: _package(name, self._archives / pins[name].file) for name in wanted}
+
+    def dependency(self, name: str, pattern: str) -> str:
+        """The dependency of `name` that matches `pattern`, e.g. the versioned package behind a meta package."""
+        with self._locked():
+            self._prepare(update=False)
+            listing = self._apt("apt-cache", "depends", "--important", name)
+        for line in listing.splitlines():
+            kind, _, dependency = line.strip().partition(": ")
+            if kind in ("Depends", "PreDepends") and re.fullmatch(pattern, dependency):
+                return dependency
+        raise PackageError(f"no package like {pattern!r} among the dependencies of {name}")
+
+    def exists(self, name: str) -> bool:
+        """Whether the host's sources offer a package of this name."""
+        with self._locked():
+            self._prepare(update=False)
+            return bool(self._apt("apt-cache", "pkgnames", name).split())
+
+    def _download(self, names: list[str], *, update: bool) -> dict[str, _Pin]:
+        self._prepare(update=update)
+        try:
+            pins = self._resolve(names)
+            self._download_missing(pins)
+        except PackageError:
+            if update:
+                raise
+            self._prepare(update=True)
+            pins = self._resolve(names)
+            self._download_missing(pins)
+        return pins
+
+    def _resolve(self, names: list[str]) -> dict[str, _Pin]:
+        found = {}
+        for line in self._apt("apt-get", "-qq", "download", "--print-uris", *names).splitlines():
+            if match := _URI_LINE.match(line.strip()):
+                name = match["file"].partition("_")[0]
+                found[name] = _Pin(match["file"], match["hash"])
+        if missing := sorted(set(names) - set(found)):
+            raise PackageError(f"apt offers no SHA256-hashed package for: {' '.join(missing)}")
+        return found
+
+    def _download_missing(self, pins: dict[str, _Pin]) -> None:
+        missing = [name for name, pin in pins.items() if not self._is_here(pin)]
+        for number, name in enumerate(missing, 1):
+            self._progress(f"downloading {name} ({number}/{len(missing)})")
+            self._apt("apt-get", "-qq", "download", name)
+        for name in missing:
+            if not self._is_here(pins[name]):
+                raise PackageError(
+                    f"{self._archives / pins[name].file} does not have the hash apt knows"
+                )
+
+    def _is_here(self, pin: _Pin | None) -> bool:
+        if pin is None:
+            return False
+        try:
+            with (self._archives / pin.file).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == pin.sha256
+        except FileNotFoundError:
+            return False
+
+    def _prepare(self, *, update: bool) -> None:
+        lists = self._state / "state/lists"
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        (self._state / "cache/archives/partial").mkdir(parents=True, exist_ok=True)
+        (self._state / "status").touch()
+        self._write_config()
+        if not _index_files(lists):
+            for file in _index_files(_HOST_LISTS):
+                shutil.copy2(file, lists)
+        if update or not _index_files(lists):
+            self._progress("refreshing the package lists")
+            self._apt("apt-get", "-qq", "update")
+
+    def _write_config(self) -> None:
+        """The host's own settings (proxies, pins) minus its directories and its hooks, which would act on the host."""
+        dump = _run(["apt-config", "dump"], os.environ, self._directory)
+        kept = [line for line in dump.splitlines() if not _DROPPED_OPTIONS.match(line)]
+        ours = {
+            "Dir::State": self._state / "state",
+            "Dir::State::status": self._state / "status",
+            "Dir::Cache": self._state / "cache",
+            "Dir::Etc::parts": "/dev/null",
+            "Dir::Etc::main": "/dev/null",
+            "APT::Sandbox::User": "root",
+        }
+        lines = kept + [f'{key} "{value}";' for key, value in ours.items()]
+        (self._state / "apt.conf").write_text("\n".join(lines) + "\n")
+
+    def _apt(self, *command: str) -> str:
+        environment = os.environ | {"APT_CONFIG": str(self._state / "apt.conf"), "LC_ALL": "C"}
+        return _run(list(command), environment, self._archives)
+
+    def _pins(self) -> dict[str, _Pin]:
+        try:
+            stored: dict[str, Any] = json.loads((self._directory / "packages.json").read_text())
+            return {name: _Pin(pin["file"], pin["sha256"]) for name, pin in stored.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PackageError(
+                f"{self._directory / 'packages.json'} is damaged; remove it"
+            ) from error
+
+    def _write_pins(self, pins: dict[str, _Pin]) -> None:
+        stored = {
+            name: {"file": pin.file, "sha256": pin.sha256} for name, pin in sorted(pins.items())
+        }
+        temporary = self._directory / f"packages.json.{os.getpid()}"
+        temporary.write_text(json.dumps(stored, indent=1) + "\n")
+        temporary.replace(self._directory / "packages.json")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._archives.mkdir(parents=True, exist_ok=True)
+        with (self._directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _index_files(lists: Path) -> list[Path]:
+    return [path for path in lists.glob("*_dists_*") if path.is_file()]
+
+
+def _package(name: str, path: Path) -> Package:
+    return Package(name, unquote(path.name.split("_")[1]), path)
+
+
+def _run(command: list[str], environment: Any, directory: Path) -> str:
+    try:
+        done = subprocess.run(
+            command, env=environment, cwd=directory, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise PackageError(
+            f"{command[0]} is missing: images are built on Debian or Ubuntu"
+        ) from error
+    if done.returncode:
+        raise PackageError(
+            f"{' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}"
+        )
+    return done.stdout

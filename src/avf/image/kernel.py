@@ -1,0 +1,113 @@
+"""The guest's kernel: the distribution's kernel for virtual machines, unpacked and ready for QEMU."""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from avf.image import deb
+from avf.image.apt import AptCache, Progress
+from avf.image.bzimage import extract_vmlinux
+from avf.image.errors import KernelError, PackageError
+from avf.image.modules import ModuleTree
+
+_META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
+_VERSIONED = r"linux-image-(unsigned-)?[0-9].*"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFiles:
+    """A kernel on disk."""
+
+    vmlinux: Path
+    """Uncompressed ELF, bootable by PVH."""
+    release: str
+    modules_dir: Path
+    """What would be /lib/modules/RELEASE; the files may be compressed."""
+
+
+def fetch_kernel(
+    cache: Path, *, update: bool = False, progress: Progress = lambda _: None
+) -> KernelFiles:
+    """The kernel from `cache`, downloaded and unpacked first if it is not there or `update` asks for the newest.
+
+    Raises ImageError. Several processes may call this at once.
+    """
+    if not update and (kernel := _current(cache)):
+        return kernel
+    if platform.machine() != "x86_64":
+        raise KernelError(f"no kernel package is known for {platform.machine()}")
+    apt = AptCache(cache, progress)
+    names = _package_names(apt)
+    packages = apt.fetch(names, update=update)
+    progress("unpacking the kernel")
+    release = names[0].removeprefix("linux-image-").removeprefix("unsigned-")
+    directory = cache / "kernel" / f"{release}_{packages[names[0]].version}"
+    if not directory.exists():
+        _unpack([packages[name].path for name in names], release, directory)
+    _point_current(cache, directory, release)
+    return _files(directory, release)
+
+
+def module_closure(kernel: KernelFiles, names: Iterable[str]) -> list[Path]:
+    """The files of the named modules and of all they need, in load order, without built-in ones. Raises KernelError."""
+    return ModuleTree(kernel.modules_dir).closure(names)
+
+
+def _package_names(apt: AptCache) -> list[str]:
+    for meta in _META_PACKAGES:
+        if apt.exists(meta):
+            image = apt.dependency(meta, _VERSIONED)
+            modules = image.replace("-image-unsigned-", "-image-").replace("-image-", "-modules-")
+            return [image, modules] if apt.exists(modules) else [image]
+    raise PackageError(f"the host's package sources have none of: {' '.join(_META_PACKAGES)}")
+
+
+def _unpack(packages: list[Path], release: str, directory: Path) -> None:
+    temporary = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    modules = temporary / "modules"
+    try:
+        for package in packages:
+            for path, entry in deb.entries(package):
+                inside = path.removeprefix("usr/").removeprefix(f"lib/modules/{release}/")
+                if not isinstance(entry, deb.File):
+                    continue
+                if path == f"boot/vmlinuz-{release}":
+                    (temporary / "vmlinux").write_bytes(extract_vmlinux(entry.data))
+                elif inside not in (path, path.removeprefix("usr/")):
+                    target = modules / inside
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(entry.data)
+        for needed in (temporary / "vmlinux", modules):
+            if not needed.exists():
+                raise KernelError(f"no {needed.name} in {' '.join(map(str, packages))}")
+        temporary.rename(directory)
+    except OSError:
+        if not directory.exists():  # else somebody else was faster
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _files(directory: Path, release: str) -> KernelFiles:
+    return KernelFiles(directory / "vmlinux", release, directory / "modules")
+
+
+def _current(cache: Path) -> KernelFiles | None:
+    try:
+        record = json.loads((cache / "kernel/current.json").read_text())
+        kernel = _files(cache / "kernel" / record["directory"], record["release"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return kernel if kernel.vmlinux.exists() and kernel.modules_dir.is_dir() else None
+
+
+def _point_current(cache: Path, directory: Path, release: str) -> None:
+    record = {"directory": directory.name, "release": release}
+    temporary = cache / f"kernel/current.json.{os.getpid()}"
+    temporary.write_text(json.dumps(record) + "\n")
+    temporary.replace(cache / "kernel/current.json")

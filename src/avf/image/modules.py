@@ -1,0 +1,116 @@
+"""Kernel modules: which file is which, what each needs, and the order in which to load them.
+
+Distribution packages carry no modules.dep (depmod runs at installation), so dependencies are read where depmod reads
+them: from the `.modinfo` section of each module.
+"""
+
+import lzma
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import zstandard
+
+from avf.image.errors import KernelError
+
+_SUFFIXES = (".ko", ".ko.xz", ".ko.zst")
+_MAX_MODULE = 64 << 20
+
+
+def read_module(path: Path) -> bytes:
+    """A module's ELF image, decompressed if need be."""
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".xz":
+            data = lzma.decompress(data)
+        elif path.suffix == ".zst":
+            data = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_MODULE)
+    except (lzma.LZMAError, zstandard.ZstdError) as error:
+        raise KernelError(f"{path}: {error}") from error
+    return data
+
+
+def module_name(path: Path | str) -> str:
+    """`kernel/drivers/md/dm-verity.ko.xz` is the module dm_verity."""
+    return Path(path).name.partition(".ko")[0].replace("-", "_")
+
+
+class ModuleTree:
+    """The modules below `lib/modules/RELEASE`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._paths = {
+            module_name(path): path
+            for path in sorted(directory.rglob("*.ko*"))
+            if path.name.endswith(_SUFFIXES)
+        }
+        builtin = directory / "modules.builtin"
+        lines = builtin.read_text().split() if builtin.exists() else []
+        self._builtin = {module_name(line) for line in lines}
+
+    def __contains__(self, name: str) -> bool:
+        return name.replace("-", "_") in self._paths or name.replace("-", "_") in self._builtin
+
+    def closure(self, names: Iterable[str]) -> list[Path]:
+        """`names` and all they need in load order; what the kernel has built in is left out.
+
+        Raises KernelError for a module that neither is there nor built in.
+        """
+        ordered: dict[str, Path] = {}
+        for name in names:
+            self._visit(name.replace("-", "_"), ordered, ())
+        return list(ordered.values())
+
+    def _visit(self, name: str, ordered: dict[str, Path], above: tuple[str, ...]) -> None:
+        if name in ordered or name in self._builtin:
+            return
+        if name in above:
+            raise KernelError(f"modules need each other: {' -> '.join([*above, name])}")
+        path = self._paths.get(name)
+        if path is None:
+            needed = f" (needed by {above[-1]})" if above else ""
+            raise KernelError(f"no kernel module {name}{needed}")
+        required, wished = _requirements(path)
+        for dependency in required:
+            self._visit(dependency, ordered, (*above, name))
+        for dependency in wished:
+            if dependency in self._paths:
+                self._visit(dependency, ordered, (*above, name))
+        ordered[name] = path
+
+
+def _requirements(path: Path) -> tuple[list[str], list[str]]:
+    """What a module cannot be loaded without, and what its `softdep` line asks to be loaded before."""
+    required: list[str] = []
+    wished: list[str] = []
+    for line in modinfo(read_module(path), str(path)):
+        key, _, value = line.partition("=")
+        if key == "depends":
+            required += [name.replace("-", "_") for name in value.split(",") if name]
+        elif key == "softdep" and value.startswith("pre:"):
+            before = value.removeprefix("pre:").partition("post:")[0]
+            wished += [name.replace("-", "_") for name in before.split()]
+    return required, wished
+
+
+def modinfo(image: bytes, name: str = "module") -> list[str]:
+    """The `key=value` strings of a 64-bit little-endian module's .modinfo section. Raises KernelError."""
+    try:
+        section = _elf_section(image, b".modinfo")
+    except (struct.error, IndexError, ValueError) as error:
+        raise KernelError(f"{name}: not a 64-bit ELF module: {error}") from error
+    return [text.decode("utf-8", "replace") for text in section.split(b"\0") if text]
+
+
+def _elf_section(image: bytes, wanted: bytes) -> bytes:
+    if image[:6] != b"\x7fELF\x02\x01":
+        raise ValueError("no ELF64 little-endian header")
+    (table,) = struct.unpack_from("<Q", image, 0x28)
+    size, count, names_index = struct.unpack_from("<HHH", image, 0x3A)
+    headers = [struct.unpack_from("<I20xQQ", image, table + index * size) for index in range(count)]
+    _, names_offset, names_size = headers[names_index]
+    names = image[names_offset : names_offset + names_size]
+    for name_offset, offset, length in headers:
+        if names[name_offset : names.index(b"\0", name_offset)] == wanted:
+            return image[offset : offset + length]
+    raise ValueError(f"no {wanted.decode()} section")
