@@ -1,0 +1,31 @@
+"""vsock between the host and its guests: by the kernel, or in user space over unix sockets."""
+
+from avf.vsock.address import (
+    GUEST_CID_MAX,
+    GUEST_CID_MIN,
+    HOST_CID,
+    AddressError,
+    check_guest_cid,
+    check_port,
+    port_from_aidl,
+)
+from avf.vsock.host import HostVsock
+from avf.vsock.hybrid import HybridVsock, listen_host
+from avf.vsock.kernel import KernelVsock, kernel_vhost_available
+from avf.vsock.spawn import device_command
+
+__all__ = [
+    "GUEST_CID_MAX",
+    "GUEST_CID_MIN",
+    "HOST_CID",
+    "AddressError",
+    "HostVsock",
+    "HybridVsock",
+    "KernelVsock",
+    "check_guest_cid",
+    "check_port",
+    "device_command",
+    "kernel_vhost_available",
+    "listen_host",
+    "port_from_aidl",
+]

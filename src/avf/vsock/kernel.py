@@ -1,0 +1,66 @@
+"""vsock by the kernel: vhost-vsock carries it and AF_VSOCK sockets are its host side."""
+
+import fcntl
+import os
+import socket
+import struct
+
+from avf.vsock.address import check_guest_cid, check_port
+
+VHOST_DEVICE = "/dev/vhost-vsock"
+_VHOST_GET_FEATURES = 0x8008_AF00  # linux/vhost.h: _IOR(0xAF, 0x00, __u64)
+_BACKLOG = 128
+
+
+def kernel_vhost_available(device: str = VHOST_DEVICE) -> bool:
+    """Whether this process may open vhost-vsock and it answers; a device node alone proves nothing."""
+    try:
+        fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        features = fcntl.ioctl(fd, _VHOST_GET_FEATURES, bytes(8))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return bool(struct.unpack("=Q", features)[0])
+
+
+class KernelVsock:
+    """A HostVsock over AF_VSOCK."""
+
+    __slots__ = ("cid",)
+
+    def __init__(self, cid: int) -> None:
+        self.cid = check_guest_cid(cid)
+
+    def listen(self, port: int) -> socket.socket:
+        """Listens on `port` of the host, which any guest can reach: ask `accepts` about every peer."""
+        sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        try:
+            sock.bind((socket.VMADDR_CID_ANY, check_port(port)))
+            sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def connect(self, port: int, timeout: float | None = 10.0) -> socket.socket:
+        """See HostVsock.connect."""
+        sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout)
+            sock.connect((self.cid, check_port(port)))
+            sock.settimeout(None)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def accepts(self, peer_sock: socket.socket) -> bool:
+        """Whether the peer has this guest's CID."""
+        if peer_sock.family != socket.AF_VSOCK:
+            return False
+        cid, _ = peer_sock.getpeername()
+        return bool(cid == self.cid)
