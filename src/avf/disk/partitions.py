@@ -1,0 +1,59 @@
+"""Writable images as AVF makes them: sparse raw files that begin with what their guest looks for.
+
+Android 13 made QCOW2 images, later Android raw ones; these are raw, and QCOW2 stays welcome as an input.
+"""
+
+import os
+import struct
+from enum import Enum
+
+from avf.disk.errors import DiskError
+from avf.disk.files import align_up, write_at
+from avf.disk.image import MAX_SIZE
+
+INSTANCE_MAGIC = b"Android-VM-instance"
+INSTANCE_VERSION = 1
+ENCRYPTEDSTORE_MAGIC = b"UNFORMATTED-STORAGE"
+
+
+class PartitionKind(Enum):
+    RAW = "raw"
+    ANDROID_VM_INSTANCE = "instance"
+    ENCRYPTEDSTORE = "encryptedstore"
+
+    @property
+    def start(self) -> bytes:
+        """The bytes a fresh partition of this kind begins with."""
+        match self:
+            case PartitionKind.RAW:
+                return b""
+            case PartitionKind.ANDROID_VM_INSTANCE:
+                return INSTANCE_MAGIC + struct.pack("<H", INSTANCE_VERSION)
+            case PartitionKind.ENCRYPTEDSTORE:
+                return ENCRYPTEDSTORE_MAGIC
+
+
+def create_writable_partition(fd: int, size: int, kind: PartitionKind = PartitionKind.RAW) -> None:
+    """Makes `fd` a fresh sparse image of `size` bytes, rounded up to 4096, and leaves its offset at 0.
+
+    Earlier content is gone. Raises DiskError for a size that is negative, too large, or too small for the kind's
+    magic; OSError where the file cannot be written.
+    """
+    if not 0 <= size <= MAX_SIZE:
+        raise DiskError(f"invalid partition size {size}: must be 0 to {MAX_SIZE} bytes")
+    if size < len(kind.start):
+        raise DiskError(f"{size} bytes are too few for a partition of kind {kind.value}")
+    os.ftruncate(fd, 0)
+    os.ftruncate(fd, align_up(size))
+    write_at(fd, 0, kind.start)
+    os.lseek(fd, 0, os.SEEK_SET)
+
+
+def format_instance(fd: int) -> None:
+    """Marks the raw image in `fd` as a new instance partition."""
+    write_at(fd, 0, PartitionKind.ANDROID_VM_INSTANCE.start)
+
+
+def format_encryptedstore(fd: int) -> None:
+    """Marks the raw image in `fd` as encrypted storage to be formatted by the guest."""
+    write_at(fd, 0, PartitionKind.ENCRYPTEDSTORE.start)
