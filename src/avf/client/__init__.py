@@ -1,0 +1,79 @@
+"""Run VMs from Python: connect, create, watch, talk. `avf.client.aio` is the same for asyncio.
+
+with connect() as service, service.create_vm(config) as vm:
+    vm.start()
+    vm.wait_until_ready(timeout=60)
+    with vm.connect_vsock(5678) as stream:
+        ...
+"""
+
+from avf.aidl.virtualizationservice import (
+    CpuTopology,
+    DebugLevel,
+    MemoryTrimLevel,
+    PartitionType,
+    VirtualMachineState,
+)
+from avf.client.config import AppConfig, Disk, FileSource, Partition, RawConfig
+from avf.client.connection import VirtualizationService, VmInfo, connect
+from avf.client.errors import (
+    ClientError,
+    ConfigError,
+    Died,
+    Finished,
+    ServiceDied,
+    ServiceError,
+    ServiceStartError,
+    TimedOut,
+    VmClosed,
+    WaitError,
+)
+from avf.client.events import (
+    DeathReason,
+    ErrorCode,
+    Event,
+    PayloadError,
+    PayloadFinished,
+    PayloadReady,
+    PayloadStarted,
+    VmDied,
+)
+from avf.client.machine import GuestService, VirtualMachine
+from avf.client.vm_config import VmConfig
+
+__all__ = [
+    "AppConfig",
+    "ClientError",
+    "ConfigError",
+    "CpuTopology",
+    "DeathReason",
+    "DebugLevel",
+    "Died",
+    "Disk",
+    "ErrorCode",
+    "Event",
+    "FileSource",
+    "Finished",
+    "GuestService",
+    "MemoryTrimLevel",
+    "Partition",
+    "PartitionType",
+    "PayloadError",
+    "PayloadFinished",
+    "PayloadReady",
+    "PayloadStarted",
+    "RawConfig",
+    "ServiceDied",
+    "ServiceError",
+    "ServiceStartError",
+    "TimedOut",
+    "VirtualMachine",
+    "VirtualMachineState",
+    "VirtualizationService",
+    "VmClosed",
+    "VmConfig",
+    "VmDied",
+    "VmInfo",
+    "WaitError",
+    "connect",
+]

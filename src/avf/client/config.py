@@ -1,0 +1,239 @@
+"""What a VM is made of, named by paths or open files: checked when written down, opened when the VM is created."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from avf.aidl.virtualizationservice import (
+    CpuTopology,
+    DebugLevel,
+    DiskImage,
+    Payload,
+    VirtualMachineAppConfig,
+    VirtualMachineConfig,
+    VirtualMachinePayloadConfig,
+    VirtualMachineRawConfig,
+)
+from avf.aidl.virtualizationservice import Partition as AidlPartition
+from avf.binder import ParcelFileDescriptor
+from avf.client.errors import ConfigError
+
+DEFAULT_PLATFORM_VERSION = "~1.0"
+
+
+class HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+
+FileSource = str | os.PathLike[str] | int | HasFileno
+"""A path, or an open file that stays the caller's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppConfig:
+    """A VM that runs a payload from an APK. Exactly one of `payload_binary_name` and `config_path` names the payload.
+
+    The instance and storage images are opened for writing. Raises ConfigError.
+    """
+
+    apk: FileSource
+    idsig: FileSource
+    instance_image: FileSource
+    payload_binary_name: str | None = None
+    config_path: str | None = None
+    """A JSON file inside the APK; needs the right to use custom VMs."""
+    name: str = ""
+    extra_idsigs: Sequence[FileSource] = ()
+    encrypted_storage_image: FileSource | None = None
+    debug_level: DebugLevel = DebugLevel.NONE
+    protected: bool = False
+    memory_mib: int | None = None
+    """None: what the guest image asks for."""
+    cpu_topology: CpuTopology = CpuTopology.ONE_CPU
+    task_profiles: Sequence[str] = ()
+    gdb_port: int = 0
+
+    def __post_init__(self) -> None:
+        if self.payload_binary_name is not None and self.config_path is not None:
+            raise ConfigError("payload_binary_name and config_path exclude each other")
+        if not self.payload_binary_name and not self.config_path:
+            raise ConfigError("one of payload_binary_name and config_path is needed")
+        _check_common(self.memory_mib, self.gdb_port)
+
+    def _payload(self) -> Payload:
+        if self.config_path is not None:
+            return Payload(config_path=self.config_path)
+        name = self.payload_binary_name or ""
+        return Payload(payload_config=VirtualMachinePayloadConfig(payload_binary_name=name))
+
+    @contextmanager
+    def open(self) -> Iterator[VirtualMachineConfig]:
+        """The configuration as the service takes it; its files are open as long as the context is."""
+        with _Files() as files:
+            config = VirtualMachineAppConfig(
+                name=self.name,
+                apk=files.open(self.apk, "apk"),
+                idsig=files.open(self.idsig, "idsig"),
+                extra_idsigs=[
+                    files.open(source, f"extra_idsigs[{index}]")
+                    for index, source in enumerate(self.extra_idsigs)
+                ],
+                instance_image=files.open(self.instance_image, "instance_image", writable=True),
+                encrypted_storage_image=files.open_optional(
+                    self.encrypted_storage_image, "encrypted_storage_image", writable=True
+                ),
+                payload=self._payload(),
+                debug_level=self.debug_level,
+                protected_vm=self.protected,
+                memory_mib=self.memory_mib or 0,
+                cpu_topology=self.cpu_topology,
+                task_profiles=list(self.task_profiles),
+                gdb_port=self.gdb_port,
+            )
+            yield VirtualMachineConfig(app_config=config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    label: str
+    image: FileSource
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """Exactly one of a whole image and a list of partitions. Raises ConfigError."""
+
+    image: FileSource | None = None
+    partitions: Sequence[Partition] = ()
+    writable: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.image is None) == (not self.partitions):
+            raise ConfigError("a disk is either an image or a list of partitions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawConfig:
+    """A VM described part by part: a kernel (and initrd, and its parameters) or a bootloader. Raises ConfigError."""
+
+    name: str = ""
+    kernel: FileSource | None = None
+    initrd: FileSource | None = None
+    params: str | None = None
+    bootloader: FileSource | None = None
+    disks: Sequence[Disk] = ()
+    protected: bool = False
+    memory_mib: int | None = None
+    cpu_topology: CpuTopology = CpuTopology.ONE_CPU
+    platform_version: str = DEFAULT_PLATFORM_VERSION
+    """Which platform versions the VM copes with, as a Cargo version requirement."""
+    task_profiles: Sequence[str] = ()
+    gdb_port: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kernel is None and self.bootloader is None:
+            raise ConfigError("VM must have either a bootloader or a kernel image.")
+        if self.bootloader is not None and (self.kernel is not None or self.initrd is not None):
+            raise ConfigError("Can't have both bootloader and kernel/initrd image.")
+        _check_common(self.memory_mib, self.gdb_port)
+
+    @contextmanager
+    def open(self) -> Iterator[VirtualMachineConfig]:
+        """The configuration as the service takes it; its files are open as long as the context is."""
+        with _Files() as files:
+            config = VirtualMachineRawConfig(
+                name=self.name,
+                kernel=files.open_optional(self.kernel, "kernel"),
+                initrd=files.open_optional(self.initrd, "initrd"),
+                params=self.params,
+                bootloader=files.open_optional(self.bootloader, "bootloader"),
+                disks=[
+                    _open_disk(files, disk, f"disks[{index}]")
+                    for index, disk in enumerate(self.disks)
+                ],
+                protected_vm=self.protected,
+                memory_mib=self.memory_mib or 0,
+                cpu_topology=self.cpu_topology,
+                platform_version=self.platform_version,
+                task_profiles=list(self.task_profiles),
+                gdb_port=self.gdb_port,
+            )
+            yield VirtualMachineConfig(raw_config=config)
+
+
+def _check_common(memory_mib: int | None, gdb_port: int) -> None:
+    if memory_mib is not None and not 0 < memory_mib < 1 << 31:
+        raise ConfigError(f"memory_mib must be from 1 to {(1 << 31) - 1}, not {memory_mib}")
+    if not 0 <= gdb_port <= 65535:
+        raise ConfigError(f"gdb_port must be from 0 to 65535, not {gdb_port}")
+
+
+def _open_disk(files: "_Files", disk: Disk, where: str) -> DiskImage:
+    return DiskImage(
+        image=files.open_optional(disk.image, f"{where}.image", writable=disk.writable),
+        writable=disk.writable,
+        partitions=[
+            AidlPartition(
+                label=part.label,
+                image=files.open(
+                    part.image, f"{where}.partitions[{index}].image", writable=part.writable
+                ),
+                writable=part.writable,
+            )
+            for index, part in enumerate(disk.partitions)
+        ],
+    )
+
+
+class _Files:
+    """Opens files for a configuration and closes them all in the end."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Files":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stack.close()
+
+    def open(
+        self, source: FileSource, field: str, *, writable: bool = False
+    ) -> ParcelFileDescriptor:
+        return self._stack.enter_context(open_file(source, field, writable=writable))
+
+    def open_optional(
+        self, source: FileSource | None, field: str, *, writable: bool = False
+    ) -> ParcelFileDescriptor | None:
+        return None if source is None else self.open(source, field, writable=writable)
+
+
+def open_file(source: FileSource, field: str, *, writable: bool = False) -> ParcelFileDescriptor:
+    """`source` opened, or dup'ed if it is open already. ConfigError names `field` and the file."""
+    return _open(source, field, os.O_RDWR if writable else os.O_RDONLY)
+
+
+def open_output(
+    source: FileSource | None, field: str, files: ExitStack
+) -> ParcelFileDescriptor | None:
+    """Where a VM's output goes: a path is created or emptied. It is closed by `files`."""
+    if source is None:
+        return None
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    return files.enter_context(_open(source, field, flags))
+
+
+def _open(source: FileSource, field: str, flags: int) -> ParcelFileDescriptor:
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            return ParcelFileDescriptor(os.open(source, flags | os.O_CLOEXEC, 0o666))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"{field}: Failed to open {os.fspath(source)}: {reason}") from error
+    try:
+        return ParcelFileDescriptor(os.dup(source if isinstance(source, int) else source.fileno()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{field}: not an open file: {error}") from error

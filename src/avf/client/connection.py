@@ -1,0 +1,149 @@
+"""The connection to this client's own virtmgr, and what can be asked of it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from avf.aidl.virtualizationservice import (
+    IVirtualizationService,
+    PartitionType,
+    VirtualMachineConfig,
+)
+from avf.binder import BinderError, DeadObjectError, FdMode, Session, bootstrap
+from avf.binder import connect as binder_connect
+from avf.client.config import AppConfig, FileSource, RawConfig, open_file, open_output
+from avf.client.errors import ServiceDied, ServiceStartError
+from avf.client.machine import VirtualMachine
+from avf.client.process import VirtmgrProcess
+from avf.client.watch import Listener
+
+START_TIMEOUT = 30.0
+_INCOMING_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class VmInfo:
+    """One VM of this host, whoever runs it."""
+
+    cid: int
+    temporary_directory: str
+    requester_uid: int
+    requester_pid: int
+
+
+def connect(
+    *,
+    command: Sequence[str] | None = None,
+    forward_log: bool = False,
+    timeout: float = START_TIMEOUT,
+) -> "VirtualizationService":
+    """Starts a virtmgr of one's own and connects to it. Raises ServiceStartError.
+
+    `command` is what to run instead of this installation's virtmgr; with `forward_log` what virtmgr logs goes to
+    `sys.stderr` too.
+    """
+    with ExitStack() as undo:
+        process = VirtmgrProcess(command, forward_log=forward_log, timeout=timeout)
+        undo.callback(process.close)
+        try:
+            session = binder_connect(
+                bootstrap(process.bootstrap),
+                fd_mode=FdMode.UNIX,
+                incoming_threads=_INCOMING_THREADS,
+                timeout=timeout,
+            )
+            undo.callback(session.close)
+            root = session.get_root(IVirtualizationService)
+        except (BinderError, OSError) as error:
+            ended = process.how_it_ended(1.0) or "does not answer"
+            raise ServiceStartError(f"virtmgr {ended}", process.log_tail) from error
+        undo.pop_all()
+        return VirtualizationService(process, session, root)
+
+
+class VirtualizationService:
+    """What one client may do: make VMs and prepare their files. Closing it ends every VM made by it.
+
+    What the service refuses raises RemoteException; if it is gone, ServiceDied. Threads may share it.
+    """
+
+    def __init__(
+        self, process: VirtmgrProcess, session: Session, root: IVirtualizationService
+    ) -> None:
+        self._process = process
+        self._session = session
+        self._root = root
+
+    @property
+    def pid(self) -> int:
+        """Of virtmgr."""
+        return self._process.pid
+
+    def create_vm(
+        self,
+        config: AppConfig | RawConfig | VirtualMachineConfig,
+        *,
+        console: FileSource | None = None,
+        log: FileSource | None = None,
+        on_event: Listener | None = None,
+    ) -> VirtualMachine:
+        """Makes a VM without starting it. Its output goes to `console` and `log`, paths or open files.
+
+        `on_event` is called for every event, from a thread of the session; it must not wait for a later one.
+        Raises ConfigError for files that cannot be opened.
+        """
+        with ExitStack() as files, self.translated_errors():
+            if not isinstance(config, VirtualMachineConfig):
+                config = files.enter_context(config.open())
+            handle = self._root.create_vm(
+                config,
+                open_output(console, "console", files),
+                open_output(log, "log", files),
+            )
+            return VirtualMachine(handle, self.translated_errors, on_event)
+
+    def initialize_writable_partition(
+        self, image: FileSource, size: int, type: PartitionType = PartitionType.RAW
+    ) -> None:
+        """Empties `image`, which must exist, and makes it a partition image of `size` bytes or a little more."""
+        with open_file(image, "image", writable=True) as file, self.translated_errors():
+            self._root.initialize_writable_partition(file, size, type)
+
+    def create_or_update_idsig_file(self, apk: FileSource, idsig: FileSource) -> None:
+        """Brings `idsig`, which must exist, up to date with the APK."""
+        with (
+            open_file(apk, "apk") as apk_file,
+            open_file(idsig, "idsig", writable=True) as idsig_file,
+            self.translated_errors(),
+        ):
+            self._root.create_or_update_idsig_file(apk_file, idsig_file)
+
+    def debug_list_vms(self) -> list[VmInfo]:
+        """The VMs of all clients on this host, by CID."""
+        with self.translated_errors():
+            infos = self._root.debug_list_vms()
+        return sorted(
+            (VmInfo(i.cid, i.temporary_directory, i.requester_uid, i.requester_pid) for i in infos),
+            key=lambda info: info.cid,
+        )
+
+    @contextmanager
+    def translated_errors(self) -> Iterator[None]:
+        """Turns the end of the connection into ServiceDied, which tells how virtmgr ended and what it said."""
+        try:
+            yield
+        except DeadObjectError as error:
+            ended = self._process.how_it_ended(1.0) or "closed the connection"
+            raise ServiceDied(f"virtmgr {ended}", self._process.log_tail) from error
+
+    def close(self) -> None:
+        """Ends all VMs of this service and virtmgr; waits until virtmgr is gone. Idempotent."""
+        self._session.close()
+        self._process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

@@ -1,0 +1,204 @@
+"""One VM, as its owner sees it."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Generic, Self, TypeVar
+
+from avf.aidl.virtualizationcommon import DeathReason as AidlDeathReason
+from avf.aidl.virtualizationcommon import ErrorCode as AidlErrorCode
+from avf.aidl.virtualizationservice import (
+    IVirtualMachine,
+    IVirtualMachineCallback,
+    MemoryTrimLevel,
+    VirtualMachineState,
+)
+from avf.binder import (
+    BinderError,
+    Interface,
+    Session,
+    connect,
+    link_to_death,
+    release,
+    unlink_to_death,
+)
+from avf.client.errors import ServiceDied, VmClosed
+from avf.client.events import (
+    DeathReason,
+    ErrorCode,
+    Event,
+    PayloadError,
+    PayloadFinished,
+    PayloadReady,
+    PayloadStarted,
+    VmDied,
+)
+from avf.client.watch import Listener, Watch
+
+T = TypeVar("T", bound=Interface)
+SERVICE_TIMEOUT = 10.0
+_LAST_WORD_TIMEOUT = 1.0
+
+
+class VirtualMachine:
+    """Made by `VirtualizationService.create_vm`. Letting go of it - `close`, or the end of a `with` - kills the VM.
+
+    What the service refuses raises RemoteException; if virtmgr is gone, ServiceDied; after `close`, VmClosed.
+    Threads may share it.
+    """
+
+    def __init__(
+        self,
+        handle: IVirtualMachine,
+        translated_errors: Callable[[], AbstractContextManager[None]],
+        on_event: Listener | None = None,
+    ) -> None:
+        self._handle: IVirtualMachine | None = handle
+        self._translated_errors = translated_errors
+        self._watch = Watch()
+        if on_event is not None:
+            self._watch.add_listener(on_event)
+        self._callback = _Callback(self._watch)
+        self._on_death = _service_died(self._watch)
+        self.cid = handle.get_cid()
+        """Under which the guest is reached over vsock."""
+        handle.register_callback(self._callback)
+        link_to_death(handle, self._on_death)
+
+    def start(self) -> None:
+        """Returns when the VMM runs, not when the guest has booted."""
+        with self._using() as handle:
+            handle.start()
+
+    def stop(self) -> None:
+        """Kills the VM; returns when all of it is gone."""
+        with self._using() as handle:
+            handle.stop()
+
+    def trim_memory(self, level: MemoryTrimLevel) -> None:
+        """Takes memory back from the guest, the more the more urgent `level` is."""
+        with self._using() as handle:
+            handle.on_trim_memory(level)
+
+    @property
+    def state(self) -> VirtualMachineState:
+        """As the service sees it now; DEAD if the service is gone."""
+        try:
+            with self._using() as handle:
+                return handle.get_state()
+        except ServiceDied:
+            return VirtualMachineState.DEAD
+
+    @property
+    def death_reason(self) -> DeathReason | None:
+        """None while the VM has not died."""
+        return self._watch.death_reason
+
+    def wait_until_ready(self, timeout: float | None = None) -> None:
+        """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished."""
+        self._watch.wait_until_ready(timeout)
+
+    def wait_for_death(self, timeout: float | None = None) -> DeathReason | None:
+        """None after `timeout` seconds."""
+        return self._watch.wait_for_death(timeout)
+
+    def events(self) -> Iterator[Event]:
+        """All that happened and will happen to this VM; blocks for the next event; VmDied is the last."""
+        return self._watch.events()
+
+    def add_listener(self, listener: Listener) -> None:
+        """Calls `listener` for all that happened, then for all that will, from a thread of the session.
+
+        What it raises is reported through `threading.excepthook`. It must not wait for a later event.
+        """
+        self._watch.add_listener(listener)
+
+    def connect_vsock(self, port: int) -> socket.socket:
+        """A stream to `port` (unsigned 32 bit, from 1024 on) of the running guest: AF_VSOCK, or a unix socket."""
+        if not 0 <= port < 1 << 32:
+            raise ValueError(f"a vsock port has 32 bits, {port} has not")
+        with self._using() as handle:
+            stream = handle.connect_vsock(port - (1 << 32) if port >= 1 << 31 else port)
+        return socket.socket(fileno=stream.detach())
+
+    def connect_service(
+        self, port: int, interface: type[T], timeout: float | None = SERVICE_TIMEOUT
+    ) -> "GuestService[T]":
+        """Connects to the RPC Binder server that the guest runs on `port`; its root is an `interface`."""
+        session = connect(lambda: self.connect_vsock(port), timeout=timeout)
+        try:
+            return GuestService(session, session.get_root(interface))
+        except BaseException:
+            session.close()
+            raise
+
+    def close(self) -> None:
+        """Kills the VM and gives its handle back. Whoever still waits is told of its death. Idempotent."""
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        try:
+            handle.stop()
+            self._watch.wait_for_death(_LAST_WORD_TIMEOUT)
+        except BinderError:  # it was not running, or virtmgr is gone
+            pass
+        unlink_to_death(handle, self._on_death)
+        release(handle)
+        self._watch.deliver(VmDied(DeathReason.KILLED))
+
+    @contextmanager
+    def _using(self) -> Iterator[IVirtualMachine]:
+        handle = self._handle
+        if handle is None:
+            raise VmClosed(f"the VM with CID {self.cid} was closed")
+        with self._translated_errors():
+            yield handle
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+class GuestService(Generic[T]):
+    """A session with a server inside the guest. As a context manager it gives the root object and closes in the end."""
+
+    def __init__(self, session: Session, root: T) -> None:
+        self.root = root
+        self._session = session
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> T:
+        return self.root
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+class _Callback(IVirtualMachineCallback):
+    """Tells a Watch what the service tells this."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def on_payload_started(self, cid: int) -> None:
+        self._watch.deliver(PayloadStarted())
+
+    def on_payload_ready(self, cid: int) -> None:
+        self._watch.deliver(PayloadReady())
+
+    def on_payload_finished(self, cid: int, exit_code: int) -> None:
+        self._watch.deliver(PayloadFinished(exit_code))
+
+    def on_error(self, cid: int, error_code: AidlErrorCode, message: str) -> None:
+        self._watch.deliver(PayloadError(ErrorCode(int(error_code)), message))
+
+    def on_died(self, cid: int, reason: AidlDeathReason) -> None:
+        self._watch.deliver(VmDied(DeathReason(int(reason))))
+
+
+def _service_died(watch: Watch) -> Callable[[], None]:
+    return lambda: watch.deliver(VmDied(DeathReason.VIRTUALIZATION_SERVICE_DIED))
