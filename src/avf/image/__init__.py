@@ -1,5 +1,6 @@
 """Builds the guest image (kernel, initramfs, microdroid.json) out of distribution packages, without root."""
 
+from avf.image.build import Image, build_image, default_cache, default_output
 from avf.image.cpio import Cpio
 from avf.image.errors import CpioError, ImageError, KernelError, PackageError
 from avf.image.kernel import KernelFiles, fetch_kernel, module_closure
@@ -8,10 +9,14 @@ from avf.image.modules import module_name, read_module
 __all__ = [
     "Cpio",
     "CpioError",
+    "Image",
     "ImageError",
     "KernelError",
     "KernelFiles",
     "PackageError",
+    "build_image",
+    "default_cache",
+    "default_output",
     "fetch_kernel",
     "module_closure",
     "module_name",

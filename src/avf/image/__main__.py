@@ -1,0 +1,47 @@
+"""`python -m avf.image build`: builds the guest image."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from avf.image.build import build_image, default_cache, default_output
+from avf.image.errors import ImageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    started = time.monotonic()
+
+    def progress(step: str) -> None:
+        print(f"[{time.monotonic() - started:5.1f}s] {step}", file=sys.stderr, flush=True)
+
+    try:
+        image = build_image(
+            options.output, cache=options.cache, update=options.update, progress=progress
+        )
+    except (ImageError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for path in (image.config, image.kernel, image.initrd_normal, image.initrd_debuggable):
+        print(f"{path.stat().st_size / (1 << 20):7.1f} MiB  {path}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m avf.image", description="Builds the guest image, without root."
+    )
+    commands = parser.add_subparsers(required=True)
+    build = commands.add_parser("build", help="build the image")
+    build.add_argument("--output", type=Path, default=default_output(), help="default: %(default)s")
+    build.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
+    build.add_argument(
+        "--update", action="store_true", help="ask apt for newer packages than the cached ones"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

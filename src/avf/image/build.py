@@ -1,0 +1,113 @@
+"""Builds a guest image directory: kernel, two initial RAM disks and the `microdroid.json` that describes them."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import avf
+from avf.image.apt import Progress
+from avf.image.initramfs import build_root, debuggable
+from avf.image.kernel import KernelFiles, fetch_kernel
+from avf.image.userland import Userland, fetch_userland
+
+KERNEL_PARAMS = " ".join(
+    (
+        "console=ttyS0 quiet panic=-1 reboot=t 8250.nr_uarts=2",
+        # what costs time at boot and guards against nothing inside a guest that runs one payload
+        "cryptomgr.notests mitigations=off noreplace-smp no_timer_check nowatchdog",
+        "audit=0 apparmor=0 lsm= ipv6.disable=1 cgroup_disable=memory",
+        "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,slab_sysfs_init",
+    )
+)
+MEMORY_MIB = 256
+PLATFORM_VERSION = "~1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image directory."""
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "microdroid.json"
+
+    @property
+    def kernel(self) -> Path:
+        return self.directory / "vmlinux"
+
+    @property
+    def initrd_normal(self) -> Path:
+        return self.directory / "microdroid_initrd_normal.img"
+
+    @property
+    def initrd_debuggable(self) -> Path:
+        return self.directory / "microdroid_initrd_debuggable.img"
+
+
+def build_image(
+    output: Path,
+    *,
+    cache: Path | None = None,
+    update: bool = False,
+    progress: Progress = lambda _: None,
+) -> Image:
+    """Builds into the directory `output`, over what was built there before. Same packages and sources, same bytes.
+
+    `update` asks apt for newer packages than those in the cache. Raises ImageError.
+    """
+    cache = cache or default_cache()
+    kernel = fetch_kernel(cache, update=update, progress=progress)
+    userland = fetch_userland(cache, update=update, progress=progress)
+    progress("putting the initial RAM disks together")
+    root = build_root(kernel, userland)
+    image = Image(output)
+    output.mkdir(parents=True, exist_ok=True)
+    _replace(image.initrd_normal, root.to_bytes())
+    _replace(image.initrd_debuggable, debuggable(root).to_bytes())
+    _replace(image.kernel, kernel.vmlinux.read_bytes())
+    _replace(image.config, _config(image, kernel, userland))
+    return image
+
+
+def default_cache() -> Path:
+    """`build/cache` of a checkout, else `$XDG_CACHE_HOME/avf` (`~/.cache/avf`)."""
+    if checkout := _checkout():
+        return checkout / "build/cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "avf")
+
+
+def default_output() -> Path:
+    """`build/image` of a checkout, else where images are looked for in the user's data directory."""
+    if checkout := _checkout():
+        return checkout / "build/image"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share", "avf/image")
+
+
+def _checkout() -> Path | None:
+    root = Path(avf.__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").exists() else None
+
+
+def _config(image: Image, kernel: KernelFiles, userland: Userland) -> bytes:
+    config = {
+        "kernel": image.kernel.name,
+        "params": KERNEL_PARAMS,
+        "disks": [],
+        "memory_mib": MEMORY_MIB,
+        "platform_version": PLATFORM_VERSION,
+        "x-avf": {
+            "machine": "fast",
+            "kernel_release": kernel.release,
+            "packages": {package.name: package.version for package in userland.packages},
+        },
+    }
+    return (json.dumps(config, indent=2) + "\n").encode()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)

@@ -1,0 +1,147 @@
+"""Puts the guest's root file system together: our init, agent and payload library, the distribution's programs."""
+
+import marshal
+import stat
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import avf.guest
+from avf.image.cpio import Cpio
+from avf.image.errors import ImageError
+from avf.image.kernel import KernelFiles
+from avf.image.modules import ModuleTree, module_name, read_module
+from avf.image.native import compile_native
+from avf.image.userland import Userland, compile_modules
+
+GUEST_SOURCES = Path(avf.guest.__file__).parent
+DEBUGGABLE_MARKER = "etc/avf/debuggable"
+
+_MODULES = {
+    "any": [
+        "virtio_mmio",
+        "virtio_console",
+        "vmw_vsock_virtio_transport",
+        "virtio_blk",
+        "dm-verity",
+        "loop",
+        "fuse",
+        "virtio_balloon",
+    ],
+    "pci": ["virtio_pci"],
+}
+_DIRECTORIES = [
+    "data",
+    "dev",
+    "etc",
+    "mnt",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "tmp",
+    "mnt/apk",
+    "mnt/extra-apk",
+    "mnt/encryptedstore",
+]
+_BUSYBOX_LINKS = ["sh", "ash", "env"]
+_AGENT_PACKAGES = ["avf.binder", "avf.aidl", "avf.apk", "avf.guest"]
+_NOT_FOR_THE_GUEST = [
+    "avf.binder.aio",
+    "avf.guest.boot",
+    "avf.guest.bundle",
+    "avf.guest.avf_payload",
+]
+_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+
+
+def build_root(kernel: KernelFiles, userland: Userland) -> Cpio:
+    """The tree of a guest that is not debuggable. Raises ImageError."""
+    root = Cpio()
+    for path in _DIRECTORIES:
+        root.directory(path)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        root.link(name, f"usr/{name}")
+    root.link("usr/sbin", "bin")
+    root.character_device("dev/console", 5, 1)
+    root.character_device("dev/null", 1, 3, 0o666)
+    _add_modules(root, kernel)
+    _add_programs(root, userland)
+    _add_native(root)
+    _add_python(root, userland)
+    return root
+
+
+def debuggable(root: Cpio) -> Cpio:
+    """The same tree for a guest that shows what it does."""
+    tree = root.copy()
+    tree.file(DEBUGGABLE_MARKER, b"")
+    return tree
+
+
+def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
+    tree = ModuleTree(kernel.modules_dir)
+    lines: list[str] = []
+    seen: set[Path] = set()
+    for bus in ("any", "pci"):
+        wanted = [name for name in _MODULES[bus] if name in tree]
+        for path in tree.closure(wanted):
+            if path not in seen:
+                seen.add(path)
+                target = f"usr/lib/modules/{module_name(path)}.ko"
+                root.file(target, read_module(path))
+                lines.append(f"{bus} /{target}\n")
+    root.file("etc/avf/modules", "".join(lines).encode())
+
+
+def _add_programs(root: Cpio, userland: Userland) -> None:
+    stdlib = userland.stdlib
+    for path in sorted(userland.root.rglob("*")):
+        if path.is_dir() or stdlib in path.parents:
+            continue
+        inside = str(path.relative_to(userland.root))
+        if path.is_symlink():
+            root.link(inside, str(path.readlink()))
+        else:
+            root.file(inside, path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+    root.link("usr/bin/python3", userland.python.name)
+    for name in _BUSYBOX_LINKS:
+        root.link(f"usr/bin/{name}", "busybox")
+
+
+def _add_native(root: Cpio) -> None:
+    native = GUEST_SOURCES / "native"
+    root.file("init", compile_native(native / "init.c", "-static"), 0o755)
+
+
+def _add_python(root: Cpio, userland: Userland) -> None:
+    stdlib = userland.stdlib
+    library = sorted(path for path in stdlib.rglob("*.py"))
+    ours = [GUEST_SOURCES / "boot.py", GUEST_SOURCES / "bundle.py"]
+    compiled = compile_modules(userland, _AGENT_PACKAGES, _NOT_FOR_THE_GUEST, [*ours, *library])
+    if "avf.guest.agent" not in compiled.modules:
+        raise ImageError(f"the agent cannot be imported in the guest: {compiled.failed}")
+    root.file("usr/lib/avf/modules.bin", marshal.dumps(compiled.modules))
+    for path, code in zip(ours, compiled.files, strict=False):
+        target = {"boot.py": "agent.pyc", "bundle.py": "python/avf_bundle.pyc"}[path.name]
+        root.file(f"usr/lib/avf/{target}", code)
+    _add_stdlib(root, userland, dict(zip(library, compiled.files[len(ours) :], strict=True)))
+
+
+def _add_stdlib(root: Cpio, userland: Userland, library: dict[Path, bytes]) -> None:
+    """What the interpreter starts with lies loose; the rest, for payloads in Python, is a ZIP on its default path."""
+    stdlib = userland.stdlib
+    inside_root = str(stdlib.relative_to(userland.root))
+    archive_file = BytesIO()
+    with zipfile.ZipFile(archive_file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path, code in library.items():
+            name = str(path.relative_to(stdlib).with_suffix(".pyc"))
+            if name == "os.pyc" or name in (
+                f"encodings/{loose}.pyc" for loose in ("__init__", "aliases", "utf_8")
+            ):
+                root.file(f"{inside_root}/{name}", code)
+            archive.writestr(zipfile.ZipInfo(name, _TIMESTAMP), code, zipfile.ZIP_DEFLATED)
+    version = userland.python.name.removeprefix("python").replace(".", "")
+    root.file(f"usr/lib/python{version}.zip", archive_file.getvalue())
+    for path in sorted(stdlib.glob("lib-dynload/*.so")):
+        root.file(f"{inside_root}/lib-dynload/{path.name}", path.read_bytes())
