@@ -1,0 +1,46 @@
+"""The two things APK verification asks of cryptography, over whichever library is there.
+
+Backends: the `cryptography` package, else OpenSSL 3's libcrypto through ctypes (in the guest).
+"""
+
+from typing import Protocol
+
+from avf.apk.algorithms import SignatureAlgorithm
+from avf.apk.crypto.x509 import certificate_public_key
+
+__all__ = ["Backend", "backend", "certificate_public_key", "verify_signature"]
+
+MIN_RSA_BITS = 1024
+MAX_RSA_BITS = 16384
+WRONG_KEY = "Public key has the wrong ID"
+BAD_SIGNATURE = "Signature is invalid."
+
+
+class Backend(Protocol):
+    """A module that can verify signatures."""
+
+    def verify_signature(
+        self, algorithm: SignatureAlgorithm, public_key: bytes, data: bytes, signature: bytes
+    ) -> None: ...
+
+
+def backend() -> Backend:
+    """The backend in use: `cryptography` where it can be imported, else libcrypto."""
+    try:
+        from avf.apk.crypto import pyca
+    except ImportError:
+        from avf.apk.crypto import libcrypto
+
+        return libcrypto
+    return pyca
+
+
+def verify_signature(
+    algorithm: SignatureAlgorithm, public_key: bytes, data: bytes, signature: bytes
+) -> None:
+    """Check `signature` over `data` with a SubjectPublicKeyInfo (DER).
+
+    VerificationError if the key has another type, is of a kind not accepted (RSA of 1024 to 16384 bits; NIST P-256,
+    P-384 or P-521), or the signature is wrong.
+    """
+    backend().verify_signature(algorithm, public_key, data, signature)

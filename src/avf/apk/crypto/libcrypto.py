@@ -1,0 +1,116 @@
+"""Signature verification with OpenSSL 3's libcrypto through ctypes, for a guest without Python packages."""
+
+import ctypes
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_void_p
+
+from avf.apk.algorithms import KeyType, SignatureAlgorithm
+from avf.apk.crypto import BAD_SIGNATURE, MAX_RSA_BITS, MIN_RSA_BITS, WRONG_KEY
+from avf.apk.errors import VerificationError
+
+_SONAME = "libcrypto.so.3"
+_KEY_TYPES = {6: KeyType.RSA, 408: KeyType.EC}
+_CURVES = (b"prime256v1", b"P-256", b"secp384r1", b"P-384", b"secp521r1", b"P-521")
+_RSA_PKCS1_PADDING = 1
+_RSA_PKCS1_PSS_PADDING = 6
+_RSA_PSS_SALTLEN_DIGEST = -1
+
+_library: ctypes.CDLL | None = None
+
+
+def verify_signature(
+    algorithm: SignatureAlgorithm, public_key: bytes, data: bytes, signature: bytes
+) -> None:
+    """See `avf.apk.crypto.verify_signature`."""
+    crypto = _load()
+    key = _parse_key(crypto, public_key)
+    try:
+        _check_key(crypto, key, algorithm)
+        _verify(crypto, key, algorithm, data, signature)
+    finally:
+        crypto.EVP_PKEY_free(key)
+        crypto.ERR_clear_error()
+
+
+def _load() -> ctypes.CDLL:
+    """libcrypto with typed functions; OSError if it is not there."""
+    global _library
+    if _library is None:
+        crypto = ctypes.CDLL(_SONAME)
+        for name, result, arguments in _FUNCTIONS:
+            function = getattr(crypto, name)
+            function.restype = result
+            function.argtypes = arguments
+        _library = crypto
+    return _library
+
+
+_FUNCTIONS = (
+    ("d2i_PUBKEY", c_void_p, (c_void_p, c_void_p, c_long)),
+    ("EVP_PKEY_free", None, (c_void_p,)),
+    ("EVP_PKEY_get_base_id", c_int, (c_void_p,)),
+    ("EVP_PKEY_get_bits", c_int, (c_void_p,)),
+    ("EVP_PKEY_get_group_name", c_int, (c_void_p, c_char_p, c_size_t, c_void_p)),
+    ("EVP_get_digestbyname", c_void_p, (c_char_p,)),
+    ("EVP_MD_CTX_new", c_void_p, ()),
+    ("EVP_MD_CTX_free", None, (c_void_p,)),
+    ("EVP_DigestVerifyInit", c_int, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
+    ("EVP_DigestVerify", c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t)),
+    ("EVP_PKEY_CTX_set_rsa_padding", c_int, (c_void_p, c_int)),
+    ("EVP_PKEY_CTX_set_rsa_pss_saltlen", c_int, (c_void_p, c_int)),
+    ("ERR_clear_error", None, ()),
+)
+
+
+def _parse_key(crypto: ctypes.CDLL, public_key: bytes) -> int:
+    buffer = ctypes.create_string_buffer(public_key, len(public_key) or 1)
+    start = ctypes.addressof(buffer)
+    position = c_void_p(start)
+    key = crypto.d2i_PUBKEY(None, ctypes.byref(position), len(public_key))
+    if not key:
+        crypto.ERR_clear_error()
+        raise VerificationError("Public key cannot be read")
+    if position.value != start + len(public_key):
+        crypto.EVP_PKEY_free(key)
+        raise VerificationError("Public key cannot be read: bytes follow it")
+    return int(key)
+
+
+def _check_key(crypto: ctypes.CDLL, key: int, algorithm: SignatureAlgorithm) -> None:
+    if _KEY_TYPES.get(crypto.EVP_PKEY_get_base_id(key)) is not algorithm.key_type:
+        raise VerificationError(WRONG_KEY)
+    if algorithm.key_type is KeyType.RSA:
+        bits = crypto.EVP_PKEY_get_bits(key)
+        if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
+            raise VerificationError(f"Public key has {bits} bits")
+        return
+    name = ctypes.create_string_buffer(64)
+    if not crypto.EVP_PKEY_get_group_name(key, name, len(name), None) or name.value not in _CURVES:
+        raise VerificationError(f"Public key is on curve {name.value.decode('ascii', 'replace')}")
+
+
+def _verify(
+    crypto: ctypes.CDLL, key: int, algorithm: SignatureAlgorithm, data: bytes, signature: bytes
+) -> None:
+    context = crypto.EVP_MD_CTX_new()
+    try:
+        digest = crypto.EVP_get_digestbyname(algorithm.hash_name.encode())
+        key_context = c_void_p()
+        started = crypto.EVP_DigestVerifyInit(context, ctypes.byref(key_context), digest, None, key)
+        if started != 1 or not _set_padding(crypto, key_context, algorithm):
+            raise VerificationError("Signature cannot be checked: libcrypto refuses the key")
+        result = crypto.EVP_DigestVerify(context, signature, len(signature), data, len(data))
+        if result != 1:
+            raise VerificationError(BAD_SIGNATURE)
+    finally:
+        crypto.EVP_MD_CTX_free(context)
+
+
+def _set_padding(crypto: ctypes.CDLL, context: c_void_p, algorithm: SignatureAlgorithm) -> bool:
+    if algorithm.key_type is not KeyType.RSA:
+        return True
+    kind = _RSA_PKCS1_PSS_PADDING if algorithm.pss else _RSA_PKCS1_PADDING
+    if crypto.EVP_PKEY_CTX_set_rsa_padding(context, kind) != 1:
+        return False
+    if not algorithm.pss:
+        return True
+    return bool(crypto.EVP_PKEY_CTX_set_rsa_pss_saltlen(context, _RSA_PSS_SALTLEN_DIGEST) == 1)

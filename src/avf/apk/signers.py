@@ -1,0 +1,95 @@
+"""Signers as the v2, v3 and v3.1 schemes record them.
+
+Source: https://source.android.com/docs/security/features/apksigning/v3 "Format". Lists are lp32 items in one lp32.
+"""
+
+from typing import NamedTuple
+
+from avf.apk.algorithms import SignatureAlgorithm, algorithm_of
+from avf.apk.errors import SigningBlockError, UnsupportedAlgorithm
+from avf.apk.fields import FieldReader
+
+ATTRIBUTE_STRIPPING_PROTECTION = 0xBEEFF00D
+ATTRIBUTE_ROTATION_MIN_SDK = 0x559F8B02
+MAX_SDK = 0x7FFFFFFF
+
+
+class Record(NamedTuple):
+    """A digest or a signature and the id of the algorithm that made it."""
+
+    algorithm_id: int
+    value: bytes
+
+
+class Signer(NamedTuple):
+    """One signer, nothing in it proved yet. v2 has no SDK range: it gets the widest one."""
+
+    signed_data: bytes
+    min_sdk: int
+    max_sdk: int
+    signatures: tuple[Record, ...]
+    public_key: bytes
+
+
+class SignedData(NamedTuple):
+    """What a signature covers."""
+
+    digests: tuple[Record, ...]
+    certificates: tuple[bytes, ...]
+    min_sdk: int
+    max_sdk: int
+    attributes: tuple[Record, ...]
+
+
+def parse_signers(block: bytes, *, has_sdk_range: bool) -> list[Signer]:
+    """The signers in the value of a signature scheme's pair."""
+    reader = FieldReader(block, "signature scheme block", SigningBlockError)
+    return [_parse_signer(item, has_sdk_range) for item in reader.items("signers")]
+
+
+def _parse_signer(reader: FieldReader, has_sdk_range: bool) -> Signer:
+    signed_data = reader.lp32("signed data")
+    low, high = _sdk_range(reader, has_sdk_range)
+    signatures = _parse_records(reader, "signatures", "signature")
+    return Signer(signed_data, low, high, signatures, reader.lp32("public key"))
+
+
+def parse_signed_data(data: bytes, *, has_sdk_range: bool) -> SignedData:
+    """Parse what `Signer.signed_data` holds."""
+    reader = FieldReader(data, "signed data", SigningBlockError)
+    digests = _parse_records(reader, "digests", "digest")
+    certificates = FieldReader(reader.lp32("certificates"), "certificates", SigningBlockError)
+    chain = []
+    while certificates.remaining:
+        chain.append(certificates.lp32("certificate"))
+    low, high = _sdk_range(reader, has_sdk_range)
+    attributes = tuple(
+        Record(item.u32("attribute ID"), item.take(item.remaining, "attribute"))
+        for item in reader.items("additional attributes")
+    )
+    return SignedData(digests, tuple(chain), low, high, attributes)
+
+
+def strongest_signature(signer: Signer) -> tuple[SignatureAlgorithm, bytes]:
+    """The supported signature with the strongest content digest, the last listed among equals."""
+    best: tuple[SignatureAlgorithm, bytes] | None = None
+    for record in signer.signatures:
+        algorithm = algorithm_of(record.algorithm_id)
+        if algorithm is None or not algorithm.supported:
+            continue
+        if best is None or algorithm.content_digest >= best[0].content_digest:
+            best = (algorithm, record.value)
+    if best is None:
+        raise UnsupportedAlgorithm("No supported APK signatures found; DSA is not supported")
+    return best
+
+
+def _sdk_range(reader: FieldReader, present: bool) -> tuple[int, int]:
+    return (reader.u32("min SDK"), reader.u32("max SDK")) if present else (0, MAX_SDK)
+
+
+def _parse_records(reader: FieldReader, field: str, item_field: str) -> tuple[Record, ...]:
+    return tuple(
+        Record(item.u32(f"{item_field} algorithm ID"), item.lp32(item_field))
+        for item in reader.items(field)
+    )

@@ -1,0 +1,100 @@
+"""The APK Signing Block: `u64 size | pairs | u64 size | magic`, right before the central directory.
+
+A pair is `u64 length | u32 id | value`. Source: https://source.android.com/docs/security/features/apksigning/v2
+"APK Signing Block".
+"""
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from avf.apk.errors import SchemeNotFound, SigningBlockError
+from avf.apk.source import Source
+from avf.apk.zip import ZipSections, find_sections
+
+MAGIC = b"APK Sig Block 42"
+MIN_SIZE = 32
+_FOOTER = struct.Struct("<Q16s")
+_PAIR = struct.Struct("<QI")
+_MAX_PAIRS = 1024
+_MAX_VALUE = 4 << 20
+
+
+class BlockId(IntEnum):
+    """Ids of the values that this package reads or writes."""
+
+    V2 = 0x7109871A
+    V3 = 0xF05368C0
+    V3_1 = 0x1B93AD61
+    VERITY_PADDING = 0x42726577
+
+
+class SignedApk(NamedTuple):
+    """The sections of a signed APK. Contents = [0, block_offset), central directory, EOCD."""
+
+    source: Source
+    zip: ZipSections
+    block_offset: int
+    block_size: int
+
+    def find(self, block_id: BlockId) -> bytes:
+        """The first value with this id; SchemeNotFound if there is none."""
+        for pair_id, offset, length in self._pairs():
+            if pair_id == block_id:
+                if length > _MAX_VALUE:
+                    raise SigningBlockError(
+                        f"APK Signing Block: value {pair_id:#x} has {length} bytes, "
+                        f"at most {_MAX_VALUE} allowed"
+                    )
+                return self.source.read_at(offset, length)
+        raise SchemeNotFound(f"APK Signing Block has no value with ID {int(block_id)}")
+
+    def ids(self) -> list[int]:
+        """The ids of all values in order."""
+        return [pair_id for pair_id, _, _ in self._pairs()]
+
+    def _pairs(self) -> Iterator[tuple[int, int, int]]:
+        """(id, offset in the file, length) of every value."""
+        position = self.block_offset + 8
+        end = self.block_offset + self.block_size - _FOOTER.size
+        for index in range(_MAX_PAIRS):
+            if position == end:
+                return
+            if end - position < _PAIR.size:
+                raise SigningBlockError(f"APK Signing Block: pair {index} is cut short")
+            length, pair_id = _PAIR.unpack(self.source.read_at(position, _PAIR.size))
+            if not 4 <= length <= end - position - 8:
+                raise SigningBlockError(f"APK Signing Block: pair {index} has length {length}")
+            yield pair_id, position + _PAIR.size, length - 4
+            position += 8 + length
+        raise SigningBlockError(f"APK Signing Block: more than {_MAX_PAIRS} pairs")
+
+
+def find_signing_block(source: Source) -> SignedApk:
+    """Locate the sections of a signed APK."""
+    sections = find_sections(source)
+    end = sections.cd_offset
+    if end < MIN_SIZE:
+        raise SigningBlockError(
+            f"APK too small for APK Signing Block. ZIP Central Directory offset: {end}"
+        )
+    size, magic = _FOOTER.unpack(source.read_at(end - _FOOTER.size, _FOOTER.size))
+    if magic != MAGIC:
+        raise SigningBlockError("No APK Signing Block before ZIP Central Directory")
+    start = end - (size + 8)
+    if size < _FOOTER.size or start < 0:
+        raise SigningBlockError(f"APK Signing Block size out of range: {size}")
+    header = int.from_bytes(source.read_at(start, 8), "little")
+    if header != size:
+        raise SigningBlockError(
+            f"APK Signing Block sizes in header and footer do not match: {header} vs {size}"
+        )
+    return SignedApk(source, sections, start, size + 8)
+
+
+def encode(pairs: list[tuple[int, bytes]]) -> bytes:
+    """A signing block with these values."""
+    body = b"".join(_PAIR.pack(len(value) + 4, pair_id) + value for pair_id, value in pairs)
+    size = len(body) + _FOOTER.size
+    return struct.pack("<Q", size) + body + _FOOTER.pack(size, MAGIC)

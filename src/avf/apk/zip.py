@@ -1,0 +1,280 @@
+"""The ZIP container: where its sections lie, and its entries.
+
+Only what Android installs is accepted: nothing before the first entry, no ZIP64, the central directory ends where
+the end-of-central-directory record (EOCD) begins. Zeros that pad the file to a multiple of 4096, as on a
+partition, are no part of it. Source: PKWARE APPNOTE.TXT 6.3.3, sections 4.3 and 4.4.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from avf.apk.errors import EntryError, ZipFormatError
+from avf.apk.source import Source, open_source
+
+STORED = 0
+DEFLATED = 8
+EOCD_SIZE = 22
+EOCD_CD_OFFSET_FIELD = 16
+
+_EOCD_MAGIC = b"PK\x05\x06"
+_CD_MAGIC = b"PK\x01\x02"
+_LOCAL_MAGIC = b"PK\x03\x04"
+_MAX_COMMENT = 0xFFFF
+_PADDING_UNIT = 4096
+_EOCD = struct.Struct("<4s4H2IH")
+_CD_HEADER = struct.Struct("<4s6H3I5H2I")
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_CD_WINDOW = 256 << 10
+_FLAG_ENCRYPTED = 1
+_FLAG_UTF8 = 1 << 11
+_MADE_BY_UNIX = 3
+_INFLATE_INPUT = 64 << 10
+
+
+class ZipSections(NamedTuple):
+    """Where the parts of a ZIP file lie. `size` is its true length, without padding behind the EOCD."""
+
+    cd_offset: int
+    cd_size: int
+    eocd_offset: int
+    eocd_size: int
+    entry_count: int
+
+    @property
+    def size(self) -> int:
+        return self.eocd_offset + self.eocd_size
+
+
+class Entry(NamedTuple):
+    """One line of the central directory. `mode` is the Unix st_mode, 0 if the archive records none."""
+
+    name: str
+    mode: int
+    method: int
+    size: int
+    compressed_size: int
+    crc: int
+    header_offset: int
+    flags: int
+
+    @property
+    def is_dir(self) -> bool:
+        return self.name.endswith("/")
+
+
+def find_sections(source: Source) -> ZipSections:
+    """Locate the central directory and the EOCD."""
+    tail_size = min(source.size, EOCD_SIZE + _MAX_COMMENT + _PADDING_UNIT - 1)
+    tail_offset = source.size - tail_size
+    tail = source.read_at(tail_offset, tail_size)
+    content_end = len(tail.rstrip(b"\0"))
+    position = tail_size
+    while (position := tail.rfind(_EOCD_MAGIC, 0, position + 3)) >= 0:
+        if end := _eocd_end(tail, position, content_end, source.size):
+            return _sections(source, tail_offset + position, tail[position:end])
+    raise ZipFormatError("Invalid ZIP: no end of central directory record")
+
+
+def _eocd_end(tail: bytes, position: int, content_end: int, size: int) -> int:
+    """Where the record at `position` ends, 0 if what follows it is neither nothing nor padding."""
+    if position + EOCD_SIZE > len(tail):
+        return 0
+    end = position + EOCD_SIZE + int.from_bytes(tail[position + 20 : position + 22], "little")
+    padding = len(tail) - end
+    if padding == 0:
+        return end
+    aligned = size % _PADDING_UNIT == 0 and 0 < padding < _PADDING_UNIT
+    return end if aligned and content_end <= end else 0
+
+
+def _sections(source: Source, eocd_offset: int, eocd: bytes) -> ZipSections:
+    _, disk, cd_disk, disk_entries, entries, cd_size, cd_offset, _ = _EOCD.unpack_from(eocd)
+    if 0xFFFFFFFF in (cd_size, cd_offset):
+        raise ZipFormatError("Unsupported ZIP: ZIP64 is not supported.")
+    if disk or cd_disk or disk_entries != entries:
+        raise ZipFormatError("Unsupported ZIP: it spans several disks.")
+    gap = eocd_offset - (cd_offset + cd_size)
+    if gap > 0 and source.read_at(cd_offset + gap, 4) in (_CD_MAGIC, _EOCD_MAGIC):
+        raise ZipFormatError(f"Invalid ZIP: offset should be 0, but {gap}.")
+    if gap:
+        raise ZipFormatError("Invalid ZIP: EOCD should follow CD with no extra data or overlap.")
+    return ZipSections(cd_offset, cd_size, eocd_offset, len(eocd), entries)
+
+
+def entries(apk: int | BinaryIO, *, size: int | None = None) -> list[Entry]:
+    """The entries of a ZIP in the order of its central directory. A name that comes twice is an error."""
+    source = open_source(apk, size)
+    found = list(iter_entries(source, find_sections(source)))
+    if len({entry.name for entry in found}) != len(found):
+        seen: set[str] = set()
+        for entry in found:
+            if entry.name in seen:
+                raise EntryError(f"ZIP entry {entry.name!r} occurs twice")
+            seen.add(entry.name)
+    return found
+
+
+def iter_entries(source: Source, sections: ZipSections) -> Iterator[Entry]:
+    """The entries one by one, never more than a window of the central directory in memory."""
+    window = b""
+    position = 0
+    offset = sections.cd_offset
+    for index in range(sections.entry_count):
+        if len(window) - position < _CD_HEADER.size + 3 * 0xFFFF and offset < sections.eocd_offset:
+            length = min(_CD_WINDOW, sections.eocd_offset - offset)
+            window = window[position:] + source.read_at(offset, length)
+            offset += length
+            position = 0
+        entry, position = _parse_entry(window, position, index)
+        yield entry
+    if position != len(window) or offset != sections.eocd_offset:
+        raise ZipFormatError("Invalid ZIP: the central directory is longer than its entries")
+
+
+def _parse_entry(window: bytes, position: int, index: int) -> tuple[Entry, int]:
+    where = f"Invalid ZIP: central directory entry {index}"
+    if len(window) - position < _CD_HEADER.size:
+        raise ZipFormatError(f"{where} is cut short")
+    fields = _CD_HEADER.unpack_from(window, position)
+    magic, made_by, _, flags, method, _, _, crc, compressed, size = fields[:10]
+    name_length, extra_length, comment_length, _, _, attributes, header_offset = fields[10:]
+    name_start = position + _CD_HEADER.size
+    end = name_start + name_length + extra_length + comment_length
+    if magic != _CD_MAGIC:
+        raise ZipFormatError(f"{where} has no signature")
+    if end > len(window):
+        raise ZipFormatError(f"{where} is cut short")
+    name = _decode_name(window[name_start : name_start + name_length], flags, where)
+    mode = attributes >> 16 if made_by >> 8 == _MADE_BY_UNIX else 0
+    return Entry(name, mode, method, size, compressed, crc, header_offset, flags), end
+
+
+def _decode_name(raw: bytes, flags: int, where: str) -> str:
+    """UTF-8 as on Android, whether or not the archive says so."""
+    try:
+        name = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        if flags & _FLAG_UTF8:
+            raise ZipFormatError(f"{where} has a name that is not UTF-8") from None
+        name = raw.decode("latin-1")
+    if not name or "\0" in name:
+        raise ZipFormatError(f"{where} has an empty name or a NUL in it")
+    return name
+
+
+def find_entry(apk: int | BinaryIO, name: str, *, size: int | None = None) -> Entry:
+    """The entry called `name`; EntryError if there is none or more than one."""
+    source = open_source(apk, size)
+    matches = [entry for entry in iter_entries(source, find_sections(source)) if entry.name == name]
+    if len(matches) != 1:
+        raise EntryError(f"ZIP entry {name!r} " + ("occurs twice" if matches else "not found"))
+    return matches[0]
+
+
+def read_entry(apk: int | BinaryIO, name: str, *, limit: int, size: int | None = None) -> bytes:
+    """The contents of one entry; EntryError if it is missing, damaged or longer than `limit` bytes."""
+    entry = find_entry(apk, name, size=size)
+    if entry.size > limit:
+        raise EntryError(f"ZIP entry {name!r} has {entry.size} bytes, at most {limit} allowed")
+    with open_entry(apk, entry, size=size) as reader:
+        return reader.readall()
+
+
+def open_entry(apk: int | BinaryIO, entry: Entry, *, size: int | None = None) -> "EntryReader":
+    """A stream over the contents of an entry that `entries` named; borrows `apk`."""
+    return EntryReader(open_source(apk, size), entry)
+
+
+def data_offset(source: Source, entry: Entry) -> int:
+    """Where the (compressed) data of an entry begin, after checking the local header against `entry`."""
+    if entry.flags & _FLAG_ENCRYPTED:
+        raise EntryError(f"ZIP entry {entry.name!r} is encrypted")
+    sections_end = source.size
+    start = entry.header_offset
+    if start + _LOCAL_HEADER.size > sections_end:
+        raise EntryError(f"ZIP entry {entry.name!r}: the local header is outside of the file")
+    header = _LOCAL_HEADER.unpack(source.read_at(start, _LOCAL_HEADER.size))
+    magic, _, _, method, *_, name_length, extra_length = header
+    data = start + _LOCAL_HEADER.size + int(name_length) + int(extra_length)
+    if magic != _LOCAL_MAGIC or method != entry.method:
+        raise EntryError(f"ZIP entry {entry.name!r}: the local header contradicts the directory")
+    if data + entry.compressed_size > sections_end:
+        raise EntryError(f"ZIP entry {entry.name!r}: its data reach beyond the file")
+    return data
+
+
+class EntryReader(io.RawIOBase):
+    """Streams one entry. EntryError at the end of the stream if length or CRC-32 are not as recorded."""
+
+    def __init__(self, source: Source, entry: Entry) -> None:
+        super().__init__()
+        if entry.method not in (STORED, DEFLATED):
+            raise EntryError(f"ZIP entry {entry.name!r}: compression method {entry.method}")
+        if entry.method == STORED and entry.size != entry.compressed_size:
+            raise EntryError(f"ZIP entry {entry.name!r} is stored, but its two sizes differ")
+        import zlib
+
+        self._entry = entry
+        self._source = source
+        self._offset = data_offset(source, entry)
+        self._end = self._offset + entry.compressed_size
+        self._left = entry.size
+        self._crc = 0
+        self._crc32 = zlib.crc32
+        self._inflate = zlib.decompressobj(-15) if entry.method == DEFLATED else None
+        self._zlib_error = zlib.error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        view = memoryview(target).cast("B")[: self._left]
+        if not len(view):
+            return 0
+        count = self._inflate_into(view) if self._inflate else self._copy_into(view)
+        self._crc = self._crc32(view[:count], self._crc)
+        self._left -= count
+        if not self._left:
+            self._check_end()
+        return count
+
+    def readall(self) -> bytes:
+        """Everything that is left, at most the recorded size."""
+        data = bytearray()
+        while piece := self.read(1 << 20):
+            data += piece
+        return bytes(data)
+
+    def _copy_into(self, view: memoryview) -> int:
+        self._source.read_into(view, self._offset)
+        self._offset += len(view)
+        return len(view)
+
+    def _inflate_into(self, view: memoryview) -> int:
+        assert self._inflate
+        while True:
+            pending = self._inflate.unconsumed_tail
+            if not pending:
+                length = min(_INFLATE_INPUT, self._end - self._offset)
+                pending = self._source.read_at(self._offset, length)
+                self._offset += length
+            try:
+                data = self._inflate.decompress(pending, len(view))
+            except self._zlib_error as error:
+                raise EntryError(f"ZIP entry {self._entry.name!r}: {error}") from None
+            if data:
+                view[: len(data)] = data
+                return len(data)
+            if self._inflate.eof or (
+                self._offset == self._end and not self._inflate.unconsumed_tail
+            ):
+                raise EntryError(f"ZIP entry {self._entry.name!r} ends {self._left} bytes early")
+
+    def _check_end(self) -> None:
+        name = self._entry.name
+        if self._crc != self._entry.crc:
+            raise EntryError(f"ZIP entry {name!r}: the contents do not match the CRC-32")
+        if self._inflate and self._inflate.decompress(self._inflate.unconsumed_tail, 1):
+            raise EntryError(f"ZIP entry {name!r} is longer than recorded")
