@@ -1,0 +1,5 @@
+"""The `vm` command."""
+
+from avf.cli.main import main
+
+__all__ = ["main"]

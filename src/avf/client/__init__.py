@@ -38,8 +38,8 @@ from avf.client.events import (
     PayloadStarted,
     VmDied,
 )
+from avf.client.json_config import load_raw_config
 from avf.client.machine import GuestService, VirtualMachine
-from avf.client.vm_config import VmConfig
 
 __all__ = [
     "AppConfig",
@@ -71,9 +71,9 @@ __all__ = [
     "VirtualMachineState",
     "VirtualizationService",
     "VmClosed",
-    "VmConfig",
     "VmDied",
     "VmInfo",
     "WaitError",
     "connect",
+    "load_raw_config",
 ]

@@ -80,6 +80,11 @@ class VirtualizationService:
         """Of virtmgr."""
         return self._process.pid
 
+    @property
+    def log_tail(self) -> str:
+        """The last of what virtmgr logged, for people."""
+        return self._process.log_tail
+
     def create_vm(
         self,
         config: AppConfig | RawConfig | VirtualMachineConfig,

@@ -1,0 +1,3 @@
+from avf.cli.main import main
+
+main()

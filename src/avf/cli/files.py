@@ -1,0 +1,86 @@
+"""`vm create-idsig` and `vm create-partition`, and how the run commands make such files."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from avf.binder import RemoteException
+from avf.cli.options import FILE, service
+from avf.cli.text import CliError
+from avf.client import PartitionType, VirtualizationService
+
+_TYPES = {
+    "raw": PartitionType.RAW,
+    "instance": PartitionType.ANDROID_VM_INSTANCE,
+    "encryptedstore": PartitionType.ENCRYPTEDSTORE,
+}
+
+
+@click.command("create-idsig")
+@click.argument("apk", type=FILE)
+@click.argument("path", type=FILE)
+def create_idsig(apk: Path, path: Path) -> None:
+    """Make the idsig (APK Signature Scheme v4) of APK in the file PATH, or bring it up to date."""
+    with service() as connection:
+        make_idsig(connection, apk, path)
+
+
+@click.command("create-partition")
+@click.argument("path", type=FILE)
+@click.argument("size", type=click.IntRange(min=0, max=(1 << 63) - 1))
+@click.option(
+    "-t",
+    "--type",
+    "kind",
+    type=click.Choice(list(_TYPES)),
+    default="raw",
+    show_default=True,
+    help="What the guest will find in it.",
+)
+def create_partition(path: Path, size: int, kind: str) -> None:
+    """Make a partition image of SIZE bytes, rounded up to 4096, in the new file PATH."""  # fmt: skip
+    with service() as connection:
+        make_partition(connection, path, size, _TYPES[kind])
+
+
+def make_idsig(connection: VirtualizationService, apk: Path, idsig: Path) -> None:
+    """Brings `idsig` up to date; a new file is removed again if that fails."""
+    if not apk.exists():
+        raise CliError(f"Failed to open {apk}: No such file or directory")
+    with _opened(idsig, os.O_CREAT) as file:
+        try:
+            connection.create_or_update_idsig_file(apk, file)
+        except RemoteException as error:
+            raise CliError(f"Failed to make the idsig of {apk}") from error
+
+
+def make_partition(
+    connection: VirtualizationService, path: Path, size: int, kind: PartitionType
+) -> None:
+    """Makes a new file; it is removed again if that fails."""
+    with _opened(path, os.O_CREAT | os.O_EXCL) as file:
+        try:
+            connection.initialize_writable_partition(file, size, kind)
+        except RemoteException as error:
+            raise CliError(f"Failed to make the partition {path}") from error
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """`path` open for reading and writing; removed after an error if it is new."""
+    existed = path.exists()
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o666)
+    except OSError as error:
+        raise CliError(f"Failed to create {path}: {error.strerror}") from error
+    try:
+        yield fd
+    except BaseException:
+        if not existed:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)

@@ -1,0 +1,90 @@
+"""The `vm` command itself: finds the sub-command's module when it is used, and turns errors into text."""
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from avf.cli.text import CliError, error_chain, hint_for
+
+_COMMANDS = {
+    "run-app": ("avf.cli.run_app:run_app", "Run a payload from a signed APK in a VM of its own."),
+    "run-microdroid": ("avf.cli.run_app:run_microdroid", "Run a VM with a payload that does nothing."),
+    "run": ("avf.cli.run:run", "Run a VM described by a JSON file."),
+    "list": ("avf.cli.host:list_vms", "List the VMs of this host."),
+    "info": ("avf.cli.host:info", "Say in three lines which VMs this host supports."),
+    "doctor": ("avf.cli.doctor:doctor", "Check what this host can do, with a fix for each lack."),
+    "create-idsig": ("avf.cli.files:create_idsig", "Make or update the idsig of an APK."),
+    "create-partition": ("avf.cli.files:create_partition", "Make an empty partition image."),
+}  # fmt: skip
+
+
+class _Group(click.Group):
+    """Knows its commands by name and one line each, so that `vm --help` loads none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="avf-linux", prog_name="vm")
+def vm() -> None:
+    """Run payloads in virtual machines."""
+
+
+def main() -> NoReturn:
+    """Runs the command line of this process and exits: 0, 1 for an error, 2 for wrong usage, 128+N for a signal."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    sys.exit(_run())
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    """Unwinds the stack, so that everything is ended and removed as after an error."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _run() -> int:
+    try:
+        result = vm.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        sys.stdout = None  # nobody reads any more, and the interpreter must not try again
+        return 1
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        click.echo(f"Error: {error_chain(error)}", err=True)
+        if hint := hint_for(error):
+            click.echo(f"\nHint: {hint}", err=True)
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether `error` is about the world; anything else is a mistake of ours and deserves its traceback."""
+    from avf.binder import BinderError
+    from avf.client import ClientError
+
+    return isinstance(error, (CliError, ClientError, BinderError, OSError))

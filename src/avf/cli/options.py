@@ -1,0 +1,107 @@
+"""Options that several sub-commands share, and what they mean."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from avf.client import VirtualizationService
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+DEFAULT_STORAGE_SIZE = 10 << 20
+
+
+class RunOptions(TypedDict):
+    """What the options of `run_options` were."""
+
+    cpu_topology: str
+    task_profiles: tuple[str, ...]
+    console: Path | None
+    log: Path | None
+    gdb: int | None
+    image: Path | None
+    verbose: bool
+
+
+class AppOptions(RunOptions):
+    """What the options of `app_options` were."""
+
+    name: str
+    storage: Path | None
+    storage_size: int
+    debug: str
+    protected: bool
+    mem: int | None
+    payload_status: bool
+
+
+def run_options(command: F) -> F:
+    """Options of everything that runs a VM."""
+    for option in reversed(
+        (
+            click.option("--cpu-topology", type=click.Choice(["one_cpu", "match_host"]), default="one_cpu",
+                         show_default=True, help="How many CPUs the VM gets."),
+            click.option("--task-profiles", multiple=True, metavar="NAME",
+                         help="Cgroup of the VM's process; may be repeated."),
+            click.option("--console", type=FILE, help="Where the console goes.  [default: standard output]"),
+            click.option("--log", type=FILE, help="Where the guest's log goes.  [default: standard output]"),
+            click.option("--gdb", type=click.IntRange(1, 65535), metavar="PORT",
+                         help="Wait for a debugger on this TCP port of localhost."),
+            click.option("--image", type=FOLDER, help="Folder of the guest image (microdroid.json)."),
+            click.option("-v", "--verbose", is_flag=True, help="Show what virtmgr logs."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def app_options(debug_default: str, name: str) -> Callable[[F], F]:
+    """Options of everything that runs a payload from an APK."""
+
+    def add(command: F) -> F:
+        for option in reversed(
+            (
+                click.option("--name", default=name, show_default=True, help="What to call the VM."),
+                click.option("--storage", type=FILE, help="Encrypted storage, made if it is missing."),
+                click.option("--storage-size", type=click.IntRange(min=1), default=DEFAULT_STORAGE_SIZE,
+                             metavar="BYTES", show_default=True, help="How big to make it."),
+                click.option("--debug", type=click.Choice(["none", "full"]), default=debug_default,
+                             show_default=True, help="Whether the VM can be looked into."),
+                click.option("-p", "--protected", is_flag=True, help="Run a protected VM."),
+                click.option("-m", "--mem", type=click.IntRange(min=1), metavar="MIB",
+                             help="Memory in MiB.  [default: what the image asks for]"),
+                click.option("--payload-status", is_flag=True,
+                             help="Exit with the payload's exit code, or 1 if it did not finish."),
+            )
+        ):  # fmt: skip
+            command = option(command)
+        return run_options(command)
+
+    return add
+
+
+@contextmanager
+def service(image: Path | None = None, verbose: bool = False) -> Iterator["VirtualizationService"]:
+    """A connection to one's own virtmgr for the time of a command."""
+    from avf.client import connect
+
+    if image is not None:
+        os.environ["AVF_IMAGE_DIR"] = str(image.absolute())
+    with connect(forward_log=verbose) as connection:
+        yield connection
+
+
+def standard_output() -> int | None:
+    """The descriptor of standard output, if there is one."""
+    try:
+        return sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,64 @@
+"""How things are written on the terminal: errors, hints, and the forms that scripts read."""
+
+from pathlib import Path
+
+
+class CliError(Exception):
+    """What a command has to say itself; `hint` is what to do about it."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def error_chain(error: BaseException) -> str:
+    """The error and, below "Caused by:", what led to it."""
+    texts = [_text(error)]
+    causes = []
+    while (error := error.__cause__) is not None:  # type: ignore[assignment]
+        text = _text(error)
+        if text not in texts[-1]:
+            causes.append(text)
+            texts.append(text)
+    if not causes:
+        return texts[0]
+    lines = causes if len(causes) == 1 else [f"{n}: {text}" for n, text in enumerate(causes)]
+    return f"{texts[0]}\n\nCaused by:\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def _text(error: BaseException) -> str:
+    from avf.binder import RemoteException
+
+    if isinstance(error, RemoteException):
+        return f"{error.message or 'the service refused'} ({error.code.name})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def hint_for(error: BaseException | None) -> str | None:
+    """What to do about `error`, if anything is known to help."""
+    from avf.binder import ExceptionCode, RemoteException
+    from avf.client import ServiceError
+
+    while error is not None:
+        if isinstance(error, CliError) and error.hint:
+            return error.hint
+        if isinstance(error, RemoteException) and error.code == ExceptionCode.SECURITY:
+            return "`vm doctor` shows which permissions you have, and where they are granted."
+        if isinstance(error, ServiceError):
+            return "`vm doctor` checks what this host lacks."
+        error = error.__cause__
+    return None
+
+
+def quoted(value: str | Path) -> str:
+    """As Rust's debug form writes a string; scripts that read AVF's output expect that."""
+    return '"' + "".join(map(_quoted_char, str(value))) + '"'
+
+
+def _quoted_char(char: str) -> str:
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
+    if char in escapes:
+        return escapes[char]
+    return char if char.isprintable() else f"\\u{{{ord(char):x}}}"

@@ -1,0 +1,229 @@
+"""The client for asyncio: the same objects and words as `avf.client`, with calls awaited.
+
+    async with connect() as service, await service.create_vm(config) as vm:
+        await vm.start()
+        await vm.wait_until_ready(timeout=60)
+        reader, writer = await vm.open_vsock(5678)
+
+Calls run in threads, for they are answered in milliseconds; waiting does not, so a thousand VMs can be waited for.
+"""
+
+import asyncio
+import contextvars
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Self, TypeVar
+
+from avf.aidl.virtualizationservice import (
+    MemoryTrimLevel,
+    PartitionType,
+    VirtualMachineConfig,
+    VirtualMachineState,
+)
+from avf.binder import Interface
+from avf.client import connection, machine
+from avf.client.config import AppConfig, FileSource, RawConfig
+from avf.client.connection import START_TIMEOUT, VmInfo
+from avf.client.events import DeathReason, Event, VmDied
+from avf.client.lifecycle import Lifecycle
+from avf.client.machine import SERVICE_TIMEOUT, GuestService
+
+__all__ = ["VirtualMachine", "VirtualizationService", "connect"]
+
+R = TypeVar("R")
+T = TypeVar("T", bound=Interface)
+
+
+@asynccontextmanager
+async def connect(
+    *,
+    command: Sequence[str] | None = None,
+    forward_log: bool = False,
+    timeout: float = START_TIMEOUT,
+) -> AsyncIterator["VirtualizationService"]:
+    """As `avf.client.connect`."""
+    service = await _in_thread(
+        lambda: connection.connect(command=command, forward_log=forward_log, timeout=timeout),
+        discard=lambda service: service.close(),
+    )
+    try:
+        yield VirtualizationService(service)
+    finally:
+        await _in_thread(service.close)
+
+
+class VirtualizationService:
+    """As `avf.client.VirtualizationService`; belongs to the event loop that it was made in."""
+
+    def __init__(self, service: connection.VirtualizationService) -> None:
+        self._service = service
+
+    @property
+    def pid(self) -> int:
+        """Of virtmgr."""
+        return self._service.pid
+
+    async def create_vm(
+        self,
+        config: AppConfig | RawConfig | VirtualMachineConfig,
+        *,
+        console: FileSource | None = None,
+        log: FileSource | None = None,
+    ) -> "VirtualMachine":
+        """Makes a VM without starting it."""
+        vm = await _in_thread(
+            lambda: self._service.create_vm(config, console=console, log=log),
+            discard=lambda vm: vm.close(),
+        )
+        return VirtualMachine(vm)
+
+    async def initialize_writable_partition(
+        self, image: FileSource, size: int, type: PartitionType = PartitionType.RAW
+    ) -> None:
+        """Empties `image`, which must exist, and makes it a partition image of `size` bytes or a little more."""
+        await _in_thread(lambda: self._service.initialize_writable_partition(image, size, type))
+
+    async def create_or_update_idsig_file(self, apk: FileSource, idsig: FileSource) -> None:
+        """Brings `idsig`, which must exist, up to date with the APK."""
+        await _in_thread(lambda: self._service.create_or_update_idsig_file(apk, idsig))
+
+    async def debug_list_vms(self) -> list[VmInfo]:
+        """The VMs of all clients on this host, by CID."""
+        return await _in_thread(self._service.debug_list_vms)
+
+
+class VirtualMachine:
+    """As `avf.client.VirtualMachine`; belongs to the event loop that it was made in."""
+
+    def __init__(self, vm: machine.VirtualMachine) -> None:
+        self._vm = vm
+        self.cid = vm.cid
+        self._lifecycle = Lifecycle()
+        self._changed = asyncio.Event()
+        vm.add_listener(_hand_over(asyncio.get_running_loop(), self._on_event))
+
+    def _on_event(self, event: Event) -> None:
+        self._lifecycle.accept(event)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> None:
+        """Returns when `condition` holds, or after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    async def start(self) -> None:
+        """Returns when the VMM runs, not when the guest has booted."""
+        await _in_thread(self._vm.start)
+
+    async def stop(self) -> None:
+        """Kills the VM; returns when all of it is gone."""
+        await _in_thread(self._vm.stop)
+
+    async def trim_memory(self, level: MemoryTrimLevel) -> None:
+        """Takes memory back from the guest, the more the more urgent `level` is."""
+        await _in_thread(lambda: self._vm.trim_memory(level))
+
+    async def state(self) -> VirtualMachineState:
+        """As the service sees it now; DEAD if the service is gone."""
+        return await _in_thread(lambda: self._vm.state)
+
+    @property
+    def death_reason(self) -> DeathReason | None:
+        """None while the VM has not died."""
+        return self._lifecycle.death_reason
+
+    async def wait_until_ready(self, timeout: float | None = None) -> None:
+        """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished."""
+        await self._wait_for(lambda: self._lifecycle.settled, timeout)
+        if (error := self._lifecycle.not_ready()) is not None:
+            raise error
+
+    async def wait_for_death(self, timeout: float | None = None) -> DeathReason | None:
+        """None after `timeout` seconds."""
+        await self._wait_for(lambda: self._lifecycle.death_reason is not None, timeout)
+        return self._lifecycle.death_reason
+
+    async def events(self) -> AsyncIterator[Event]:
+        """All that happened and will happen to this VM; VmDied is the last."""
+        seen = 0
+        while True:
+            await self._wait_for(lambda: len(self._lifecycle.events) > seen, None)  # noqa: B023
+            event = self._lifecycle.events[seen]
+            yield event
+            if isinstance(event, VmDied):
+                return
+            seen += 1
+
+    async def connect_vsock(self, port: int) -> socket.socket:
+        """A non-blocking stream to `port` of the running guest."""
+        stream = await _in_thread(
+            lambda: self._vm.connect_vsock(port), discard=lambda stream: stream.close()
+        )
+        stream.setblocking(False)
+        return stream
+
+    async def open_vsock(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A stream to `port` of the running guest, as `asyncio.open_connection` gives one."""
+        stream = await self.connect_vsock(port)
+        reader = asyncio.StreamReader()
+        try:
+            transport, protocol = await asyncio.get_running_loop().create_connection(
+                lambda: asyncio.StreamReaderProtocol(reader), sock=stream
+            )
+        except BaseException:
+            stream.close()
+            raise
+        return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+
+    async def connect_service(
+        self, port: int, interface: type[T], timeout: float | None = SERVICE_TIMEOUT
+    ) -> GuestService[T]:
+        """Connects to the RPC Binder server that the guest runs on `port`; its methods block, as of `avf.binder`."""
+        return await _in_thread(
+            lambda: self._vm.connect_service(port, interface, timeout),
+            discard=lambda service: service.close(),
+        )
+
+    async def close(self) -> None:
+        """Kills the VM and gives its handle back. Whoever still waits is told of its death. Idempotent."""
+        await _in_thread(self._vm.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop, receive: Callable[[Event], None]
+) -> Callable[[Event], None]:
+    def listener(event: Event) -> None:
+        try:
+            loop.call_soon_threadsafe(receive, event)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            pass
+
+    return listener
+
+
+async def _in_thread(call: Callable[[], R], discard: Callable[[R], None] | None = None) -> R:
+    """The result of `call`. If the waiting is cancelled, the call still ends, and `discard` gets what it made."""
+    context = contextvars.copy_context()
+    future = asyncio.get_running_loop().run_in_executor(None, context.run, call)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(lambda done: _discard(done, discard))
+        raise
+
+
+def _discard(done: "asyncio.Future[R]", discard: Callable[[R], None] | None) -> None:
+    if not done.cancelled() and done.exception() is None and discard is not None:
+        discard(done.result())
