@@ -1,0 +1,130 @@
+"""From an APK and its companions to a VM that runs it: the guest image, the instance disk, the payload disk."""
+
+import os
+from pathlib import Path
+
+from avf.aidl.virtualizationservice import DebugLevel, Payload, VirtualMachineAppConfig
+from avf.apk import ApkError, read_entry
+from avf.disk import Partition
+from avf.runtime import image_dirs
+from avf.virtmgr import payload_config
+from avf.virtmgr.config import DiskConfig, MachineConfig
+from avf.virtmgr.errors import VirtmgrError
+from avf.virtmgr.fds import Fds
+from avf.virtmgr.payload_config import PayloadConfigError, VmPayloadConfig
+from avf.virtmgr.payload_disk import payload_disk
+from avf.vmconfig import VmConfig, VmConfigError
+from avf.vmm import Machine
+
+OS_NAME = "microdroid"
+IMAGE_CONFIG = "microdroid.json"
+_INITRDS = {
+    DebugLevel.NONE: "microdroid_initrd_normal.img",
+    DebugLevel.FULL: "microdroid_initrd_debuggable.img",
+}
+
+
+def load_app_config(
+    config: VirtualMachineAppConfig, temporary_directory: Path, fds: Fds
+) -> MachineConfig:
+    """Lowers an app configuration. Raises VirtmgrError with its causes, or RemoteException for bad descriptors."""
+    if config.apk is None or config.idsig is None or config.instance_image is None:
+        missing = (
+            "apk" if config.apk is None else "idsig" if config.idsig is None else "instanceImage"
+        )
+        raise VirtmgrError(f"{missing} is missing")
+    apk = fds.clone(config.apk)
+    idsig = fds.clone(config.idsig)
+    instance = fds.clone(config.instance_image)
+    storage = fds.clone_optional(config.encrypted_storage_image)
+    payload = load_payload_config(apk, config.payload)
+    if payload.os.name != OS_NAME:
+        raise VirtmgrError(f'Unknown OS "{payload.os.name}"')
+    machine = _image_machine(config.debug_level, fds)
+    machine.name = config.name
+    machine.protected = config.protected_vm
+    machine.cpu_topology = config.cpu_topology
+    machine.task_profiles = list(config.task_profiles)
+    machine.gdb_port = config.gdb_port
+    if config.memory_mib > 0:
+        machine.memory_mib = config.memory_mib
+    machine.disks.append(_instance_disk(instance, storage))
+    extra_idsigs = [fds.clone(file) for file in config.extra_idsigs]
+    machine.disks.append(
+        payload_disk(apk, idsig, extra_idsigs, config.payload, payload, temporary_directory, fds)
+    )
+    return machine
+
+
+def load_payload_config(apk: int, payload: Payload) -> VmPayloadConfig:
+    """What the payload's configuration file says, or what it would say. Raises VirtmgrError."""
+    if payload.which == "payload_config":
+        try:
+            return VmPayloadConfig.for_binary(payload.payload_config.payload_binary_name)
+        except PayloadConfigError as e:
+            raise VirtmgrError(str(e)) from None
+    path = payload.config_path
+    try:
+        text = read_entry(apk, path, limit=payload_config.MAX_SIZE)
+        return VmPayloadConfig.parse(text, path)
+    except (ApkError, PayloadConfigError, OSError, KeyError) as e:
+        raise VirtmgrError(f"Couldn't read config from {path}") from e
+
+
+def _image_machine(debug_level: DebugLevel, fds: Fds) -> MachineConfig:
+    if debug_level not in _INITRDS:
+        raise VirtmgrError(f"unsupported debug level {int(debug_level)}")
+    folder = find_image()
+    try:
+        config = VmConfig.load(folder / IMAGE_CONFIG)
+    except VmConfigError as e:
+        raise VirtmgrError("Failed to load the guest image") from e
+
+    def opened(path: str | None, flags: int = os.O_RDONLY) -> int | None:
+        return None if path is None else _open(folder / path, flags, fds)
+
+    disks = []
+    for disk in config.disks:
+        flags = os.O_RDWR if disk.writable else os.O_RDONLY
+        partitions = [
+            Partition(
+                part.label,
+                _open(folder / part.path, os.O_RDWR if part.writable else os.O_RDONLY, fds),
+                part.writable,
+            )
+            for part in disk.partitions
+        ]
+        disks.append(DiskConfig(opened(disk.image, flags), disk.writable, partitions))
+    return MachineConfig(
+        kernel=opened(config.kernel),
+        initrd=opened(_INITRDS[debug_level]),
+        bootloader=opened(config.bootloader),
+        params=config.params,
+        disks=disks,
+        memory_mib=config.memory_mib or 0,
+        platform_version=config.platform_version,
+        machine=Machine(config.x_avf.machine),
+    )
+
+
+def find_image() -> Path:
+    """The folder of the guest image. Raises VirtmgrError."""
+    folders = image_dirs()
+    for folder in folders:
+        if (folder / IMAGE_CONFIG).is_file():
+            return folder
+    raise VirtmgrError(f"no guest image ({IMAGE_CONFIG}) in {' or '.join(map(str, folders))}")
+
+
+def _open(path: Path, flags: int, fds: Fds) -> int:
+    try:
+        return fds.add(os.open(path, flags | os.O_CLOEXEC))
+    except OSError as e:
+        raise VirtmgrError(f"Failed to open {path}") from e
+
+
+def _instance_disk(instance: int, storage: int | None) -> DiskConfig:
+    partitions = [Partition("vm-instance", instance, True)]
+    if storage is not None:
+        partitions.append(Partition("encryptedstore", storage, True))
+    return DiskConfig(writable=True, partitions=partitions)

@@ -1,0 +1,81 @@
+"""A VM's configuration inside virtmgr: both public forms end as this one."""
+
+from dataclasses import dataclass, field
+
+from avf.aidl.virtualizationservice import CpuTopology, DiskImage, VirtualMachineRawConfig
+from avf.disk import Disk, ImageDisk, Partition, PartitionedDisk
+from avf.virtmgr.errors import VirtmgrError
+from avf.virtmgr.fds import Fds
+from avf.virtmgr.version_req import Version
+from avf.vmm import Machine
+
+PLATFORM_VERSION = Version(1, 0, 0)
+
+
+@dataclass(slots=True)
+class DiskConfig:
+    """A disk as asked for; exactly one of image and partitions is right."""
+
+    image: int | None = None
+    writable: bool = False
+    partitions: list[Partition] = field(default_factory=list)
+
+    def assemble(self) -> Disk:
+        """Raises ValueError, in AVF's words, for neither or both."""
+        if self.partitions:
+            if self.image is not None:
+                raise ValueError("DiskImage contains both image and partitions.")
+            return PartitionedDisk(tuple(self.partitions), self.writable)
+        if self.image is None:
+            raise ValueError("DiskImage didn't contain image or partitions.")
+        return ImageDisk(self.image, self.writable)
+
+
+@dataclass(slots=True)
+class MachineConfig:
+    """Descriptors are borrowed from the Fds they were cloned into."""
+
+    name: str = ""
+    kernel: int | None = None
+    initrd: int | None = None
+    bootloader: int | None = None
+    params: str | None = None
+    disks: list[DiskConfig] = field(default_factory=list)
+    protected: bool = False
+    memory_mib: int = 0
+    cpu_topology: CpuTopology = CpuTopology.ONE_CPU
+    platform_version: str = ""
+    task_profiles: list[str] = field(default_factory=list)
+    gdb_port: int = 0
+    machine: Machine = Machine.PCI
+
+
+def from_raw_config(config: VirtualMachineRawConfig, fds: Fds) -> MachineConfig:
+    """Raises RemoteException if a descriptor cannot be cloned, VirtmgrError if a partition has none."""
+    return MachineConfig(
+        name=config.name,
+        kernel=fds.clone_optional(config.kernel),
+        initrd=fds.clone_optional(config.initrd),
+        bootloader=fds.clone_optional(config.bootloader),
+        params=config.params,
+        disks=[_disk(disk, fds) for disk in config.disks],
+        protected=config.protected_vm,
+        memory_mib=config.memory_mib,
+        cpu_topology=config.cpu_topology,
+        platform_version=config.platform_version,
+        task_profiles=list(config.task_profiles),
+        gdb_port=config.gdb_port,
+    )
+
+
+def _disk(disk: DiskImage, fds: Fds) -> DiskConfig:
+    partitions = []
+    for partition in disk.partitions:
+        if partition.image is None:
+            raise VirtmgrError(
+                f"Invalid partition image file descriptor (partition {partition.label!r})"
+            )
+        partitions.append(
+            Partition(partition.label, fds.clone(partition.image), partition.writable)
+        )
+    return DiskConfig(fds.clone_optional(disk.image), disk.writable, partitions)

@@ -1,0 +1,297 @@
+"""createVm, step by step, in AVF's order: whatever fails, nothing is left behind."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from avf.aidl.virtualizationservice import (
+    CpuTopology,
+    DebugLevel,
+    VirtualMachineConfig,
+)
+from avf.aidl.virtualizationservice_internal import AtomVmCreationRequested
+from avf.binder import BinderError, ParcelFileDescriptor, RemoteException
+from avf.disk import Disk, DiskError, PartitionedDisk, layout, measure
+from avf.policy import Permission
+from avf.virtmgr import labels
+from avf.virtmgr.app_config import load_app_config, load_payload_config
+from avf.virtmgr.atoms import AtomSender
+from avf.virtmgr.config import PLATFORM_VERSION, DiskConfig, MachineConfig, from_raw_config
+from avf.virtmgr.context import VmContext
+from avf.virtmgr.errors import VirtmgrError, failure, full_chain
+from avf.virtmgr.fds import Fds
+from avf.virtmgr.global_service import GlobalService, GlobalServiceError
+from avf.virtmgr.loggers import logging_pipe
+from avf.virtmgr.machine import Requester, VmInstance, VmTable
+from avf.virtmgr.metrics import VmMetrics
+from avf.virtmgr.notifications import VirtualMachineService
+from avf.virtmgr.permissions import require
+from avf.virtmgr.timeouts import boot_timeout
+from avf.virtmgr.version_req import VersionReqError, matches
+from avf.vmm import Vmm, VmSpec
+
+CONTEXT_ATTEMPTS = 5
+ZERO_FILLER_SIZE = 4096
+CONFIG_TYPE_APP = 1
+CONFIG_TYPE_RAW = 2
+
+log = logging.getLogger(__name__)
+
+
+class VmCreation:
+    """One call of createVm."""
+
+    def __init__(
+        self, global_service: GlobalService, machines: VmTable, vmm: Vmm, atoms: AtomSender
+    ) -> None:
+        self._global_service = global_service
+        self._machines = machines
+        self._vmm = vmm
+        self._atoms = atoms
+        self.is_protected = False
+        """As far as it is known, for the atom."""
+
+    def run(
+        self,
+        config: VirtualMachineConfig,
+        console_fd: ParcelFileDescriptor | None,
+        log_fd: ParcelFileDescriptor | None,
+        requester: Requester,
+    ) -> VmInstance:
+        """The new VM, in the table. Raises RemoteException."""
+        with contextlib.ExitStack() as undo:
+            context = self._create_context(requester.pid)
+            undo.callback(context.close)
+            files = Fds()
+            undo.callback(files.close)
+            if _is_custom(config):
+                require(self._global_service, Permission.USE_CUSTOM_VIRTUAL_MACHINE)
+            console = _output(config, console_fd, f"Console({context.cid})", files)
+            os_log = _output(config, log_fd, f"Log({context.cid})", files)
+            machine_config = self._load(config, context.temporary_directory, files)
+            is_app = config.which == "app_config"
+            _check_labels(machine_config, is_app, requester.uid)
+            spec = self._specify(machine_config, context, files, console, os_log)
+            machine = VmInstance(
+                context,
+                spec,
+                files,
+                requester,
+                self._vmm,
+                VmMetrics(self._atoms, requester.uid, spec.name),
+                boot_timeout() if is_app else None,
+            )
+            self._machines.add(machine)
+            undo.pop_all()
+        log.info("%s created", machine)
+        return machine
+
+    def _create_context(self, requester_pid: int) -> VmContext:
+        for _ in range(CONTEXT_ATTEMPTS):
+            try:
+                context = VmContext(
+                    self._global_service.call(
+                        lambda service: service.allocate_global_vm_context(requester_pid)
+                    )
+                )
+            except (GlobalServiceError, OSError) as e:
+                raise failure(f"Failed to create VM context: {full_chain(e)}") from e
+            except BinderError as e:
+                if isinstance(e, RemoteException):
+                    raise
+                raise failure(f"Failed to create VM context: {e}") from e
+            try:
+                context.serve(VirtualMachineService(self._machines, context.cid))
+            except OSError as e:
+                log.warning("Could not start RpcServer on port %d: %s", context.cid, e)
+                context.close()
+                continue
+            return context
+        raise failure("Too many attempts to create VM context failed.")
+
+    def _load(self, config: VirtualMachineConfig, directory: Path, files: Fds) -> MachineConfig:
+        if config.which == "raw_config":
+            self.is_protected = config.raw_config.protected_vm
+            with _told("Failed to make composite image: "):
+                return from_raw_config(config.raw_config, files)
+        self.is_protected = config.app_config.protected_vm
+        with _told("Failed to load app config: "):
+            return load_app_config(config.app_config, directory, files)
+
+    def _specify(
+        self,
+        config: MachineConfig,
+        context: VmContext,
+        files: Fds,
+        console: int | None,
+        os_log: int | None,
+    ) -> VmSpec:
+        directory = context.temporary_directory
+        with _told("Failed to make composite image: "):
+            _write_zero_filler(directory / "zero.img")
+        disks = tuple(_assemble(disk) for disk in config.disks)
+        cpus = _cpus(config.cpu_topology)
+        with _told("Failed to prepare ramdump file: "):
+            ramdump = files.add(_create_ramdump(directory / "ramdump"))
+        version_matches = _platform_version_matches(config.platform_version)
+        with _told("Failed to create VM: "):
+            _validate(config, version_matches)
+        return VmSpec(
+            cid=context.cid,
+            name=config.name,
+            temporary_directory=directory,
+            vsock=context.vsock,
+            kernel=config.kernel,
+            initrd=config.initrd,
+            bootloader=config.bootloader,
+            params=config.params,
+            disks=disks,
+            memory_mib=config.memory_mib if config.memory_mib > 0 else None,
+            cpus=cpus,
+            protected=config.protected,
+            machine=config.machine,
+            console=console,
+            log=os_log,
+            ramdump=ramdump,
+            gdb_port=config.gdb_port or None,
+            task_profiles=tuple(config.task_profiles),
+        )
+
+
+def creation_atom(
+    config: VirtualMachineConfig, is_protected: bool, uid: int, error: RemoteException | None
+) -> AtomVmCreationRequested:
+    """What is told about a call of createVm, memory and CPUs as asked for."""
+    is_app = config.which == "app_config"
+    part = config.app_config if is_app else config.raw_config
+    return AtomVmCreationRequested(
+        uid=uid,
+        vm_identifier=part.name,
+        is_protected=is_protected,
+        creation_succeeded=error is None,
+        binder_exception_code=0 if error is None else int(error.code),
+        config_type=CONFIG_TYPE_APP if is_app else CONFIG_TYPE_RAW,
+        num_cpus=1 if part.cpu_topology == CpuTopology.ONE_CPU else os.cpu_count() or -1,
+        memory_mib=part.memory_mib,
+        apexes=_apex_names(config),
+    )
+
+
+def _apex_names(config: VirtualMachineConfig) -> str:
+    if config.which == "raw_config" or config.app_config.payload.which == "payload_config":
+        return ""
+    app = config.app_config
+    try:
+        if app.apk is None:
+            raise VirtmgrError("apk is missing")
+        return ":".join(a.name for a in load_payload_config(app.apk.fileno(), app.payload).apexes)
+    except (VirtmgrError, OSError, ValueError):
+        return "INFO: Can't get VmPayloadConfig"
+
+
+@contextlib.contextmanager
+def _told(prefix: str) -> Iterator[None]:
+    """Turns what goes wrong inside into what the caller is told."""
+    try:
+        yield
+    except (VirtmgrError, DiskError, OSError) as e:
+        message = prefix + full_chain(e)
+        log.error("%s", message)
+        raise failure(message) from e
+
+
+def _is_custom(config: VirtualMachineConfig) -> bool:
+    if config.which == "raw_config":
+        return True
+    app = config.app_config
+    return bool(app.task_profiles) or app.payload.which == "config_path" or app.gdb_port > 0
+
+
+def _is_debuggable(config: VirtualMachineConfig) -> bool:
+    return config.which == "app_config" and config.app_config.debug_level != DebugLevel.NONE
+
+
+def _output(
+    config: VirtualMachineConfig, fd: ParcelFileDescriptor | None, tag: str, files: Fds
+) -> int | None:
+    """Where the console or the log goes: to the caller, else, if the VM is debuggable, to our log."""
+    if fd is not None:
+        return files.clone(fd)
+    if not _is_debuggable(config):
+        return None
+    try:
+        return files.add(logging_pipe(tag))
+    except OSError as e:
+        raise failure(f"Failed to create pipe: {e}") from e
+
+
+def _check_labels(config: MachineConfig, is_app: bool, uid: int) -> None:
+    for disk in config.disks:
+        for partition in disk.partitions:
+            if not (is_app and labels.is_exempt(partition.label)):
+                _check_label(partition.fd, f"Partition {partition.label} invalid", uid)
+    if config.protected:
+        for fd, name in ((config.kernel, "kernel"), (config.initrd, "initrd")):
+            if fd is not None:
+                _check_label(fd, f"{name} file invalid", uid)
+
+
+def _check_label(fd: int, message: str, uid: int) -> None:
+    try:
+        labels.check_file(fd, uid)
+    except labels.LabelError as e:
+        error = VirtmgrError(message)
+        error.__cause__ = e
+        raise failure(full_chain(error)) from e
+
+
+def _write_zero_filler(path: Path) -> None:
+    path.touch(mode=0o600, exist_ok=False)
+    os.truncate(path, ZERO_FILLER_SIZE)
+
+
+def _assemble(config: DiskConfig) -> Disk:
+    try:
+        disk = config.assemble()
+    except ValueError as e:
+        raise RemoteException.illegal_argument(str(e)) from None
+    if isinstance(disk, PartitionedDisk):
+        with _told("Failed to make composite image: "):
+            layout(disk.partitions, measure(disk.partitions), writable=disk.writable)
+    return disk
+
+
+def _cpus(topology: CpuTopology) -> int | None:
+    if topology == CpuTopology.MATCH_HOST:
+        return None
+    if topology == CpuTopology.ONE_CPU:
+        return 1
+    raise failure(f"Failed to parse CPU topology value: {int(topology)}")
+
+
+def _create_ramdump(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+
+def _platform_version_matches(requirement: str) -> bool:
+    try:
+        return matches(requirement, PLATFORM_VERSION)
+    except VersionReqError as e:
+        raise RemoteException.bad_parcelable(
+            f"Invalid platform version requirement {requirement}: {e}"
+        ) from e
+
+
+def _validate(config: MachineConfig, version_matches: bool) -> None:
+    if config.bootloader is None and config.kernel is None:
+        raise VirtmgrError("VM must have either a bootloader or a kernel image.")
+    if config.bootloader is not None and (config.kernel is not None or config.initrd is not None):
+        raise VirtmgrError("Can't have both bootloader and kernel/initrd image.")
+    if not version_matches:
+        raise VirtmgrError(
+            "Incompatible platform version. The config is compatible with platform version(s)"
+            f" {config.platform_version}, but the actual platform version is"
+            f" {'.'.join(map(str, PLATFORM_VERSION))}"
+        )

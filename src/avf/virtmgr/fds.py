@@ -1,0 +1,34 @@
+"""Descriptors that belong together and are closed together."""
+
+import os
+
+from avf.binder import ParcelFileDescriptor, RemoteException
+
+
+class Fds:
+    """Owns descriptors. Closing twice is fine."""
+
+    def __init__(self) -> None:
+        self._fds: list[int] = []
+
+    def add(self, fd: int) -> int:
+        """Takes over `fd`."""
+        self._fds.append(fd)
+        return fd
+
+    def clone(self, file: ParcelFileDescriptor) -> int:
+        """A duplicate of `file`, owned here. Raises RemoteException (BAD_PARCELABLE)."""
+        try:
+            return self.add(file.dup().detach())
+        except (OSError, ValueError) as e:
+            raise RemoteException.bad_parcelable(
+                f"Failed to clone File from ParcelFileDescriptor: {e}"
+            ) from e
+
+    def clone_optional(self, file: ParcelFileDescriptor | None) -> int | None:
+        return None if file is None else self.clone(file)
+
+    def close(self) -> None:
+        fds, self._fds = self._fds, []
+        for fd in fds:
+            os.close(fd)

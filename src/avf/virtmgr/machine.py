@@ -1,0 +1,324 @@
+"""One VM from creation to death.
+
+    NotStarted --start--> Running --VMM ends--> Dead
+         \\--start fails--> Failed
+
+The payload inside has a state of its own that only goes forward: Starting < Started < Ready < Finished < Hangup.
+"""
+
+import dataclasses
+import logging
+import pwd
+import threading
+from dataclasses import dataclass
+from enum import IntEnum
+
+from avf.aidl.virtualizationcommon import ErrorCode
+from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
+from avf.binder import RemoteException
+from avf.virtmgr.callbacks import VirtualMachineCallbacks
+from avf.virtmgr.context import VmContext, remove_temporary_files
+from avf.virtmgr.death import HANGUP, death_reason
+from avf.virtmgr.errors import VirtmgrError
+from avf.virtmgr.fds import Fds
+from avf.virtmgr.loggers import Collector
+from avf.virtmgr.metrics import VmMetrics
+from avf.vmm import ExitReport, Vmm, VmmError, VmProcess, VmSpec
+
+CALLBACK_SECONDS = 5
+"""How long a death waits for a callback that does not take its last event."""
+FAILURE_TEXT_SECONDS = 5
+
+log = logging.getLogger(__name__)
+
+
+class PayloadState(IntEnum):
+    STARTING = 0
+    STARTED = 1
+    READY = 2
+    FINISHED = 3
+    HANGUP = 4
+
+    @property
+    def title(self) -> str:
+        return self.name.capitalize()
+
+
+_REPORTED = {
+    PayloadState.STARTING: VirtualMachineState.STARTING,
+    PayloadState.STARTED: VirtualMachineState.STARTED,
+    PayloadState.READY: VirtualMachineState.READY,
+    PayloadState.FINISHED: VirtualMachineState.FINISHED,
+    PayloadState.HANGUP: VirtualMachineState.DEAD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    spec: VmSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    process: VmProcess
+    monitor: threading.Thread
+
+    def __str__(self) -> str:
+        return f"Running {{ pid: {self.process.pid} }}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    def __str__(self) -> str:
+        return "Dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    def __str__(self) -> str:
+        return "Failed"
+
+
+VmState = NotStarted | Running | Dead | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who asked for the VM. The pid is for people; it is not checked."""
+
+    uid: int
+    pid: int
+
+    def __str__(self) -> str:
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+
+class VmInstance:
+    """A VM and what belongs to it. `release` ends it, whatever state it is in."""
+
+    def __init__(
+        self,
+        context: VmContext,
+        spec: VmSpec,
+        files: Fds,
+        requester: Requester,
+        vmm: Vmm,
+        metrics: VmMetrics,
+        boot_timeout: float | None,
+    ) -> None:
+        """Takes over `context` and `files`. `boot_timeout`: seconds in which the payload must start, None for ever."""
+        self.context = context
+        self.cid = context.cid
+        self.name = spec.name
+        self.protected = spec.protected
+        self.requester = requester
+        self.callbacks = VirtualMachineCallbacks(self.cid)
+        self._files = files
+        self._vmm = vmm
+        self._metrics = metrics
+        self._boot_timeout = boot_timeout
+        self._changed = threading.Condition()
+        self._state: VmState = NotStarted(spec)
+        self._payload_state = PayloadState.STARTING
+        self._payload_events = threading.Lock()
+
+    def __str__(self) -> str:
+        kind = "Protected" if self.protected else "Non-protected"
+        return f'{kind} virtual machine "{self.name}" (owner: {self.requester}, cid: {self.cid})'
+
+    @property
+    def state(self) -> VirtualMachineState:
+        """What the owner sees."""
+        with self._changed:
+            match self._state:
+                case NotStarted():
+                    return VirtualMachineState.NOT_STARTED
+                case Running():
+                    return _REPORTED[self._payload_state]
+                case _:
+                    return VirtualMachineState.DEAD
+
+    @property
+    def vm_state(self) -> VmState:
+        with self._changed:
+            return self._state
+
+    @property
+    def payload_state(self) -> PayloadState:
+        with self._changed:
+            return self._payload_state
+
+    def process(self) -> VmProcess:
+        """The VMM. Raises VirtmgrError unless the VM is running."""
+        with self._changed:
+            if not isinstance(self._state, Running):
+                raise VirtmgrError("VM is not running")
+            return self._state.process
+
+    def register_callback(self, callback: IVirtualMachineCallback) -> None:
+        self.callbacks.add(callback)
+
+    # Start and end
+
+    def start(self) -> None:
+        """Raises VirtmgrError if the VM was started before or the VMM cannot be."""
+        with self._changed:
+            if not isinstance(self._state, NotStarted):
+                raise VirtmgrError("VM already started or failed")
+            spec = self._state.spec
+            self._state = Failed()
+            self._metrics.started()
+            failure = Collector()
+            try:
+                process = self._vmm.start(dataclasses.replace(spec, failure=failure.write_end))
+            except VmmError as e:
+                raise VirtmgrError(f"{self} failed to start") from e
+            finally:
+                failure.close_write_end()
+                self._files.close()
+            monitor = threading.Thread(
+                target=self._watch_exit, args=(process, failure), name=f"exit-{self.cid}"
+            )
+            self._state = Running(process, monitor)
+            monitor.start()
+        self._metrics.sample(process.pid)
+        if self._boot_timeout is not None:
+            threading.Thread(
+                target=self._watch_boot, args=(process, self._boot_timeout), daemon=True
+            ).start()
+
+    def stop(self) -> None:
+        """Kills the VM and returns when all of it is gone and told. Raises VirtmgrError unless it is running."""
+        with self._changed:
+            if not isinstance(self._state, Running):
+                raise VirtmgrError("VM is not running")
+            running = self._state
+        running.process.kill()
+        if running.monitor is not threading.current_thread():
+            running.monitor.join()
+
+    def release(self) -> None:
+        """Lets go of everything, killing the VM if it runs."""
+        try:
+            self.stop()
+        except VirtmgrError:
+            pass
+        self.callbacks.close()
+        self._files.close()
+        self.context.close()
+
+    def _watch_exit(self, process: VmProcess, failure: Collector) -> None:
+        report = self._wait(process)
+        self._metrics.ended()
+        self.context.stop_serving()
+        with self._changed:
+            self._state = Dead()
+            self._changed.notify_all()
+        log.info("%s exited", self)
+        reason = death_reason(report, self._failure_text(failure))
+        log.info("%s died: %s%s", self, reason.name, _account(report))
+        self.callbacks.notify_died(reason, CALLBACK_SECONDS)
+        self._metrics.exited(reason, report.signal if report else 0)
+        remove_temporary_files(self.context.temporary_directory)
+
+    def _wait(self, process: VmProcess) -> ExitReport | None:
+        try:
+            return process.wait()
+        except (OSError, VmmError):
+            log.exception("cannot wait for the VMM of %s", self)
+            return None
+
+    def _failure_text(self, failure: Collector) -> str:
+        try:
+            text = failure.finish(FAILURE_TEXT_SECONDS)
+        except UnicodeDecodeError as e:
+            log.error("the failure reason of %s is not UTF-8: %s", self, e)
+            text = ""
+        if not text and self.payload_state is PayloadState.HANGUP:
+            return HANGUP
+        return text
+
+    def _watch_boot(self, process: VmProcess, timeout: float) -> None:
+        with self._changed:
+            decided = self._changed.wait_for(self._has_booted_or_ended, timeout)
+            if decided:
+                return
+            log.error("%s has not started its payload in %g s", self, timeout)
+            self._payload_state = PayloadState.HANGUP
+        process.kill()
+
+    def _has_booted_or_ended(self) -> bool:
+        running = isinstance(self._state, Running)
+        return not running or self._payload_state >= PayloadState.STARTED
+
+    # What the guest tells
+
+    def payload_started(self) -> None:
+        with self._payload_events:
+            self._advance(PayloadState.STARTED)
+            log.info("VM with CID %d started payload", self.cid)
+            self.callbacks.notify_payload_started()
+            self._metrics.booted()
+
+    def payload_ready(self) -> None:
+        with self._payload_events:
+            self._advance(PayloadState.READY)
+            log.info("VM with CID %d reported payload is ready", self.cid)
+            self.callbacks.notify_payload_ready()
+
+    def payload_finished(self, exit_code: int) -> None:
+        with self._payload_events:
+            self._advance(PayloadState.FINISHED)
+            log.info("VM with CID %d finished payload", self.cid)
+            self.callbacks.notify_payload_finished(exit_code)
+
+    def payload_failed(self, code: ErrorCode, message: str) -> None:
+        with self._payload_events:
+            self._advance(PayloadState.FINISHED)
+            log.info("VM with CID %d encountered an error", self.cid)
+            self.callbacks.notify_error(code, message)
+
+    def _advance(self, new: PayloadState) -> None:
+        with self._changed:
+            if new <= self._payload_state:
+                raise RemoteException.illegal_state(
+                    "Invalid payload state transition from"
+                    f" {self._payload_state.title} to {new.title}"
+                )
+            self._payload_state = new
+            self._changed.notify_all()
+
+
+class VmTable:
+    """The VMs of this virtmgr that somebody holds a handle of, by CID."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._machines: dict[int, VmInstance] = {}
+
+    def add(self, machine: VmInstance) -> None:
+        with self._lock:
+            self._machines[machine.cid] = machine
+
+    def remove(self, machine: VmInstance) -> None:
+        with self._lock:
+            self._machines.pop(machine.cid, None)
+
+    def get(self, cid: int) -> VmInstance | None:
+        with self._lock:
+            return self._machines.get(cid)
+
+    def all(self) -> list[VmInstance]:
+        with self._lock:
+            return list(self._machines.values())
+
+
+def _account(report: ExitReport | None) -> str:
+    """What the VMM said on its way out, for the log."""
+    if report is None:
+        return ""
+    tail = f"; it said: {report.stderr_tail.strip()}" if report.stderr_tail.strip() else ""
+    return f" (status {report.returncode}, {', '.join(report.events) or 'no events'}){tail}"

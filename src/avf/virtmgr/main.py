@@ -1,0 +1,111 @@
+"""virtmgr: started by a client, for that client alone.
+
+    virtmgr --rpc-server-fd N --ready-fd M
+
+N is a unix stream socket over which the client hands one socket per connection (RPC Binder's bootstrap transport); when
+the client has closed it, virtmgr ends and its VMs with it. M gets the byte `o` once virtmgr serves, then is closed.
+"""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+
+from avf.binder import FdMode, Server
+from avf.virtmgr.atoms import AtomSender
+from avf.virtmgr.global_service import GlobalService
+from avf.virtmgr.service import VirtualizationService
+from avf.virtmgr.vmms import choose_vmm
+from avf.vmm import Vmm
+
+MAX_THREADS = 4
+ATOM_SECONDS = 2
+END_SECONDS = 15
+USAGE = "usage: virtmgr --rpc-server-fd N --ready-fd M"
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="virtmgr: %(levelname)s: %(message)s")
+    try:
+        vmm = choose_vmm()
+        rpc_fd, ready_fd = _parse(sys.argv[1:] if arguments is None else arguments)
+    except ValueError as e:
+        print(f"virtmgr: {e}\n{USAGE}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
+    with socket.socket(fileno=rpc_fd) as bootstrap:
+        serve(bootstrap, ready_fd, vmm)
+    return 0
+
+
+def serve(bootstrap: socket.socket, ready_fd: int, vmm: Vmm) -> None:
+    """Serves until `bootstrap` ends, then ends every VM."""
+    global_service = GlobalService()
+    atoms = AtomSender(global_service)
+    service = VirtualizationService(global_service, vmm, atoms)
+    server = Server(service, fd_modes=frozenset({FdMode.UNIX}), max_threads=MAX_THREADS)
+    threading.Thread(target=global_service.prepare, name="global-service", daemon=True).start()
+    try:
+        os.write(ready_fd, b"o")
+        os.close(ready_fd)
+        server.serve_bootstrap(bootstrap)
+    finally:
+        deadline = _end_anyway_after(END_SECONDS)
+        server.shutdown()
+        service.close()
+        atoms.close(ATOM_SECONDS)
+        global_service.close()
+        deadline.cancel()
+
+
+def _parse(arguments: list[str]) -> tuple[int, int]:
+    """The two descriptors. Raises ValueError unless both are given, open, distinct, and not standard streams."""
+    given = {}
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in ("--rpc-server-fd", "--ready-fd") or name in given:
+            raise ValueError(f"unexpected argument {word!r}")
+        given[name] = _take_fd(name, value if equals else next(words, ""))
+    missing = {"--rpc-server-fd", "--ready-fd"} - given.keys()
+    if missing:
+        raise ValueError(f"{sorted(missing)[0]} is required")
+    if given["--rpc-server-fd"] == given["--ready-fd"]:
+        raise ValueError("both descriptors are the same")
+    return given["--rpc-server-fd"], given["--ready-fd"]
+
+
+def _take_fd(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{name}: {text!r} is not a descriptor")
+    fd = int(text)
+    if fd <= 2:
+        raise ValueError(f"{name}: {fd} is a standard stream")
+    try:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFD)
+    except (OSError, OverflowError):
+        raise ValueError(f"{name}: {fd} is not open") from None
+    fcntl.fcntl(fd, fcntl.F_SETFD, flags | fcntl.FD_CLOEXEC)
+    return fd
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(0)
+
+
+def _end_anyway_after(seconds: float) -> threading.Timer:
+    """Ending must not depend on peers: the VMs die with this process, whatever state it is in."""
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+if __name__ == "__main__":
+    sys.exit(main())

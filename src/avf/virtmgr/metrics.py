@@ -1,0 +1,106 @@
+"""What is measured of one VM, and the atoms that tell it."""
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+from avf.aidl.virtualizationcommon import DeathReason
+from avf.aidl.virtualizationservice_internal import AtomVmBooted, AtomVmExited
+from avf.virtmgr.atoms import AtomSender
+
+SAMPLE_SECONDS = 1.0
+GUEST_TIME_FIELD = 42
+GUEST_MEMORY_NAMES = (b"crosvm_guest", b"memfd:memory-backend-memfd", b"/dev/zero (deleted)")
+
+log = logging.getLogger(__name__)
+
+
+class VmMetrics:
+    """Sampled once a second from start to death; one lock, never held while another is taken."""
+
+    def __init__(self, sender: AtomSender, uid: int, identifier: str) -> None:
+        self._sender = sender
+        self._uid = uid
+        self._identifier = identifier
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._started_at: float | None = None
+        self._guest_millis = 0
+        self._rss_vm_kb = 0
+        self._rss_vmm_kb = 0
+
+    def started(self) -> None:
+        with self._lock:
+            self._started_at = time.monotonic()
+
+    def sample(self, pid: int) -> None:
+        """Samples process `pid` from now on, in a thread of its own."""
+        threading.Thread(target=self._run, args=(pid,), name=f"metrics-{pid}", daemon=True).start()
+
+    def ended(self) -> None:
+        self._ended.set()
+
+    def booted(self) -> None:
+        atom = AtomVmBooted(
+            uid=self._uid, vm_identifier=self._identifier, elapsed_time_millis=self._elapsed()
+        )
+        self._sender.send(lambda service: service.atom_vm_booted(atom))
+
+    def exited(self, reason: DeathReason, exit_signal: int) -> None:
+        with self._lock:
+            guest, rss_vm, rss_vmm = self._guest_millis, self._rss_vm_kb, self._rss_vmm_kb
+        atom = AtomVmExited(
+            uid=self._uid,
+            vm_identifier=self._identifier,
+            death_reason=reason,
+            exit_signal=exit_signal,
+            elapsed_time_millis=self._elapsed(),
+            guest_time_millis=guest,
+            rss_vm_kb=rss_vm,
+            rss_crosvm_kb=rss_vmm,
+        )
+        self._sender.send(lambda service: service.atom_vm_exited(atom))
+
+    def _elapsed(self) -> int:
+        with self._lock:
+            return (
+                0 if self._started_at is None else int((time.monotonic() - self._started_at) * 1000)
+            )
+
+    def _run(self, pid: int) -> None:
+        while True:
+            try:
+                guest, (rss_vm, rss_vmm) = guest_time_millis(pid), resident_kb(pid)
+            except (OSError, ValueError, IndexError) as e:
+                log.debug("no more metrics of process %d: %s", pid, e)
+                return
+            with self._lock:
+                self._guest_millis = guest
+                self._rss_vm_kb = max(self._rss_vm_kb, rss_vm)
+                self._rss_vmm_kb = max(self._rss_vmm_kb, rss_vmm)
+            if self._ended.wait(SAMPLE_SECONDS):
+                return
+
+
+def guest_time_millis(pid: int) -> int:
+    """CPU time the process has spent in its guest (proc(5), stat, guest_time; 0 under emulation)."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    after_name = text.rpartition(")")[2].split()
+    return int(after_name[GUEST_TIME_FIELD - 2]) * 1000 // os.sysconf("SC_CLK_TCK")
+
+
+def resident_kb(pid: int) -> tuple[int, int]:
+    """KiB of memory in RAM: the guest's, and the whole process's (proc(5), smaps, Rss)."""
+    guest = total = 0
+    in_guest_memory = False
+    with open(f"/proc/{pid}/smaps", "rb") as smaps:
+        for line in smaps:
+            if line.startswith(b"Rss:"):
+                size = int(line.split()[1])
+                total += size
+                guest += size if in_guest_memory else 0
+            elif b"-" in line.split(b" ", 1)[0]:
+                in_guest_memory = any(name in line for name in GUEST_MEMORY_NAMES)
+    return guest, total

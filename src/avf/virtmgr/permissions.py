@@ -1,0 +1,24 @@
+"""What the user of this virtmgr may do."""
+
+import os
+
+from avf.binder import BinderError, RemoteException
+from avf.policy import Permission, denial
+from avf.virtmgr.errors import failure, full_chain
+from avf.virtmgr.global_service import GlobalService, GlobalServiceError
+
+
+def allowed(global_service: GlobalService, permission: Permission) -> bool:
+    """Raises RemoteException if the policy cannot be known."""
+    try:
+        return global_service.policy().allows(permission, os.getuid())
+    except RemoteException:
+        raise
+    except (GlobalServiceError, BinderError, OSError) as e:
+        raise failure(f"Failed to check permission: {full_chain(e)}") from e
+
+
+def require(global_service: GlobalService, permission: Permission) -> None:
+    """Raises RemoteException (SECURITY) unless it is allowed."""
+    if not allowed(global_service, permission):
+        raise RemoteException.security(denial(permission))

@@ -1,0 +1,126 @@
+"""IVirtualizationService: what a client can ask of its virtmgr."""
+
+import logging
+import os
+import threading
+
+from avf.aidl.virtualizationservice import (
+    IVirtualizationService,
+    IVirtualMachine,
+    PartitionType,
+    VirtualMachineConfig,
+    VirtualMachineDebugInfo,
+)
+from avf.apk import ApkError, create_or_update_idsig
+from avf.binder import ParcelFileDescriptor, RemoteException, Status, StatusError
+from avf.disk import DiskError, PartitionKind, create_writable_partition
+from avf.policy import Permission
+from avf.virtmgr.atoms import AtomSender
+from avf.virtmgr.create import VmCreation, creation_atom
+from avf.virtmgr.errors import failure, full_chain
+from avf.virtmgr.global_service import GlobalService, GlobalServiceError
+from avf.virtmgr.machine import NotStarted, Requester, VmTable
+from avf.virtmgr.permissions import allowed, require
+from avf.virtmgr.virtual_machine import VirtualMachine
+from avf.vmm import Vmm
+
+_PARTITION_KINDS = {
+    PartitionType.RAW: PartitionKind.RAW,
+    PartitionType.ANDROID_VM_INSTANCE: PartitionKind.ANDROID_VM_INSTANCE,
+    PartitionType.ENCRYPTEDSTORE: PartitionKind.ENCRYPTEDSTORE,
+}
+
+log = logging.getLogger(__name__)
+
+
+class VirtualizationService(IVirtualizationService):
+    """The root object. The caller is our parent, and we have its rights."""
+
+    def __init__(self, global_service: GlobalService, vmm: Vmm, atoms: AtomSender) -> None:
+        self._global_service = global_service
+        self._vmm = vmm
+        self._atoms = atoms
+        self._machines = VmTable()
+        self._creating = threading.Lock()
+        self._parent = os.getppid()
+
+    def create_vm(
+        self,
+        config: VirtualMachineConfig,
+        console_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+    ) -> IVirtualMachine:
+        creation = VmCreation(self._global_service, self._machines, self._vmm, self._atoms)
+        requester = Requester(os.getuid(), self._parent)
+        error: RemoteException | None = None
+        try:
+            with self._creating:
+                machine = creation.run(config, console_fd, os_log_fd, requester)
+        except RemoteException as e:
+            error = e
+            raise
+        finally:
+            atom = creation_atom(config, creation.is_protected, requester.uid, error)
+            self._atoms.send(lambda service: service.atom_vm_creation_requested(atom))
+        return VirtualMachine(machine, self._machines)
+
+    def close(self) -> None:
+        """Ends the VMs that are still there."""
+        for machine in self._machines.all():
+            self._machines.remove(machine)
+            machine.release()
+
+    def initialize_writable_partition(
+        self, image_fd: ParcelFileDescriptor, size_bytes: int, type: PartitionType
+    ) -> None:
+        require(self._global_service, Permission.MANAGE_VIRTUAL_MACHINE)
+        if size_bytes < 0:
+            raise RemoteException.illegal_argument(
+                f"Invalid size {size_bytes}: must not be negative"
+            )
+        kind = _PARTITION_KINDS.get(type)
+        if kind is None:
+            raise failure(
+                f"Failed to initialize partition as {int(type)}: Unsupported partition type"
+            )
+        try:
+            create_writable_partition(image_fd.fileno(), size_bytes, kind)
+        except (DiskError, OSError) as e:
+            raise failure(f"Failed to initialize partition as {type.name}: {full_chain(e)}") from e
+
+    def create_or_update_idsig_file(
+        self, input_fd: ParcelFileDescriptor, idsig_fd: ParcelFileDescriptor
+    ) -> None:
+        require(self._global_service, Permission.MANAGE_VIRTUAL_MACHINE)
+        try:
+            create_or_update_idsig(input_fd.fileno(), idsig_fd.fileno())
+        except (ApkError, OSError) as e:
+            raise failure(full_chain(e)) from e
+
+    def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
+        try:
+            return self._global_service.call(lambda service: service.debug_list_vms())
+        except GlobalServiceError as e:
+            raise failure(full_chain(e)) from e
+
+    def dump(self, fd: int, args: list[str]) -> None:
+        if not allowed(self._global_service, Permission.DUMP):
+            raise StatusError(Status.PERMISSION_DENIED)
+        machines = self._machines.all()
+        text = f"Running {len(machines)} VMs:\n"
+        for machine in machines:
+            state = machine.vm_state
+            text += (
+                f"VM CID: {machine.cid}\n"
+                f"\tState: {state.spec if isinstance(state, NotStarted) else state}\n"
+                f"\tPayload state {machine.payload_state.title}\n"
+                f"\tProtected: {'true' if machine.protected else 'false'}\n"
+                f"\ttemporary_directory: {machine.context.temporary_directory}\n"
+                f"\trequester_uid: {machine.requester.uid}\n"
+                f"\trequester_debug_pid: {machine.requester.pid}\n"
+            )
+        try:
+            with open(fd, "w", closefd=False) as file:
+                file.write(text)
+        except OSError as e:
+            raise StatusError(Status.UNKNOWN_ERROR) from e
