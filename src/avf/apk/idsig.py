@@ -183,7 +183,7 @@ def create_or_update_idsig(
 
     Both must be regular files (InputError before anything is read). Neither file's offset matters or moves. The
     tree is written before the header, so that what an interruption leaves is not taken for an idsig. IdsigError if
-    the APK cannot have one; the output is then untouched.
+    the APK cannot have one or the output is not open for writing; the output is then untouched.
     """
     apk_status = require_regular(apk_fd, "input")
     idsig_status = require_regular(idsig_fd, "output")
@@ -191,7 +191,7 @@ def create_or_update_idsig(
         raise IdsigError("input and output are the same file")
     apk = _locate(FdSource(apk_fd))
     wanted = _describe(apk, b"", sdk, allow_v2)
-    if _is_current(idsig_fd, wanted, apk):
+    if _readable(idsig_fd) and _is_current(idsig_fd, wanted, apk):
         return False
     os.ftruncate(idsig_fd, 0)
     base = len(wanted.header())
@@ -199,6 +199,18 @@ def create_or_update_idsig(
     wanted.root_hash = merkle.build(apk.source, b"", _writer(idsig_fd, base))
     _pwrite_all(idsig_fd, wanted.header(), 0)
     return True
+
+
+def _readable(fd: int) -> bool:
+    """May the output be read? IdsigError if it cannot be written at any offset."""
+    import fcntl
+
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        raise IdsigError("output is not open for writing")
+    if flags & os.O_APPEND:
+        raise IdsigError("output is open for appending only")
+    return flags & os.O_ACCMODE == os.O_RDWR
 
 
 def _locate(source: Source) -> SignedApk:
@@ -235,8 +247,8 @@ def _describe(apk: SignedApk, salt: bytes, sdk: int, allow_v2: bool) -> Idsig:
 def _is_current(fd: int, wanted: Idsig, apk: SignedApk) -> bool:
     """Does the file hold `wanted`?
 
-    Told by header, length, root hash and the leaves over everything behind the APK's contents: signing block,
-    central directory and EOCD. The recorded digest alone would miss the same contents signed by another key.
+    Told by header, length, a tree that is whole, and its leaves over everything behind the APK's contents (signing
+    block, central directory, EOCD). The recorded digest alone would miss the same contents signed by another key.
     """
     try:
         found = Idsig.parse(fd)
@@ -248,13 +260,25 @@ def _is_current(fd: int, wanted: Idsig, apk: SignedApk) -> bool:
         return False
     if source.read_at(0, found.tree_offset) != wanted.header():
         return False
-    return _root_matches(source, found, apk.source) and _tail_matches(source, found, apk)
+    return _tree_is_whole(source, found, apk.source) and _tail_matches(source, found, apk)
 
 
-def _root_matches(idsig: Source, found: Idsig, apk: Source) -> bool:
-    has_tree = found.tree_size > 0
-    top = idsig.read_at(found.tree_offset, merkle.BLOCK_SIZE) if has_tree else _whole(apk)
-    return merkle.hash_blocks(memoryview(top)) == found.root_hash
+def _tree_is_whole(idsig: Source, found: Idsig, apk: Source) -> bool:
+    """Does every block of the tree, from the leaves to the root hash, have the digest that its parent holds?"""
+    if not found.tree_size:
+        block = _padded(apk.read_at(0, apk.size))
+        return merkle.hash_blocks(memoryview(block)) == found.root_hash
+    offsets = [found.tree_offset + offset for offset in merkle.level_offsets(apk.size)]
+    for level, size in enumerate(merkle.level_sizes(apk.size)):
+        for start in range(0, size, merkle.READ_SIZE):
+            data = idsig.read_at(offsets[level] + start, min(merkle.READ_SIZE, size - start))
+            digests = merkle.hash_blocks(memoryview(data))
+            if level + 1 == len(offsets):
+                return digests == found.root_hash
+            parent = offsets[level + 1] + start // merkle.BLOCK_SIZE * merkle.HASH_SIZE
+            if idsig.read_at(parent, len(digests)) != digests:
+                return False
+    return False
 
 
 def _tail_matches(idsig: Source, found: Idsig, apk: SignedApk) -> bool:
@@ -269,10 +293,6 @@ def _tail_matches(idsig: Source, found: Idsig, apk: SignedApk) -> bool:
         if idsig.read_at(position, len(digests)) != digests:
             return False
     return True
-
-
-def _whole(apk: Source) -> bytes:
-    return _padded(apk.read_at(0, apk.size))
 
 
 def _padded(data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from avf.apk.source import Source
 
 BLOCK_SIZE = 4096
 HASH_SIZE = 32
-READ_SIZE = 4 << 20
+READ_SIZE = 1 << 20
 _HASHES_PER_BLOCK = BLOCK_SIZE // HASH_SIZE
 _SALT_UNIT = 64
 

@@ -1,0 +1,98 @@
+"""How fast idsigs are made, beside the `fsverity` C tool in the same run."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from avf.apk import ApkBuilder, SigningKey, create_or_update_idsig
+
+SIZE = 256 << 20
+ROUNDS = 3
+_MIB = 1 << 20
+
+
+def run() -> dict[str, float]:
+    """idsig.mb_per_s, idsig.vs_fsverity (fsverity's best time over ours; 1 is level), idsig.peak_mib (memory that
+    making one adds)."""
+    with tempfile.TemporaryDirectory() as directory:
+        apk = Path(directory, "big.apk")
+        _make_apk(apk)
+        size = apk.stat().st_size
+        ours = _best(lambda: _make_idsig(apk))
+        theirs = _best(lambda: _run_fsverity(apk, Path(directory, "tree")))
+        return {
+            "idsig.mb_per_s": size / ours / 1e6,
+            "idsig.vs_fsverity": theirs / ours,
+            "idsig.peak_mib": _peak_mib(apk),
+        }
+
+
+def _make_apk(path: Path) -> None:
+    block = os.urandom(_MIB)
+    payload = path.with_suffix(".payload")
+    with payload.open("wb") as file:
+        for _ in range(SIZE // _MIB):
+            file.write(block)
+    builder = ApkBuilder().add("assets/payload", payload)
+    with path.open("w+b") as out:
+        builder.build(out, SigningKey.generate())
+    payload.unlink()
+
+
+def _make_idsig(apk: Path) -> None:
+    with apk.open("rb") as file, tempfile.TemporaryFile(dir=apk.parent) as idsig:
+        if not create_or_update_idsig(file.fileno(), idsig.fileno()):
+            raise RuntimeError("a new idsig was expected")
+
+
+def _run_fsverity(apk: Path, tree: Path) -> None:
+    subprocess.run(
+        ["fsverity", "digest", f"--out-merkle-tree={tree}", str(apk)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _best(action: Callable[[], None]) -> float:
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _peak_mib(apk: Path) -> float:
+    """Growth of a fresh process's peak memory, measured in that process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.idsig", str(apk)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    return float(done.stdout)
+
+
+def _print_peak(apk: Path) -> None:
+    before = _high_water_kib()
+    _make_idsig(apk)
+    print((_high_water_kib() - before) / 1024)
+
+
+def _high_water_kib() -> int:
+    """Of this program alone; getrusage would count what the parent used before exec."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        _print_peak(Path(sys.argv[1]))
+    else:
+        for name, value in run().items():
+            print(f"{name} {value:.2f}")
