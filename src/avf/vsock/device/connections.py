@@ -1,0 +1,483 @@
+"""All connections of one guest: packets from it go to sockets of the host, and the other way round.
+
+Memory is bounded whatever the guest does: so many connections, so much backlog for each, so many refusals waiting.
+"""
+
+import socket
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from avf.vsock.address import HOST_CID
+from avf.vsock.device import loop as events_of
+from avf.vsock.device.connection import Connection, State
+from avf.vsock.device.loop import Loop
+from avf.vsock.device.packet import (
+    HEADER_SIZE,
+    NEITHER,
+    NO_RECEIVE,
+    NO_SEND,
+    TYPE_STREAM,
+    Header,
+    Op,
+    cut,
+)
+from avf.vsock.device.receiver import Receiver
+
+CONNECTIONS_MAX = 1023
+REFUSALS_MAX = 256
+"""As many refusals may wait for the guest to make room before it is not listened to any more."""
+
+WINDOW = 256 * 1024
+SMALL_WINDOW = 64 * 1024
+_LARGE_WINDOWS = 128
+
+DIAL_SECONDS = 2.0
+ANSWER_SECONDS = 30.0
+LINGER_SECONDS = 8.0
+"""As Linux: how long a guest may keep a connection whose host side is gone."""
+
+_DIAL_INTERVAL = 0.01
+_TICK_INTERVAL = 0.5
+
+_FIRST_HOST_PORT = 1 << 30
+_LAST_HOST_PORT = (1 << 31) - 1
+_PACKETS_PER_TURN = 512
+_SOCKET_EVENTS = events_of.IN | events_of.OUT | events_of.READ_HANGUP | events_of.EDGE
+_READ_EVENTS = events_of.IN | events_of.READ_HANGUP | events_of.HANGUP | events_of.ERROR
+
+Dial = Callable[[int], socket.socket | None]
+"""Connects to what listens for a host port: a non-blocking socket, None if nothing does; BlockingIOError: try again."""
+
+
+class Connections:
+    """The table of connections, the queue of those that have something for the guest, and the refusals owed to it."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        cid: int,
+        dial: Dial,
+        *,
+        limit: int = CONNECTIONS_MAX,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._loop = loop
+        self._cid = cid
+        self._dial = dial
+        self._limit = limit
+        self._clock = clock
+        self._table: dict[tuple[int, int], Connection] = {}
+        self._orphans: set[Connection] = set()
+        self._dialling: set[Connection] = set()
+        self._timed: set[Connection] = set()
+        self._ready: OrderedDict[Connection, None] = OrderedDict()
+        self._refusals: deque[Header] = deque()
+        self._next_host_port = _FIRST_HOST_PORT
+        self._tick_at = 0.0
+        self._operations = {
+            Op.RESPONSE: self._on_response,
+            Op.RST: self._on_rst,
+            Op.SHUTDOWN: self._on_shutdown,
+            Op.RW: self._on_data,
+            Op.CREDIT_UPDATE: self._on_credit_update,
+            Op.CREDIT_REQUEST: self._on_credit_request,
+        }
+
+    def __len__(self) -> int:
+        return len(self._table) + len(self._orphans)
+
+    @property
+    def full(self) -> bool:
+        """Whether no further connection is possible."""
+        return len(self) >= self._limit
+
+    @property
+    def congested(self) -> bool:
+        """Whether the guest must first take the refusals it is owed."""
+        return len(self._refusals) >= REFUSALS_MAX
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of the guest that wait for the host to take them."""
+        everybody = (*self._table.values(), *self._orphans)
+        return sum(len(connection.backlog) for connection in everybody)
+
+    # --- from the guest
+
+    def handle(self, header: Header, payload: list[memoryview]) -> None:
+        """One packet of the guest."""
+        if header.src_cid != self._cid:
+            return
+        connection = self._table.get((header.dst_port, header.src_port))
+        if header.type != TYPE_STREAM or header.dst_cid != HOST_CID:
+            self._refuse_packet(header)
+        elif connection is None:
+            if header.op == Op.REQUEST and not self.full:
+                self._on_request(header)
+            else:
+                self._refuse_packet(header)
+        else:
+            operation = self._operations.get(header.op)  # type: ignore[call-overload]
+            if operation is None or not connection.learn(header):
+                self._reset(connection)
+                return
+            operation(connection, header, payload)
+            self._mark(connection)
+
+    def _on_request(self, header: Header) -> None:
+        connection = Connection(header.dst_port, header.src_port, State.DIALLING, self._window())
+        connection.learn(header)
+        self._table[connection.key] = connection
+        self._try_dial(connection)
+        if connection.state is State.DIALLING:
+            self._dialling.add(connection)
+            self._tick_at = 0.0
+            self._set_deadline(connection, DIAL_SECONDS)
+
+    def _try_dial(self, connection: Connection) -> None:
+        try:
+            sock = self._dial(connection.host_port)
+        except BlockingIOError:
+            return
+        self._dialling.discard(connection)
+        if sock is None or not self._adopt(connection, sock):
+            self._reset(connection)
+            return
+        self._set_deadline(connection, None)
+        connection.state = State.OPEN
+        connection.opening = Op.RESPONSE
+        self._mark(connection)
+
+    def _on_response(self, connection: Connection, header: Header, _: list[memoryview]) -> None:
+        if connection.state is not State.REQUESTED or connection.opening is not None:
+            self._reset(connection)
+            return
+        self._set_deadline(connection, None)
+        connection.state = State.OPEN
+        if not connection.answer(b"OK %d\n" % connection.host_port):
+            self._reset(connection)
+
+    def _on_rst(self, connection: Connection, header: Header, _: list[memoryview]) -> None:
+        self._part(connection)
+
+    def _on_shutdown(self, connection: Connection, header: Header, _: list[memoryview]) -> None:
+        if connection.state in (State.DIALLING, State.REQUESTED):
+            self._reset(connection)
+            return
+        news = header.flags & NEITHER & ~connection.guest_shut
+        connection.guest_shut |= news
+        if news & NO_RECEIVE:
+            connection.shut_read()
+        self._settle(connection)
+
+    def _on_data(self, connection: Connection, header: Header, payload: list[memoryview]) -> None:
+        connected = connection.state is State.OPEN or connection.state is State.CLOSING
+        shut = connection.guest_shut & NO_SEND
+        if connected and not shut and connection.has_room(header.length):
+            connection.forward(payload, header.length)
+        else:
+            self._reset(connection)
+
+    def _on_credit_update(
+        self, connection: Connection, header: Header, _: list[memoryview]
+    ) -> None:
+        """Its credit has been learnt already."""
+
+    def _on_credit_request(
+        self, connection: Connection, header: Header, _: list[memoryview]
+    ) -> None:
+        connection.owes_credit = True
+
+    # --- from the host
+
+    def open(self, sock: socket.socket, guest_port: int) -> bool:
+        """Connects a socket of the host to a port of the guest; takes it over if True is returned."""
+        host_port = self._free_host_port(guest_port)
+        if self.full or host_port is None:
+            return False
+        connection = Connection(host_port, guest_port, State.REQUESTED, self._window())
+        connection.opening = Op.REQUEST
+        self._table[connection.key] = connection
+        if not self._adopt(connection, sock):
+            self._forget(connection)
+            return False
+        self._set_deadline(connection, ANSWER_SECONDS)
+        self._mark(connection)
+        return True
+
+    def _free_host_port(self, guest_port: int) -> int | None:
+        for _ in range(self._limit + 1):
+            port = self._next_host_port
+            self._next_host_port = port + 1 if port < _LAST_HOST_PORT else _FIRST_HOST_PORT
+            if (port, guest_port) not in self._table:
+                return port
+        return None
+
+    def _adopt(self, connection: Connection, sock: socket.socket) -> bool:
+        try:
+            self._loop.add(
+                sock.fileno(), _SOCKET_EVENTS, lambda events: self._on_socket(connection, events)
+            )
+        except OSError:
+            sock.close()
+            return False
+        connection.sock = sock
+        return True
+
+    def _on_socket(self, connection: Connection, events: int) -> None:
+        if events & (events_of.HANGUP | events_of.ERROR):
+            connection.hangup = True
+        if connection.state is State.ORPHAN:
+            self._on_orphan(connection)
+            return
+        if connection.state is State.REQUESTED:
+            if connection.hangup:
+                self._abandon(connection)
+            elif events & _READ_EVENTS:
+                connection.readable = True
+            return
+        if events & _READ_EVENTS:
+            connection.readable = True
+        if events & events_of.OUT and connection.backlog:
+            connection.flush()
+            self._settle(connection)
+        self._notice_hangup(connection)
+        self._mark(connection)
+
+    def _notice_hangup(self, connection: Connection) -> None:
+        """A socket that hung up is done once everything in it has been read or nobody will read it."""
+        done = connection.host_shut & NO_SEND or connection.guest_shut & NO_RECEIVE
+        if connection.hangup and done and connection.state is State.OPEN:
+            connection.host_shut = NEITHER
+
+    def _on_orphan(self, connection: Connection) -> None:
+        connection.flush()
+        if connection.hangup or not connection.backlog:
+            self._close(connection)
+
+    def _abandon(self, connection: Connection) -> None:
+        """The host asked for a connection and left before the guest answered."""
+        if connection.opening is None:
+            self._reset(connection)
+        else:
+            self._close(connection)
+
+    # --- to the guest
+
+    def pump(self, receiver: Receiver) -> bool:
+        """Fills the guest's buffers with what waits for it; True if more could go now. Raises GuestError."""
+        for _ in range(_PACKETS_PER_TURN):
+            if self._refusals:
+                sent = receiver.send(self._refusals[0])
+                if sent:
+                    self._refusals.popleft()
+            elif self._ready:
+                connection = next(iter(self._ready))
+                sent = self._serve(connection, receiver)
+                if sent:
+                    self._requeue(connection)
+            else:
+                return False
+            if not sent and not receiver.arm():
+                return False
+        return True
+
+    def _serve(self, connection: Connection, receiver: Receiver) -> bool:
+        """One packet, or one burst of data, of one connection; False if the guest has no buffer for it."""
+        if connection.opening is not None:
+            if not self._send(receiver, connection, connection.opening):
+                return False
+            connection.opening = None
+            return True
+        if connection.may_read:
+            return self._send_data(connection, receiver)
+        if connection.host_shut != connection.told_shut:
+            return self._tell_shutdown(connection, receiver)
+        if connection.owes_credit_request:
+            sent = self._send(receiver, connection, Op.CREDIT_REQUEST)
+            connection.owes_credit_request = not sent
+            return sent
+        if connection.owes_credit:
+            return self._send(receiver, connection, Op.CREDIT_UPDATE)
+        return True
+
+    def _send(self, receiver: Receiver, connection: Connection, op: Op, flags: int = 0) -> bool:
+        if not receiver.ready():
+            return False
+        return receiver.send(connection.header(self._cid, HOST_CID, op, flags=flags))
+
+    def _send_data(self, connection: Connection, receiver: Receiver) -> bool:
+        chains = receiver.take(connection.burst)
+        if not chains:
+            return False
+        room = connection.credit
+        buffers: list[memoryview] = []
+        offered = 0
+        for chain in chains:
+            size = min(chain.size - HEADER_SIZE, room - offered)
+            if size <= 0:
+                break
+            buffers += cut(chain.segments, HEADER_SIZE, size)
+            offered += size
+        count = connection.read_into(buffers, offered)
+        used = 0
+        while count:
+            chain = chains[used]
+            length = min(count, chain.size - HEADER_SIZE)
+            receiver.deliver(
+                chain, connection.header(self._cid, HOST_CID, Op.RW, length=length), length
+            )
+            used += 1
+            count -= length
+        receiver.put_back(chains[used:])
+        connection.want_credit()
+        return True
+
+    def _tell_shutdown(self, connection: Connection, receiver: Receiver) -> bool:
+        flags = connection.host_shut
+        if not self._send(receiver, connection, Op.SHUTDOWN, flags=flags):
+            return False
+        connection.told_shut = flags
+        if flags == NEITHER:
+            connection.state = State.CLOSING
+            self._drop_socket(connection)
+            self._set_deadline(connection, LINGER_SECONDS)
+        return True
+
+    def _requeue(self, connection: Connection) -> None:
+        if connection not in self._ready:
+            return
+        if connection.has_work:
+            self._ready.move_to_end(connection)
+        else:
+            del self._ready[connection]
+
+    def _mark(self, connection: Connection) -> None:
+        """Queues a connection that has something for the guest."""
+        if connection.key not in self._table or self._table[connection.key] is not connection:
+            return
+        if connection.state is State.OPEN:
+            connection.want_credit()
+        if connection.has_work:
+            self._ready[connection] = None
+
+    # --- time
+
+    @property
+    def patience(self) -> float | None:
+        """After how many seconds `tick` wants to be called; None: not at all."""
+        if self._dialling:
+            return _DIAL_INTERVAL
+        return _TICK_INTERVAL if self._timed else None
+
+    def tick(self) -> None:
+        """Tries again to reach busy listeners, and gives up on what took too long; may be called at any time."""
+        now = self._clock()
+        if now < self._tick_at:
+            return
+        for connection in list(self._dialling):
+            self._try_dial(connection)
+        self._tick_at = now + (_DIAL_INTERVAL if self._dialling else _TICK_INTERVAL)
+        for connection in list(self._timed):
+            if connection.deadline is not None and connection.deadline <= now:
+                self._expire(connection)
+
+    def _expire(self, connection: Connection) -> None:
+        if connection.state is State.REQUESTED:
+            self._abandon(connection)
+        else:
+            self._reset(connection)
+
+    def _set_deadline(self, connection: Connection, seconds: float | None) -> None:
+        if seconds is None:
+            connection.deadline = None
+            self._timed.discard(connection)
+        else:
+            connection.deadline = self._clock() + seconds
+            self._timed.add(connection)
+
+    # --- endings
+
+    def restart(self) -> None:
+        """The guest's driver is a new one: closes everything it cannot know of; requests not yet sent to it remain."""
+        self._refusals.clear()
+        for connection in list(self._table.values()):
+            if connection.opening is not Op.REQUEST:
+                self._part(connection)
+
+    def part(self) -> None:
+        """The guest is gone: closes everything but what it sent last and the host has not taken yet."""
+        self._refusals.clear()
+        for connection in list(self._table.values()):
+            self._part(connection)
+
+    def close(self) -> None:
+        """Closes everything."""
+        self._refusals.clear()
+        for connection in [*self._table.values(), *self._orphans]:
+            self._close(connection)
+
+    def _settle(self, connection: Connection) -> None:
+        """Passes on how far the guest has shut its side down, as soon as all it sent before has gone."""
+        if connection.backlog:
+            return
+        if connection.guest_shut == NEITHER:
+            self._reset(connection)
+        elif connection.guest_shut & NO_SEND:
+            connection.shut_write()
+
+    def _reset(self, connection: Connection) -> None:
+        """Ends a connection and tells the guest so."""
+        self._refusals.append(connection.header(self._cid, HOST_CID, Op.RST))
+        self._part(connection)
+
+    def _part(self, connection: Connection) -> None:
+        """The guest has done with a connection; what it sent last still reaches the host."""
+        if connection.backlog and connection.state is State.OPEN:
+            self._forget(connection)
+            connection.state = State.ORPHAN
+            self._orphans.add(connection)
+        else:
+            self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        self._forget(connection)
+        connection.state = State.GONE
+        self._drop_socket(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        if self._table.get(connection.key) is connection:
+            del self._table[connection.key]
+        self._orphans.discard(connection)
+        self._dialling.discard(connection)
+        self._timed.discard(connection)
+        self._ready.pop(connection, None)
+
+    def _drop_socket(self, connection: Connection) -> None:
+        sock, connection.sock = connection.sock, None
+        connection.backlog = bytearray()
+        if sock is not None:
+            self._loop.close_socket(sock)
+
+    def _refuse_packet(self, header: Header) -> None:
+        """Answers a packet that belongs to no connection; a reset is never answered."""
+        if header.op != Op.RST:
+            self._refusals.append(
+                Header(
+                    header.dst_cid,
+                    self._cid,
+                    header.dst_port,
+                    header.src_port,
+                    0,
+                    header.type,
+                    Op.RST,
+                    0,
+                    0,
+                    0,
+                )
+            )
+
+    def _window(self) -> int:
+        """A smaller one once there are many, to bound what all of them can hold."""
+        return WINDOW if len(self) < _LARGE_WINDOWS else SMALL_WINDOW

@@ -1,0 +1,23 @@
+"""Errors of the device.
+
+DeviceError
+ +-- FrontEndError   a vhost-user message makes no sense; it is refused and the device goes on
+ |    +-- ControlLost  ... and the control stream can no longer be read; the device ends
+ +-- GuestError      the guest broke the rules of its queues; its traffic ends until it sets them up anew
+"""
+
+
+class DeviceError(Exception):
+    """Base of all errors of the device."""
+
+
+class FrontEndError(DeviceError):
+    """A vhost-user message makes no sense."""
+
+
+class ControlLost(FrontEndError):
+    """The control stream cannot be followed any further."""
+
+
+class GuestError(DeviceError):
+    """The guest broke the rules of its queues."""

@@ -1,0 +1,172 @@
+"""The host's side of the device: reaching the host's listeners, and greeting those who come in through BASE."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from avf.vsock import unix_path
+from avf.vsock.address import PORT_MAX
+from avf.vsock.device import loop as events_of
+from avf.vsock.device.loop import Loop
+from avf.vsock.hybrid import port_socket
+
+GREETING_SECONDS = 10.0
+GREETINGS_MAX = 64
+
+_LINE_MAX = len(b"CONNECT 4294967295\r\n")
+_BACKLOG = 128
+_TICK_INTERVAL = 0.5
+
+
+class Dialler:
+    """Finds what listens for a port of the host: BASE_PORT, which is this VM's own, else DIRECTORY/PORT."""
+
+    def __init__(self, base: str, directories: list[str]) -> None:
+        self._base = base
+        self._directories = directories
+
+    def __call__(self, port: int) -> socket.socket | None:
+        """A connected, non-blocking socket; None if nobody listens. BlockingIOError: the listener's backlog is full."""
+        candidates = [port_socket(self._base, port)]
+        candidates += [f"{directory}/{port}" for directory in self._directories]
+        for path in candidates:
+            try:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            except OSError:
+                return None
+            sock.setblocking(False)
+            try:
+                with unix_path.usable(path) as address:
+                    sock.connect(address)
+            except BlockingIOError:
+                sock.close()
+                raise
+            except OSError:
+                sock.close()
+            else:
+                return sock
+        return None
+
+
+class _Greeting:
+    """Someone connected to BASE and has not said yet where to."""
+
+    __slots__ = ("deadline", "line", "sock")
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self.sock = sock
+        self.deadline = deadline
+        self.line = b""
+
+
+class Acceptor:
+    """Listens on BASE. Each connection says "CONNECT PORT\\n"; not a byte after that line is taken from it."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        base: str,
+        open_connection: Callable[[socket.socket, int], bool],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises OSError if BASE cannot be made, FileExistsError or EADDRINUSE if it is there already."""
+        self._loop = loop
+        self._open = open_connection
+        self._clock = clock
+        self._greetings: set[_Greeting] = set()
+        self._listener = unix_path.listen(base, mode=0o600, backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self._base = base
+        self._resume_at: float | None = None
+        self._listen()
+
+    @property
+    def patience(self) -> float | None:
+        """After how many seconds `tick` wants to be called; None: not at all."""
+        return _TICK_INTERVAL if self._greetings or self._resume_at is not None else None
+
+    def tick(self) -> None:
+        """Turns away those who said nothing for too long, and listens again after a pause."""
+        if self.patience is None:
+            return
+        now = self._clock()
+        for greeting in [g for g in self._greetings if g.deadline <= now]:
+            self._turn_away(greeting)
+        if self._resume_at is not None and self._resume_at <= now:
+            self._listen()
+
+    def close(self) -> None:
+        """Stops listening and removes BASE."""
+        try:
+            os.unlink(self._base)  # noqa: PTH108
+        except OSError:
+            pass  # its directory went first
+        for greeting in list(self._greetings):
+            self._turn_away(greeting)
+        self._loop.remove(self._listener.fileno())
+        self._listener.close()
+
+    def _listen(self) -> None:
+        self._resume_at = None
+        self._loop.add(self._listener.fileno(), events_of.IN, self._on_connection)
+
+    def _pause(self) -> None:
+        self._loop.remove(self._listener.fileno())
+        self._resume_at = self._clock() + _TICK_INTERVAL
+
+    def _on_connection(self, _: int) -> None:
+        if len(self._greetings) >= GREETINGS_MAX:
+            self._pause()
+            return
+        try:
+            sock, _address = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError:
+            self._pause()  # out of descriptors
+            return
+        sock.setblocking(False)
+        greeting = _Greeting(sock, self._clock() + GREETING_SECONDS)
+        self._greetings.add(greeting)
+        self._loop.add(sock.fileno(), events_of.IN, lambda events: self._on_line(greeting))
+
+    def _on_line(self, greeting: _Greeting) -> None:
+        try:
+            port = self._read_line(greeting)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            self._turn_away(greeting)
+            return
+        if port is None:
+            return
+        self._greetings.discard(greeting)
+        self._loop.remove(greeting.sock.fileno())
+        if not self._open(greeting.sock, port):
+            greeting.sock.close()
+
+    def _read_line(self, greeting: _Greeting) -> int | None:
+        """The port, once the line is complete. Raises ValueError for anything but a good line, or OSError."""
+        seen = greeting.sock.recv(_LINE_MAX - len(greeting.line), socket.MSG_PEEK)
+        if not seen:
+            raise ValueError("the line ends early")
+        end = seen.find(b"\n") + 1 or len(seen)
+        greeting.line += greeting.sock.recv(end)
+        if greeting.line.endswith(b"\n"):
+            return _parse_connect(greeting.line)
+        if len(greeting.line) >= _LINE_MAX:
+            raise ValueError("the line is too long")
+        return None
+
+    def _turn_away(self, greeting: _Greeting) -> None:
+        self._greetings.discard(greeting)
+        self._loop.close_socket(greeting.sock)
+
+
+def _parse_connect(line: bytes) -> int:
+    word, _, number = line.strip().partition(b" ")
+    if word != b"CONNECT" or not number.isdigit() or int(number) > PORT_MAX:
+        raise ValueError("not CONNECT and a port")
+    return int(number)

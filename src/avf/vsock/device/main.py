@@ -1,0 +1,171 @@
+"""The device process: arguments, set-up, one loop until the front-end goes."""
+
+import os
+import resource
+import socket
+import sys
+import time
+import traceback
+from contextlib import ExitStack
+
+from avf.vsock.address import check_guest_cid
+from avf.vsock.device import loop as events_of
+from avf.vsock.device.backend import Device
+from avf.vsock.device.connections import Connections
+from avf.vsock.device.errors import ControlLost
+from avf.vsock.device.host import Acceptor, Dialler
+from avf.vsock.device.loop import Loop
+from avf.vsock.device.vhost_user import ControlStream
+
+USAGE = (
+    "usage: python -m avf.vsock.device --ctl-fd N --base PATH --cid CID"
+    " [--host-dir DIR]... [--ready-fd M]"
+)
+FLUSH_SECONDS = 2.0
+"""How long the host may take for what the guest sent last, once the front-end is gone."""
+
+_DESCRIPTORS_WANTED = 2048
+_MISTAKES_MAX = 10
+
+
+class Arguments:
+    """What the device was started with."""
+
+    __slots__ = ("base", "cid", "ctl_fd", "host_dirs", "ready_fd")
+
+    def __init__(self, words: list[str]) -> None:
+        """Raises ValueError."""
+        self.host_dirs: list[str] = []
+        self.ready_fd: int | None = None
+        values: dict[str, str] = {}
+        if len(words) % 2:
+            raise ValueError("an option lacks its value")
+        for option, value in zip(words[::2], words[1::2], strict=True):
+            if option == "--host-dir":
+                self.host_dirs.append(value)
+            elif option in ("--ctl-fd", "--base", "--cid", "--ready-fd"):
+                values[option] = value
+            else:
+                raise ValueError(f"unknown option {option}")
+        for needed in ("--ctl-fd", "--base", "--cid"):
+            if needed not in values:
+                raise ValueError(f"{needed} is missing")
+        self.ctl_fd = int(values["--ctl-fd"])
+        self.base = values["--base"]
+        self.cid = check_guest_cid(int(values["--cid"]))
+        if "--ready-fd" in values:
+            self.ready_fd = int(values["--ready-fd"])
+
+
+def main(words: list[str]) -> int:
+    """Runs the device; returns its exit status: 0 when the front-end went, 1 for trouble, 2 for bad arguments."""
+    try:
+        arguments = Arguments(words)
+    except ValueError as error:
+        log(f"{error}\n{USAGE}")
+        return 2
+    _limit_resources()
+    try:
+        with ExitStack() as stack:
+            process = Process(arguments, stack)
+            _report_ready(arguments.ready_fd)
+            return process.run()
+    except OSError as error:
+        log(str(error))
+        return 1
+
+
+def log(line: str) -> None:
+    """One line to stderr, if anybody listens."""
+    try:
+        os.write(2, f"vsock device: {line}\n".encode(errors="replace"))
+    except OSError:
+        pass
+
+
+class Process:
+    """Everything one device process has."""
+
+    def __init__(self, arguments: Arguments, stack: ExitStack) -> None:
+        """Listens on BASE when done; `stack` closes everything. Raises OSError."""
+        self._running = True
+        self._status = 0
+        self._mistakes = 0
+        control = socket.socket(fileno=arguments.ctl_fd)
+        stack.callback(control.close)
+        self._loop = Loop()
+        stack.callback(self._loop.close)
+        dialler = Dialler(arguments.base, arguments.host_dirs)
+        self._connections = Connections(self._loop, arguments.cid, dialler)
+        stack.callback(self._connections.close)
+        self._device = Device(self._loop, arguments.cid, self._connections, log)
+        stack.callback(self._device.close)
+        self._control = ControlStream(control, self._device, log)
+        stack.callback(self._control.close)
+        self._loop.add(control.fileno(), events_of.IN, self._on_control)
+        self._acceptor = Acceptor(self._loop, arguments.base, self._open)
+        stack.callback(self._acceptor.close)
+
+    def run(self) -> int:
+        """Serves until the front-end goes, delivers what the guest sent last, and returns the exit status."""
+        more = False
+        while self._running:
+            try:
+                self._loop.turn(0 if more else self._patience())
+                self._acceptor.tick()
+                self._connections.tick()
+                more = self._device.pump()
+            except Exception:  # noqa: BLE001 - a mistake of ours must end this guest's traffic, not the process
+                more = False
+                self._on_mistake()
+        self._deliver_rest()
+        return self._status
+
+    def _deliver_rest(self) -> None:
+        self._device.reset()
+        self._connections.part()
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while self._connections.backlog and (left := deadline - time.monotonic()) > 0:
+            self._loop.turn(left)
+
+    def _patience(self) -> float | None:
+        waits = [self._acceptor.patience, self._connections.patience]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _open(self, sock: socket.socket, port: int) -> bool:
+        return not self._device.broken and self._connections.open(sock, port)
+
+    def _on_control(self, _: int) -> None:
+        try:
+            self._running = self._control.receive()
+        except ControlLost as error:
+            log(f"the control stream is lost: {error}")
+            self._running = False
+            self._status = 1
+
+    def _on_mistake(self) -> None:
+        self._device.fail(traceback.format_exc(limit=-2).strip().replace("\n", " | "))
+        self._mistakes += 1
+        if self._mistakes >= _MISTAKES_MAX:
+            self._running = False
+            self._status = 1
+
+
+def _report_ready(fd: int | None) -> None:
+    if fd is not None:
+        os.write(fd, b"1")
+        os.close(fd)
+
+
+def _limit_resources() -> None:
+    """Room for all connections; no core dump, since the guest's memory would be in it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard > _DESCRIPTORS_WANTED:
+        hard = _DESCRIPTORS_WANTED
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard) if soft < hard else hard, hard))
+
+
+def run() -> None:
+    """The program."""
+    sys.exit(main(sys.argv[1:]))
