@@ -1,0 +1,40 @@
+"""Runs one virtual machine process: QEMU or crosvm, behind one small protocol."""
+
+from avf.vmm.accel import Accelerator, AcceleratorReport, explain_accelerator, probe_accelerator
+from avf.vmm.base import (
+    BalloonStats,
+    ExitCause,
+    ExitReport,
+    Machine,
+    NotSupported,
+    Vmm,
+    VmmControlError,
+    VmmError,
+    VmmStartError,
+    VmmUnavailable,
+    VmProcess,
+    VmSpec,
+)
+from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
+
+__all__ = [
+    "Accelerator",
+    "AcceleratorReport",
+    "BalloonStats",
+    "ExitCause",
+    "ExitReport",
+    "Machine",
+    "NotSupported",
+    "Qemu",
+    "VmProcess",
+    "VmSpec",
+    "Vmm",
+    "VmmControlError",
+    "VmmError",
+    "VmmStartError",
+    "VmmUnavailable",
+    "explain_accelerator",
+    "find_qemu",
+    "probe_accelerator",
+    "qemu_version",
+]

@@ -1,0 +1,110 @@
+"""Whether hardware can run guests here: proved by running one, since a device node and a CPU flag prove nothing."""
+
+import functools
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from avf.vmm import facts
+from avf.vmm.base import VmmUnavailable
+
+_DEADLINE = 5.0
+_PROBE_VALUE = 0x2A
+_EXIT_PORT = 0xF4
+_FIRMWARE_SIZE = 64 << 10
+
+
+class Accelerator(Enum):
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+@dataclass(frozen=True, slots=True)
+class AcceleratorReport:
+    accelerator: Accelerator
+    reason: str
+    """Why this one, for people."""
+
+
+def probe_accelerator(qemu: str) -> Accelerator:
+    """The accelerator with which the QEMU program `qemu` really runs guests here.
+
+    `AVF_ACCEL` (kvm or tcg) decides instead if it is set. A probe's result is kept until the next boot. Raises
+    VmmUnavailable for another value of AVF_ACCEL.
+    """
+    return explain_accelerator(qemu).accelerator
+
+
+@functools.cache
+def explain_accelerator(qemu: str) -> AcceleratorReport:
+    """As probe_accelerator, and why."""
+    if chosen := os.environ.get("AVF_ACCEL"):
+        try:
+            return AcceleratorReport(Accelerator(chosen), "AVF_ACCEL says so")
+        except ValueError:
+            raise VmmUnavailable(f"AVF_ACCEL is {chosen!r}; it may be kvm or tcg") from None
+    if lack := _missing_for_kvm():
+        return AcceleratorReport(Accelerator.TCG, lack)
+    if _probe_once(qemu):
+        return AcceleratorReport(Accelerator.KVM, "a probe guest ran under KVM")
+    return AcceleratorReport(Accelerator.TCG, "a probe guest did not run under KVM")
+
+
+def _missing_for_kvm() -> str | None:
+    if not re.search(r"^flags\s*:.*\b(vmx|svm)\b", _cpuinfo(), re.MULTILINE):
+        return "the CPU (or the VM this host is) offers no hardware virtualization"
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/kvm cannot be opened: {error.strerror}"
+    return None
+
+
+def _cpuinfo() -> str:
+    return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+
+
+def _probe_once(qemu: str) -> bool:
+    status = Path(qemu).stat()
+    key = f"kvm:{qemu}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+    known = facts.recall(key)
+    if isinstance(known, bool):
+        return known
+    works = runs_guest(qemu, Accelerator.KVM, _DEADLINE)
+    facts.remember(key, works)
+    return works
+
+
+def runs_guest(qemu: str, accelerator: Accelerator, deadline: float) -> bool:
+    """Whether a guest of four instructions ends QEMU with the expected status within `deadline` seconds."""
+    with tempfile.NamedTemporaryFile(prefix="avf-probe-") as firmware:
+        firmware.write(_probe_firmware())
+        firmware.flush()
+        command = [
+            qemu, "-accel", accelerator.value, "-machine", "microvm,pit=off,pic=off,rtc=off",
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "16",
+            "-bios", firmware.name,
+            "-device", f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=1",
+        ]  # fmt: skip
+        try:
+            result = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=deadline,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+    return result.returncode == _PROBE_VALUE << 1 | 1
+
+
+def _probe_firmware() -> bytes:
+    """Real-mode code at the reset vector, 16 bytes below the end: mov al, value; out port, al; hlt; jmp to the hlt."""
+    code = bytes([0xB0, _PROBE_VALUE, 0xE6, _EXIT_PORT, 0xF4, 0xEB, 0xFD])
+    return code.ljust(16, b"\x90").rjust(_FIRMWARE_SIZE, b"\x90")

@@ -1,0 +1,1 @@
+"""crosvm as a VMM."""

@@ -1,0 +1,104 @@
+"""The whole QEMU command line of a VM."""
+
+from dataclasses import dataclass
+
+from avf.disk import QemuDisk
+from avf.vmm.accel import Accelerator
+from avf.vmm.base import Machine, VmSpec
+from avf.vmm.outlets import Outlet
+from avf.vmm.qemu import devices
+
+DEFAULT_MEMORY_MIB = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the command line must know about this host."""
+
+    accelerator: Accelerator
+    cpus: int
+    tsc_khz: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything the command line names, open and to be inherited."""
+
+    monitor: int
+    console: tuple[Outlet, Outlet]
+    """For ttyS0 and hvc0."""
+    failure: Outlet
+    ramdump: Outlet
+    log: Outlet
+    disks: tuple[QemuDisk, ...] = ()
+    kernel: int | None = None
+    initrd: int | None = None
+    firmware: int | None = None
+    vhost: int | None = None
+    """/dev/vhost-vsock, if the kernel carries vsock."""
+    vsock_control: int | None = None
+    """A socket to the vsock device process, if there is one."""
+
+    @property
+    def fds(self) -> list[int]:
+        outlets = (*self.console, self.failure, self.ramdump, self.log)
+        single = (self.kernel, self.initrd, self.firmware, self.vhost, self.vsock_control)
+        return [
+            self.monitor,
+            *(fd for fd in (*(outlet.fd for outlet in outlets), *single) if fd is not None),
+            *(fd for disk in self.disks for fd in disk.fds),
+        ]
+
+
+def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
+    machine = board_of(spec, host)
+    shared = inputs.vsock_control is not None
+    return [
+        program,
+        *devices.isolation(),
+        *devices.identity(spec.name),
+        *devices.board(machine, host.accelerator, shared_memory=shared),
+        *devices.processor(machine, host.accelerator, spec.cpus or host.cpus),
+        *devices.memory(spec.memory_mib or DEFAULT_MEMORY_MIB, shared=shared),
+        *devices.lifecycle(),
+        *devices.monitor(inputs.monitor),
+        *(devices.debugger(spec.gdb_port) if spec.gdb_port else []),
+        *_boot(spec, inputs, host, machine),
+        *devices.serial_port(0, "ttyS0", inputs.console[0]),
+        *devices.serial_port(1, "ttyS1", inputs.failure),
+        *devices.console_ports(machine, [inputs.console[1], inputs.ramdump, inputs.log]),
+        *devices.balloon(machine),
+        *devices.entropy(machine),
+        *(argument for disk in inputs.disks for argument in devices.disk(disk, machine)),
+        *_vsock(spec, inputs, machine),
+    ]
+
+
+def board_of(spec: VmSpec, host: Host) -> Machine:
+    """The board asked for; PCI if the fast one cannot be told its TSC rate and would hang for want of it."""
+    if _needs_tsc_rate(spec, host) and host.tsc_khz is None:
+        return Machine.PCI
+    return spec.machine
+
+
+def _needs_tsc_rate(spec: VmSpec, host: Host) -> bool:
+    return spec.machine is Machine.FAST and host.accelerator is Accelerator.TCG
+
+
+def _boot(spec: VmSpec, inputs: Inputs, host: Host, machine: Machine) -> list[str]:
+    if inputs.firmware is not None:
+        return devices.firmware(inputs.firmware)
+    if inputs.kernel is None:
+        return []
+    params = spec.params or ""
+    if machine is Machine.FAST and _needs_tsc_rate(spec, host) and "tsc_early_khz=" not in params:
+        params = f"{params} tsc_early_khz={host.tsc_khz}".strip()
+    return devices.kernel(inputs.kernel, inputs.initrd, params)
+
+
+def _vsock(spec: VmSpec, inputs: Inputs, machine: Machine) -> list[str]:
+    if inputs.vhost is not None:
+        return devices.kernel_vsock(machine, spec.cid, inputs.vhost)
+    if inputs.vsock_control is not None:
+        return devices.user_vsock(machine, inputs.vsock_control)
+    return []

@@ -1,0 +1,170 @@
+"""QEMU arguments, one function per device or setting. Descriptors keep their numbers in the child."""
+
+import json
+from collections.abc import Sequence
+
+from avf.disk import ImageFormat, Node, QemuDisk, fdset_path
+from avf.vmm.accel import Accelerator
+from avf.vmm.base import Machine
+from avf.vmm.outlets import Outlet
+
+MEMORY_ID = "ram"
+
+
+def escape(text: str) -> str:
+    """`text` as a value inside a comma-separated option."""
+    return text.replace(",", ",,")
+
+
+def virtio(kind: str, machine: Machine) -> str:
+    """The model of a virtio device on that board's bus."""
+    return f"virtio-{kind}-device" if machine is Machine.FAST else f"virtio-{kind}-pci"
+
+
+def isolation() -> list[str]:
+    """Nothing that was not asked for, and a system call filter."""
+    denied = "obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+    return ["-nodefaults", "-no-user-config", "-display", "none", "-sandbox", f"on,{denied}"]
+
+
+def identity(name: str) -> list[str]:
+    return ["-name", f"guest={escape(name)}"] if name else []
+
+
+def board(machine: Machine, accelerator: Accelerator, *, shared_memory: bool) -> list[str]:
+    backend = f",memory-backend={MEMORY_ID}" if shared_memory else ""
+    acceleration = ["-accel", "kvm" if accelerator is Accelerator.KVM else "tcg,tb-size=256"]
+    if machine is Machine.PCI:
+        return [*acceleration, "-machine", f"q35,vmport=off,graphics=off{backend}"]
+    # Serial ports are devices of their own here, since the board itself would make only the first.
+    options = "acpi=on,pit=on,pic=on,rtc=on,isa-serial=off,auto-kernel-cmdline=off"
+    modern = ["-global", "virtio-mmio.force-legacy=false"]
+    return [*acceleration, "-machine", f"microvm,{options}{backend}", *modern]
+
+
+def processor(machine: Machine, accelerator: Accelerator, cpus: int) -> list[str]:
+    """The host's processor under KVM; emulated, a plain one (quick to start) or one that has everything."""
+    emulated = "qemu64,+rdrand" if machine is Machine.FAST else "max"
+    model = "host" if accelerator is Accelerator.KVM else emulated
+    return ["-cpu", model, "-smp", str(cpus)]
+
+
+def memory(mib: int, *, shared: bool) -> list[str]:
+    """Guest memory; shared with the vsock device process if there is one."""
+    size = ["-m", f"{mib}M"]
+    if shared:
+        backend = f"memory-backend-memfd,id={MEMORY_ID},size={mib}M,share=on"
+        return [*size, "-object", backend]
+    return size
+
+
+def lifecycle() -> list[str]:
+    """A reset ends QEMU; a panic is reported and left to the guest, so that its last words get out."""
+    return ["-no-reboot", "-action", "panic=none", "-device", "pvpanic"]
+
+
+def monitor(fd: int) -> list[str]:
+    return ["-chardev", f"socket,id=qmp,fd={fd}", "-mon", "chardev=qmp,mode=control"]
+
+
+def debugger(port: int) -> list[str]:
+    """Waits for a debugger on the loopback interface before the first instruction."""
+    return ["-gdb", f"tcp:127.0.0.1:{port}", "-S"]
+
+
+def kernel(fd: int, initrd: int | None, params: str) -> list[str]:
+    arguments = ["-kernel", f"/proc/self/fd/{fd}"]
+    if initrd is not None:
+        arguments += ["-initrd", f"/proc/self/fd/{initrd}"]
+    if params:
+        arguments += ["-append", params]
+    return arguments
+
+
+def firmware(fd: int) -> list[str]:
+    return ["-bios", f"/proc/self/fd/{fd}"]
+
+
+def add_fd(fd: int) -> list[str]:
+    """Makes an inherited descriptor known as /dev/fdset/FD."""
+    return ["-add-fd", f"set={fd},fd={fd}"]
+
+
+def chardev(name: str, outlet: Outlet) -> list[str]:
+    if outlet.fd is None:
+        return ["-chardev", f"null,id={name}"]
+    if outlet.is_socket:
+        return ["-chardev", f"socket,id={name},fd={outlet.fd}"]
+    path = fdset_path(outlet.fd)
+    return [*add_fd(outlet.fd), "-chardev", f"file,id={name},path={path},append=on"]
+
+
+def serial_port(index: int, name: str, outlet: Outlet) -> list[str]:
+    """ttyS`index`, write-only."""
+    return [*chardev(name, outlet), "-device", f"isa-serial,index={index},chardev={name}"]
+
+
+def console_ports(machine: Machine, outlets: Sequence[Outlet]) -> list[str]:
+    """hvc0, hvc1, ... in order; the guest numbers them by their order, not by `nr`."""
+    arguments = ["-device", f"{virtio('serial', machine)},id=consoles,max_ports={len(outlets) + 1}"]
+    for index, outlet in enumerate(outlets):
+        name = f"hvc{index}"
+        device = f"virtconsole,bus=consoles.0,nr={index},chardev={name}"
+        arguments += [*chardev(name, outlet), "-device", device]
+    return arguments
+
+
+def balloon(machine: Machine) -> list[str]:
+    options = "id=balloon,deflate-on-oom=on,free-page-reporting=on"
+    return ["-device", f"{virtio('balloon', machine)},{options}"]
+
+
+def entropy(machine: Machine) -> list[str]:
+    return ["-object", "rng-builtin,id=entropy", "-device", f"{virtio('rng', machine)},rng=entropy"]
+
+
+def disk(disk: QemuDisk, machine: Machine) -> list[str]:
+    arguments = []
+    for fd in disk.fds:
+        arguments += add_fd(fd)
+    for node in disk.blockdevs:
+        arguments += ["-blockdev", _json(node)]
+    device = f"{virtio('blk', machine)},drive={disk.name}"
+    if disk.drive is None:
+        device += ",werror=report,rerror=report"
+        if disk.format is ImageFormat.QCOW2:
+            # crosvm reads stale data from a cluster that QEMU zeroed in place.
+            device += ",discard=off,write-zeroes=off"
+    else:
+        arguments += _drive(disk, disk.drive)
+        device = f"{virtio('blk', machine)},drive={disk.name}-drive"
+    return [*arguments, "-device", device]
+
+
+def _drive(disk: QemuDisk, node: Node) -> list[str]:
+    options = [
+        "if=none",
+        f"id={disk.name}-drive",
+        *([] if disk.writable else ["readonly=on"]),
+        "auto-read-only=off",
+        "werror=report",
+        "rerror=report",
+        f"file=json:{escape(_json(node))}",
+    ]
+    return ["-drive", ",".join(options)]
+
+
+def kernel_vsock(machine: Machine, cid: int, vhost_fd: int) -> list[str]:
+    model = "vhost-vsock-device" if machine is Machine.FAST else "vhost-vsock-pci"
+    return ["-device", f"{model},guest-cid={cid},vhostfd={vhost_fd}"]
+
+
+def user_vsock(machine: Machine, control_fd: int) -> list[str]:
+    """The device is another process, at the other end of `control_fd`."""
+    model = "vhost-user-vsock-device" if machine is Machine.FAST else "vhost-user-vsock-pci"
+    chardev_argument = f"socket,id=vsock,fd={control_fd}"
+    return ["-chardev", chardev_argument, "-device", f"{model},chardev=vsock"]
+
+
+def _json(node: Node) -> str:
+    return json.dumps(node, separators=(",", ":"))

@@ -1,0 +1,68 @@
+"""From QEMU's events and exit status to the cause of a VM's end."""
+
+from collections import deque
+from collections.abc import Mapping
+
+from avf.vmm.base import ExitCause
+
+_KEPT = 32
+_REASONS = {
+    "guest-shutdown": ExitCause.SHUTDOWN,
+    "guest-reset": ExitCause.REBOOT,
+    "guest-panic": ExitCause.CRASH,
+}
+
+
+class Outcome:
+    """What has happened to one VM. The guest can cause events at will: only a few are kept."""
+
+    def __init__(self) -> None:
+        self.started = False
+        """QEMU has answered a request: its command line was good."""
+        self.device_lost = False
+        """The vsock device ended while QEMU ran."""
+        self._shutdown_reason: str | None = None
+        self._panicked = False
+        self._watchdog = False
+        self._events: deque[str] = deque(maxlen=_KEPT)
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        return tuple(self._events)
+
+    def note(self, text: str) -> bool:
+        """Keeps a line for people; False if the last one said the same."""
+        if self._events and self._events[-1] == text:
+            return False
+        self._events.append(text)
+        return True
+
+    def qmp_event(self, name: str, data: Mapping[str, object]) -> str:
+        """Takes one QMP event in and returns it as text."""
+        reason = data.get("reason")
+        if name == "SHUTDOWN" and isinstance(reason, str):
+            self._shutdown_reason = self._shutdown_reason or reason
+        elif name == "GUEST_PANICKED":
+            self._panicked = True
+        elif name == "WATCHDOG":
+            self._watchdog = True
+        details = [str(data[key]) for key in ("reason", "action") if key in data]
+        return " ".join([name, *details])
+
+    def cause(self, returncode: int) -> ExitCause:
+        """The cause, given QEMU's exit status (negative: the signal that ended it)."""
+        if self.device_lost:
+            return ExitCause.UNKNOWN if self.started else ExitCause.START_FAILED
+        if returncode < 0:
+            return ExitCause.KILLED
+        if self._watchdog:
+            return ExitCause.WATCHDOG
+        if self._panicked:
+            return ExitCause.CRASH
+        if self._shutdown_reason is not None:
+            if self._shutdown_reason.startswith("host-"):
+                return ExitCause.KILLED
+            return _REASONS.get(self._shutdown_reason, ExitCause.UNKNOWN)
+        if returncode != 0 and not self.started:
+            return ExitCause.START_FAILED
+        return ExitCause.UNKNOWN

@@ -1,0 +1,239 @@
+"""One running QEMU and its vsock device process, watched by one thread until both are gone."""
+
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from avf.vmm.base import (
+    BalloonStats,
+    ExitCause,
+    ExitReport,
+    NotSupported,
+    VmmControlError,
+)
+from avf.vmm.qemu.outcome import Outcome
+from avf.vmm.spawn import Child
+from avf.vmm.tail import Tail
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from avf.vmm.qemu.monitor import Monitor
+
+T = TypeVar("T")
+
+_REQUEST_TIMEOUT = 10.0
+_DUMP_TIMEOUT = 600.0
+_DEVICE_GRACE = 2.0
+_QEMU_GRACE = 2.0
+_DRAIN_TIMEOUT = 2.0
+_STATS_WAIT = 3.0
+_STATS_POLL = 0.1
+_BALLOON = "/machine/peripheral/balloon"
+_UNKNOWN_STAT = (1 << 64) - 1
+
+
+class QemuProcess:
+    """A VmProcess. It owns its children, the QMP socket and the read end of their standard error."""
+
+    def __init__(
+        self,
+        qemu: Child,
+        device: Child | None,
+        monitor: socket.socket,
+        stderr: int,
+        memory: int,
+        on_event: Callable[[str], None] | None = None,
+    ) -> None:
+        self._qemu = qemu
+        self._device = device
+        self._socket = monitor
+        self._tail = Tail(stderr)
+        self._memory = memory
+        self._on_event = on_event
+        self._outcome = Outcome()
+        self._monitor: Monitor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._controllable = threading.Event()
+        self._done = threading.Event()
+        self._report = ExitReport(ExitCause.UNKNOWN, 0)
+        self._thread = threading.Thread(target=self._watch, name=f"qemu-{qemu.pid}", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        return self._qemu.pid
+
+    def wait(self, timeout: float | None = None) -> ExitReport:
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"QEMU {self.pid} is still running")
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        return self._report
+
+    def kill(self) -> None:
+        self._qemu.kill()
+
+    def set_balloon(self, size: int) -> None:
+        if not 0 <= size < self._memory:
+            raise VmmControlError(f"cannot take {size} of {self._memory} bytes from the guest")
+        self._request(self._execute("balloon", {"value": self._memory - size}))
+
+    def balloon_stats(self) -> BalloonStats:
+        return self._request(self._balloon_stats())
+
+    def dump_memory(self, fd: int) -> None:
+        self._request(self._dump_memory(fd), _DUMP_TIMEOUT)
+
+    # What follows runs in the watching thread.
+
+    def _watch(self) -> None:
+        import asyncio
+
+        try:
+            asyncio.run(self._supervise())
+        except Exception as error:  # noqa: BLE001  nothing may keep a VM from being waited for
+            self._outcome.note(f"the watcher of this VM failed: {error!r}")
+        finally:
+            self._bury()
+
+    async def _supervise(self) -> None:
+        import asyncio
+
+        loop = self._loop = asyncio.get_running_loop()
+        qemu_gone = _when_readable(loop, self._qemu.fileno())
+        device_gone = _when_readable(loop, self._device.fileno()) if self._device else None
+        loop.add_reader(self._tail.fd, self._pump)
+        talk = asyncio.create_task(self._talk())
+        ends = {future for future in (qemu_gone, device_gone) if future is not None}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        # On its way out QEMU hangs up on the device, which may then be the first to go.
+        await asyncio.wait({qemu_gone}, timeout=_QEMU_GRACE)
+        if not qemu_gone.done():
+            self._outcome.device_lost = True
+            self._report_line("the vsock device has ended")
+            self._qemu.kill()
+            await qemu_gone
+        await asyncio.wait({talk}, timeout=_DRAIN_TIMEOUT)
+        talk.cancel()
+        with suppress(asyncio.CancelledError):
+            await talk
+        if device_gone is not None and self._device is not None:
+            await asyncio.wait({device_gone}, timeout=_DEVICE_GRACE)
+            self._device.kill()
+            await device_gone
+        self._controllable.clear()
+        self._loop = None
+
+    async def _talk(self) -> None:
+        """Opens QMP and follows its events until QEMU hangs up."""
+        from avf.vmm.qemu.monitor import Monitor
+
+        monitor = Monitor(self._on_qmp_event)
+        try:
+            await monitor.open(self._socket)
+            await monitor.execute("query-status")
+        except VmmControlError as error:
+            self._outcome.note(str(error))
+            self._qemu.kill_unless_ended()
+        else:
+            self._outcome.started = True
+            self._report_line("started")
+            self._monitor = monitor
+            self._controllable.set()
+        await monitor.closed()
+
+    def _bury(self) -> None:
+        """Reaps what is left and makes the report."""
+        if self._device is not None:
+            self._device.abort()
+        self._qemu.kill_unless_ended()
+        returncode = self._qemu.reap()
+        self._socket.close()
+        self._tail.pump()
+        self._report = ExitReport(
+            self._outcome.cause(returncode), returncode, self._tail.close(), self._outcome.events
+        )
+        self._done.set()
+
+    def _pump(self) -> None:
+        if not self._tail.pump() and self._loop is not None:
+            self._loop.remove_reader(self._tail.fd)
+
+    def _on_qmp_event(self, name: str, data: Mapping[str, object]) -> None:
+        self._report_line(self._outcome.qmp_event(name, data))
+
+    def _report_line(self, text: str) -> None:
+        if self._outcome.note(text) and self._on_event is not None:
+            self._on_event(text)
+
+    # Requests: coroutines in the watching thread, called from any other.
+
+    def _request(self, coroutine: Coroutine[Any, Any, T], timeout: float = _REQUEST_TIMEOUT) -> T:
+        import asyncio
+
+        loop = self._loop if self._controllable.wait(timeout) else None
+        if loop is None or self._thread is threading.current_thread():
+            coroutine.close()
+            raise VmmControlError("QEMU is not running or not yet listening")
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+            return future.result(timeout)
+        except TimeoutError:
+            future.cancel()
+            raise VmmControlError(f"QEMU did not answer within {timeout:.0f} s") from None
+
+    async def _execute(
+        self, command: str, arguments: Mapping[str, object] | None = None, fd: int | None = None
+    ) -> object:
+        if self._monitor is None:
+            raise VmmControlError("QEMU is not listening")
+        return await self._monitor.execute(command, arguments, fd)
+
+    async def _balloon_stats(self) -> BalloonStats:
+        import asyncio
+
+        interval = {"path": _BALLOON, "property": "guest-stats-polling-interval", "value": 1}
+        await self._execute("qom-set", interval)
+        deadline = asyncio.get_running_loop().time() + _STATS_WAIT
+        while True:
+            answer = await self._execute("qom-get", {"path": _BALLOON, "property": "guest-stats"})
+            if isinstance(answer, dict) and answer.get("last-update"):
+                break
+            if asyncio.get_running_loop().time() > deadline:
+                raise NotSupported("no balloon driver answers in the guest")
+            await asyncio.sleep(_STATS_POLL)
+        balloon = await self._execute("query-balloon")
+        actual = balloon.get("actual") if isinstance(balloon, dict) else None
+        if not isinstance(actual, int):
+            raise VmmControlError(f"query-balloon answered {balloon!r}")
+        stats = answer.get("stats")
+        return BalloonStats(
+            self._memory - actual,
+            total_memory=_stat(stats, "stat-total-memory"),
+            available_memory=_stat(stats, "stat-available-memory"),
+            free_memory=_stat(stats, "stat-free-memory"),
+        )
+
+    async def _dump_memory(self, fd: int) -> None:
+        await self._execute("getfd", {"fdname": "dump"}, fd)
+        await self._execute("dump-guest-memory", {"paging": False, "protocol": "fd:dump"})
+
+
+def _stat(stats: object, name: str) -> int | None:
+    value = stats.get(name) if isinstance(stats, dict) else None
+    return value if isinstance(value, int) and 0 <= value < _UNKNOWN_STAT else None
+
+
+def _when_readable(loop: "asyncio.AbstractEventLoop", fd: int) -> "asyncio.Future[None]":
+    future: asyncio.Future[None] = loop.create_future()
+
+    def readable() -> None:
+        loop.remove_reader(fd)
+        if not future.done():
+            future.set_result(None)
+
+    loop.add_reader(fd, readable)
+    return future

@@ -1,0 +1,163 @@
+"""Starts QEMU."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from avf import runtime
+from avf.disk import DiskError, qemu_disk
+from avf.vmm.accel import Accelerator, probe_accelerator
+from avf.vmm.base import Machine, VmmStartError, VmmUnavailable, VmSpec
+from avf.vmm.images import open_firmware, open_image
+from avf.vmm.outlets import open_outlet
+from avf.vmm.qemu.command import DEFAULT_MEMORY_MIB, Host, Inputs, qemu_command
+from avf.vmm.qemu.process import QemuProcess
+from avf.vmm.spawn import Child, spawn
+from avf.vmm.tsc import tsc_khz
+from avf.vsock import HybridVsock, KernelVsock, device_command
+
+PROGRAM = "qemu-system-x86_64"
+_VHOST = "/dev/vhost-vsock"
+
+
+def find_qemu(program: str | None = None) -> str:
+    """The absolute path of QEMU: `program`, else `$AVF_QEMU`, else qemu-system-x86_64. Raises VmmUnavailable."""
+    wanted = program or os.environ.get("AVF_QEMU") or PROGRAM
+    found = shutil.which(wanted)
+    if found is None:
+        raise VmmUnavailable(f"{wanted} is not installed (Debian package qemu-system-x86)")
+    return str(Path(found).resolve())
+
+
+def qemu_version(program: str | None = None) -> str:
+    """What `--version` says in its first line. Raises VmmUnavailable."""
+    path = find_qemu(program)
+    try:
+        result = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise VmmUnavailable(f"{path} does not run: {error}") from error
+    return result.stdout.partition("\n")[0]
+
+
+class Qemu:
+    """A Vmm: QEMU for x86_64, on microvm or q35. Task profiles mean nothing to it."""
+
+    name = "qemu"
+
+    def __init__(self, program: str | None = None, accelerator: Accelerator | None = None) -> None:
+        """`accelerator` None: whichever probe_accelerator finds, at the first start."""
+        self._program = program
+        self._accelerator = accelerator
+
+    def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> QemuProcess:
+        """See Vmm.start. `on_event` is called in the thread that watches the VM."""
+        program = find_qemu(self._program)
+        _check(spec)
+        host = self._host(spec, program)
+        try:
+            with ExitStack() as stack:
+                return _Start(spec, stack).run(program, host, on_event)
+        except DiskError as error:
+            raise VmmStartError(str(error)) from error
+        except OSError as error:
+            raise VmmStartError(f"cannot start QEMU: {error}") from error
+
+    def _host(self, spec: VmSpec, program: str) -> Host:
+        accelerator = self._accelerator or probe_accelerator(program)
+        needs_rate = spec.machine is Machine.FAST and accelerator is Accelerator.TCG
+        return Host(
+            accelerator, os.sysconf("SC_NPROCESSORS_CONF"), tsc_khz() if needs_rate else None
+        )
+
+
+def _check(spec: VmSpec) -> None:
+    if spec.protected:
+        raise VmmUnavailable("QEMU runs no protected VMs")
+    if spec.kernel is None and spec.bootloader is None:
+        raise VmmStartError("neither a kernel nor a bootloader is given")
+
+
+class _Start:
+    """One start: everything opened lives in `stack` and is closed when the children have it."""
+
+    def __init__(self, spec: VmSpec, stack: ExitStack) -> None:
+        self._spec = spec
+        self._stack = stack
+
+    def run(self, program: str, host: Host, on_event: Callable[[str], None] | None) -> QemuProcess:
+        spec = self._spec
+        with ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            self._stack.callback(theirs.close)
+            stderr, stderr_write = os.pipe2(os.O_CLOEXEC)
+            undo.callback(os.close, stderr)
+            self._stack.callback(os.close, stderr_write)
+            os.set_blocking(stderr, False)
+            vhost, control, device = self._vsock(stderr_write)
+            if device is not None:
+                undo.callback(device.abort)
+            inputs = self._inputs(theirs.fileno(), vhost, control)
+            command = qemu_command(program, spec, inputs, host)
+            qemu = spawn(command, fds=inputs.fds, stderr=stderr_write)
+            undo.callback(qemu.abort)
+            memory = (spec.memory_mib or DEFAULT_MEMORY_MIB) << 20
+            process = QemuProcess(qemu, device, ours, stderr, memory, on_event)
+            undo.pop_all()
+            return process
+
+    def _inputs(self, monitor: int, vhost: int | None, control: int | None) -> Inputs:
+        spec, stack = self._spec, self._stack
+        return Inputs(
+            monitor=monitor,
+            console=(
+                open_outlet(spec.console, "console", stack),
+                open_outlet(spec.console, "console", stack),
+            ),
+            failure=open_outlet(spec.failure, "failure", stack),
+            ramdump=open_outlet(spec.ramdump, "ramdump", stack),
+            log=open_outlet(spec.log, "log", stack),
+            disks=tuple(
+                qemu_disk(disk, f"disk{index}", stack) for index, disk in enumerate(spec.disks)
+            ),
+            kernel=open_image(spec.kernel, "kernel", stack) if spec.kernel is not None else None,
+            initrd=open_image(spec.initrd, "initrd", stack) if spec.initrd is not None else None,
+            firmware=open_firmware(spec.bootloader, stack) if spec.bootloader is not None else None,
+            vhost=vhost,
+            vsock_control=control,
+        )
+
+    def _vsock(self, stderr: int) -> tuple[int | None, int | None, Child | None]:
+        """(vhost descriptor, control socket, device process): the first or the other two."""
+        vsock = self._spec.vsock
+        if isinstance(vsock, KernelVsock):
+            return self._open_vhost(), None, None
+        if not isinstance(vsock, HybridVsock):
+            raise VmmUnavailable(f"QEMU cannot use {type(vsock).__name__}")
+        qemu_end, device_end = socket.socketpair()
+        self._stack.callback(qemu_end.close)
+        with device_end:
+            command = device_command(
+                device_end.fileno(), vsock.base, self._spec.cid, runtime.host_vsock_dirs()
+            )
+            device = spawn(command, fds=[device_end.fileno()], stderr=stderr)
+        return None, qemu_end.fileno(), device
+
+    def _open_vhost(self) -> int:
+        try:
+            fd = os.open(_VHOST, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise VmmUnavailable(f"{_VHOST} cannot be opened: {error.strerror}") from error
+        self._stack.callback(os.close, fd)
+        return fd
