@@ -1,6 +1,7 @@
 """The Merkle tree of fs-verity and dm-verity: SHA-256 over 4096-byte blocks, top level stored first.
 
-A file of at most one block has no tree: its root hash is the hash of that block. Source: the kernel's
+A file of at most one block has no tree: its root hash is the hash of that block (of zeros for an empty file, where
+fs-verity has a root of zeros). Source: the kernel's
 Documentation/filesystems/fsverity.rst, "Merkle tree". The same tree serves `apksigner`'s v4 scheme.
 """
 
