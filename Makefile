@@ -19,6 +19,29 @@ $(STAMP): requirements/dev.txt pyproject.toml | packages
 	@$(BIN)/python -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
+IMAGE := build/image/microdroid.json
+SAMPLE := build/payload/sample.apk
+IMAGE_SOURCES := $(shell find src/avf/image src/avf/guest src/avf/binder src/avf/aidl src/avf/apk -name '*.py' -o -name '*.c' -o -name '*.h')
+
+$(IMAGE): $(IMAGE_SOURCES) | $(STAMP)
+	@$(BIN)/python -m avf.image build --output $(@D)
+	@touch $@
+
+$(SAMPLE): $(wildcard examples/payload/*) examples/build_payload.py | $(STAMP)
+	@$(BIN)/python examples/build_payload.py $@
+
+image: $(IMAGE) ## build the guest image
+
+run: $(IMAGE) $(SAMPLE) ## run the sample payload in a virtual machine
+	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/vm run-app $(SAMPLE) $(SAMPLE).idsig build/payload/instance.img \
+		--payload-binary-name libhello.so --debug full
+
+test: $(IMAGE) $(SAMPLE) ## run all tests, virtual machines included
+	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/pytest
+
+bench: $(IMAGE) $(SAMPLE) ## measure, write build/bench.json
+	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/python -m bench
+
 check: $(STAMP) ## format, lint, types, import rules, spelling
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

@@ -1,0 +1,51 @@
+"""Builds the sample payloads into one APK and signs it with a key made on the spot.
+
+python examples/build_payload.py build/payload/sample.apk
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import avf
+from avf.apk import ApkBuilder, SigningKey
+
+SOURCES = Path(__file__).parent / "payload"
+HEADERS = Path(avf.__file__).parent / "guest" / "native"
+
+
+def build(apk: Path) -> None:
+    """Writes `apk` and, beside it, the key and certificate that signed it, kept for the next time."""
+    apk.parent.mkdir(parents=True, exist_ok=True)
+    builder = ApkBuilder("com.example.sample")
+    builder.add_native_library("libhello.so", compile_library(SOURCES / "hello.c"))
+    for script in ("hello.py", "echo.py"):
+        builder.add(f"bin/{script}", SOURCES / script, mode=0o755)
+    builder.add("assets/vm_config.json", SOURCES / "vm_config.json")
+    with apk.open("w+b") as file:
+        builder.build(file, signing_key(apk.parent))
+
+
+def compile_library(source: Path) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, "library.so")
+        subprocess.run(
+            ["gcc", "-shared", "-fPIC", "-O2", "-Wall", f"-I{HEADERS}", "-o", library, source],
+            check=True,
+        )
+        return library.read_bytes()
+
+
+def signing_key(folder: Path) -> SigningKey:
+    key_file, certificate_file = folder / "key.pem", folder / "certificate.pem"
+    if not key_file.exists():
+        key, certificate = SigningKey.generate().to_pem()
+        key_file.touch(mode=0o600)
+        key_file.write_bytes(key)
+        certificate_file.write_bytes(certificate)
+    return SigningKey.from_pem(key_file.read_bytes(), certificate_file.read_bytes())
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]))
