@@ -29,4 +29,11 @@ def find_or_build(path: Path, image: Path | None) -> Path:
 
 
 def _build(path: Path) -> None:
-    raise NotImplementedError
+    from avf.apk import ApkBuilder, SigningKey
+
+    builder = ApkBuilder("com.android.microdroid.empty_payload")
+    builder.add(f"bin/{EMPTY_PAYLOAD_NAME}", _SCRIPT, mode=0o755)
+    new = path.with_name(path.name + ".new")
+    with open(new, "w+b") as file:
+        builder.build(file, SigningKey.generate())
+    new.replace(path)

@@ -35,10 +35,11 @@ def _debug_form(infos: list[VmInfo]) -> str:
 @click.command()
 def info() -> None:
     """Say in three lines which VMs this host supports."""
-    from avf.cli.doctor import qemu_version
+    from avf.vmm import VmmUnavailable, qemu_version
 
-    version = qemu_version()
-    if version is None:
+    try:
+        version = qemu_version()
+    except VmmUnavailable:
         click.echo("VMs are not supported.")
         click.echo("Hypervisor version not set.")
     else:

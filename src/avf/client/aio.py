@@ -9,10 +9,11 @@ Calls run in threads, for they are answered in milliseconds; waiting does not, s
 """
 
 import asyncio
-import contextvars
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import Self, TypeVar
 
 from avf.aidl.virtualizationservice import (
@@ -171,15 +172,11 @@ class VirtualMachine:
     async def open_vsock(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A stream to `port` of the running guest, as `asyncio.open_connection` gives one."""
         stream = await self.connect_vsock(port)
-        reader = asyncio.StreamReader()
         try:
-            transport, protocol = await asyncio.get_running_loop().create_connection(
-                lambda: asyncio.StreamReaderProtocol(reader), sock=stream
-            )
+            return await asyncio.open_connection(sock=stream)
         except BaseException:
             stream.close()
             raise
-        return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
 
     async def connect_service(
         self, port: int, interface: type[T], timeout: float | None = SERVICE_TIMEOUT
@@ -215,15 +212,19 @@ def _hand_over(
 
 async def _in_thread(call: Callable[[], R], discard: Callable[[R], None] | None = None) -> R:
     """The result of `call`. If the waiting is cancelled, the call still ends, and `discard` gets what it made."""
-    context = contextvars.copy_context()
-    future = asyncio.get_running_loop().run_in_executor(None, context.run, call)
+    outcome: Future[R] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # noqa: BLE001
+            outcome.set_exception(error)
+
+    asyncio.get_running_loop().run_in_executor(None, copy_context().run, run)
     try:
-        return await asyncio.shield(future)
+        return await asyncio.wrap_future(outcome)
     except asyncio.CancelledError:
-        future.add_done_callback(lambda done: _discard(done, discard))
+        if discard is not None:
+            outcome.add_done_callback(lambda done: done.exception() or discard(done.result()))
         raise
-
-
-def _discard(done: "asyncio.Future[R]", discard: Callable[[R], None] | None) -> None:
-    if not done.cancelled() and done.exception() is None and discard is not None:
-        discard(done.result())

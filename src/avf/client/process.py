@@ -2,6 +2,7 @@
 
 import os
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -81,7 +82,7 @@ class VirtmgrProcess:
 
 
 def _spawn(command: Sequence[str] | None, server_fd: int, ready_fd: int) -> subprocess.Popen[bytes]:
-    program = list(command) if command else [sys.executable, "-P", "-m", "avf.virtmgr"]
+    program = list(command) if command else default_command()
     return subprocess.Popen(
         [*program, "--rpc-server-fd", str(server_fd), "--ready-fd", str(ready_fd)],
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,195 @@
+"""`vm doctor`: what this host can do, found out by trying, and what to do about each lack."""
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import click
+
+from avf import policy, runtime
+
+_LEAST_MEMORY_MIB = 512
+
+
+class Status(StrEnum):
+    OK = "ok"
+    LIMITED = "limited"
+    """VMs run, but not as well or not as freely as they could."""
+    MISSING = "missing"
+    """VMs do not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; `fix` is a command or a sentence."""
+
+    check: str
+    status: Status
+    detail: str
+    fix: str | None = None
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def doctor(as_json: bool) -> int:
+    """Check what this host can do, with a fix for each lack.
+
+    Exits with 1 if VMs cannot run here.
+    """
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        if not as_json:
+            _print(finding)
+    able = all(finding.status is not Status.MISSING for finding in findings)
+    if as_json:
+        click.echo(json.dumps({"ok": able, "checks": [asdict(f) for f in findings]}, indent=2))
+    else:
+        click.echo("\nThis host runs VMs." if able else "\nThis host does not run VMs yet.")
+    return 0 if able else 1
+
+
+def _print(finding: Finding) -> None:
+    colour = {Status.OK: "green", Status.LIMITED: "yellow", Status.MISSING: "red"}[finding.status]
+    status = click.style(f"{finding.status:8}", fg=colour)
+    click.echo(f"{status} {finding.check:12} {finding.detail}")
+    if finding.fix:
+        click.echo(f"{'':8} {'':12} fix: {finding.fix}")
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, each as soon as it is known."""
+    for check in (
+        _qemu,
+        _accelerator,
+        _vsock,
+        _memory,
+        _image,
+        _runtime_dir,
+        _permissions,
+        _virtmgr,
+    ):
+        yield from check()
+
+
+def _qemu() -> Iterator[Finding]:
+    from avf.vmm import VmmUnavailable, find_qemu, qemu_version
+
+    try:
+        yield Finding("qemu", Status.OK, f"{qemu_version()}: {find_qemu()}")
+    except VmmUnavailable as error:
+        fix = "sudo apt-get install qemu-system-x86"
+        yield Finding("qemu", Status.MISSING, str(error), fix)
+
+
+def _accelerator() -> Iterator[Finding]:
+    from avf.vmm import Accelerator, VmmUnavailable, explain_accelerator, find_qemu
+
+    try:
+        report = explain_accelerator(find_qemu())
+    except VmmUnavailable as error:
+        yield Finding("accelerator", Status.MISSING, str(error))
+        return
+    if report.accelerator is Accelerator.KVM:
+        yield Finding("accelerator", Status.OK, f"KVM: {report.reason}")
+    else:
+        detail = f"guests are emulated, many times slower: {report.reason}"
+        yield Finding("accelerator", Status.LIMITED, detail, _kvm_fix())
+
+
+def _kvm_fix() -> str | None:
+    device = Path("/dev/kvm")
+    if not device.exists():
+        return "sudo modprobe kvm_intel (or kvm_amd), or switch virtualization on in the firmware"
+    if not os.access(device, os.R_OK | os.W_OK):
+        return f"sudo usermod -aG kvm {getpass.getuser()}, then log in again"
+    return "if this host is a VM itself, let its own host offer nested virtualization"
+
+
+def _vsock() -> Iterator[Finding]:
+    from avf.vsock import kernel_vhost_available
+
+    if kernel_vhost_available():
+        yield Finding("vsock", Status.OK, "the kernel's vhost-vsock")
+        return
+    fix = "sudo modprobe vhost_vsock"
+    if Path("/dev/vhost-vsock").exists():
+        fix = f"sudo usermod -aG kvm {getpass.getuser()}, then log in again"
+    yield Finding("vsock", Status.OK, f"in user space over unix sockets (faster after: {fix})")
+
+
+def _memory() -> Iterator[Finding]:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            mib = int(value.split()[0]) // 1024
+            enough = mib >= _LEAST_MEMORY_MIB
+            status = Status.OK if enough else Status.LIMITED
+            fix = None if enough else "end something, or give VMs less with --mem"
+            yield Finding("memory", status, f"{mib} MiB available", fix)
+
+
+def _image() -> Iterator[Finding]:
+    from avf.vmconfig import VmConfig, VmConfigError
+
+    folders = runtime.image_dirs()
+    found = next((d / "microdroid.json" for d in folders if (d / "microdroid.json").exists()), None)
+    fix = f"{sys.executable} -m avf.image build --output {folders[0]}"
+    if found is None:
+        where = " or ".join(map(str, folders))
+        yield Finding("image", Status.MISSING, f"no microdroid.json in {where}", fix)
+        return
+    try:
+        config = VmConfig.load(found)
+    except VmConfigError as error:
+        yield Finding("image", Status.MISSING, str(error), fix)
+        return
+    needed = [found.parent / str(config.kernel or config.bootloader)]
+    needed += [found.parent / f"microdroid_initrd_{kind}.img" for kind in ("normal", "debuggable")]
+    if lost := [path for path in needed if not os.access(path, os.R_OK)]:
+        yield Finding("image", Status.MISSING, f"cannot read {lost[0]}", fix)
+    else:
+        yield Finding("image", Status.OK, str(found))
+
+
+def _runtime_dir() -> Iterator[Finding]:
+    try:
+        yield Finding("runtime dir", Status.OK, str(runtime.user_runtime_dir()))
+    except OSError as error:
+        fix = "remove it, or set AVF_RUNTIME_DIR to a folder of your own"
+        yield Finding("runtime dir", Status.MISSING, str(error), fix)
+
+
+def _permissions() -> Iterator[Finding]:
+    system = (runtime.SYSTEM_RUNTIME_DIR / runtime.SERVICE_SOCKET_NAME).exists()
+    try:
+        rules = policy.load_policy(system=system, file=policy.SYSTEM_POLICY_FILE)
+    except policy.PolicyError as error:
+        yield Finding("permissions", Status.MISSING, str(error), "correct that file")
+        return
+    denied = [p for p in policy.Permission if not rules.allows(p, os.getuid())]
+    if not denied:
+        yield Finding("permissions", Status.OK, f"all, by the {rules.source}")
+        return
+    manage = policy.Permission.MANAGE_VIRTUAL_MACHINE in denied
+    status = Status.MISSING if manage else Status.LIMITED
+    detail = f"{', '.join(p.name for p in denied)} not granted by {rules.source}"
+    fix = f"sudo usermod -aG avf {getpass.getuser()}, or name uid {os.getuid()} in {policy.SYSTEM_POLICY_FILE}"
+    yield Finding("permissions", status, detail, fix)
+
+
+def _virtmgr() -> Iterator[Finding]:
+    from avf.binder import BinderError
+    from avf.client import ClientError, connect
+
+    try:
+        with connect() as connection:
+            connection.debug_list_vms()
+            yield Finding("virtmgr", Status.OK, "starts and answers")
+    except (ClientError, BinderError) as error:
+        yield Finding("virtmgr", Status.MISSING, str(error), "vm -v shows what it logs")

@@ -1,0 +1,128 @@
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from avf import policy
+from avf.cli.doctor import doctor
+from avf.cli.host import _debug_form, info
+from avf.client import VmInfo
+
+
+def test_the_form_of_a_list() -> None:
+    vms = [VmInfo(2048, "/run/avf/2048", 1000, 77), VmInfo(2049, "/run/avf/2049", 0, 78)]
+    assert _debug_form([]) == "[]"
+    assert _debug_form(vms) == (
+        "[\n"
+        "    VirtualMachineDebugInfo {\n"
+        "        cid: 2048,\n"
+        '        temporaryDirectory: "/run/avf/2048",\n'
+        "        requesterUid: 1000,\n"
+        "        requesterPid: 77,\n"
+        "    },\n"
+        "    VirtualMachineDebugInfo {\n"
+        "        cid: 2049,\n"
+        '        temporaryDirectory: "/run/avf/2049",\n'
+        "        requesterUid: 0,\n"
+        "        requesterPid: 78,\n"
+        "    },\n"
+        "]"
+    )
+
+
+def test_info() -> None:
+    lines = CliRunner().invoke(info).output.splitlines()
+    assert len(lines) == 3
+    assert lines[0] == "Only non-protected VMs are supported."
+    assert re.fullmatch(r"Hypervisor version: QEMU emulator version \d.*", lines[1])
+    exists = "exists" if Path("/dev/kvm").exists() else "does not exist"
+    assert lines[2] == f"/dev/kvm {exists}."
+
+
+def test_info_without_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVF_QEMU", "/nonexistent/qemu")
+    lines = CliRunner().invoke(info).output.splitlines()
+    assert lines[:2] == ["VMs are not supported.", "Hypervisor version not set."]
+
+
+@pytest.fixture
+def able_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A host on which all is well, as far as the parts are concerned that tests may change."""
+    image = tmp_path / "image"
+    image.mkdir()
+    (image / "microdroid.json").write_text('{"kernel": "vmlinux", "platform_version": "~1.0"}')
+    for name in ("vmlinux", "microdroid_initrd_normal.img", "microdroid_initrd_debuggable.img"):
+        (image / name).touch()
+    monkeypatch.setenv("AVF_IMAGE_DIR", str(image))
+    monkeypatch.setenv("AVF_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("AVF_ACCEL", "tcg")
+    monkeypatch.setenv("AVF_VIRTMGR", f"{sys.executable} -m tests.client.fake_virtmgr")
+    return tmp_path
+
+
+def examined() -> tuple[int, dict[str, dict[str, str]]]:
+    result = CliRunner().invoke(doctor, ["--json"], standalone_mode=False)
+    report = json.loads(result.output)
+    assert report["ok"] == (result.return_value == 0)
+    return result.return_value, {check["check"]: check for check in report["checks"]}
+
+
+def test_doctor_on_an_able_host(able_host: Path) -> None:
+    status, checks = examined()
+    assert status == 0
+    assert list(checks) == [
+        "qemu", "accelerator", "vsock", "memory", "image", "runtime dir", "permissions", "virtmgr",
+    ]  # fmt: skip
+    assert checks["accelerator"]["status"] == "limited"
+    assert checks["image"]["detail"] == f"{able_host}/image/microdroid.json"
+    assert checks["virtmgr"]["status"] == "ok"
+
+
+def test_doctor_without_qemu(able_host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVF_QEMU", "/nonexistent/qemu")
+    status, checks = examined()
+    assert status == 1
+    assert checks["qemu"]["status"] == "missing"
+    assert checks["qemu"]["fix"] == "sudo apt-get install qemu-system-x86"
+
+
+@pytest.mark.parametrize("lost", ["microdroid.json", "microdroid_initrd_normal.img", "vmlinux"])
+def test_doctor_without_an_image(able_host: Path, lost: str) -> None:
+    (able_host / "image" / lost).unlink()
+    status, checks = examined()
+    assert status == 1
+    assert checks["image"]["status"] == "missing"
+    assert "-m avf.image build --output" in checks["image"]["fix"]
+
+
+def test_doctor_with_a_virtmgr_that_fails(able_host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVF_VIRTMGR", "sh -c 'echo it hurts >&2; exit 7'")
+    status, checks = examined()
+    assert status == 1
+    assert "it hurts" in checks["virtmgr"]["detail"]
+
+
+def test_doctor_with_an_open_runtime_dir(able_host: Path) -> None:
+    (able_host / "run").mkdir()
+    (able_host / "run").chmod(0o777)
+    status, checks = examined()
+    assert status == 1
+    assert "mode 0700" in checks["runtime dir"]["detail"]
+
+
+def test_doctor_with_a_broken_policy(able_host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = able_host / "policy.toml"
+    file.write_text("[NONSENSE]\n")
+    monkeypatch.setattr(policy, "SYSTEM_POLICY_FILE", file)
+    status, checks = examined()
+    assert status == 1
+    assert str(file) in checks["permissions"]["detail"]
+
+
+def test_doctor_for_people(able_host: Path) -> None:
+    result = CliRunner().invoke(doctor, standalone_mode=False)
+    assert re.search(r"^limited  accelerator  guests are emulated", result.output, re.MULTILINE)
+    assert result.output.endswith("This host runs VMs.\n")

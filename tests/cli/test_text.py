@@ -1,0 +1,58 @@
+from itertools import pairwise
+
+import pytest
+
+from avf.binder import RemoteException
+from avf.cli.text import CliError, error_chain, hint_for, quoted
+from avf.client import ServiceDied
+
+
+def chained(*errors: BaseException) -> BaseException:
+    for outer, inner in pairwise(errors):
+        outer.__cause__ = inner
+    return errors[0]
+
+
+def test_an_error_alone() -> None:
+    assert error_chain(CliError("no")) == "no"
+
+
+def test_one_cause() -> None:
+    error = chained(CliError("Failed to create VM"), RemoteException.security("not you"))
+    assert error_chain(error) == "Failed to create VM\n\nCaused by:\n    not you (SECURITY)"
+
+
+def test_several_causes_are_numbered() -> None:
+    error = chained(CliError("a"), ValueError("b"), FileNotFoundError(2, "No such file", "/x"))
+    assert error_chain(error) == "a\n\nCaused by:\n    0: b\n    1: /x: No such file"
+
+
+def test_a_cause_that_was_said_is_not_said_again() -> None:
+    error = chained(CliError("Failed to open x: No such file"), OSError(2, "No such file"))
+    assert error_chain(error) == "Failed to open x: No such file"
+
+
+def test_an_error_without_words_is_named() -> None:
+    assert error_chain(chained(CliError("a"), ValueError())) == "a\n\nCaused by:\n    ValueError"
+
+
+def test_hints() -> None:
+    assert hint_for(CliError("a")) is None
+    assert hint_for(CliError("a", hint="do b")) == "do b"
+    denied = chained(CliError("a"), RemoteException.security("not you"))
+    assert "vm doctor" in str(hint_for(denied))
+    assert "vm doctor" in str(hint_for(ServiceDied("gone")))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("lib.so", '"lib.so"'),
+        ('a"b\\c', r'"a\"b\\c"'),
+        ("tab\tline\n\0", r'"tab\tline\n\0"'),
+        ("\x1b[m", r'"\u{1b}[m"'),
+        ("grün", '"grün"'),
+    ],
+)
+def test_quoted(value: str, text: str) -> None:
+    assert quoted(value) == text

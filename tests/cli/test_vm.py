@@ -1,0 +1,330 @@
+"""The `vm` command as a process, against a virtmgr that only plays."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Vm = Callable[..., subprocess.CompletedProcess[str]]
+FAKE = f"{sys.executable} -m tests.client.fake_virtmgr"
+VM = [sys.executable, "-m", "avf.cli"]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AVF_VIRTMGR", FAKE)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("AVF_IMAGE_DIR", str(tmp_path / "image"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def vm(environment: None) -> Vm:
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [*VM, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+@pytest.fixture
+def apk(tmp_path: Path) -> Path:
+    path = tmp_path / "app.apk"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("assets/vm.json", json.dumps({"task": {"command": "lib.so"}}))
+        extra = {"task": {"command": "lib.so"}, "extra_apks": [{"path": "extra.apk"}]}
+        archive.writestr("assets/extra.json", json.dumps(extra))
+        archive.writestr("assets/broken.json", '{"extra_apks": [{}]}')
+    return path
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    path = tmp_path / "raw.json"
+    path.write_text('{"kernel": "/dev/null", "platform_version": "~1.0"}')
+    return path
+
+
+def test_help_names_every_command_and_loads_none(vm: Vm) -> None:
+    result = vm("--help")
+    assert result.returncode == 0
+    for name in ("run-app", "run-microdroid", "run", "list", "info", "create-idsig"):
+        assert f"\n  {name} " in result.stdout
+    program = "import sys, avf.cli.main as m; m._run(); print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "click" in loaded
+    assert not {"avf.client", "avf.binder", "asyncio", "rich", "msgspec"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run-app",
+        "run-microdroid",
+        "run",
+        "list",
+        "info",
+        "doctor",
+        "create-idsig",
+        "create-partition",
+    ],
+)
+def test_every_command_has_help(vm: Vm, command: str) -> None:
+    result = vm(command, "--help")
+    assert result.returncode == 0
+    assert f"vm {command}" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["run"], ["list", "--nonsense"]])
+def test_wrong_usage(vm: Vm, arguments: list[str]) -> None:
+    result = vm(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: ")
+
+
+def test_run(vm: Vm, raw: Path) -> None:
+    result = vm("run", raw, "--name", "tell:hello from the guest,started,ready,finished:3,died:3")
+    assert result.returncode == 0
+    created = [line for line in result.stdout.splitlines() if line.startswith("Created VM")]
+    pattern = rf'Created VM from "{raw}" with CID 2048, state is (STARTING|DEAD)\.'
+    assert [re.fullmatch(pattern, line) is not None for line in created] == [True]
+    assert "hello from the guest\n" in result.stdout
+    assert result.stdout.endswith("VM ended: Shutdown\n")
+    assert result.stderr == (
+        "payload started\npayload is ready\npayload finished with exit code 3\n"
+    )
+
+
+def test_run_tells_of_an_error(vm: Vm, raw: Path) -> None:
+    result = vm("run", raw, "--name", "error:3:no task,died:14")
+    assert result.returncode == 0
+    assert result.stderr == "VM encountered an error: code=PayloadConfigInvalid, message=no task\n"
+    assert result.stdout.endswith("VM ended: MicrodroidInvalidPayloadConfig\n")
+
+
+def test_the_death_of_virtmgr_ends_the_command(vm: Vm, raw: Path) -> None:
+    result = vm("run", raw, "--name", "started,kill")
+    assert result.stdout.endswith("VM ended: VirtualizationServiceDied\n")
+
+
+def test_a_vm_that_does_not_start_brings_the_log(vm: Vm, raw: Path) -> None:
+    result = vm("run", raw, "--name", "died:4")
+    assert result.stdout.endswith("VM ended: StartFailed\n")
+    assert "the fake virtmgr is up" in result.stderr
+
+
+def test_console_to_a_file(vm: Vm, raw: Path, tmp_path: Path) -> None:
+    result = vm("run", raw, "--name", "tell:hello,died:3", "--console", tmp_path / "console")
+    assert "hello" not in result.stdout
+    assert (tmp_path / "console").read_text() == "hello\n"
+
+
+def test_verbose_brings_the_log(vm: Vm, raw: Path) -> None:
+    result = vm("run", raw, "-v", "--name", "died:3")
+    assert "the fake virtmgr is up" in result.stderr
+
+
+def test_a_refusal_is_an_error_with_its_causes(vm: Vm, raw: Path) -> None:
+    result = vm("run", raw, "--name", "refuse:does not have the right")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "Error: Failed to create VM\n\nCaused by:\n    does not have the right (SECURITY)\n"
+        "\nHint: `vm doctor` shows which permissions you have, and where they are granted.\n"
+    )
+
+
+def test_a_broken_configuration(vm: Vm, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('{"kernel": 3, "platform_version": "~1.0"}')
+    result = vm("run", "bad.json")
+    assert result.returncode == 1
+    assert result.stderr.startswith(
+        "Error: bad.json: Expected `str | null`, got `int` - at `$.kernel`"
+    )
+    assert vm("run", "none.json").stderr.startswith("Error: Failed to open none.json: No such file")
+
+
+def test_a_virtmgr_that_does_not_start(vm: Vm, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVF_VIRTMGR", "sh -c 'echo it hurts >&2; exit 7'")
+    result = vm("run", raw)
+    assert result.returncode == 1
+    assert "Error: virtmgr exited with status 7; it said:\nit hurts" in result.stderr
+    assert "Hint: `vm doctor`" in result.stderr
+
+
+def test_run_app_makes_the_files_it_needs(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    result = vm(
+        "run-app", apk, "app.idsig", "instance.img", "--payload-binary-name", "lib.so",
+        "--name", "died:3", "--storage", "storage.img", "--storage-size", "8192",
+    )  # fmt: skip
+    assert result.stderr == ""
+    assert result.returncode == 0
+    assert result.stdout.split(" with CID")[0] == (
+        f'Created VM from "{apk}"!PayloadConfig(VirtualMachinePayloadConfig '
+        '{ payloadBinaryName: "lib.so" })'
+    )
+    assert (tmp_path / "app.idsig").read_bytes().startswith(b"idsig of PK")
+    assert (tmp_path / "instance.img").stat().st_size == 10 << 20
+    assert (tmp_path / "storage.img").read_bytes().startswith(b"ENCRYPTEDSTORE")
+    assert (tmp_path / "storage.img").stat().st_size == 8192
+
+
+def test_run_app_keeps_the_files_that_are_there(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    (tmp_path / "instance.img").write_text("mine")
+    vm("run-app", apk, "app.idsig", "instance.img", "--payload_path", "lib.so", "--name", "died:3")
+    assert (tmp_path / "instance.img").read_text() == "mine"
+
+
+def test_run_app_without_files_leaves_none(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    result = vm("run-app", apk, "--config-path", "assets/vm.json", "--name", "died:3")
+    assert result.returncode == 0
+    assert f'Created VM from "{apk}"!ConfigPath("assets/vm.json") with CID' in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app.apk", "tmp"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Either --config-path or --payload-binary-name must be defined"),
+        (
+            ["--config-path", "assets/vm.json", "--payload-binary-name", "lib.so"],
+            "Only one of --config-path or --payload-binary-name can be defined",
+        ),
+        (
+            ["--config-path", "assets/extra.json"],
+            "Found 1 extra apks, but there are 0 extra idsigs",
+        ),
+        (["--config-path", "assets/none.json"], "Couldn't read config from assets/none.json"),
+        (["--config-path", "assets/broken.json"], "Couldn't read config from assets/broken.json"),
+        (
+            ["--payload-binary-name", "a", "--extra-idsig", "x"],
+            "Found 0 extra apks, but there are 1",
+        ),
+    ],
+)
+def test_run_app_refuses(
+    vm: Vm, apk: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = vm("run-app", apk, "app.idsig", "instance.img", *arguments)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"Error: {message}")
+    assert not (tmp_path / "app.idsig").exists()
+
+
+def test_run_app_makes_extra_idsigs(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    (tmp_path / "extra.apk").write_text("extra")
+    result = vm(
+        "run-app", apk, "--config-path", "assets/extra.json", "--extra-idsig", "extra.idsig",
+        "--name", "died:3",
+    )  # fmt: skip
+    assert result.returncode == 0
+    assert (tmp_path / "extra.idsig").read_text() == "idsig of extra"
+
+
+def test_the_payloads_exit_code(vm: Vm, apk: Path) -> None:
+    start = ["run-app", apk, "--payload-binary-name", "a", "--payload-status", "--name"]
+    assert vm(*start, "finished:42,died:3").returncode == 42
+    assert vm(*start, "finished:0,died:3").returncode == 0
+    assert vm(*start, "died:6").returncode == 1
+
+
+def test_run_microdroid_makes_a_payload_of_its_own(vm: Vm, tmp_path: Path) -> None:
+    result = vm("run-microdroid", "--work-dir", "work", "--name", "ready,died:3")
+    assert result.returncode == 0
+    assert result.stdout.split("\n")[:3] == [
+        "found path work/EmptyPayloadApp.apk",
+        "apk.idsig path: work/apk.idsig",
+        "instance.img path: work/instance.img",
+    ]
+    assert result.stdout.endswith("VM ended: Shutdown\n")
+    made = (tmp_path / "work/EmptyPayloadApp.apk").read_bytes()
+    vm("run-microdroid", "--work-dir", "work", "--name", "died:3")
+    assert (tmp_path / "work/EmptyPayloadApp.apk").read_bytes() == made
+
+
+def test_run_microdroid_takes_the_images_payload(vm: Vm, tmp_path: Path) -> None:
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image/EmptyPayloadApp.apk").write_text("shipped")
+    result = vm("run-microdroid", "--name", "died:3")
+    work = re.match("creating work dir (.*)\n", result.stdout)
+    assert work is not None
+    assert f"found path {tmp_path}/image/EmptyPayloadApp.apk\n" in result.stdout
+    assert Path(work[1], "apk.idsig").read_text() == "idsig of shipped"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_vm_and_cleans_up(
+    environment: None, apk: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [*VM, "run-app", str(apk), "--payload-binary-name", "a", "--name", "started"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stderr.readline() == "payload started\n"
+        os.kill(process.pid, number)
+        assert process.stdout.read().endswith("VM ended: Killed\n")
+        assert process.stderr.read() == ""
+        assert process.wait() == 128 + number
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_list(environment: None, vm: Vm) -> None:
+    assert vm("list").stdout == "Running VMs: []\n"
+
+
+def test_create_partition(vm: Vm, tmp_path: Path) -> None:
+    for arguments, kind in (
+        (["raw.img", "4096"], b"RAW"),
+        (["instance.img", "4096", "-t", "instance"], b"ANDROID_VM_INSTANCE"),
+        (["store.img", "4096", "--type", "encryptedstore"], b"ENCRYPTEDSTORE"),
+    ):
+        assert vm("create-partition", *arguments).returncode == 0
+        assert (tmp_path / arguments[0]).read_bytes().startswith(kind)
+
+
+def test_create_partition_keeps_what_is_there(vm: Vm, tmp_path: Path) -> None:
+    (tmp_path / "mine.img").write_text("mine")
+    result = vm("create-partition", "mine.img", "4096")
+    assert result.returncode == 1
+    assert result.stderr == "Error: Failed to create mine.img: File exists\n"
+    assert (tmp_path / "mine.img").read_text() == "mine"
+
+
+def test_a_partition_that_cannot_be_made_leaves_no_file(vm: Vm, tmp_path: Path) -> None:
+    result = vm("create-partition", "unlucky.img", "13")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "Error: Failed to make the partition unlucky.img\n\n"
+        "Caused by:\n    an unlucky size (ILLEGAL_ARGUMENT)\n"
+    )
+    assert not (tmp_path / "unlucky.img").exists()
+
+
+def test_create_idsig(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    assert vm("create-idsig", apk, "app.idsig").returncode == 0
+    assert (tmp_path / "app.idsig").read_bytes().startswith(b"idsig of PK")
+
+
+def test_an_idsig_that_cannot_be_made_leaves_no_file(vm: Vm, tmp_path: Path) -> None:
+    (tmp_path / "empty.apk").touch()
+    result = vm("create-idsig", "empty.apk", "empty.idsig")
+    assert result.returncode == 1
+    assert "Error: Failed to make the idsig of empty.apk" in result.stderr
+    assert not (tmp_path / "empty.idsig").exists()
+    assert vm("create-idsig", "none.apk", "none.idsig").stderr.startswith(
+        "Error: Failed to open none.apk: No such file"
+    )
+    assert not (tmp_path / "none.idsig").exists()

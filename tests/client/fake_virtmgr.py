@@ -1,0 +1,208 @@
+"""A virtmgr whose VMs are plays: a VM's name is the script of what happens to it once it is started.
+
+The words are started, ready, finished:N, error:N:TEXT, died:N, tell:TEXT (to the console) and kill (SIGKILL for virtmgr
+itself). `create_vm` refuses names that begin with "refuse:".
+"""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
+from avf.aidl.virtualizationservice import (
+    IVirtualizationService,
+    IVirtualMachine,
+    IVirtualMachineCallback,
+    MemoryTrimLevel,
+    PartitionType,
+    VirtualMachineConfig,
+    VirtualMachineDebugInfo,
+    VirtualMachineState,
+)
+from avf.binder import (
+    FdMode,
+    Interface,
+    Long,
+    ParcelFileDescriptor,
+    RemoteException,
+    Server,
+    method,
+)
+
+
+class IGreeter(Interface, descriptor="avf.test.IGreeter"):
+    """What guests of this virtmgr serve on every port."""
+
+    @method(1)
+    def greet(self, name: str) -> str:
+        raise NotImplementedError
+
+
+class _Greeter(IGreeter):
+    def greet(self, name: str) -> str:
+        return f"hello, {name}"
+
+
+class _Machine(IVirtualMachine):
+    def __init__(self, service: "_Service", cid: int, script: str, console: int | None) -> None:
+        self._service = service
+        self._cid = cid
+        self._script = script.split(",") if script else []
+        self._console = console
+        self._state = VirtualMachineState.NOT_STARTED
+        self._callbacks: list[IVirtualMachineCallback] = []
+
+    def get_cid(self) -> int:
+        return self._cid
+
+    def get_state(self) -> VirtualMachineState:
+        return self._state
+
+    def register_callback(self, callback: IVirtualMachineCallback) -> None:
+        self._callbacks.append(callback)
+
+    def start(self) -> None:
+        if self._state != VirtualMachineState.NOT_STARTED:
+            raise RemoteException.service_specific_error(-1, "VM already started or failed")
+        self._state = VirtualMachineState.STARTING
+        threading.Thread(target=self._play, daemon=True).start()
+
+    def stop(self) -> None:
+        if self._state in (VirtualMachineState.NOT_STARTED, VirtualMachineState.DEAD):
+            raise RemoteException.service_specific_error(-1, "VM is not running")
+        self._die(DeathReason.KILLED)
+
+    def on_trim_memory(self, level: MemoryTrimLevel) -> None:
+        print("trim", level.name, file=sys.stderr, flush=True)
+
+    def connect_vsock(self, port: int) -> ParcelFileDescriptor:
+        if self._state == VirtualMachineState.NOT_STARTED:
+            raise RemoteException.service_specific_error(-1, "VM is not running")
+        stream = socket.socket(socket.AF_UNIX)
+        stream.connect(self._service.guest_address(port))
+        return ParcelFileDescriptor(stream.detach())
+
+    def on_released(self) -> None:
+        self._service.forget(self._cid)
+
+    def _play(self) -> None:
+        for line in self._script:
+            word, _, rest = line.partition(":")
+            self._act(word, rest)
+
+    def _act(self, word: str, rest: str) -> None:
+        for callback in self._callbacks:
+            match word:
+                case "started":
+                    callback.on_payload_started(self._cid)
+                case "ready":
+                    callback.on_payload_ready(self._cid)
+                case "finished":
+                    callback.on_payload_finished(self._cid, int(rest))
+                case "error":
+                    code, _, text = rest.partition(":")
+                    callback.on_error(self._cid, ErrorCode(int(code)), text)
+                case "died":
+                    self._die(DeathReason(int(rest)))
+        if word == "tell" and self._console is not None:
+            os.write(self._console, rest.encode() + b"\n")
+        if word == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _die(self, reason: DeathReason) -> None:
+        self._state = VirtualMachineState.DEAD
+        for callback in self._callbacks:
+            callback.on_died(self._cid, reason)
+
+
+class _Service(IVirtualizationService):
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._cids: dict[int, str] = {}
+        self._next_cid = 2048
+        self._greeter = Server(_Greeter())
+        self._listen("greeter", self._greeter.start)
+        self._listen("port", lambda listener: _serve_port_numbers(listener))
+
+    def _listen(self, name: str, serve: object) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self._folder / name))
+        listener.listen()
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()  # type: ignore[arg-type]
+
+    def guest_address(self, port: int) -> str:
+        """Port 5678 greets over RPC Binder, every negative one says its number."""
+        return str(self._folder / ("port" if port < 0 else "greeter"))
+
+    def create_vm(
+        self,
+        config: VirtualMachineConfig,
+        console_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+    ) -> IVirtualMachine:
+        script = getattr(config, config.which).name
+        if script.startswith("refuse:"):
+            raise RemoteException.security(script.removeprefix("refuse:"))
+        cid = self._next_cid
+        self._next_cid += 1
+        self._cids[cid] = f"/run/{cid}"
+        console = console_fd.detach() if console_fd is not None else None
+        return _Machine(self, cid, script, console)
+
+    def forget(self, cid: int) -> None:
+        self._cids.pop(cid, None)
+
+    def initialize_writable_partition(
+        self, image_fd: ParcelFileDescriptor, size_bytes: Long, type: PartitionType
+    ) -> None:
+        if size_bytes == 13:
+            raise RemoteException.illegal_argument("an unlucky size")
+        os.ftruncate(image_fd.fileno(), size_bytes)
+        os.pwrite(image_fd.fileno(), type.name.encode(), 0)
+
+    def create_or_update_idsig_file(
+        self, input_fd: ParcelFileDescriptor, idsig_fd: ParcelFileDescriptor
+    ) -> None:
+        content = os.pread(input_fd.fileno(), 100, 0)
+        if not content:
+            raise RemoteException.service_specific_error(-1, "failed to create idsig")
+        os.pwrite(idsig_fd.fileno(), b"idsig of " + content, 0)
+
+    def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
+        return [
+            VirtualMachineDebugInfo(
+                cid=cid, temporary_directory=path, requester_uid=1000, requester_pid=42
+            )
+            for cid, path in reversed(self._cids.items())
+        ]
+
+
+def _serve_port_numbers(listener: socket.socket) -> None:
+    while True:
+        stream, _ = listener.accept()
+        with stream:
+            stream.sendall(b"you have reached a negative port")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rpc-server-fd", type=int, required=True)
+    parser.add_argument("--ready-fd", type=int, required=True)
+    parser.add_argument("--silent", action="store_true")
+    arguments = parser.parse_args()
+    print("the fake virtmgr is up", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(_Service(Path(folder)), fd_modes=frozenset({FdMode.UNIX}), max_threads=4)
+        if not arguments.silent:
+            os.write(arguments.ready_fd, b"o")
+        os.close(arguments.ready_fd)
+        server.serve_bootstrap(socket.socket(fileno=arguments.rpc_server_fd))
+
+
+if __name__ == "__main__":
+    main()

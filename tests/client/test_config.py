@@ -1,0 +1,201 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from avf.client import (
+    AppConfig,
+    ConfigError,
+    CpuTopology,
+    DebugLevel,
+    Disk,
+    Partition,
+    RawConfig,
+    load_raw_config,
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    for name in ("apk", "idsig", "instance", "storage", "kernel", "initrd", "extra"):
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def app(files: Path, **changes: object) -> AppConfig:
+    given: dict[str, object] = {
+        "apk": files / "apk",
+        "idsig": files / "idsig",
+        "instance_image": files / "instance",
+        "payload_binary_name": "lib.so",
+    }
+    return AppConfig(**(given | changes))  # type: ignore[arg-type]
+
+
+def open_fds() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_app_config_opens_what_it_names(files: Path) -> None:
+    config = app(
+        files,
+        name="vm",
+        extra_idsigs=[files / "extra"],
+        encrypted_storage_image=files / "storage",
+        debug_level=DebugLevel.FULL,
+        memory_mib=300,
+        cpu_topology=CpuTopology.MATCH_HOST,
+        task_profiles=("a", "b"),
+        gdb_port=3456,
+    )
+    before = open_fds()
+    with config.open() as opened:
+        made = opened.app_config
+        assert made.payload.payload_config.payload_binary_name == "lib.so"
+        assert (made.name, made.memory_mib, made.gdb_port) == ("vm", 300, 3456)
+        assert (made.debug_level, made.cpu_topology) == (DebugLevel.FULL, CpuTopology.MATCH_HOST)
+        assert made.task_profiles == ["a", "b"]
+        assert made.apk is not None
+        assert os.pread(made.apk.fileno(), 10, 0) == b"apk"
+        for image in (made.instance_image, made.encrypted_storage_image):
+            assert image is not None
+            os.pwrite(image.fileno(), b"w", 0)
+        assert os.pread(made.extra_idsigs[0].fileno(), 10, 0) == b"extra"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(made.apk.fileno(), b"w", 0)
+    assert open_fds() == before
+
+
+def test_a_config_path_names_the_payload(files: Path) -> None:
+    config = app(files, payload_binary_name=None, config_path="assets/vm.json")
+    with config.open() as opened:
+        assert opened.app_config.payload.config_path == "assets/vm.json"
+
+
+def test_open_files_stay_the_callers(files: Path) -> None:
+    with open(files / "apk", "rb") as apk, open(files / "instance", "r+b") as instance:
+        with app(files, apk=apk, instance_image=instance.fileno()).open() as opened:
+            assert opened.app_config.apk is not None
+            assert opened.app_config.apk.fileno() != apk.fileno()
+        assert apk.read() == b"apk"
+        assert instance.read() == b"instance"
+
+
+def test_a_missing_file_is_named_and_the_others_are_closed(files: Path) -> None:
+    before = open_fds()
+    config = app(files, instance_image=files / "none")
+    with pytest.raises(ConfigError, match=f"instance_image: Failed to open {files}/none: No such"):
+        config.open().__enter__()
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("source", [-1, 987654])
+def test_a_number_that_is_no_open_file_is_named(files: Path, source: int) -> None:
+    with pytest.raises(ConfigError, match="apk: not an open file"):
+        app(files, apk=source).open().__enter__()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"payload_binary_name": None}, "one of payload_binary_name and config_path is needed"),
+        ({"config_path": "x.json"}, "exclude each other"),
+        ({"memory_mib": 0}, "memory_mib must be from 1"),
+        ({"memory_mib": 1 << 31}, "memory_mib must be from 1"),
+        ({"gdb_port": 65536}, "gdb_port must be"),
+    ],
+)
+def test_app_config_refuses(files: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        app(files, **changes)
+
+
+def test_raw_config_opens_what_it_names(files: Path) -> None:
+    config = RawConfig(
+        kernel=files / "kernel",
+        initrd=files / "initrd",
+        params="quiet",
+        disks=[
+            Disk(image=files / "storage", writable=True),
+            Disk(partitions=[Partition(label="a", image=files / "instance", writable=True)]),
+        ],
+    )
+    before = open_fds()
+    with config.open() as opened:
+        made = opened.raw_config
+        assert made.platform_version == "~1.0"
+        assert made.params == "quiet"
+        assert made.bootloader is None
+        assert made.disks[0].image is not None
+        os.pwrite(made.disks[0].image.fileno(), b"w", 0)
+        (part,) = made.disks[1].partitions
+        assert (part.label, part.writable, made.disks[1].writable) == ("a", True, False)
+        assert part.image is not None
+        os.pwrite(part.image.fileno(), b"w", 0)
+    assert open_fds() == before
+
+
+def test_a_file_in_a_disk_is_named_by_its_place(files: Path) -> None:
+    disk = Disk(partitions=[Partition(label="a", image=files / "none")])
+    config = RawConfig(kernel=files / "kernel", disks=[disk])
+    with pytest.raises(ConfigError, match=r"disks\[0\]\.partitions\[0\]\.image: Failed to open"):
+        config.open().__enter__()
+
+
+def test_raw_config_needs_something_to_boot() -> None:
+    with pytest.raises(ConfigError, match="either a bootloader or a kernel"):
+        RawConfig()
+    with pytest.raises(ConfigError, match="both bootloader and kernel"):
+        RawConfig(bootloader="b", initrd="i")
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"image": "i", "partitions": [Partition(label="a", image="b")]}]
+)
+def test_a_disk_is_an_image_or_partitions(fields: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="either an image or a list"):
+        Disk(**fields)  # type: ignore[arg-type]
+
+
+def test_json_paths_count_from_the_files_folder(files: Path) -> None:
+    path = files / "vm.json"
+    path.write_text(
+        """{"kernel": "kernel", "initrd": "/abs/initrd", "params": "p", "memory_mib": 96,
+        "platform_version": "~1.0", "cpu_topology": "match_host", "gpu": {"unknown": true},
+        "disks": [{"writable": true, "partitions": [{"label": "a", "path": "storage"}]}]}"""
+    )
+    assert load_raw_config(path) == RawConfig(
+        kernel=files / "kernel",
+        initrd=Path("/abs/initrd"),
+        params="p",
+        memory_mib=96,
+        cpu_topology=CpuTopology.MATCH_HOST,
+        disks=(Disk(writable=True, partitions=(Partition(label="a", image=files / "storage"),)),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "truncated"),
+        ('{"kernel": "k"}', "platform_version"),
+        ('{"kernel": "k", "platform_version": "1", "memory_mib": 0}', r"\$.memory_mib"),
+        ('{"kernel": "k", "platform_version": "1", "disks": [{}]}', r"writable.*\$.disks\[0\]"),
+        (
+            '{"kernel": "k", "platform_version": "1", "disks": [{"writable": true}]}',
+            "Exactly one of image and partitions must be specified",
+        ),
+        ('{"platform_version": "1"}', "either a bootloader or a kernel image"),
+    ],
+)
+def test_json_errors_name_file_and_field(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "vm.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_raw_config(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_json_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Failed to open .*none.json: No such file"):
+        load_raw_config(tmp_path / "none.json")

@@ -1,0 +1,338 @@
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avf.binder import ExceptionCode, RemoteException
+from avf.client import (
+    DeathReason,
+    Died,
+    ErrorCode,
+    Event,
+    Finished,
+    MemoryTrimLevel,
+    PartitionType,
+    PayloadError,
+    PayloadFinished,
+    PayloadReady,
+    PayloadStarted,
+    RawConfig,
+    ServiceDied,
+    ServiceStartError,
+    TimedOut,
+    VirtualizationService,
+    VirtualMachineState,
+    VmClosed,
+    VmDied,
+    connect,
+)
+from tests.client.fake_virtmgr import IGreeter
+
+FAKE = [sys.executable, "-m", "tests.client.fake_virtmgr"]
+SOON = 20
+
+
+def open_fds() -> set[Path]:
+    return set(Path("/proc/self/fd").iterdir())
+
+
+def play(script: str) -> RawConfig:
+    return RawConfig(name=script, kernel="/dev/null")
+
+
+@pytest.fixture
+def service() -> Iterator[VirtualizationService]:
+    with connect(command=FAKE) as connection:
+        yield connection
+
+
+def test_a_whole_life_is_told_in_order(service: VirtualizationService) -> None:
+    heard: list[Event] = []
+    config = play("started,ready,finished:7,died:3")
+    with service.create_vm(config, on_event=heard.append) as vm:
+        assert vm.cid == 2048
+        assert vm.state == VirtualMachineState.NOT_STARTED
+        vm.start()
+        assert vm.wait_for_death(SOON) == DeathReason.SHUTDOWN
+        story = [
+            PayloadStarted(),
+            PayloadReady(),
+            PayloadFinished(7),
+            VmDied(DeathReason.SHUTDOWN),
+        ]
+        assert list(vm.events()) == heard == story
+        assert vm.state == VirtualMachineState.DEAD
+
+
+def test_ready(service: VirtualizationService) -> None:
+    with service.create_vm(play("started,ready")) as vm:
+        vm.start()
+        vm.wait_until_ready(SOON)
+        assert vm.death_reason is None
+
+
+@pytest.mark.parametrize(
+    ("script", "error"), [("finished:0", Finished), ("error:1:no", Finished), ("died:6", Died)]
+)
+def test_not_ready(service: VirtualizationService, script: str, error: type[Exception]) -> None:
+    with service.create_vm(play(script)) as vm:
+        vm.start()
+        with pytest.raises(error):
+            vm.wait_until_ready(SOON)
+
+
+def test_not_ready_in_time(service: VirtualizationService) -> None:
+    with service.create_vm(play("")) as vm:
+        vm.start()
+        with pytest.raises(TimedOut):
+            vm.wait_until_ready(0)
+
+
+def test_an_error_of_the_guest(service: VirtualizationService) -> None:
+    with service.create_vm(play("error:2:changed: ü,died:12")) as vm:
+        vm.start()
+        assert list(vm.events()) == [
+            PayloadError(ErrorCode.PAYLOAD_CHANGED, "changed: ü"),
+            VmDied(DeathReason.MICRODROID_PAYLOAD_HAS_CHANGED),
+        ]
+
+
+def test_a_reason_of_a_later_version(service: VirtualizationService) -> None:
+    with service.create_vm(play("died:4242")) as vm:
+        vm.start()
+        assert str(vm.wait_for_death(SOON)) == "Unrecognised(4242)"
+
+
+def test_stop(service: VirtualizationService) -> None:
+    with service.create_vm(play("started")) as vm:
+        vm.start()
+        vm.stop()
+        assert vm.wait_for_death(SOON) == DeathReason.KILLED
+        with pytest.raises(RemoteException, match="VM is not running"):
+            vm.stop()
+
+
+def test_a_second_start_is_refused(service: VirtualizationService) -> None:
+    with service.create_vm(play("")) as vm:
+        vm.start()
+        with pytest.raises(RemoteException) as caught:
+            vm.start()
+        assert caught.value.code == ExceptionCode.SERVICE_SPECIFIC
+        assert caught.value.service_specific == -1
+
+
+def test_a_refusal_leaves_nothing_open(service: VirtualizationService) -> None:
+    before = open_fds()
+    with pytest.raises(RemoteException, match="not for you"):
+        service.create_vm(play("refuse:not for you"))
+    assert open_fds() == before
+
+
+def test_leaving_gives_the_handle_back(service: VirtualizationService) -> None:
+    with service.create_vm(play("started")) as vm, service.create_vm(play("")) as other:
+        vm.start()
+        assert [info.cid for info in service.debug_list_vms()] == [vm.cid, other.cid]
+        other.close()
+        assert [info.cid for info in service.debug_list_vms()] == [vm.cid]
+    assert service.debug_list_vms() == []
+    assert vm.death_reason == other.death_reason == DeathReason.KILLED
+
+
+def test_dropping_the_last_name_gives_the_handle_back(service: VirtualizationService) -> None:
+    vm = service.create_vm(play("started"))
+    vm.start()
+    del vm
+    assert service.debug_list_vms() == []
+
+
+def test_a_closed_vm_does_nothing_any_more(service: VirtualizationService) -> None:
+    vm = service.create_vm(play(""))
+    vm.close()
+    vm.close()
+    for use in (vm.start, vm.stop, lambda: vm.state, lambda: vm.connect_vsock(5678)):
+        with pytest.raises(VmClosed, match="CID 2048 was closed"):
+            use()
+
+
+def test_closing_frees_whoever_waits(service: VirtualizationService) -> None:
+    vm = service.create_vm(play(""))
+    reasons: list[DeathReason | None] = []
+    waiter = threading.Thread(target=lambda: reasons.append(vm.wait_for_death()))
+    waiter.start()
+    vm.close()
+    waiter.join(SOON)
+    assert reasons == [DeathReason.KILLED]
+
+
+def test_output_goes_to_an_open_file_or_a_path(
+    service: VirtualizationService, tmp_path: Path
+) -> None:
+    path = tmp_path / "console"
+    path.write_text("what was there before")
+    with service.create_vm(play("tell:hello,died:3"), console=path) as vm:
+        vm.start()
+        vm.wait_for_death(SOON)
+    assert path.read_text() == "hello\n"
+    with (
+        open(path, "wb", buffering=0) as file,
+        service.create_vm(play("tell:again,died:3"), console=file) as vm,
+    ):
+        vm.start()
+        vm.wait_for_death(SOON)
+    assert path.read_text() == "again\n"
+
+
+def test_a_port_beyond_two_to_the_31_reaches_the_guest(service: VirtualizationService) -> None:
+    with service.create_vm(play("")) as vm:
+        vm.start()
+        with vm.connect_vsock(0x80000001) as stream:
+            assert stream.recv(100) == b"you have reached a negative port"
+
+
+@pytest.mark.parametrize("port", [-1, 1 << 32])
+def test_a_port_has_32_bits(service: VirtualizationService, port: int) -> None:
+    with service.create_vm(play("")) as vm, pytest.raises(ValueError, match="32 bits"):
+        vm.connect_vsock(port)
+
+
+def test_a_service_in_the_guest(service: VirtualizationService) -> None:
+    with service.create_vm(play("")) as vm:
+        vm.start()
+        with vm.connect_service(5678, IGreeter) as greeter:
+            assert greeter.greet("you") == "hello, you"
+
+
+def test_a_service_in_a_vm_that_does_not_run(service: VirtualizationService) -> None:
+    with (
+        service.create_vm(play("")) as vm,
+        pytest.raises(RemoteException, match="VM is not running"),
+    ):
+        vm.connect_service(5678, IGreeter)
+
+
+def test_trim_memory_reaches_the_service(service: VirtualizationService) -> None:
+    with service.create_vm(play("")) as vm:
+        vm.trim_memory(MemoryTrimLevel.TRIM_MEMORY_RUNNING_LOW)
+    service.close()
+    assert "trim TRIM_MEMORY_RUNNING_LOW" in service.log_tail
+
+
+def test_files_are_prepared(service: VirtualizationService, tmp_path: Path) -> None:
+    image, apk, idsig = tmp_path / "image", tmp_path / "apk", tmp_path / "idsig"
+    image.touch()
+    idsig.touch()
+    apk.write_text("an apk")
+    service.initialize_writable_partition(image, 8192, PartitionType.ENCRYPTEDSTORE)
+    assert image.stat().st_size == 8192
+    assert image.read_bytes().startswith(b"ENCRYPTEDSTORE")
+    service.create_or_update_idsig_file(apk, idsig)
+    assert idsig.read_text() == "idsig of an apk"
+
+
+def test_the_death_of_virtmgr_is_the_death_of_its_vms(service: VirtualizationService) -> None:
+    with service.create_vm(play("started,kill")) as vm, service.create_vm(play("")) as idle:
+        vm.start()
+        assert vm.wait_for_death(SOON) == DeathReason.VIRTUALIZATION_SERVICE_DIED
+        assert idle.wait_for_death(SOON) == DeathReason.VIRTUALIZATION_SERVICE_DIED
+        assert vm.state == VirtualMachineState.DEAD
+        with pytest.raises(ServiceDied, match="virtmgr was killed by SIGKILL") as caught:
+            vm.start()
+        assert "the fake virtmgr is up" in caught.value.stderr_tail
+        with pytest.raises(ServiceDied):
+            service.create_vm(play(""))
+
+
+def test_waiting_for_ready_ends_with_virtmgr(service: VirtualizationService) -> None:
+    with service.create_vm(play("kill")) as vm:
+        vm.start()
+        with pytest.raises(Died) as caught:
+            vm.wait_until_ready(SOON)
+        assert caught.value.reason == DeathReason.VIRTUALIZATION_SERVICE_DIED
+
+
+def test_closing_the_service_ends_virtmgr_and_frees_whoever_waits() -> None:
+    with connect(command=FAKE) as service:
+        vm = service.create_vm(play(""))
+        vm.start()
+        pid = service.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert vm.wait_for_death(SOON) is not None
+    vm.close()
+
+
+def test_nothing_is_left_behind() -> None:
+    before = open_fds()
+    threads = threading.active_count()
+    with connect(command=FAKE) as service, service.create_vm(play("started,ready")) as vm:
+        vm.start()
+        vm.wait_until_ready(SOON)
+        vm.connect_vsock(5678).close()
+    assert open_fds() == before
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo no service here >&2; exit 3", "virtmgr exited with status 3; it said:\nno service"),
+        ("kill -9 $$", "virtmgr was killed by SIGKILL"),
+    ],
+)
+def test_a_virtmgr_that_does_not_come_up(script: str, message: str) -> None:
+    before = open_fds()
+    with pytest.raises(ServiceStartError) as caught:
+        connect(command=["sh", "-c", script])
+    assert str(caught.value).startswith(message)
+    assert open_fds() == before
+
+
+def test_a_virtmgr_that_is_never_ready() -> None:
+    with pytest.raises(ServiceStartError, match=r"not ready after 0.1 s"):
+        connect(command=["sh", "-c", "exec sleep 1000"], timeout=0.1)
+
+
+def test_a_virtmgr_that_is_not_there() -> None:
+    with pytest.raises(ServiceStartError, match=r"cannot run virtmgr: .*No such file"):
+        connect(command=["/nonexistent/virtmgr"])
+
+
+def test_a_virtmgr_that_says_ready_by_closing_only() -> None:
+    with connect(command=[*FAKE, "--silent"]) as service:
+        assert service.debug_list_vms() == []
+
+
+def test_a_virtmgr_that_says_ready_and_dies() -> None:
+    with pytest.raises(ServiceStartError, match="exited with status 0"):
+        connect(command=["sh", "-c", 'eval "echo o >&$4"', "virtmgr"])
+
+
+def test_the_environment_may_choose_virtmgr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVF_VIRTMGR", f"{sys.executable} -m tests.client.fake_virtmgr")
+    with connect() as service:
+        assert service.debug_list_vms() == []
+
+
+def test_virtmgr_goes_with_a_client_that_is_killed() -> None:
+    program = (
+        "import sys; from avf.client import connect\n"
+        "service = connect(command=[sys.executable, '-m', 'tests.client.fake_virtmgr'])\n"
+        "print(service.pid, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as client:
+        assert client.stdout is not None
+        pid = int(client.stdout.readline())
+        virtmgr = os.pidfd_open(pid)
+        try:
+            client.send_signal(signal.SIGKILL)
+            assert select.select([virtmgr], [], [], SOON)[0]
+        finally:
+            os.close(virtmgr)
