@@ -1,0 +1,62 @@
+"""What all tests share: nothing a test starts may outlive it."""
+
+import ctypes
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PR_SET_CHILD_SUBREAPER = 36
+GRACE_SECONDS = 15
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Orphans come to us; any that has not ended by itself some seconds after the last test fails the session."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    left = wait_for_children(GRACE_SECONDS)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"processes outlived the tests: {[command_line(pid) for pid in left]}"
+
+
+def wait_for_children(seconds: float) -> list[int]:
+    """Reaps what ends; the pids of the children that have not ended after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return []
+        if time.monotonic() > deadline:
+            return children(os.getpid())
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    """The pids of a process's children, of all its threads."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
+@pytest.fixture
+def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory of the test's own, so with a virtualizationservice of its own; must be empty of VMs again."""
+    with tempfile.TemporaryDirectory(prefix="avf-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("AVF_RUNTIME_DIR", folder)
+        yield Path(folder)
+        vms = Path(folder, "vms")
+        left = [str(path) for path in vms.rglob("*")] if vms.exists() else []
+        assert not left, f"left behind: {left}"

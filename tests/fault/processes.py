@@ -1,0 +1,53 @@
+"""Finds and awaits the processes of one test, known by the runtime directory in their environment."""
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def processes(runtime_dir: Path) -> dict[int, str]:
+    """pid -> command line of every process of this test but the test itself."""
+    mark = f"AVF_RUNTIME_DIR={runtime_dir}".encode()
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(entry.name)] = command.decode(errors="replace")
+    return found
+
+
+def the_one(runtime_dir: Path, word: str) -> int:
+    """The pid of the only process with `word` in its command line."""
+    matching = [pid for pid, command in processes(runtime_dir).items() if word in command]
+    assert len(matching) == 1, f"{word}: {processes(runtime_dir)}"
+    return matching[0]
+
+
+@contextlib.contextmanager
+def all_end(runtime_dir: Path, *words: str, seconds: float = 20) -> Iterator[None]:
+    """Every process with one of `words` in its command line when the block begins is gone `seconds` after its end."""
+    with contextlib.ExitStack() as stack:
+        watched = {}
+        for pid, command in processes(runtime_dir).items():
+            if any(word in command for word in words):
+                fd = os.pidfd_open(pid)
+                stack.callback(os.close, fd)
+                watched[fd] = command
+        assert len(watched) >= len(words), f"{words}: {watched}"
+        yield
+        deadline = time.monotonic() + seconds
+        while watched and (left := deadline - time.monotonic()) > 0:
+            for fd in select.select(list(watched), [], [], left)[0]:
+                del watched[fd]
+        assert not watched, f"still there: {list(watched.values())}"
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
