@@ -41,21 +41,21 @@ class Loop:
             self._epoll.unregister(fd)
 
     def close_socket(self, sock: socket.socket) -> None:
-        """Forgets a socket and closes it once the present batch of events is done."""
+        """Forgets a socket and closes it before the loop waits again."""
         self.close_fd(sock.detach())
 
     def close_fd(self, fd: int) -> None:
-        """Forgets a descriptor and closes it once the present batch of events is done."""
+        """Forgets a descriptor and closes it before the loop waits again."""
         self.remove(fd)
         self._doomed.append(fd)
 
     def turn(self, timeout: float | None) -> None:
-        """Waits up to `timeout` seconds for events, handles one batch of them, then closes what was to be closed."""
+        """Closes what was to be closed, waits up to `timeout` seconds for events and handles one batch of them."""
+        self.sweep()
         for fd, events in self._epoll.poll(timeout, _BATCH):
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler(events)
-        self.sweep()
 
     def sweep(self) -> None:
         """Closes what was to be closed."""
