@@ -1,7 +1,161 @@
-"""Stub."""
+"""The agent: takes a guest from "the kernel is up" to "the payload has ended", and tells the host about each step.
+
+Follows Microdroid's manager step by step. Whatever goes wrong ends here, as one error to the host and one reason on the
+failure port; the guest's init powers the machine off when this process has ended.
+"""
+
+import os
+
+from avf.aidl.virtualmachineservice import IVirtualMachineService
+from avf.binder import BinderError
+from avf.guest import libc, partitions
+from avf.guest.config import MAX_SIZE, PayloadConfig, explicit_config, parse_config
+from avf.guest.errors import (
+    FailedToConnect,
+    GuestError,
+    InvalidConfig,
+    PayloadChanged,
+    chain,
+    failure_text,
+)
+from avf.guest.host import connect_to_host
+from avf.guest.instance import InstanceImage, PayloadIdentity
+from avf.guest.metadata import Metadata, read_metadata
+from avf.guest.payload import Payload, mount_apks, verify_payload
+from avf.guest.report import log, log_exception, report_failure
+from avf.guest.secrets import Cdi, agent_cdi, instance_key, payload_cdi
+from avf.guest.task import APK, Process, find_program
+
+METADATA_PARTITION = "payload-metadata"
+INSTANCE_PARTITION = "vm-instance"
+DEBUGGABLE_MARKER = "/etc/avf/debuggable"
 
 
 def main() -> int:
-    with open("/dev/hvc2", "wb", 0) as f:
-        f.write(b"agent says hello, modules %d\n" % len(__import__("sys").modules))
+    """0 once the outcome is told, as well as it could be told."""
+    log("started.")
+    try:
+        session, host = connect_to_host()
+    except FailedToConnect as error:
+        log(chain(error))
+        report_failure(failure_text(error))
+        return 0
+    with session:
+        try:
+            _run(host)
+        except Exception as error:  # noqa: BLE001
+            log(chain(error))
+            log_exception()
+            report_failure(failure_text(error))
     return 0
+
+
+def _run(host: IVirtualMachineService) -> None:
+    """The payload's whole life. What it raises has been told to the host already, or could not be."""
+    try:
+        exit_code = run_payload(host)
+    except Exception as error:
+        known = (
+            error
+            if isinstance(error, GuestError)
+            else GuestError(str(error) or type(error).__name__)
+        )
+        try:
+            host.notify_error(known.code, str(known))
+        except (BinderError, OSError) as failure:
+            raise GuestError("cannot tell the host about an error") from failure
+        raise
+    log(f"payload finished with exit code {exit_code}")
+    os.sync()
+    host.notify_payload_finished(exit_code)
+
+
+def run_payload(host: IVirtualMachineService) -> int:
+    """Verifies, mounts and runs the payload; its exit code."""
+    debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
+    metadata = read_metadata(partitions.wait_for(METADATA_PARTITION))
+    cdi = agent_cdi(debuggable)
+    payload = verify_and_remember(metadata, cdi)
+    if metadata.config_path is None and metadata.binary_name is None:
+        raise InvalidConfig("No payload config in metadata")
+    secrets = payload_cdi(
+        cdi, payload.identity, debuggable, metadata.config_path, metadata.binary_name
+    )
+    mount_apks(payload)
+    config = load_config(metadata, payload)
+    process = prepare(config)
+    serve_payload(host, secrets, restricted_allowed=metadata.config_path is not None)
+    log("executing main task")
+    host.notify_payload_started()
+    process.start()
+    try:
+        return process.wait()
+    except GuestError as error:
+        raise GuestError("Failed to run payload") from error
+
+
+def verify_and_remember(metadata: Metadata, cdi: Cdi) -> Payload:
+    """Verifies the payload against its signature and what this instance has seen before, which a first boot saves."""
+    key = instance_key(cdi)
+    fd = os.open(partitions.wait_for(INSTANCE_PARTITION), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        instance = InstanceImage(fd)
+        saved = instance.read(key)
+        payload = verify_payload(metadata, saved)
+        if saved is None:
+            instance.write(key, payload.identity)
+        else:
+            _check_unchanged(saved, payload.identity)
+    finally:
+        os.close(fd)
+    return payload
+
+
+def _check_unchanged(saved: PayloadIdentity, found: PayloadIdentity) -> None:
+    if saved != found:
+        raise PayloadChanged("Detected an update of the payload which isn't supported yet.")
+
+
+def load_config(metadata: Metadata, payload: Payload) -> PayloadConfig:
+    """The payload's own configuration file, or the explicit configuration. Raises InvalidConfig."""
+    extras = len(payload.extra_devices)
+    if metadata.config_path is None:
+        config = explicit_config(metadata.binary_name or "", extras)
+    else:
+        config = parse_config(_read_config(metadata.config_path))
+    if config.task is None:
+        raise InvalidConfig("No task in VM config")
+    if config.extra_apks != extras:
+        raise GuestError(f"config expects {config.extra_apks} extra apks, but found {extras}")
+    return config
+
+
+def _read_config(path: str) -> bytes:
+    if not path.startswith(f"{APK}/") or ".." in path.split("/"):
+        raise InvalidConfig(f"the VM config {path!r} is not inside the APK")
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise InvalidConfig(f"cannot read the VM config {path}") from error
+    if len(data) > MAX_SIZE:
+        raise InvalidConfig(f"the VM config {path} has more than {MAX_SIZE} bytes")
+    return data
+
+
+def prepare(config: PayloadConfig) -> Process:
+    """A process that waits for its start. From here on nothing may be written below /."""
+    assert config.task is not None
+    program = find_program(config.task)
+    try:
+        libc.mount("", "/", "", libc.MS_REMOUNT | libc.MS_RDONLY)
+    except OSError as error:
+        log(f"the root file system stays writable: {error}")
+    return Process(program)
+
+
+def serve_payload(host: IVirtualMachineService, cdi: Cdi, *, restricted_allowed: bool) -> None:
+    """Makes the vm_payload API available. Its threads end with the agent."""
+    from avf.guest.payload_service import PayloadService, serve
+
+    serve(PayloadService(host, cdi, restricted_allowed))

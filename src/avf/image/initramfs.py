@@ -42,7 +42,6 @@ _DIRECTORIES = [
     "tmp",
     "mnt/apk",
     "mnt/extra-apk",
-    "mnt/encryptedstore",
 ]
 _BUSYBOX_LINKS = ["sh", "ash", "env"]
 _AGENT_PACKAGES = ["avf.binder", "avf.aidl", "avf.apk", "avf.guest"]
@@ -52,6 +51,12 @@ _NOT_FOR_THE_GUEST = [
     "avf.guest.bundle",
     "avf.guest.avf_payload",
 ]
+_PAYLOAD_LIBRARY = "libvm_payload.so"
+_SINGLE_FILES = {
+    "boot.py": "agent.pyc",
+    "bundle.py": "python/avf_bundle.pyc",
+    "avf_payload.py": "python/avf_payload.pyc",
+}
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -112,19 +117,26 @@ def _add_programs(root: Cpio, userland: Userland) -> None:
 def _add_native(root: Cpio) -> None:
     native = GUEST_SOURCES / "native"
     root.file("init", compile_native(native / "init.c", "-static"), 0o755)
+    library = compile_native(
+        native / "vm_payload.c",
+        "-shared",
+        "-fPIC",
+        "-fvisibility=hidden",
+        f"-Wl,-soname,{_PAYLOAD_LIBRARY}",
+    )
+    root.file(f"usr/lib/x86_64-linux-gnu/{_PAYLOAD_LIBRARY}", library, 0o755)
 
 
 def _add_python(root: Cpio, userland: Userland) -> None:
     stdlib = userland.stdlib
     library = sorted(path for path in stdlib.rglob("*.py"))
-    ours = [GUEST_SOURCES / "boot.py", GUEST_SOURCES / "bundle.py"]
+    ours = [GUEST_SOURCES / name for name in _SINGLE_FILES]
     compiled = compile_modules(userland, _AGENT_PACKAGES, _NOT_FOR_THE_GUEST, [*ours, *library])
     if "avf.guest.agent" not in compiled.modules:
         raise ImageError(f"the agent cannot be imported in the guest: {compiled.failed}")
     root.file("usr/lib/avf/modules.bin", marshal.dumps(compiled.modules))
     for path, code in zip(ours, compiled.files, strict=False):
-        target = {"boot.py": "agent.pyc", "bundle.py": "python/avf_bundle.pyc"}[path.name]
-        root.file(f"usr/lib/avf/{target}", code)
+        root.file(f"usr/lib/avf/{_SINGLE_FILES[path.name]}", code)
     _add_stdlib(root, userland, dict(zip(library, compiled.files[len(ours) :], strict=True)))
 
 

@@ -27,6 +27,7 @@
 #define FAILURE_PORT "/dev/ttyS1"
 #define FAILURE_PIECE 16 /* larger writes have been seen to hang the port */
 #define CONSOLE "/dev/hvc0"
+#define LOG "/dev/hvc2"
 #define MODULE_LIST "/etc/avf/modules"
 #define DEBUGGABLE "/etc/avf/debuggable"
 
@@ -138,34 +139,47 @@ static void write_kernel_log(int console)
 	}
 }
 
-/* hvc0 appears only once the host's end of the virtio console has answered. */
-static int open_console(void)
+/* Ports of the virtio console appear only once the host's end has answered. Raw: what is written must arrive as it is. */
+static int open_port(const char *path)
 {
-	for (int tries = 0; tries < 200; tries++) {
-		int console = open(CONSOLE, O_RDWR | O_NOCTTY);
+	for (int tries = 0; tries < 500; tries++) {
+		int port = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+		struct termios mode;
 
-		if (console >= 0)
-			return console;
+		if (port >= 0) {
+			if (tcgetattr(port, &mode) == 0) {
+				cfmakeraw(&mode);
+				tcsetattr(port, TCSANOW, &mode);
+			}
+			return port;
+		}
 		usleep(1000);
 	}
 	return -1;
 }
 
+/* What the agent and the payload print goes to the log port of a debuggable guest, and nowhere else. */
 static void set_up_stdio(void)
 {
-	int target = debuggable ? open_console() : -1;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int output = null;
 
-	if (target >= 0) {
-		write_kernel_log(target);
-		klogctl(8 /* SYSLOG_ACTION_CONSOLE_LEVEL */, NULL, 7);
-	} else {
-		target = open("/dev/null", O_RDWR);
+	must(null, "/dev/null");
+	if (debuggable) {
+		int console = open_port(CONSOLE);
+		int log = open_port(LOG);
+
+		if (console >= 0) {
+			write_kernel_log(console);
+			close(console);
+			klogctl(8 /* SYSLOG_ACTION_CONSOLE_LEVEL */, NULL, 7);
+		}
+		if (log >= 0)
+			output = log;
 	}
-	must(target, "stdio");
-	for (int fd = 0; fd < 3; fd++)
-		dup2(target, fd);
-	if (target > 2)
-		close(target);
+	dup2(null, STDIN_FILENO);
+	dup2(output, STDOUT_FILENO);
+	dup2(output, STDERR_FILENO);
 }
 
 static void set_up_loopback(void)

@@ -1,0 +1,97 @@
+"""HKDF (RFC 5869) with the standard library, AES-256-GCM with OpenSSL 3's libcrypto."""
+
+import hmac
+from typing import Any
+
+TAG_SIZE = 16
+NONCE_SIZE = 12
+KEY_SIZE = 32
+
+_SET_TAG = 0x11
+_GET_TAG = 0x10
+_SIZES = {"sha256": 32, "sha512": 64}
+
+_library: Any = None
+
+
+class CryptoError(Exception):
+    """A ciphertext that is not authentic, or a libcrypto that refuses."""
+
+
+def hkdf(key: bytes, salt: bytes, info: bytes, size: int, digest: str = "sha256") -> bytes:
+    """`size` bytes (at most 255 digests) derived from `key`."""
+    length = _SIZES[digest]
+    if not 0 <= size <= 255 * length:
+        raise ValueError(f"HKDF cannot give {size} bytes")
+    secret = hmac.digest(salt or bytes(length), key, digest)
+    output = block = b""
+    counter = 1
+    while len(output) < size:
+        block = hmac.digest(secret, block + info + bytes([counter]), digest)
+        output += block
+        counter += 1
+    return output[:size]
+
+
+def encrypt(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+    """AES-256-GCM: ciphertext and tag."""
+    return _gcm(key, nonce, plaintext, associated, None)
+
+
+def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
+    """The plaintext of what `encrypt` made. Raises CryptoError if any bit of it, or of `associated`, has changed."""
+    if len(ciphertext) < TAG_SIZE:
+        raise CryptoError("the ciphertext is shorter than its tag")
+    return _gcm(key, nonce, ciphertext[:-TAG_SIZE], associated, ciphertext[-TAG_SIZE:])
+
+
+def _gcm(key: bytes, nonce: bytes, text: bytes, associated: bytes, tag: bytes | None) -> bytes:
+    """Encrypts, or decrypts where there is a tag to check."""
+    import ctypes
+
+    if len(key) != KEY_SIZE or len(nonce) != NONCE_SIZE:
+        raise ValueError("AES-256-GCM wants a key of 32 bytes and a nonce of 12")
+    crypto = _load()
+    start, update, finish = (
+        (crypto.EVP_EncryptInit_ex, crypto.EVP_EncryptUpdate, crypto.EVP_EncryptFinal_ex)
+        if tag is None
+        else (crypto.EVP_DecryptInit_ex, crypto.EVP_DecryptUpdate, crypto.EVP_DecryptFinal_ex)
+    )
+    context = ctypes.c_void_p(crypto.EVP_CIPHER_CTX_new())
+    output = ctypes.create_string_buffer(len(text) + TAG_SIZE)
+    size = ctypes.c_int()
+    try:
+        _must(start(context, ctypes.c_void_p(crypto.EVP_aes_256_gcm()), None, key, nonce))
+        if associated:
+            _must(update(context, None, ctypes.byref(size), associated, len(associated)))
+        if text:
+            _must(update(context, output, ctypes.byref(size), text, len(text)))
+        result = output.raw[: len(text)]
+        if tag is None:
+            _must(finish(context, output, ctypes.byref(size)))
+            found = ctypes.create_string_buffer(TAG_SIZE)
+            _must(crypto.EVP_CIPHER_CTX_ctrl(context, _GET_TAG, TAG_SIZE, found))
+            return result + found.raw
+        _must(crypto.EVP_CIPHER_CTX_ctrl(context, _SET_TAG, TAG_SIZE, tag))
+        if finish(context, output, ctypes.byref(size)) != 1:
+            raise CryptoError("the ciphertext is not authentic")
+        return result
+    finally:
+        crypto.EVP_CIPHER_CTX_free(context)
+
+
+def _must(result: int) -> None:
+    if result != 1:
+        raise CryptoError("libcrypto refuses AES-256-GCM")
+
+
+def _load() -> Any:
+    global _library
+    if _library is None:
+        import ctypes
+
+        crypto = ctypes.CDLL("libcrypto.so.3")
+        crypto.EVP_CIPHER_CTX_new.restype = ctypes.c_void_p
+        crypto.EVP_aes_256_gcm.restype = ctypes.c_void_p
+        _library = crypto
+    return _library

@@ -1,0 +1,97 @@
+"""Runs a payload that is a shared library: loads it, hands it the vm_payload API, calls AVmPayload_main.
+
+Runs in a process forked from the agent, which saves the start of an interpreter.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from avf.guest import payload_client
+from avf.guest.report import log
+
+LIBRARY = "libvm_payload.so"
+ENTRY = "AVmPayload_main"
+_FAILED = 1
+
+
+def run_library(path: str) -> int:
+    """The value of AVmPayload_main; 1 if it cannot be loaded or has none. It may also just end the process."""
+    import ctypes
+
+    calls = _install_calls(ctypes)
+    try:
+        payload = ctypes.CDLL(path)
+        main = payload[ENTRY]
+    except OSError as error:
+        log(f"Failed to load {path}: {error}")
+        return _FAILED
+    except AttributeError:
+        log(f"Failed to find entrypoint {ENTRY} in {path}")
+        return _FAILED
+    main.restype = ctypes.c_int
+    code: int = main()
+    del calls  # the C side keeps pointers into it until here
+    return code
+
+
+def exit_process(code: int) -> None:
+    """exit(3): C's own exit handlers and buffers want their turn, Python's are nobody's business here."""
+    import ctypes
+
+    ctypes.CDLL(None).exit(code)
+
+
+def _install_calls(ctypes: Any) -> Any:
+    """Gives libvm_payload.so its four function pointers; the result must live as long as they may be called."""
+    buffer, size = ctypes.c_void_p, ctypes.c_size_t
+    nothing = ctypes.CFUNCTYPE(ctypes.c_int64)
+    secret = ctypes.CFUNCTYPE(ctypes.c_int64, buffer, size, buffer, size)
+    fill = ctypes.CFUNCTYPE(ctypes.c_int64, buffer, size)
+
+    class Calls(ctypes.Structure):  # type: ignore[misc]
+        _fields_ = (("ready", nothing), ("secret", secret), ("chain", fill), ("cdi", fill))
+
+    def get_secret(identifier: int, identifier_size: int, target: int, wanted: int) -> int:
+        name = ctypes.string_at(identifier, identifier_size) if identifier_size else b""
+        value = payload_client.get_vm_instance_secret(name, wanted)
+        ctypes.memmove(target, value, wanted)
+        return wanted
+
+    def copy(value: bytes, target: int, capacity: int) -> int:
+        if capacity:
+            ctypes.memmove(target, value, min(len(value), capacity))
+        return len(value)
+
+    def notify_ready() -> int:
+        payload_client.notify_payload_ready()
+        return 0
+
+    calls = Calls(
+        nothing(_guarded(notify_ready)),
+        secret(_guarded(get_secret)),
+        fill(
+            _guarded(
+                lambda target, room: copy(payload_client.get_dice_attestation_chain(), target, room)
+            )
+        ),
+        fill(
+            _guarded(
+                lambda target, room: copy(payload_client.get_dice_attestation_cdi(), target, room)
+            )
+        ),
+    )
+    ctypes.CDLL(LIBRARY, mode=ctypes.RTLD_GLOBAL).avf_payload_set_calls(ctypes.byref(calls))
+    return calls
+
+
+def _guarded(function: Callable[..., int]) -> Callable[..., int]:
+    """No exception may cross C: -1 makes the library abort."""
+
+    def call(*arguments: Any) -> int:
+        try:
+            return function(*arguments)
+        except Exception as error:  # noqa: BLE001
+            log(f"vm_payload: {error}")
+            return -1
+
+    return call

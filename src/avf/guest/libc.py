@@ -1,0 +1,69 @@
+"""The system calls Python has no function for. ctypes is loaded when the first of them is made."""
+
+import os
+from typing import Any
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MNT_DETACH = 2
+
+_PR_CAPBSET_DROP = 24
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_LAST_CAPABILITY = 63
+
+_library: Any = None
+
+
+def _libc() -> Any:
+    global _library
+    if _library is None:
+        import ctypes
+
+        _library = ctypes.CDLL(None, use_errno=True)
+    return _library
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        import ctypes
+
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), what)
+
+
+def mount(source: str, target: str, filesystem: str, flags: int = 0, options: str = "") -> None:
+    """mount(2). Raises OSError naming the target."""
+    result = _libc().mount(
+        source.encode(),
+        target.encode(),
+        filesystem.encode(),
+        flags,
+        options.encode() if options else None,
+    )
+    _check(result, target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc().umount2(target.encode(), flags), target)
+
+
+def syncfs(fd: int) -> None:
+    """Writes back the file system `fd` lies on."""
+    _check(_libc().syncfs(fd), "syncfs")
+
+
+def drop_capabilities() -> None:
+    """Gives up every capability of this process and what its children could regain by exec. Best effort, as in AVF."""
+    libc = _libc()
+    for capability in range(_LAST_CAPABILITY + 1):
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            break
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
+    libc.capset(header, bytes(24))

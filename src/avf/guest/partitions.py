@@ -1,0 +1,57 @@
+"""Finds the guest's partitions by their GPT labels, as the kernel names them in sysfs."""
+
+# pathlib is slow to import under emulation
+# ruff: noqa: PTH208
+
+import os
+import time
+
+from avf.guest.errors import GuestError
+
+BLOCK_CLASS = "/sys/class/block"
+TIMEOUT = 10.0
+_POLL = 0.005
+
+
+def labels(block_class: str = BLOCK_CLASS) -> dict[str, str]:
+    """Partition label -> device name (`vda3`). Of two partitions with one label the first by name counts."""
+    found: dict[str, str] = {}
+    for name in sorted(os.listdir(block_class)):
+        label = _label(f"{block_class}/{name}/uevent")
+        if label is not None:
+            found.setdefault(label, name)
+    return found
+
+
+def wait_for(label: str, timeout: float = TIMEOUT) -> str:
+    """The device (`/dev/vda3`) of the partition called `label`, which may still be on its way. Raises GuestError."""
+    deadline = time.monotonic() + timeout
+    while True:
+        name = labels().get(label)
+        if name is not None:
+            return f"/dev/{name}"
+        if time.monotonic() >= deadline:
+            raise GuestError(f"no partition {label!r} within {timeout:g} s")
+        time.sleep(_POLL)
+
+
+def numbered(prefix: str, known: dict[str, str]) -> list[str]:
+    """The labels `PREFIX-N` in the order of N."""
+    numbers = [
+        int(label[len(prefix) + 1 :])
+        for label in known
+        if label.startswith(f"{prefix}-") and label[len(prefix) + 1 :].isdecimal()
+    ]
+    return [f"{prefix}-{number}" for number in sorted(numbers)]
+
+
+def _label(uevent: str) -> str | None:
+    try:
+        with open(uevent, encoding="utf-8", errors="replace") as file:
+            text = file.read(4096)
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("PARTNAME="):
+            return line[len("PARTNAME=") :]
+    return None

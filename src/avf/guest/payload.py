@@ -1,0 +1,124 @@
+"""Verifies the payload's APKs and makes their contents readable."""
+
+# pathlib is slow to import under emulation
+# ruff: noqa: PTH103
+
+import os
+from typing import NamedTuple
+
+from avf.apk import ApkError, Idsig, claimed_public_key, verify
+from avf.guest import fuse, libc, partitions
+from avf.guest.errors import GuestError, PayloadVerificationFailed
+from avf.guest.instance import SALT_SIZE, ApkData, PayloadIdentity
+from avf.guest.metadata import Metadata
+from avf.guest.report import log
+from avf.guest.task import APK, SEARCHED, fork_helper
+from avf.guest.verity import open_verity
+from avf.guest.ziptree import ZipTree, ZipTreeError
+
+EXTRA_APKS = "/mnt/extra-apk"
+_EXECUTABLE_DIRECTORIES = SEARCHED[:2]
+_VERIFICATION_FAILED = "Payload verification failed"
+
+
+class Payload(NamedTuple):
+    """A verified payload: who it is, and the devices its APKs can be read from."""
+
+    identity: PayloadIdentity
+    apk_device: str
+    extra_devices: tuple[str, ...]
+
+
+def verify_payload(metadata: Metadata, saved: PayloadIdentity | None) -> Payload:
+    """Every APK behind dm-verity; one whose root hash was not saved must prove its signature over all of its bytes.
+
+    Raises PayloadVerificationFailed with the one text the host gets to hear; the cause goes to the log.
+    """
+    try:
+        known = partitions.labels()
+        extras = partitions.numbered("extra-apk", known)
+        signatures = partitions.numbered("extra-idsig", known)
+        if len(extras) != len(signatures):
+            raise GuestError(f"{len(extras)} extra APKs, but {len(signatures)} idsigs")
+        saved_extras = saved.extra_apks if saved else ()
+        apk, device = _open_apk(
+            "microdroid-apk", metadata.apk_partition, metadata.idsig_partition, saved and saved.apk
+        )
+        found = [
+            _open_apk(
+                f"extra-apk-{index}",
+                *labels,
+                saved_extras[index] if index < len(saved_extras) else None,
+            )
+            for index, labels in enumerate(zip(extras, signatures, strict=True))
+        ]
+    except (GuestError, ApkError, OSError) as error:
+        raise PayloadVerificationFailed(_VERIFICATION_FAILED) from error
+    salt = saved.salt if saved else os.urandom(SALT_SIZE)
+    identity = PayloadIdentity(salt, apk, tuple(data for data, _ in found))
+    return Payload(identity, device, tuple(device for _, device in found))
+
+
+def mount_apks(payload: Payload) -> None:
+    """The main APK on /mnt/apk, extra ones on /mnt/extra-apk/N and not executable. Raises GuestError."""
+    devices = [(payload.apk_device, APK, 0)]
+    for index, device in enumerate(payload.extra_devices):
+        target = f"{EXTRA_APKS}/{index}"
+        os.makedirs(target, exist_ok=True)
+        devices.append((device, target, libc.MS_NOEXEC))
+    servers: dict[int, fuse.Server] = {}
+    for device, target, flags in devices:
+        tree = _tree(device)
+        fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        libc.mount(
+            device,
+            target,
+            "fuse",
+            libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | flags,
+            fuse.mount_options(fd),
+        )
+        servers[fd] = fuse.Server(tree)
+    fork_helper(lambda: fuse.serve(servers))
+    for fd in servers:
+        os.close(fd)
+
+
+def _open_apk(
+    name: str, apk_label: str, idsig_label: str, saved: ApkData | None
+) -> tuple[ApkData, str]:
+    partition = partitions.wait_for(apk_label)
+    idsig_device = partitions.wait_for(idsig_label)
+    idsig_fd = os.open(idsig_device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        idsig = Idsig.parse(idsig_fd)
+    finally:
+        os.close(idsig_fd)
+    device = open_verity(
+        name,
+        partition,
+        idsig_device,
+        idsig.tree_offset,
+        idsig.tree_size,
+        idsig.root_hash,
+        idsig.salt,
+    )
+    apk_fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if saved is not None and saved.root_hash == idsig.root_hash:
+            log(f"{name}: root hash is known")
+            public_key = claimed_public_key(apk_fd)
+        else:
+            verified = verify(apk_fd)
+            log(f"{name}: {verified.size} bytes verified by scheme {verified.scheme.value}")
+            public_key = verified.public_key
+    finally:
+        os.close(apk_fd)
+    return ApkData(idsig.root_hash, public_key), device
+
+
+def _tree(device: str) -> ZipTree:
+    """Keeps its descriptor open for the server that is forked with it."""
+    try:
+        return ZipTree(os.open(device, os.O_RDONLY | os.O_CLOEXEC), _EXECUTABLE_DIRECTORIES)
+    except ZipTreeError as error:
+        raise GuestError(f"the contents of {device} cannot be shown") from error

@@ -1,0 +1,67 @@
+"""IVmPayloadService: what the agent does for payloads, on the unix socket /dev/socket/vm_payload_service."""
+
+# pathlib is slow to import under emulation
+# ruff: noqa: PTH101
+
+import os
+import socket
+from typing import NamedTuple
+
+from avf.aidl.virtualmachineservice import IVirtualMachineService
+from avf.aidl.vm_payload import VM_PAYLOAD_SERVICE_SOCKET_NAME, IVmPayloadService
+from avf.binder import RemoteException, Server
+from avf.guest.report import log
+from avf.guest.secrets import Cdi, payload_secret
+
+SOCKET_DIRECTORY = "/dev/socket"
+_THREADS = 4
+
+
+class PayloadService(IVmPayloadService):
+    """`restricted_allowed`: whether the payload may see the DICE values; only those with a configuration file may."""
+
+    def __init__(self, host: IVirtualMachineService, cdi: Cdi, restricted_allowed: bool) -> None:
+        self._host = host
+        self._cdi = cdi
+        self._restricted_allowed = restricted_allowed
+
+    def notify_payload_ready(self) -> None:
+        self._host.notify_payload_ready()
+
+    def get_vm_instance_secret(self, identifier: bytes, size: int) -> bytes:
+        try:
+            return payload_secret(self._cdi, identifier, size)
+        except ValueError as error:
+            raise RemoteException.illegal_argument(str(error)) from error
+
+    def get_dice_attestation_chain(self) -> bytes:
+        self._check_restricted()
+        raise RemoteException.unsupported_operation("this guest has no DICE chain")
+
+    def get_dice_attestation_cdi(self) -> bytes:
+        self._check_restricted()
+        return self._cdi.attest
+
+    def _check_restricted(self) -> None:
+        if not self._restricted_allowed:
+            raise RemoteException.security("Use of restricted APIs")
+
+
+class ServiceSocket(NamedTuple):
+    """A server and where it listens."""
+
+    server: Server
+    path: str
+
+
+def serve(service: PayloadService, directory: str = SOCKET_DIRECTORY) -> ServiceSocket:
+    """Serves in threads of its own, to any user of the guest."""
+    path = f"{directory}/{VM_PAYLOAD_SERVICE_SOCKET_NAME}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chmod(path, 0o666)
+    listener.listen()
+    server = Server(service, max_threads=_THREADS)
+    server.start(listener)
+    log(f"serving payloads on {path}")
+    return ServiceSocket(server, path)

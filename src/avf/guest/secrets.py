@@ -1,0 +1,96 @@
+"""What an instance's secrets are derived from, after Open DICE and AVF's own derivations.
+
+A guest without a DICE handover (every guest that is not protected) starts from a published constant, as Microdroid does
+with its sample values. So secrets differ by instance (by the salt in its image), by payload and by debug level, but the
+*host* can compute them: only protected VMs, which need a hypervisor's and a firmware's help, could keep them from it.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+from avf.guest.cbor import encode
+from avf.guest.crypto import hkdf
+from avf.guest.instance import PayloadIdentity
+
+MAX_SECRET = 32
+
+_CDI_SIZE = 32
+_NO_HANDOVER = hashlib.sha256(b"AVF for Linux: no DICE handover").digest()
+_INSTANCE_KEY_INFO = b"microdroid_manager_key"
+_SECRET_SALT = bytes.fromhex("8B0FF0D3B1692B95842C9E3C99567A2255F80823815FF516203EBEBAB7A84392")
+_STORAGE_KEY_SALT = bytes.fromhex(
+    "FC1D357B96F3EF17787D70EDEAFE1D6FB3F940CEDD9940AAA70E927390864A75"
+)
+_STORAGE_KEY_INFO = b"encryptedstore_key"
+_COMPONENT_NAME = -70002
+_CONFIG_PATH = -71000
+_PAYLOAD_CONFIG = -71001
+_MODE_NORMAL, _MODE_DEBUG = 1, 2
+
+
+class Cdi(NamedTuple):
+    """The two compound device identifiers of a DICE layer."""
+
+    attest: bytes
+    seal: bytes
+
+
+def agent_cdi(debuggable: bool) -> Cdi:
+    """The identity of the layer the agent itself is."""
+    mode = bytes([_mode(debuggable)])
+    return Cdi(
+        hkdf(_NO_HANDOVER, mode, b"CDI_Attest", _CDI_SIZE, "sha512"),
+        hkdf(_NO_HANDOVER, mode, b"CDI_Seal", _CDI_SIZE, "sha512"),
+    )
+
+
+def payload_cdi(
+    parent: Cdi,
+    identity: PayloadIdentity,
+    debuggable: bool,
+    config_path: str | None,
+    binary_name: str | None,
+) -> Cdi:
+    """The identity of the payload's layer: Open DICE over code, configuration, authority, mode, salt."""
+    apks = (identity.apk, *identity.extra_apks)
+    code = hashlib.sha512(b"".join(apk.root_hash for apk in apks)).digest()
+    authority = hashlib.sha512(b"".join(apk.public_key for apk in apks)).digest()
+    config = hashlib.sha512(config_descriptor(config_path, binary_name)).digest()
+    tail = authority + bytes([_mode(debuggable)]) + identity.salt
+    attest_salt = hashlib.sha512(code + config + tail).digest()
+    seal_salt = hashlib.sha512(tail).digest()
+    return Cdi(
+        hkdf(parent.attest, attest_salt, b"CDI_Attest", _CDI_SIZE, "sha512"),
+        hkdf(parent.seal, seal_salt, b"CDI_Seal", _CDI_SIZE, "sha512"),
+    )
+
+
+def config_descriptor(config_path: str | None, binary_name: str | None) -> bytes:
+    """CBOR: the component's name, and either the path of the configuration or the explicit one."""
+    payload: dict[int, object] = (
+        {_CONFIG_PATH: config_path}
+        if config_path is not None
+        else {_PAYLOAD_CONFIG: {1: binary_name}}
+    )
+    return encode({_COMPONENT_NAME: "Microdroid payload"} | payload)
+
+
+def instance_key(cdi: Cdi) -> bytes:
+    """The key that seals our partition of the instance image."""
+    return hkdf(cdi.seal, b"", _INSTANCE_KEY_INFO, 32)
+
+
+def storage_key(cdi: Cdi) -> bytes:
+    """The key of the encrypted storage."""
+    return hkdf(cdi.seal, _STORAGE_KEY_SALT, _STORAGE_KEY_INFO, 32)
+
+
+def payload_secret(cdi: Cdi, identifier: bytes, size: int) -> bytes:
+    """What the payload gets for an identifier. ValueError unless 0 <= size <= MAX_SECRET."""
+    if not 0 <= size <= MAX_SECRET:
+        raise ValueError(f"a secret of {size} bytes was asked for, at most {MAX_SECRET} are given")
+    return hkdf(cdi.seal, _SECRET_SALT, identifier, size)
+
+
+def _mode(debuggable: bool) -> int:
+    return _MODE_DEBUG if debuggable else _MODE_NORMAL
