@@ -1,0 +1,77 @@
+"""RPC Binder, Android's inter-process calls over sockets, wire compatible with libbinder (protocol versions 0 and 1).
+
+Declare interfaces (`Interface`, `method`) and values (`Parcelable`, `Union`, `Enum`), serve objects with a `Server`,
+and reach them with `connect`. See `errors` for what can go wrong.
+"""
+
+from .client import Session, connect, interface_cast
+from .codecs import Byte, Char, FixedSize, Float, Long
+from .contract import Interface, method
+from .errors import (
+    BinderError,
+    DeadObjectError,
+    ExceptionCode,
+    ProtocolError,
+    RemoteException,
+    Status,
+    StatusError,
+)
+from .fd import ParcelFileDescriptor
+from .objects import IBinder
+from .peer import Peer, calling_peer
+from .predefined import (
+    dump,
+    is_alive,
+    link_to_death,
+    ping,
+    release,
+    remote_descriptor,
+    unlink_to_death,
+)
+from .server import Server
+from .transport import Connector, bootstrap, hybrid_vsock, inet, unix, unix_abstract, vsock
+from .values import Enum, Parcelable, Union
+from .wire import FdMode
+
+__all__ = [
+    "BinderError",
+    "Byte",
+    "Char",
+    "Connector",
+    "DeadObjectError",
+    "Enum",
+    "ExceptionCode",
+    "FdMode",
+    "FixedSize",
+    "Float",
+    "IBinder",
+    "Interface",
+    "Long",
+    "ParcelFileDescriptor",
+    "Parcelable",
+    "Peer",
+    "ProtocolError",
+    "RemoteException",
+    "Server",
+    "Session",
+    "Status",
+    "StatusError",
+    "Union",
+    "bootstrap",
+    "calling_peer",
+    "connect",
+    "dump",
+    "hybrid_vsock",
+    "inet",
+    "interface_cast",
+    "is_alive",
+    "link_to_death",
+    "method",
+    "ping",
+    "release",
+    "remote_descriptor",
+    "unix",
+    "unix_abstract",
+    "unlink_to_death",
+    "vsock",
+]

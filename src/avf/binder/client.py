@@ -1,0 +1,246 @@
+"""The calling side: `connect` and the Session it returns."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+from . import wire
+from .connection import Connection
+from .contract import cast
+from .endpoint import Endpoint
+from .errors import DeadObjectError, ProtocolError, Status, StatusError
+from .handshake import INIT, SESSION_ID_SIZE, ConnectionHeader, check_init, check_response
+from .objects import IBinder
+from .parcel import ParcelReader, refused
+from .predefined import is_alive
+from .session import SessionCore
+from .transport import Connector
+from .wire import FdMode
+
+_I = TypeVar("_I", bound=IBinder)
+_T = TypeVar("_T")
+
+
+def connect(
+    connector: Connector,
+    *,
+    fd_mode: FdMode = FdMode.NONE,
+    incoming_threads: int = 0,
+    max_outgoing: int = 10,
+    max_version: int = wire.MAX_VERSION,
+    timeout: float | None = None,
+) -> "Session":
+    """Opens a session with the server that `connector` reaches.
+
+    `incoming_threads` connections (each with a thread) take calls that the server makes on its own, and notice its
+    death; as many connections as the server has threads, at most `max_outgoing`, carry calls to it. `timeout` seconds
+    bound the set-up of the session. Either all of that succeeds or nothing is left behind. Raises the connector's
+    OSError, TimeoutError, ProtocolError, or StatusError (DeadObjectError if the server hangs up, as it does on an fd
+    mode it does not take).
+    """
+    if not 0 <= max_version <= wire.MAX_VERSION:
+        raise StatusError(Status.BAD_VALUE, f"protocol version {max_version}")
+    deadline = None if timeout is None else time.monotonic() + timeout
+    opener = _Opener(connector, fd_mode, max_version, deadline)
+    first = opener.open(max_version, session_id=b"", incoming=False)
+    try:
+        version = _new_session(first, max_version)
+    except BaseException:
+        first.close()
+        raise
+    core = SessionCore(
+        server=False, version=version, fd_mode=fd_mode, max_threads=max(1, incoming_threads)
+    )
+    endpoint = Endpoint(core)
+    opener.admit(first, core)
+    endpoint.add_outgoing(first)
+    try:
+        threads = opener.complete(endpoint, first, incoming_threads, max_outgoing)
+    except BaseException:
+        endpoint.end()
+        raise
+    return Session(endpoint, threads)
+
+
+def _new_session(first: Connection, max_version: int) -> int:
+    try:
+        return check_response(first.read_exactly(8), max_version)
+    except EOFError as error:
+        raise DeadObjectError(f"the server refused the session: {error}") from error
+
+
+class _Opener:
+    """Opens the connections of one session within a deadline."""
+
+    def __init__(
+        self, connector: Connector, fd_mode: FdMode, version: int, deadline: float | None
+    ) -> None:
+        self.connector = connector
+        self.fd_mode = fd_mode
+        self.version = version
+        self.deadline = deadline
+
+    def open(self, version: int, *, session_id: bytes, incoming: bool) -> Connection:
+        """A connection that has said what it is for."""
+        sock = self.connector()
+        try:
+            sock.settimeout(self._left())
+            header = ConnectionHeader(
+                version,
+                incoming=incoming,
+                fd_mode=self.fd_mode,
+                new_session=not session_id,
+            )
+            hello = header.pack() + session_id
+            sock.sendall(hello if incoming else hello + INIT)
+            return Connection(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _left(self) -> float | None:
+        if self.deadline is None:
+            return None
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the session could not be set up in time")
+        return left
+
+    def admit(self, connection: Connection, core: SessionCore) -> None:
+        """Frames follow; the deadline still holds."""
+        connection.start_frames(receive_fds=core.receives_fds)
+        connection.sock.settimeout(self._left())
+
+    def complete(
+        self, endpoint: Endpoint, first: Connection, incoming_threads: int, max_outgoing: int
+    ) -> list[threading.Thread]:
+        """Opens the session's other connections; the threads of the incoming ones, running."""
+        core = endpoint.core
+        server_threads = _special(endpoint, wire.SPECIAL_GET_MAX_THREADS, ParcelReader.read_int)
+        if server_threads <= 0:
+            raise ProtocolError(f"the server has {server_threads} threads")
+        core.session_id = _special(endpoint, wire.SPECIAL_GET_SESSION_ID, _read_session_id)
+        for _ in range(min(server_threads, max_outgoing) - 1):
+            connection = self.open(core.version, session_id=core.session_id, incoming=False)
+            connection.start_frames(receive_fds=core.receives_fds)
+            if not endpoint.add_outgoing(connection):
+                connection.close()
+        incoming: list[Connection] = []
+        try:
+            while len(incoming) < incoming_threads:
+                incoming.append(self._incoming(core))
+            first.sock.settimeout(None)
+            threads = []
+            while incoming:
+                threads.append(_serve_in_thread(endpoint, incoming.pop(0)))
+            return threads
+        except BaseException:
+            for connection in incoming:
+                connection.close()
+            raise
+
+    def _incoming(self, core: SessionCore) -> Connection:
+        connection = self.open(core.version, session_id=core.session_id, incoming=True)
+        try:
+            check_init(connection.read_exactly(8))
+        except EOFError as error:
+            connection.close()
+            raise DeadObjectError("the server refused an incoming connection") from error
+        except BaseException:
+            connection.close()
+            raise
+        connection.start_frames(receive_fds=core.receives_fds)
+        return connection
+
+
+def _read_session_id(reader: ParcelReader) -> bytes:
+    session_id = reader.read_bytes()
+    if session_id is None or len(session_id) != SESSION_ID_SIZE:
+        raise StatusError(Status.BAD_VALUE, f"session id {session_id!r}")
+    return session_id
+
+
+def _special(endpoint: Endpoint, code: int, read: Callable[[ParcelReader], _T]) -> _T:
+    reader = endpoint.transact(None, code, endpoint.parcel())
+    try:
+        return read(reader)
+    except Exception as error:
+        raise refused(error, f"special transaction {code}") from error
+    finally:
+        reader.close()
+
+
+def _serve_in_thread(endpoint: Endpoint, connection: Connection) -> threading.Thread:
+    """Raises DeadObjectError if the session has ended meanwhile; the connection is taken over either way."""
+    if not endpoint.add_serving(connection):
+        connection.close()
+        raise DeadObjectError("the session has ended")
+    thread = threading.Thread(
+        target=endpoint.serve, args=(connection,), name="binder-incoming", daemon=True
+    )
+    thread.start()
+    return thread
+
+
+class Session:
+    """A client's session.
+
+    It lasts until it is closed, or the server ends it, or this object and the last proxy have gone.
+    """
+
+    def __init__(self, endpoint: Endpoint, threads: list[threading.Thread]) -> None:
+        self._endpoint = endpoint
+        self._threads = threads
+        self._root: IBinder | None = None
+
+    @property
+    def version(self) -> int:
+        """The protocol version in use."""
+        return self._endpoint.core.version
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is known to have ended, for whatever reason."""
+        return self._endpoint.ended
+
+    def get_root(self, interface: type[_I]) -> _I:
+        """The server's root object. Raises StatusError UNEXPECTED_NULL if it has none for us."""
+        if self._root is None or not is_alive(self._root):
+            root = _special(self._endpoint, wire.SPECIAL_GET_ROOT, ParcelReader.read_binder)
+            if root is None:
+                raise StatusError(Status.UNEXPECTED_NULL, "the server has no root object")
+            self._root = root
+        return interface_cast(interface, self._root)
+
+    def close(self) -> None:
+        """Ends the session and waits for its threads, unless called from one. Idempotent."""
+        self._endpoint.end()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._root = None
+        self._endpoint.end_if_unused()
+
+
+def interface_cast(interface: type[_I], binder: IBinder) -> _I:
+    """`binder` as an `interface`: the proxy with its methods, or the local object itself.
+
+    Raises StatusError BAD_TYPE for a local object of another class. What a remote object really is shows when it is
+    called.
+    """
+    return cast(interface, binder)  # type: ignore[return-value]

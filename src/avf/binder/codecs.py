@@ -1,0 +1,352 @@
+"""From type annotations to functions that write and read: built once per type, free of introspection afterwards."""
+
+import enum
+import struct
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from .errors import Status, StatusError
+from .fd import ParcelFileDescriptor
+from .parcel import Parcel, ParcelReader
+
+Writer = Callable[[Parcel, Any], None]
+Reader = Callable[[ParcelReader], Any]
+
+
+class Scalar(enum.Enum):
+    """Marks an `Annotated` Python type as one of AIDL's that Python has no own type for."""
+
+    BYTE = "byte"
+    CHAR = "char"
+    LONG = "long"
+    FLOAT = "float"
+
+
+class FixedSize:
+    """Marks an array type as one of exactly `size` elements: `Annotated[bytes, FixedSize(64)]` is `byte[64]`."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+Byte = Annotated[int, Scalar.BYTE]
+"""AIDL byte, -128 to 127. (`byte[]` is `bytes`.)"""
+Char = Annotated[str, Scalar.CHAR]
+"""AIDL char: a string of one UTF-16 unit."""
+Long = Annotated[int, Scalar.LONG]
+"""AIDL long: 64 bits, signed. (Plain `int` is AIDL int: 32 bits.)"""
+Float = Annotated[float, Scalar.FLOAT]
+"""AIDL float: 32 bits. (Plain `float` is AIDL double.)"""
+
+
+class Codec:
+    """How one AIDL type is written and read."""
+
+    __slots__ = ("convert", "default", "nullable", "packed", "read", "write")
+
+    def __init__(
+        self,
+        write: Writer,
+        read: Reader,
+        default: Callable[[], Any],
+        nullable: "tuple[Writer, Reader] | None" = None,
+        packed: str = "",
+        convert: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.write = write
+        self.read = read
+        self.default = default
+        """What a value is that the peer did not send."""
+        self.nullable = nullable
+        """The same for `T | None`; None if AIDL has no nullable T."""
+        self.packed = packed
+        """struct's letter for an element inside an array, if arrays of it are packed."""
+        self.convert = convert
+        """What makes a value of an element so unpacked, if it is not one yet."""
+
+
+def codec_for(annotation: object) -> Codec:
+    """Raises TypeError for what is no AIDL type."""
+    found = _cache.get(annotation) if annotation.__hash__ is not None else None
+    if found is None:
+        found = _build(annotation)
+        _cache[annotation] = found
+    return found
+
+
+def _build(annotation: Any) -> Codec:
+    origin = typing.get_origin(annotation)
+    if origin is list:
+        return _list_codec(codec_for(typing.get_args(annotation)[0]))
+    if origin is Annotated:
+        return _annotated_codec(annotation)
+    if origin is types.UnionType or origin is typing.Union:
+        return _nullable_codec(annotation)
+    make = getattr(annotation, "_binder_codec", None)
+    if make is None:
+        raise TypeError(f"{annotation!r} is not an AIDL type")
+    made: Codec = make()
+    return made
+
+
+def _nullable_codec(annotation: Any) -> Codec:
+    inner = [part for part in typing.get_args(annotation) if part is not type(None)]
+    if len(inner) != 1 or len(typing.get_args(annotation)) != 2:
+        raise TypeError(f"{annotation!r}: only `T | None` is an AIDL type")
+    codec = codec_for(inner[0])
+    if codec.nullable is None:
+        raise TypeError(f"{annotation!r}: AIDL has no nullable {inner[0]!r}")
+    write, read = codec.nullable
+    return Codec(write, read, _none, codec.nullable)
+
+
+def _annotated_codec(annotation: Any) -> Codec:
+    inner = annotation.__origin__
+    for mark in annotation.__metadata__:
+        if isinstance(mark, Scalar):
+            return _SCALARS[mark]
+        if isinstance(mark, FixedSize):
+            return _fixed_codec(codec_for(inner), mark.size)
+    return codec_for(inner)
+
+
+def _none() -> None:
+    return None
+
+
+# Scalars
+
+
+def _fixed(letter: str) -> tuple[Writer, Reader]:
+    shape = struct.Struct("<" + letter)
+    pack, unpack_from, size = shape.pack, shape.unpack_from, shape.size
+
+    def write(parcel: Parcel, value: Any) -> None:
+        parcel.data += pack(value)
+
+    def read(reader: ParcelReader) -> Any:
+        pos = reader.pos
+        value = unpack_from(reader.buf, pos)[0]
+        reader.pos = pos + size
+        return value
+
+    return write, read
+
+
+write_i32, read_i32 = _fixed("i")
+write_i64, read_i64 = _fixed("q")
+
+
+def _write_bool(parcel: Parcel, value: bool) -> None:
+    parcel.data += b"\1\0\0\0" if value else b"\0\0\0\0"
+
+
+def _read_bool(reader: ParcelReader) -> bool:
+    return reader.read_int() != 0
+
+
+def write_byte(parcel: Parcel, value: int) -> None:
+    if not -128 <= value <= 127:
+        raise ValueError(f"{value} is no byte")
+    parcel.write_int(value)
+
+
+def read_byte(reader: ParcelReader) -> int:
+    return ((reader.read_int() + 128) & 0xFF) - 128
+
+
+def _write_char(parcel: Parcel, value: str) -> None:
+    unit = ord(value)
+    if unit > 0xFFFF:
+        raise ValueError(f"{value!r} is more than one UTF-16 unit")
+    parcel.write_int(unit)
+
+
+def _read_char(reader: ParcelReader) -> str:
+    return chr(reader.read_int() & 0xFFFF)
+
+
+_SCALARS = {
+    Scalar.BYTE: Codec(write_byte, read_byte, int, packed="b"),
+    Scalar.CHAR: Codec(_write_char, _read_char, lambda: "\0"),
+    Scalar.LONG: Codec(write_i64, read_i64, int, packed="q"),
+    Scalar.FLOAT: Codec(*_fixed("f"), float, packed="f"),
+}
+
+
+# Strings, bytes, descriptors
+
+
+def _write_string(parcel: Parcel, value: str) -> None:
+    parcel.write_string(value)
+
+
+def _read_string(reader: ParcelReader) -> str:
+    value = reader.read_string()
+    if value is None:
+        raise StatusError(Status.UNEXPECTED_NULL, "string")
+    return value
+
+
+def _write_bytes(parcel: Parcel, value: bytes) -> None:
+    if isinstance(value, str):
+        raise TypeError("bytes wanted, not str")
+    parcel.write_bytes(value)
+
+
+def _read_bytes(reader: ParcelReader) -> bytes:
+    value = reader.read_bytes()
+    if value is None:
+        raise StatusError(Status.UNEXPECTED_NULL, "byte array")
+    return value
+
+
+def _or_minus_one(write: Writer) -> Writer:
+    def write_nullable(parcel: Parcel, value: Any) -> None:
+        if value is None:
+            parcel.data += b"\xff\xff\xff\xff"
+        else:
+            write(parcel, value)
+
+    return write_nullable
+
+
+def with_presence(write_body: Writer, read_body: Reader, default: Callable[[], Any]) -> Codec:
+    """A parcelable's codec: an int says whether a body follows."""
+
+    def write(parcel: Parcel, value: Any) -> None:
+        parcel.data += b"\1\0\0\0"
+        write_body(parcel, value)
+
+    def write_nullable(parcel: Parcel, value: Any) -> None:
+        if value is None:
+            parcel.data += b"\0\0\0\0"
+        else:
+            write(parcel, value)
+
+    def read_nullable(reader: ParcelReader) -> Any:
+        return read_body(reader) if reader.read_int() else None
+
+    def read(reader: ParcelReader) -> Any:
+        if not reader.read_int():
+            raise StatusError(Status.UNEXPECTED_NULL, "parcelable")
+        return read_body(reader)
+
+    return Codec(write, read, default, (write_nullable, read_nullable))
+
+
+def _write_pfd_body(parcel: Parcel, value: ParcelFileDescriptor) -> None:
+    if not isinstance(value, ParcelFileDescriptor):
+        raise TypeError(f"ParcelFileDescriptor wanted, not {type(value).__name__}")
+    value.fileno()
+    parcel.data += b"\0\0\0\0"
+    parcel.write_fd(value)
+
+
+def _read_pfd_body(reader: ParcelReader) -> ParcelFileDescriptor:
+    has_channel = reader.read_int()
+    fd = reader.read_fd()
+    if has_channel:
+        reader.read_fd().close()
+    return fd
+
+
+# Arrays
+
+
+def _fixed_codec(array: Codec, size: int) -> Codec:
+    write_array, read_array = array.write, array.read
+
+    def write(parcel: Parcel, value: Any) -> None:
+        if len(value) != size:
+            raise ValueError(f"{len(value)} elements, must be {size}")
+        write_array(parcel, value)
+
+    def checked(value: Any) -> Any:
+        if value is not None and len(value) != size:
+            raise StatusError(Status.BAD_VALUE, f"{len(value)} elements, must be {size}")
+        return value
+
+    def read(reader: ParcelReader) -> Any:
+        return checked(read_array(reader))
+
+    read_array_or_null = array.nullable[1] if array.nullable else read_array
+
+    def default() -> Any:
+        return bytes(size) if read_array is _read_bytes else array.default()
+
+    return Codec(
+        write,
+        read,
+        default,
+        (_or_minus_one(write), lambda reader: checked(read_array_or_null(reader))),
+    )
+
+
+def _list_codec(element: Codec) -> Codec:
+    write, read_or_null = _packed_list(element) if element.packed else _plain_list(element)
+
+    def read(reader: ParcelReader) -> Any:
+        value = read_or_null(reader)
+        if value is None:
+            raise StatusError(Status.UNEXPECTED_NULL, "array")
+        return value
+
+    return Codec(write, read, list, (_or_minus_one(write), read_or_null))
+
+
+def _plain_list(element: Codec) -> tuple[Writer, Reader]:
+    write_element, read_element = element.write, element.read
+
+    def write(parcel: Parcel, value: Any) -> None:
+        parcel.write_int(len(value))
+        for item in value:
+            write_element(parcel, item)
+
+    def read(reader: ParcelReader) -> Any:
+        count = reader.read_count(4)
+        return [read_element(reader) for _ in range(count)] if count >= 0 else None
+
+    return write, read
+
+
+def _packed_list(element: Codec) -> tuple[Writer, Reader]:
+    letter, convert = element.packed, element.convert
+    size = struct.calcsize("<" + letter)
+
+    def write(parcel: Parcel, value: Any) -> None:
+        count = len(value)
+        parcel.data += struct.pack(f"<i{count}{letter}", count, *value)
+        parcel.data += bytes(-count * size & 3)
+
+    def read(reader: ParcelReader) -> Any:
+        count = reader.read_count(size)
+        if count < 0:
+            return None
+        pos = reader.pos
+        after = (pos + count * size + 3) & ~3
+        if after > reader.end:
+            raise StatusError(Status.NOT_ENOUGH_DATA, "array without its padding")
+        values = struct.unpack_from(f"<{count}{letter}", reader.buf, pos)
+        reader.pos = after
+        return list(values) if convert is None else [convert(value) for value in values]
+
+    return write, read
+
+
+_cache: dict[object, Codec] = {
+    bool: Codec(_write_bool, _read_bool, bool),
+    int: Codec(write_i32, read_i32, int, packed="i"),
+    float: Codec(*_fixed("d"), float, packed="d"),
+    str: Codec(
+        _write_string, _read_string, str, (_or_minus_one(_write_string), ParcelReader.read_string)
+    ),
+    bytes: Codec(
+        _write_bytes, _read_bytes, bytes, (_or_minus_one(_write_bytes), ParcelReader.read_bytes)
+    ),
+    ParcelFileDescriptor: with_presence(_write_pfd_body, _read_pfd_body, _none),
+}

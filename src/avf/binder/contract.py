@@ -1,0 +1,280 @@
+"""AIDL interfaces as Python classes.
+
+    class IEcho(Interface, descriptor="avf.test.IEcho"):
+        @method(1)
+        def echo(self, text: str) -> str:
+            raise NotImplementedError
+
+A server subclasses IEcho and overrides its methods; a proxy is an instance of a generated subclass. Annotations are the
+AIDL types (see `codecs`); a string stands for a class defined later in the same module.
+"""
+
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+from .codecs import Codec, Reader, Writer, codec_for
+from .errors import ExceptionCode, RemoteException, Status, StatusError
+from .objects import IBinder
+from .parcel import Parcel, ParcelReader, refused
+from .values import resolve
+from .wire import MAX_USER_CODE
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+HANDLED = (StatusError, ValueError, TypeError, RecursionError)
+
+
+def method(code: int, *, oneway: bool = False) -> Callable[[_F], _F]:
+    """Makes a method of an Interface class the AIDL method with this transaction code."""
+    if not 1 <= code <= MAX_USER_CODE:
+        raise ValueError(f"transaction code {code}")
+
+    def mark(function: _F) -> _F:
+        function._binder_code = code  # type: ignore[attr-defined]
+        function._binder_oneway = oneway  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+class Method:
+    """One AIDL method with its codecs."""
+
+    __slots__ = (
+        "arguments",
+        "code",
+        "name",
+        "oneway",
+        "readers",
+        "result",
+        "token",
+        "writers",
+    )
+
+    def __init__(self, contract: "Contract", function: Any) -> None:
+        self.name = f"{contract.name}.{function.__name__}"
+        self.code: int = function._binder_code
+        self.oneway: bool = function._binder_oneway
+        self.token = contract.token
+        variables = function.__code__.co_varnames[1 : function.__code__.co_argcount]
+        self.arguments: tuple[str, ...] = variables
+        hints = function.__annotations__
+        codecs = [_codec(hints, name, self.name, contract.module) for name in variables]
+        self.writers: list[Writer] = [codec.write for codec in codecs]
+        self.readers: list[Reader] = [codec.read for codec in codecs]
+        self.result: Codec | None = None
+        if hints.get("return") is not None:
+            self.result = _codec(hints, "return", self.name, contract.module)
+        if self.oneway and self.result is not None:
+            raise TypeError(f"{self.name}: a oneway method returns nothing")
+
+    def bind(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """Positional arguments from positional and named ones."""
+        rest = self.arguments[len(args) :]
+        if set(rest) != set(named) or len(args) > len(self.arguments):
+            raise TypeError(f"{self.name} takes ({', '.join(self.arguments)})")
+        return args + tuple(named[name] for name in rest)
+
+    def write_arguments(self, parcel: Parcel, args: tuple[Any, ...]) -> None:
+        """Raises TypeError or ValueError naming the argument."""
+        writers = self.writers
+        if len(args) != len(writers):
+            raise TypeError(f"{self.name} takes ({', '.join(self.arguments)})")
+        parcel.data += self.token
+        for index, write in enumerate(writers):
+            try:
+                write(parcel, args[index])
+            except (StatusError, OSError):
+                raise
+            except Exception as error:
+                kind = ValueError if isinstance(error, ValueError) else TypeError
+                raise kind(f"{self.name}, {self.arguments[index]}: {error}") from error
+
+    def read_arguments(self, reader: ParcelReader) -> list[Any]:
+        """Checks the interface token and reads what follows. Raises StatusError or RemoteException."""
+        token = self.token
+        start = reader.pos
+        if reader.buf[start : start + len(token)] != token:
+            raise StatusError(Status.BAD_TYPE, f"{self.name}: wrong interface token")
+        reader.pos = start + len(token)
+        try:
+            args = [read(reader) for read in self.readers]
+        except Exception as error:
+            failure = refused(error, self.name)
+            if failure.status == Status.UNEXPECTED_NULL:
+                raise RemoteException(ExceptionCode.NULL_POINTER) from error
+            raise failure from error
+        if reader.pos != reader.end:
+            unread = reader.end - reader.pos
+            raise RemoteException.bad_parcelable(
+                f"Parcel data not fully consumed, unread size: {unread}"
+            )
+        return args
+
+    def read_result(self, reader: ParcelReader) -> Any:
+        """Reads the status header and the result. Raises RemoteException or StatusError."""
+        try:
+            code = reader.read_int()
+            if code:
+                _read_exception(reader, code)
+            return None if self.result is None else self.result.read(reader)
+        except RemoteException:
+            raise
+        except Exception as error:
+            raise refused(error, f"result of {self.name}") from error
+
+
+def _codec(hints: dict[str, Any], name: str, where: str, module: str) -> Codec:
+    if name not in hints:
+        raise TypeError(f"{where}: {name} has no annotation")
+    try:
+        return codec_for(resolve(hints[name], module))
+    except (TypeError, NameError) as error:
+        raise TypeError(f"{where}, {name}: {error}") from error
+
+
+_HAS_REPLY_HEADER = -128
+
+
+def write_exception(parcel: Parcel, error: RemoteException) -> None:
+    parcel.write_int(error.code)
+    parcel.write_string(error.message)
+    parcel.write_int(0)
+    if error.code == ExceptionCode.SERVICE_SPECIFIC:
+        parcel.write_int(error.service_specific)
+    elif error.code == ExceptionCode.PARCELABLE:
+        parcel.write_int(0)
+
+
+def _read_exception(reader: ParcelReader, code: int) -> None:
+    """Raises what a status header with a code other than 0 says, or skips a reply header."""
+    if code == _HAS_REPLY_HEADER:
+        _skip(reader)
+        return
+    message = reader.read_string() or ""
+    if reader.read_int():
+        reader.pos -= 4
+        _skip(reader)
+    service_specific = 0
+    if code == ExceptionCode.SERVICE_SPECIFIC:
+        service_specific = reader.read_int()
+    raise RemoteException(code, message, service_specific)
+
+
+def _skip(reader: ParcelReader) -> None:
+    """Jumps over a header that begins with its own size."""
+    start = reader.pos
+    size = reader.read_int()
+    if size < 4 or start + size > reader.end:
+        raise StatusError(Status.BAD_VALUE, f"status header of {size} bytes")
+    reader.pos = start + size
+
+
+class Contract:
+    """What an Interface class says: its descriptor and its methods by code, built when first needed."""
+
+    __slots__ = ("_methods", "_proxy", "descriptor", "interface", "module", "name", "token")
+
+    def __init__(self, interface: "type[Interface]", descriptor: str) -> None:
+        self.interface = interface
+        self.descriptor = descriptor
+        self.name = interface.__name__
+        self.module = interface.__module__
+        token = Parcel()
+        token.write_string(descriptor)
+        self.token = token.payload()
+        self._methods: dict[int, tuple[str, Method]] | None = None
+        self._proxy: type[Interface] | None = None
+
+    def methods(self) -> dict[int, tuple[str, Method]]:
+        """Attribute name and method by transaction code."""
+        if self._methods is None:
+            found: dict[int, tuple[str, Method]] = {}
+            for name, function in vars(self.interface).items():
+                if hasattr(function, "_binder_code"):
+                    made = Method(self, function)
+                    if made.code in found:
+                        raise TypeError(f"{made.name}: code {made.code} is taken")
+                    found[made.code] = (name, made)
+            self._methods = found
+        return self._methods
+
+    def proxy_class(self) -> "type[Interface]":
+        if self._proxy is None:
+            calls: dict[str, Any] = {name: _caller(made) for name, made in self.methods().values()}
+            calls["dump"] = _dump
+            calls["__module__"] = self.module
+            self._proxy = type(f"{self.name}Proxy", (self.interface,), calls)
+        return self._proxy
+
+
+def _caller(made: Method) -> Callable[..., Any]:
+    def call(self: Any, *args: Any, **named: Any) -> Any:
+        handle = self._remote
+        return handle.remote.call(handle, made, made.bind(args, named) if named else args)
+
+    call.__name__ = made.name.rpartition(".")[2]
+    call.__qualname__ = made.name
+    return call
+
+
+def _dump(self: Any, fd: int, args: list[str]) -> None:
+    from .predefined import dump
+
+    dump(self, fd, args)
+
+
+class Interface(IBinder):
+    """Base of AIDL interfaces: `class IFoo(Interface, descriptor="a.b.IFoo")`."""
+
+    def __init_subclass__(cls, *, descriptor: str | None = None) -> None:
+        super().__init_subclass__()
+        if descriptor is not None:
+            cls._contract = Contract(cls, descriptor)
+
+    @classmethod
+    def _proxy_class(cls) -> type[Self]:
+        if cls._contract is None:
+            raise TypeError(f"{cls.__name__} has no descriptor")
+        return cls._contract.proxy_class()  # type: ignore[return-value]
+
+    @classmethod
+    def _binder_codec(cls) -> Codec:
+        write, read_nullable = binder_functions(cls)
+
+        def read(reader: ParcelReader) -> Any:
+            value = read_nullable(reader)
+            if value is None:
+                raise StatusError(Status.UNEXPECTED_NULL, cls.__name__)
+            return value
+
+        return Codec(write, read, lambda: None, (write, read_nullable))
+
+    def dump(self, fd: int, args: list[str]) -> None:
+        """Writes the object's state for people to `fd`, which stays the caller's. Override it; writes nothing."""
+
+
+def cast(interface: "type[IBinder]", binder: IBinder) -> IBinder:
+    """`binder` with the methods of `interface`. Raises BAD_TYPE for a local object of another class."""
+    if isinstance(binder, interface):
+        return binder
+    if binder._remote is None:
+        raise StatusError(Status.BAD_TYPE, f"{type(binder).__name__} is no {interface.__name__}")
+    return binder._remote.proxy(interface)
+
+
+def binder_functions(interface: type[IBinder]) -> tuple[Writer, Reader]:
+    """How a binder argument is written and read, null allowed: refusing null is the reading side's part."""
+
+    def write(parcel: Parcel, value: Any) -> None:
+        if value is not None and not isinstance(value, interface):
+            known = isinstance(value, IBinder) and value._remote is not None
+            if not known:
+                raise TypeError(f"{interface.__name__} wanted, not {type(value).__name__}")
+        parcel.write_binder(value)
+
+    def read(reader: ParcelReader) -> Any:
+        binder = reader.read_binder()
+        return None if binder is None else cast(interface, binder)
+
+    return write, read

@@ -1,0 +1,376 @@
+"""One end of a session with its sockets: a thread per connection over the session core.
+
+Connections are of two kinds. On *outgoing* ones this end originates calls; each is lent to one call at a time.
+*Serving* ones carry the peer's calls; each has a thread of its own. A sync call made while serving a sync call goes
+out on the connection being served, where the peer is waiting.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from . import wire
+from .connection import Connection, TooMuchData
+from .contract import Method
+from .errors import DeadObjectError, ProtocolError, Status, StatusError, report
+from .objects import Handle
+from .parcel import Parcel, ParcelReader
+from .peer import context
+from .session import SessionCore, Transaction
+
+BROKEN = (OSError, EOFError, ProtocolError)
+"""What ends a session when a connection raises it."""
+
+_MAX_OWED_CALLS = 64
+"""Oneway calls served before their references are returned, however many more are waiting."""
+
+
+class Endpoint:
+    """Makes and serves the calls of one session end. Closed by `end`, by the peer, or with its last object."""
+
+    def __init__(self, core: SessionCore, on_end: Callable[[], None] = lambda: None) -> None:
+        self.core = core
+        core.remote = self
+        core.on_garbage = self._collect
+        self._on_end = on_end
+        self._changed = threading.Condition(core.lock)
+        self._waiting = 0
+        self._connections: set[Connection] = set()
+        self._free: deque[Connection] = deque()
+        self._outgoing = 0
+        self._serving = 0
+        self._complete = False
+        """A serving connection was lost: no more are taken."""
+
+    @property
+    def ended(self) -> bool:
+        return self.core.ended
+
+    # Connections
+
+    def add_outgoing(self, connection: Connection, *, limit: int = 1 << 30) -> bool:
+        """Takes the connection over, unless the session has ended or has `limit` of them."""
+        with self._changed:
+            if self.core.ended or self._complete or self._outgoing >= limit:
+                return False
+            connection.on_return = self.core.dec_strong
+            self._connections.add(connection)
+            self._outgoing += 1
+            self._free.append(connection)
+            self._changed.notify()
+        return True
+
+    def add_serving(self, connection: Connection) -> bool:
+        """Counts the connection as one to be served by `serve`, unless the session has ended or has enough."""
+        with self._changed:
+            if self.core.ended or self._complete or self._serving >= self.core.max_threads:
+                return False
+            connection.on_return = self.core.dec_strong
+            self._connections.add(connection)
+            self._serving += 1
+        return True
+
+    def _acquire(self) -> Connection:
+        """Borrows an outgoing connection, waiting for one; in turn, so that oneway calls spread."""
+        with self._changed:
+            while True:
+                if self.core.ended:
+                    raise DeadObjectError("the session has ended")
+                if self._free:
+                    return self._free.popleft()
+                if not self._outgoing:
+                    raise StatusError(
+                        Status.WOULD_BLOCK, "the session has no connection for calls from here"
+                    )
+                self._waiting += 1
+                try:
+                    self._changed.wait()
+                finally:
+                    self._waiting -= 1
+
+    def _release(self, connection: Connection) -> None:
+        if self.core.attention and not self.core.ended:
+            self._attend(connection)
+        with self._changed:
+            if self.core.ended:
+                self._forget(connection)
+                return
+            self._free.append(connection)
+            if self._waiting:
+                self._changed.notify()
+        if self.core.attention:
+            self._collect()
+
+    def _forget(self, connection: Connection) -> None:
+        """With the lock held."""
+        self._connections.discard(connection)
+        connection.close()
+
+    # Calls
+
+    def parcel(self) -> Parcel:
+        return self.core.request_parcel()
+
+    def call(self, handle: Handle, method: Method, args: tuple[Any, ...]) -> Any:
+        """An AIDL call through a proxy."""
+        parcel = self.core.request_parcel()
+        try:
+            method.write_arguments(parcel, args)
+        except BaseException:
+            parcel.discard()
+            raise
+        if method.oneway:
+            self._post(handle, method.code, parcel)
+            return None
+        reader = None
+        connection, borrowed = self._for_sync_call(parcel)
+        try:
+            reader = self._exchange(connection, handle, method.code, parcel)
+            return method.read_result(reader)
+        except BaseException:
+            if reader is not None:
+                reader.close_taken()
+            raise
+        finally:
+            if reader is not None:
+                reader.close()
+            if borrowed:
+                self._release(connection)
+
+    def transact(self, handle: Handle | None, code: int, parcel: Parcel) -> ParcelReader:
+        """A sync call as parcels; the reader is the caller's to close."""
+        connection, borrowed = self._for_sync_call(parcel)
+        try:
+            return self._exchange(connection, handle, code, parcel)
+        finally:
+            if borrowed:
+                self._release(connection)
+
+    def _for_sync_call(self, parcel: Parcel) -> tuple[Connection, bool]:
+        nested = context.connections.get(self)
+        if nested is not None:
+            return nested, False  # type: ignore[return-value]
+        try:
+            return self._acquire(), True
+        except BaseException:
+            parcel.discard()
+            raise
+
+    def _post(self, handle: Handle, code: int, parcel: Parcel) -> None:
+        try:
+            connection = self._acquire()
+        except BaseException:
+            parcel.discard()
+            raise
+        try:
+            self._send_request(connection, handle, code, parcel, oneway=True)
+        finally:
+            self._release(connection)
+
+    def _send_request(
+        self,
+        connection: Connection,
+        handle: Handle | None,
+        code: int,
+        parcel: Parcel,
+        *,
+        oneway: bool,
+    ) -> None:
+        try:
+            parcel.filenos()
+            frame = self.core.request(handle, code, parcel, oneway=oneway)
+        except BaseException:
+            parcel.discard()
+            raise
+        try:
+            connection.send_frame(frame)
+        except BROKEN as error:
+            self.end()
+            raise DeadObjectError(str(error)) from error
+        except BaseException:
+            self.end()
+            raise
+
+    def _exchange(
+        self, connection: Connection, handle: Handle | None, code: int, parcel: Parcel
+    ) -> ParcelReader:
+        self._send_request(connection, handle, code, parcel, oneway=False)
+        core = self.core
+        try:
+            while True:
+                command, body, fds = connection.read_frame()
+                if command == wire.REPLY:
+                    return core.answer(body, fds)
+                if command == wire.DEC_STRONG:
+                    core.dec_strong(body)
+                else:
+                    self._serve_nested(connection, body, fds)
+        except StatusError:
+            raise
+        except TimeoutError:
+            self.end()
+            raise
+        except BROKEN as error:
+            self.end()
+            raise DeadObjectError(str(error)) from error
+        except BaseException:
+            self.end()
+            raise
+
+    # Serving
+
+    def serve(self, connection: Connection) -> None:
+        """Serves a connection taken by `add_serving` until it or the session ends, then closes it. Never raises."""
+        core = self.core
+        context.peer = connection.peer
+        context.connections[self] = connection
+        lone = False
+        try:
+            owed_calls = 0
+            while not core.ended:
+                if core.owing and (owed_calls >= _MAX_OWED_CALLS or not connection.ready()):
+                    core.attention = True
+                if core.attention:
+                    self._attend(connection)
+                    owed_calls = 0
+                command, body, fds = connection.read_frame()
+                if command == wire.TRANSACT:
+                    self._serve_call(connection, body, fds)
+                    owed_calls += 1
+                elif command == wire.DEC_STRONG:
+                    core.dec_strong(body)
+                else:
+                    raise ProtocolError("REPLY to no call")
+        except TooMuchData:
+            lone = True
+        except (*BROKEN, StatusError):
+            pass
+        except BaseException as error:  # noqa: BLE001 - the thread ends here
+            report(error)
+        finally:
+            del context.connections[self]
+            context.peer = None
+            self._lost(connection, alone=lone)
+
+    def _lost(self, connection: Connection, *, alone: bool) -> None:
+        """A serving connection is over, and the session too, unless only this connection was at fault and others serve."""
+        with self._changed:
+            self._serving -= 1
+            self._complete = True
+            alone = alone and self._serving > 0
+            self._forget(connection)
+        if not alone:
+            self.end()
+
+    def _serve_nested(
+        self, connection: Connection, body: bytes | bytearray, fds: list[int] | None
+    ) -> None:
+        """Serves a call that came while waiting for a reply on the same connection."""
+        outer_peer = context.peer
+        outer = context.connections.get(self)
+        context.peer = connection.peer
+        context.connections[self] = connection
+        try:
+            self._serve_call(connection, body, fds)
+        finally:
+            context.peer = outer_peer
+            if outer is None:
+                del context.connections[self]
+            else:
+                context.connections[self] = outer
+
+    def _serve_call(
+        self, connection: Connection, body: bytes | bytearray, fds: list[int] | None
+    ) -> None:
+        core = self.core
+        call = core.receive(body, fds)
+        if call is None:
+            return
+        if call.oneway:
+            self._serve_oneway(connection, call)
+            return
+        result = core.execute(call)
+        frame = core.finish(call, result)
+        try:
+            connection.send_frame(frame)
+        finally:
+            if frame.parcel is not None:
+                frame.parcel.close_descriptors()
+
+    def _serve_oneway(self, connection: Connection, first: Transaction) -> None:
+        """Runs a oneway call and those that waited for it. They must not make nested calls on this connection."""
+        core = self.core
+        del context.connections[self]
+        call: Transaction | None = first
+        try:
+            while call is not None:
+                result = core.execute(call)
+                if isinstance(result, Parcel):
+                    result.discard()
+                    result.close_descriptors()
+                call = core.next_oneway(call)
+        finally:
+            context.connections[self] = connection
+
+    # Housekeeping
+
+    def _attend(self, connection: Connection) -> None:
+        """Sends what is to be given back, and does what follows from what the peer gave back."""
+        try:
+            frames = self.core.returns()
+            if frames:
+                connection.send(frames)
+        except BROKEN:
+            self.end()
+            return
+        if self.core.settle():
+            self.end()
+
+    def _collect(self) -> None:
+        """Attends on a free connection. Whoever holds the lock, or the last free connection, will do it otherwise."""
+        if not self.core.lock.acquire(blocking=False):
+            return
+        try:
+            connection = self._free.popleft() if self._free and not self.core.ended else None
+        finally:
+            self.core.lock.release()
+        if connection is not None:
+            self._release(connection)
+        elif self._outgoing == 0 and self.core.settle():
+            self.end()
+
+    def release(self, handle: Handle) -> None:
+        self.core.release(handle)
+        self._collect()
+
+    def link_to_death(self, handle: Handle, recipient: Callable[[], None]) -> None:
+        with self._changed:
+            if self.core.ended or handle.closed:
+                raise DeadObjectError("the session has ended")
+            if not self._serving:
+                raise StatusError(
+                    Status.INVALID_OPERATION, "a session without incoming threads notices no death"
+                )
+            handle.recipients.append(recipient)
+
+    def end_if_unused(self) -> None:
+        """Ends a session that knows no object."""
+        with self._changed:
+            unused = not self.core.table.nodes
+        if unused:
+            self.end()
+
+    def end(self) -> None:
+        """Ends the session: calls under way fail, death recipients run, sockets close. Idempotent."""
+        tell = self.core.end()
+        if tell is None:
+            return
+        with self._changed:
+            while self._free:
+                self._forget(self._free.popleft())
+            for connection in self._connections:
+                connection.shutdown()
+            self._changed.notify_all()
+        tell()
+        self._on_end()

@@ -1,0 +1,62 @@
+"""ParcelFileDescriptor: a file descriptor with exactly one owner."""
+
+import os
+from types import TracebackType
+
+
+class ParcelFileDescriptor:
+    """Owns a file descriptor and closes it, at the latest when collected.
+
+    As an argument of a method being served it is closed when the method returns, unless `detach`ed; as a method's
+    result it is closed once it has been sent. At the calling side arguments stay, and results become, the caller's.
+    """
+
+    __slots__ = ("__weakref__", "_fd")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = -1
+        if not isinstance(fd, int):
+            raise TypeError(f"a file descriptor is an int, not {type(fd).__name__}")
+        if fd < 0:
+            raise ValueError(f"no file descriptor: {fd}")
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """Raises ValueError once closed or detached."""
+        if self._fd < 0:
+            raise ValueError("the file descriptor is closed")
+        return self._fd
+
+    def dup(self) -> "ParcelFileDescriptor":
+        return ParcelFileDescriptor(os.dup(self.fileno()))
+
+    def detach(self) -> int:
+        """Gives the descriptor up to the caller."""
+        fd, self._fd = self.fileno(), -1
+        return fd
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def __enter__(self) -> "ParcelFileDescriptor":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ParcelFileDescriptor({self._fd if self._fd >= 0 else 'closed'})"

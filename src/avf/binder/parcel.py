@@ -1,0 +1,252 @@
+"""The container values travel in: 4-byte aligned, little endian, descriptors and binders beside the bytes."""
+
+import os
+import struct
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import Status, StatusError
+from .fd import ParcelFileDescriptor
+from .wire import MAX_FDS
+
+if TYPE_CHECKING:
+    from .objects import IBinder
+
+I32 = struct.Struct("<i")
+U32 = struct.Struct("<I")
+FD_OBJECT = struct.Struct("<ii")
+BINDER_OBJECT = struct.Struct("<iQi")
+"""presence, address, stability"""
+
+_NULL_BINDER = bytes(8)
+_FD_TYPE = 2
+
+
+class ObjectTable(Protocol):
+    """What a parcel needs of its session to carry binders."""
+
+    def leaving(self, binder: "IBinder") -> tuple[int, int]:
+        """Counts `binder` as sent; its address and stability. Raises StatusError."""
+
+    def entering(self, address: int, stability: int) -> "IBinder":
+        """The object an address stands for, counted as received. Raises StatusError."""
+
+    def not_sent(self, addresses: list[int]) -> None:
+        """Takes back what `leaving` counted, for a parcel that was never sent."""
+
+
+class Parcel:
+    """A parcel being written. `data` begins with `base` bytes of room for the frame's head."""
+
+    __slots__ = ("base", "data", "descriptors", "fds_allowed", "positions", "sent", "table")
+
+    def __init__(
+        self,
+        head: bytes | bytearray = b"",
+        base: int = 0,
+        table: ObjectTable | None = None,
+        *,
+        fds_allowed: bool = False,
+    ) -> None:
+        self.data = bytearray(head)
+        self.base = base
+        self.table = table
+        self.fds_allowed = fds_allowed
+        self.descriptors: list[int | ParcelFileDescriptor] = []
+        self.positions: list[int] = []
+        self.sent: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.data) - self.base
+
+    def payload(self) -> bytes:
+        """The parcel's own bytes."""
+        return bytes(self.data[self.base :])
+
+    def write_int(self, value: int) -> None:
+        self.data += I32.pack(value)
+
+    def write_string(self, value: str) -> None:
+        """String16, the encoding of every AIDL String."""
+        raw = value.encode("utf-16-le", "surrogatepass")
+        size = len(raw)
+        data = self.data
+        data += I32.pack(size >> 1)
+        data += raw
+        data += b"\0\0\0\0" if size & 2 == 0 else b"\0\0"
+
+    def write_bytes(self, value: bytes | bytearray | memoryview) -> None:
+        size = len(value)
+        data = self.data
+        data += I32.pack(size)
+        data += value
+        if size & 3:
+            data += bytes(-size & 3)
+
+    def write_fd(self, fd: "int | ParcelFileDescriptor") -> None:
+        """A descriptor, borrowed until the parcel is sent. Raises StatusError FDS_NOT_ALLOWED."""
+        if not self.fds_allowed:
+            raise StatusError(Status.FDS_NOT_ALLOWED, "the session does not carry file descriptors")
+        if len(self.descriptors) >= MAX_FDS:
+            raise StatusError(Status.BAD_VALUE, f"more than {MAX_FDS} file descriptors")
+        self.positions.append(len(self.data) - self.base)
+        self.data += FD_OBJECT.pack(_FD_TYPE, len(self.descriptors))
+        self.descriptors.append(fd)
+
+    def write_binder(self, binder: "IBinder | None") -> None:
+        if binder is None:
+            self.data += _NULL_BINDER
+            return
+        if self.table is None:
+            raise StatusError(Status.BAD_TYPE, "a binder outside of a session")
+        address, stability = self.table.leaving(binder)
+        self.sent.append(address)
+        self.data += BINDER_OBJECT.pack(1, address, stability)
+
+    def filenos(self) -> list[int]:
+        """Raises ValueError if one has been closed meanwhile."""
+        return [fd if isinstance(fd, int) else fd.fileno() for fd in self.descriptors]
+
+    def object_table(self) -> bytes:
+        return struct.pack(f"<{len(self.positions)}I", *self.positions)
+
+    def close_descriptors(self) -> None:
+        """Closes the ParcelFileDescriptors written."""
+        for fd in self.descriptors:
+            if not isinstance(fd, int):
+                fd.close()
+
+    def discard(self) -> None:
+        """Undoes the counting of binders in a parcel that is not going to be sent."""
+        if self.sent and self.table is not None:
+            self.table.not_sent(self.sent)
+            self.sent = []
+
+
+class ParcelReader:
+    """A parcel being read; owns the descriptors nobody has taken out yet.
+
+    Reading beyond the end raises struct.error or StatusError; `refused` makes one error of both.
+    """
+
+    __slots__ = ("base", "buf", "end", "fds", "pos", "positions", "table", "taken")
+
+    def __init__(
+        self,
+        buf: bytes | bytearray,
+        base: int = 0,
+        table: ObjectTable | None = None,
+        fds: list[int] | None = None,
+        positions: Iterable[int] = (),
+    ) -> None:
+        self.buf = buf
+        self.base = base
+        self.pos = base
+        self.end = len(buf)
+        self.table = table
+        self.fds = fds
+        self.positions = positions
+        self.taken: list[ParcelFileDescriptor] | None = None
+
+    def remaining(self) -> int:
+        return self.end - self.pos
+
+    def read_int(self) -> int:
+        pos = self.pos
+        value: int = I32.unpack_from(self.buf, pos)[0]
+        self.pos = pos + 4
+        return value
+
+    def read_count(self, size: int) -> int:
+        """An array's length; -1 for a null one. Raises BAD_VALUE if elements of `size` bytes cannot all be there."""
+        count = self.read_int()
+        if count < 0:
+            return -1
+        if count * size > self.end - self.pos:
+            raise StatusError(Status.BAD_VALUE, f"array of {count} in {self.end - self.pos} bytes")
+        return count
+
+    def read_string(self) -> str | None:
+        """String16; None for a null one. Raises UNEXPECTED_NULL, as libbinder does, for a malformed one."""
+        buf = self.buf
+        pos = self.pos
+        count = I32.unpack_from(buf, pos)[0]
+        if count < 0:
+            self.pos = pos + 4
+            return None
+        start = pos + 4
+        stop = start + 2 * count
+        after = (stop + 5) & ~3
+        if after > self.end or buf[stop] or buf[stop + 1]:
+            raise StatusError(Status.UNEXPECTED_NULL, "malformed string")
+        self.pos = after
+        return buf[start:stop].decode("utf-16-le", "surrogatepass")
+
+    def read_bytes(self) -> bytes | None:
+        count = self.read_count(1)
+        if count < 0:
+            return None
+        start = self.pos
+        after = (start + count + 3) & ~3
+        if after > self.end:
+            raise StatusError(Status.NOT_ENOUGH_DATA, "byte array without its padding")
+        self.pos = after
+        return bytes(self.buf[start : start + count])
+
+    def read_fd(self) -> ParcelFileDescriptor:
+        """Takes a descriptor out. Raises BAD_TYPE where none is, BAD_VALUE for one that did not come or is gone."""
+        pos = self.pos
+        kind, index = FD_OBJECT.unpack_from(self.buf, pos)
+        if kind != _FD_TYPE or pos - self.base not in self.positions:
+            raise StatusError(Status.BAD_TYPE, "no file descriptor at this place")
+        fds = self.fds
+        if fds is None or not 0 <= index < len(fds) or fds[index] < 0:
+            raise StatusError(Status.BAD_VALUE, f"no file descriptor {index}")
+        self.pos = pos + 8
+        owner = ParcelFileDescriptor(fds[index])
+        fds[index] = -1
+        if self.taken is None:
+            self.taken = []
+        self.taken.append(owner)
+        return owner
+
+    def read_binder(self) -> "IBinder | None":
+        present = self.read_int()
+        if not present & 1:
+            if self.read_int() != 0:
+                raise StatusError(Status.BAD_TYPE, "null binder with a stability")
+            return None
+        pos = self.pos
+        _, address, stability = BINDER_OBJECT.unpack_from(self.buf, pos - 4)
+        self.pos = pos + 12
+        if self.table is None:
+            raise StatusError(Status.BAD_TYPE, "a binder outside of a session")
+        return self.table.entering(address, stability)
+
+    def close(self) -> None:
+        """Closes the descriptors nobody took."""
+        if self.fds:
+            close_fds(self.fds)
+            self.fds = None
+
+    def close_taken(self) -> None:
+        """Closes the ParcelFileDescriptors that were read and not detached since."""
+        if self.taken is not None:
+            for fd in self.taken:
+                fd.close()
+            self.taken = None
+
+
+def close_fds(fds: Iterable[int]) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
+
+
+def refused(error: Exception, what: str) -> StatusError:
+    """The StatusError for whatever reading `what` raised."""
+    if isinstance(error, StatusError):
+        return error
+    if isinstance(error, struct.error):
+        return StatusError(Status.NOT_ENOUGH_DATA, f"{what}: the parcel is too short")
+    return StatusError(Status.BAD_VALUE, f"{what}: {error}")

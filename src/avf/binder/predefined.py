@@ -1,0 +1,111 @@
+"""The transactions every binder answers, whatever its interface."""
+
+import os
+from collections.abc import Callable
+
+from . import wire
+from .contract import Interface
+from .errors import BinderError, Status, StatusError
+from .objects import IBinder
+from .parcel import Parcel, ParcelReader, refused
+
+
+def serve(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> None:
+    """Raises StatusError UNKNOWN_TRANSACTION for other codes."""
+    if code == wire.PING:
+        return
+    if code == wire.INTERFACE:
+        reply.write_string(descriptor(target))
+    elif code == wire.EXTENSION:
+        reply.write_binder(None)
+    elif code == wire.DEBUG_PID:
+        reply.write_int(os.getpid())
+    elif code == wire.DUMP:
+        _serve_dump(target, reader)
+    elif code in (wire.SYSPROPS, wire.SET_RPC_CLIENT):
+        raise StatusError(Status.INVALID_OPERATION)
+    else:
+        raise StatusError(Status.UNKNOWN_TRANSACTION, f"code {code:#x}")
+
+
+def descriptor(target: IBinder) -> str:
+    return target._contract.descriptor if target._contract is not None else ""
+
+
+def _serve_dump(target: IBinder, reader: ParcelReader) -> None:
+    try:
+        fd = reader.read_fd()
+        count = reader.read_count(4)
+        args = [reader.read_string() or "" for _ in range(count)]
+    except BinderError:
+        raise
+    except Exception as error:
+        raise refused(error, "dump") from error
+    if isinstance(target, Interface):
+        target.dump(fd.fileno(), args)
+
+
+def ping(binder: IBinder) -> None:
+    """Asks the object for a sign of life. Raises DeadObjectError."""
+    if (handle := binder._remote) is not None:
+        handle.remote.transact(handle, wire.PING, handle.remote.parcel()).close()
+
+
+def is_alive(binder: IBinder) -> bool:
+    """Whether calls can still reach the object, as far as is known without asking."""
+    handle = binder._remote
+    return handle is None or not (handle.closed or handle.remote.ended)
+
+
+def remote_descriptor(binder: IBinder) -> str:
+    """The descriptor of the interface the object says it has."""
+    handle = binder._remote
+    if handle is None:
+        return descriptor(binder)
+    reader = handle.remote.transact(handle, wire.INTERFACE, handle.remote.parcel())
+    try:
+        return reader.read_string() or ""
+    except Exception as error:
+        raise refused(error, "descriptor") from error
+    finally:
+        reader.close()
+
+
+def dump(binder: IBinder, fd: int, args: list[str]) -> None:
+    """Has the object write its state for people to `fd`."""
+    handle = binder._remote
+    if handle is None:
+        if isinstance(binder, Interface):
+            binder.dump(fd, args)
+        return
+    parcel = handle.remote.parcel()
+    parcel.write_fd(fd)
+    parcel.write_int(len(args))
+    for argument in args:
+        parcel.write_string(argument)
+    handle.remote.transact(handle, wire.DUMP, parcel).close()
+
+
+def release(proxy: IBinder) -> None:
+    """Gives a proxy's reference back now; calls through it fail from now on. Nothing happens for a local object."""
+    if (handle := proxy._remote) is not None:
+        handle.remote.release(handle)
+
+
+def link_to_death(binder: IBinder, recipient: Callable[[], None]) -> None:
+    """Has `recipient` called once when the session ends while a proxy of the object is kept.
+
+    Raises StatusError INVALID_OPERATION for a local object and for a session that nothing listens on (a client's
+    without incoming threads), DeadObjectError if the session is over already.
+    """
+    if (handle := binder._remote) is None:
+        raise StatusError(Status.INVALID_OPERATION, "a local object does not die")
+    handle.remote.link_to_death(handle, recipient)
+
+
+def unlink_to_death(binder: IBinder, recipient: Callable[[], None]) -> None:
+    """Raises StatusError NAME_NOT_FOUND if `recipient` was not linked, or has been called."""
+    handle = binder._remote
+    if handle is None or recipient not in handle.recipients:
+        raise StatusError(Status.NAME_NOT_FOUND, "no such death recipient")
+    handle.recipients.remove(recipient)

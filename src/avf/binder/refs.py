@@ -1,0 +1,223 @@
+"""Which objects a session knows, and how often each was sent and received.
+
+Rules (libbinder's): sending an object counts one, and so does calling it. The receiver of a foreign object gives all it
+received back when its proxy dies; the receiver of its own object gives it back at once. An entry lives while either
+count is above zero, and a session whose last entry goes is over. Nothing here locks; the session does.
+"""
+
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .errors import Status, StatusError
+from .objects import Handle, IBinder, Remote, hold
+from .wire import (
+    ADDRESS_CREATED,
+    ADDRESS_FOR_SERVER,
+    ADDRESS_OPTIONS,
+    MAX_BINDERS,
+    STABILITIES,
+    STABILITY_SYSTEM,
+    address,
+    dec_strong,
+)
+
+if TYPE_CHECKING:
+    from .session import Transaction
+
+
+class Node:
+    """One object of a session, ours (`local`) or the peer's (`handle`)."""
+
+    __slots__ = (
+        "__weakref__",
+        "address",
+        "async_in",
+        "async_out",
+        "handle",
+        "hold",
+        "local",
+        "queue",
+        "running",
+        "times_received",
+        "times_sent",
+    )
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self.local: IBinder | None = None
+        self.handle: weakref.ref[Handle] | None = None
+        self.hold: Handle | None = None
+        """Keeps the handle while the peer has not returned what was sent."""
+        self.times_sent = 0
+        self.times_received = 0
+        self.async_out = 0
+        self.async_in = 0
+        self.running = False
+        self.queue: list[tuple[int, Transaction]] = []
+
+
+class RefTable:
+    """The objects of one session."""
+
+    def __init__(self, *, server: bool) -> None:
+        self.server = server
+        self.nodes: dict[int, Node] = {}
+        self.owed: set[Node] = set()
+        """Nodes of which something is to be given back."""
+        self.garbage: deque[Node] = deque()
+        """Nodes whose handle died; appended without the lock, from wherever the collector ran."""
+        self.released: list[IBinder] = []
+        """Local objects the peer let go of, to be told so without the lock."""
+        self.drained = False
+        """The last entry has gone."""
+        self._local: dict[int, Node] = {}
+        self._next = 0
+
+    def leaving(self, binder: IBinder) -> tuple[int, int]:
+        """Counts `binder` as sent; its address and stability."""
+        handle = binder._remote
+        if handle is None:
+            node = self._local.get(id(binder)) or self._new_local(binder)
+            node.times_sent += 1
+            return node.address, STABILITY_SYSTEM
+        handle.check_open()
+        node = handle.node
+        node.times_sent += 1
+        node.hold = handle
+        return node.address, handle.stability
+
+    def _new_local(self, binder: IBinder) -> Node:
+        if len(self.nodes) >= MAX_BINDERS:
+            raise StatusError(Status.NO_MEMORY, f"the session knows {MAX_BINDERS} objects already")
+        number = self._next
+        while (key := address(number, for_server=self.server)) in self.nodes:
+            number += 1
+        self._next = number + 1
+        node = Node(key)
+        node.local = binder
+        self.nodes[key] = node
+        self._local[id(binder)] = node
+        hold(binder)
+        return node
+
+    def entering(
+        self, key: int, stability: int, remote: Remote, on_death: Callable[[Node], None]
+    ) -> IBinder | Handle:
+        """The object behind a received address, counted as received. Raises StatusError for one that cannot be."""
+        if stability not in STABILITIES:
+            raise StatusError(Status.BAD_TYPE, f"stability {stability}")
+        options = key & 0xFFFF_FFFF
+        if options & ~ADDRESS_OPTIONS:
+            raise StatusError(Status.BAD_VALUE, f"binder address options {options:#x}")
+        node = self.nodes.get(key)
+        if node is None:
+            node = self._new_remote(key)
+        elif node.handle is None:
+            return self._own(node, stability)
+        handle = node.handle() if node.handle is not None else None
+        if handle is None or handle.closed:
+            handle = Handle(remote, node, stability)
+            node.handle = weakref.ref(handle, lambda _: on_death(node))
+        elif handle.stability != stability:
+            raise StatusError(Status.BAD_TYPE, f"stability {stability} was {handle.stability}")
+        node.times_received += 1
+        return handle
+
+    def _new_remote(self, key: int) -> Node:
+        ours = bool(key & ADDRESS_FOR_SERVER) == self.server
+        if ours or not key & ADDRESS_CREATED:
+            raise StatusError(Status.BAD_VALUE, f"unknown binder address {key:#x}")
+        if len(self.nodes) >= MAX_BINDERS:
+            raise StatusError(Status.NO_MEMORY, f"the session knows {MAX_BINDERS} objects already")
+        node = self.nodes[key] = Node(key)
+        return node
+
+    def _own(self, node: Node, stability: int) -> IBinder:
+        if node.local is None:
+            raise StatusError(Status.BAD_VALUE, f"released binder address {node.address:#x}")
+        if stability != STABILITY_SYSTEM:
+            raise StatusError(Status.BAD_TYPE, f"stability {stability} was {STABILITY_SYSTEM}")
+        node.times_received += 1
+        self.owed.add(node)
+        return node.local
+
+    def dec_strong(self, key: int, amount: int) -> Handle | None:
+        """The peer gives back; what it cannot have is ignored.
+
+        The handle let go of is to be dropped without the lock.
+        """
+        node = self.nodes.get(key)
+        if node is None or amount > node.times_sent or amount == 0:
+            return None
+        node.times_sent -= amount
+        if node.times_sent:
+            return None
+        if node.local is not None:
+            self.released.append(node.local)
+            del self._local[id(node.local)]
+            node.local = None
+        held, node.hold = node.hold, None
+        if node.handle is not None:
+            self._check_handle(node)
+        self._erase_if_done(node)
+        return held
+
+    def _check_handle(self, node: Node) -> None:
+        """Notes that all receptions are to be returned, if nobody can use the object any more."""
+        handle = node.handle() if node.handle is not None else None
+        dead = handle is None or handle.closed
+        if dead and node.times_sent == 0 and node.times_received:
+            self.owed.add(node)
+
+    def close(self, handle: Handle) -> None:
+        handle.closed = True
+        self._check_handle(handle.node)
+
+    def returns(self) -> list[bytes]:
+        """The DEC_STRONG frames due, counted as sent."""
+        while self.garbage:
+            self._check_handle(self.garbage.popleft())
+        frames = []
+        while self.owed:
+            node = self.owed.pop()
+            if node.running or node.queue:
+                continue  # noted again when the queue has run
+            amount, node.times_received = node.times_received, 0
+            if amount:
+                frames.append(dec_strong(node.address, amount))
+            self._erase_if_done(node)
+        return frames
+
+    def _erase_if_done(self, node: Node) -> None:
+        if node.times_sent or node.times_received or node.address not in self.nodes:
+            return
+        del self.nodes[node.address]
+        forget_queue(node)
+        if not self.nodes:
+            self.drained = True
+
+    def clear(self) -> list[Handle]:
+        """Forgets everything; the handles that were still alive."""
+        handles = []
+        for node in self.nodes.values():
+            if node.local is not None:
+                self.released.append(node.local)
+                node.local = None
+            handle = node.handle() if node.handle is not None else None
+            if handle is not None:
+                handles.append(handle)
+            node.hold = None
+            forget_queue(node)
+        self.nodes.clear()
+        self._local.clear()
+        self.owed.clear()
+        return handles
+
+
+def forget_queue(node: Node) -> None:
+    """Closes what oneway calls that will never run brought along."""
+    for _, transaction in node.queue:
+        transaction.reader.close()
+    node.queue.clear()

@@ -1,0 +1,471 @@
+"""One end of a session without its sockets: frames in, frames out.
+
+Whoever moves the bytes calls `request` and `answer` around a call of ours, and `receive`, `execute` and `finish` for
+what comes from the peer; after each it looks at `attention` and, if set, sends `returns` and runs `settle`. All
+methods may be called from any thread; user code (methods, death recipients, `on_released`) runs only in `execute`, in
+`settle` and in what `end` returns.
+"""
+
+import heapq
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from . import predefined, wire
+from .contract import HANDLED, Method, write_exception
+from .errors import (
+    DeadObjectError,
+    ProtocolError,
+    RemoteException,
+    Status,
+    StatusError,
+    report,
+    status_error,
+)
+from .objects import Handle, IBinder, Remote, let_go
+from .parcel import Parcel, ParcelReader, close_fds
+from .refs import Node, RefTable
+
+_REQUEST_HEAD = bytes(wire.TRANSACT_FRAME.size)
+_RETURN_ROOM = wire.DEC_STRONG_FRAME.size
+
+
+class Transaction:
+    """A call received: for `target`, or a special one when that is None."""
+
+    __slots__ = ("code", "node", "oneway", "reader", "refusal", "target")
+
+    def __init__(
+        self,
+        target: IBinder | None,
+        node: Node | None,
+        code: int,
+        oneway: bool,
+        reader: ParcelReader,
+        refusal: StatusError | None,
+    ) -> None:
+        self.target = target
+        self.node = node
+        self.code = code
+        self.oneway = oneway
+        self.reader = reader
+        self.refusal = refusal
+
+    def __lt__(self, other: "Transaction") -> bool:
+        return False
+
+
+class Frame:
+    """Bytes to send as one message, with the descriptors that go along with its first byte."""
+
+    __slots__ = ("before", "data", "parcel")
+
+    def __init__(
+        self,
+        data: bytes | bytearray | memoryview,
+        parcel: Parcel | None = None,
+        before: bytes = b"",
+    ) -> None:
+        self.data = data
+        self.parcel = parcel
+        """Whose descriptors travel along, if any."""
+        self.before = before
+        """Frames to be sent first, as a message of their own."""
+
+
+class SessionCore:
+    """The state of one end of a session."""
+
+    def __init__(
+        self,
+        *,
+        server: bool,
+        version: int,
+        fd_mode: wire.FdMode = wire.FdMode.NONE,
+        max_threads: int = 1,
+        session_id: bytes = b"",
+        root: Callable[[], IBinder | None] | None = None,
+    ) -> None:
+        self.lock = threading.Lock()
+        self.table = RefTable(server=server)
+        self.version = version
+        self.fds_allowed = fd_mode == wire.FdMode.UNIX and version >= 1
+        self.receives_fds = fd_mode == wire.FdMode.UNIX
+        self.max_threads = max_threads
+        self.session_id = session_id
+        self.root = root
+        self.remote: Remote
+        """What proxies call through; set by the owner before any frame is exchanged."""
+        self.attention = False
+        """Something is to be returned, told or ended: call `returns`, then `settle`."""
+        self.owing = False
+        """Returns are due, but may wait until nothing else is to be done."""
+        self.ended = False
+        self.on_garbage: Callable[[], None] = lambda: None
+        """Called after a proxy died, possibly in the middle of anything: must not block."""
+        head = wire.REPLY_FRAME if version >= 1 else wire.REPLY_FRAME_V0
+        self._reply_base = _RETURN_ROOM + head.size
+        self._reply_head = bytes(self._reply_base)
+
+    # The object table, for parcels
+
+    def leaving(self, binder: IBinder) -> tuple[int, int]:
+        with self.lock:
+            self._check_alive()
+            if binder._remote is not None and binder._remote.remote is not self.remote:
+                raise StatusError(
+                    Status.INVALID_OPERATION, "a proxy of another session cannot be sent"
+                )
+            return self.table.leaving(binder)
+
+    def entering(self, address: int, stability: int) -> IBinder:
+        with self.lock:
+            self._check_alive()
+            found = self.table.entering(address, stability, self.remote, self._note_garbage)
+            if self.table.owed:
+                self.attention = True
+        return found.proxy(IBinder) if isinstance(found, Handle) else found
+
+    def not_sent(self, addresses: list[int]) -> None:
+        with self.lock:
+            held = [self.table.dec_strong(address, 1) for address in addresses]
+            self.attention = True
+        del held
+
+    def _note_garbage(self, node: Node) -> None:
+        self.table.garbage.append(node)
+        self.attention = True
+        self.on_garbage()
+
+    def _check_alive(self) -> None:
+        if self.ended:
+            raise DeadObjectError("the session has ended")
+
+    # Calls of ours
+
+    def request_parcel(self) -> Parcel:
+        """A parcel with room for `request` to put the head into."""
+        return Parcel(_REQUEST_HEAD, wire.TRANSACT_FRAME.size, self, fds_allowed=self.fds_allowed)
+
+    def request(self, handle: Handle | None, code: int, parcel: Parcel, *, oneway: bool) -> Frame:
+        """The frame of a call; None as a handle is a special transaction. Raises StatusError."""
+        size = len(parcel)
+        body = wire.TRANSACT_SIZE + size
+        data = parcel.data
+        if parcel.positions:
+            table = parcel.object_table()
+            body += len(table)
+            data += table
+        if body > wire.MAX_BODY:
+            raise StatusError(
+                Status.FAILED_TRANSACTION,
+                f"request of {body} bytes, at most {wire.MAX_BODY} may be sent",
+            )
+        address = wire.NO_ADDRESS
+        number = 0
+        if handle is not None:
+            node = handle.node
+            address = node.address
+            with self.lock:
+                self._check_alive()
+                handle.check_open()
+                node.times_sent += 1
+                node.hold = handle
+                if oneway:
+                    number = node.async_out
+                    node.async_out = number + 1
+        flags = wire.FLAG_ONEWAY if oneway else 0
+        wire.TRANSACT_FRAME.pack_into(
+            data, 0, wire.TRANSACT, body, address, code, flags, number, size
+        )
+        return Frame(data, parcel)
+
+    def answer(self, body: bytes | bytearray, fds: list[int] | None) -> ParcelReader:
+        """What a REPLY's body carries.
+
+        Raises StatusError for the transaction's failure, ProtocolError for a bad frame.
+        """
+        try:
+            return self._answer(body, fds)
+        except BaseException:
+            close_fds(fds or ())
+            raise
+
+    def _answer(self, body: bytes | bytearray, fds: list[int] | None) -> ParcelReader:
+        if self.version == 0:
+            if len(body) < wire.REPLY_BODY_V0.size:
+                raise ProtocolError(f"REPLY of {len(body)} bytes")
+            (status,) = wire.REPLY_BODY_V0.unpack_from(body)
+            if status:
+                raise status_error(status)
+            return ParcelReader(body, wire.REPLY_BODY_V0.size, self)
+        if len(body) < wire.REPLY_BODY.size:
+            raise ProtocolError(f"REPLY of {len(body)} bytes")
+        status, size = wire.REPLY_BODY.unpack_from(body)
+        if status:
+            raise status_error(status)
+        reader, refusal = self._reader(body, wire.REPLY_BODY.size, size, fds)
+        if refusal is not None:
+            raise refusal
+        return reader
+
+    def _reader(
+        self, body: bytes | bytearray, base: int, size: int, fds: list[int] | None
+    ) -> tuple[ParcelReader, StatusError | None]:
+        """The parcel in a body, and why it has to be refused, if it has."""
+        if base + size == len(body) and not fds:
+            return ParcelReader(body, base, self), None
+        end = base + size
+        table_size = len(body) - end
+        if table_size < 0 or table_size & 3:
+            raise ProtocolError(f"parcel of {size} bytes in a body of {len(body)}")
+        positions = struct.unpack_from(f"<{table_size >> 2}I", body, end)
+        reader = ParcelReader(body[:end], base, self, fds, frozenset(positions))
+        if len(positions) != len(fds or ()):
+            text = f"{len(fds or ())} file descriptors came for {len(positions)} objects"
+            return reader, StatusError(Status.BAD_VALUE, text)
+        if any(position + 4 >= size for position in positions):
+            return reader, StatusError(Status.BAD_VALUE, "object outside of the parcel")
+        return reader, None
+
+    # Calls of the peer's
+
+    def dec_strong(self, body: bytes | bytearray) -> None:
+        """The peer gives references back. Raises ProtocolError for a bad frame."""
+        if len(body) != wire.DEC_STRONG_SIZE:
+            raise ProtocolError(f"DEC_STRONG of {len(body)} bytes")
+        address, amount = wire.DEC_STRONG_BODY.unpack(body)
+        table = self.table
+        with self.lock:
+            held = table.dec_strong(address, amount)
+            if table.released or table.owed or table.drained:
+                self.attention = True
+        del held
+
+    def receive(self, body: bytes | bytearray, fds: list[int] | None) -> Transaction | None:
+        """A TRANSACT's body; None if it has to wait for earlier ones.
+
+        Raises ProtocolError when the session has to end.
+        """
+        try:
+            return self._receive(body, fds)
+        except BaseException:
+            close_fds(fds or ())
+            raise
+
+    def _receive(self, body: bytes | bytearray, fds: list[int] | None) -> Transaction | None:
+        if len(body) < wire.TRANSACT_SIZE:
+            raise ProtocolError(f"TRANSACT of {len(body)} bytes")
+        address, code, flags, number, size = wire.TRANSACT_BODY.unpack_from(body)
+        if self.version == 0:
+            size = len(body) - wire.TRANSACT_SIZE
+        reader, refusal = self._reader(body, wire.TRANSACT_SIZE, size, fds)
+        oneway = bool(flags & wire.FLAG_ONEWAY)
+        if address == wire.NO_ADDRESS:
+            return Transaction(None, None, code, oneway, reader, refusal)
+        with self.lock:
+            self._check_alive()
+            node = self.table.nodes.get(address)
+            if node is None or node.local is None:
+                raise ProtocolError(f"call of binder address {address:#x}, which is not known here")
+            node.times_received += 1
+            made = Transaction(node.local, node, code, oneway, reader, refusal)
+            if not oneway:
+                return made
+            if node.running or number != node.async_in:
+                if len(node.queue) >= wire.MAX_QUEUED_ONEWAY:
+                    raise ProtocolError(
+                        f"{len(node.queue)} oneway calls are waiting for one object"
+                    )
+                heapq.heappush(node.queue, (number, made))
+                return None
+            node.running = True
+            return made
+
+    def next_oneway(self, done: Transaction) -> Transaction | None:
+        """The oneway call that waited for `done`, if it is there."""
+        node = done.node
+        if node is None:
+            return None
+        with self.lock:
+            node.async_in += 1
+            queue = node.queue
+            if queue and queue[0][0] == node.async_in and not self.ended:
+                return heapq.heappop(queue)[1]
+            node.running = False
+            self.table.owed.add(node)
+            self.owing = True
+            return None
+
+    def execute(self, call: Transaction) -> Parcel | StatusError:
+        """Runs a call; its reply, or the status it failed with. Never raises."""
+        reply = Parcel(self._reply_head, self._reply_base, self, fds_allowed=self.fds_allowed)
+        try:
+            if call.refusal is not None:
+                return call.refusal
+            if call.target is None:
+                self._special(call.code, reply)
+            else:
+                self._dispatch(call.target, call.code, call.reader, reply)
+            return reply
+        except StatusError as error:
+            failure = error
+        except RemoteException as error:
+            return self._exception_reply(reply, error)
+        except NotImplementedError as error:
+            failure = StatusError(Status.UNKNOWN_TRANSACTION, str(error))
+        except BaseException as error:  # noqa: BLE001 - a method may raise anything; its thread goes on
+            report(error)
+            failure = StatusError(Status.UNKNOWN_ERROR, repr(error))
+        finally:
+            call.reader.close()
+            call.reader.close_taken()
+        reply.discard()
+        reply.close_descriptors()
+        return failure
+
+    def _exception_reply(self, reply: Parcel, error: RemoteException) -> Parcel:
+        reply.discard()
+        reply.close_descriptors()
+        other = Parcel(self._reply_head, self._reply_base, self)
+        write_exception(other, error)
+        return other
+
+    def _dispatch(self, target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> None:
+        contract = target._contract
+        found = contract.methods().get(code) if contract is not None else None
+        if found is None:
+            predefined.serve(target, code, reader, reply)
+            return
+        name, method = found
+        args = method.read_arguments(reader)
+        reader.close()
+        result = getattr(target, name)(*args)
+        if method.oneway:
+            return
+        reply.data += b"\0\0\0\0"
+        if method.result is not None:
+            _write_result(method, reply, result)
+
+    def _special(self, code: int, reply: Parcel) -> None:
+        if code == wire.SPECIAL_GET_MAX_THREADS:
+            reply.write_int(self.max_threads)
+        elif code == wire.SPECIAL_GET_SESSION_ID:
+            reply.write_bytes(self.session_id)
+        elif not self.table.server:
+            return
+        elif code == wire.SPECIAL_GET_ROOT:
+            reply.write_binder(self.root() if self.root is not None else None)
+        else:
+            raise StatusError(Status.UNKNOWN_TRANSACTION, f"special transaction {code}")
+
+    def finish(self, call: Transaction, result: Parcel | StatusError) -> Frame:
+        """The REPLY frame of a sync call, and the returns due before it."""
+        status = 0
+        if isinstance(result, StatusError):
+            status = result.status or Status.UNKNOWN_ERROR
+            result = Parcel(self._reply_head, self._reply_base)
+        size = len(result)
+        table = result.object_table() if result.positions else b""
+        if size + len(table) > wire.MAX_BODY:
+            result.discard()
+            result.close_descriptors()
+            status, size, table = Status.FAILED_TRANSACTION, 0, b""
+            result = Parcel(self._reply_head, self._reply_base)
+        data = result.data
+        if self.version >= 1:
+            data += table
+            body = wire.REPLY_BODY.size + size + len(table)
+            wire.REPLY_FRAME.pack_into(data, _RETURN_ROOM, wire.REPLY, body, status, size)
+        else:
+            body = wire.REPLY_BODY_V0.size + size
+            wire.REPLY_FRAME_V0.pack_into(data, _RETURN_ROOM, wire.REPLY, body, status)
+        returns = self._returns_after(call.node)
+        if result.descriptors:
+            return Frame(memoryview(data)[_RETURN_ROOM:], result, b"".join(returns))
+        if len(returns) == 1:
+            data[:_RETURN_ROOM] = returns[0]
+            return Frame(data)
+        return Frame(b"".join([*returns, memoryview(data)[_RETURN_ROOM:]]))
+
+    def _returns_after(self, node: Node | None) -> list[bytes]:
+        table = self.table
+        with self.lock:
+            if node is not None and not self.ended:
+                table.owed.add(node)
+            frames = table.returns()
+            if table.drained:
+                self.attention = True
+        return frames
+
+    # Housekeeping
+
+    def returns(self) -> bytes:
+        """The DEC_STRONG frames that are due, now counted as sent."""
+        with self.lock:
+            self.owing = False
+            frames = self.table.returns()
+        return b"".join(frames)
+
+    def release(self, handle: Handle) -> None:
+        """No call uses the handle any more; what was received of its object is due."""
+        with self.lock:
+            if not handle.closed:
+                self.table.close(handle)
+                self.attention = True
+
+    def settle(self) -> bool:
+        """Tells local objects that they were let go of. True if the session has to end, having lost its last object."""
+        with self.lock:
+            released, self.table.released = self.table.released, []
+            drained = self.table.drained and not self.ended
+            self.attention = bool(self.table.owed or self.table.garbage)
+        _tell_released(released)
+        return drained
+
+    def end(self) -> Callable[[], None] | None:
+        """Ends the session and forgets all objects. What tells those concerned, or None if it had ended already."""
+        with self.lock:
+            if self.ended:
+                return None
+            self.ended = True
+            handles = self.table.clear()
+            released, self.table.released = self.table.released, []
+
+        def tell() -> None:
+            for handle in handles:
+                _tell_dead(handle)
+            _tell_released(released)
+
+        return tell
+
+
+def _write_result(method: Method, reply: Parcel, result: Any) -> None:
+    codec = method.result
+    assert codec is not None
+    try:
+        codec.write(reply, result)
+    except HANDLED as error:
+        if isinstance(error, StatusError):
+            raise
+        raise TypeError(f"result of {method.name}: {error}") from error
+
+
+def _tell_dead(handle: Handle) -> None:
+    recipients, handle.recipients = handle.recipients, []
+    for recipient in recipients:
+        try:
+            recipient()
+        except Exception as error:  # noqa: BLE001 - nobody else could catch it
+            report(error)
+
+
+def _tell_released(released: list[IBinder]) -> None:
+    for binder in released:
+        if not let_go(binder):
+            continue
+        try:
+            binder.on_released()
+        except Exception as error:  # noqa: BLE001 - nobody else could catch it
+            report(error)

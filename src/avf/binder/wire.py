@@ -1,0 +1,84 @@
+"""The bytes of RPC Binder: connection headers, frames, limits (versions 0 and 1, little endian).
+
+A connection begins with a header and an init message (see `handshake`); afterwards it carries frames of a 16-byte
+header (command, body size, 8 reserved bytes) and a body. Version 0 is Android 13's, version 1 that of Android 14 and
+15.
+"""
+
+import enum
+import struct
+
+MAX_VERSION = 1
+
+MAX_BODY = 100_000
+"""Of a TRANSACT body, and of parcel plus object table of a REPLY."""
+MAX_FDS = 253
+"""Descriptors per message (SCM_MAX_FD)."""
+MAX_BINDERS = 100_000
+"""Objects one session may know."""
+MAX_QUEUED_ONEWAY = 10_000
+"""Early oneway calls one object may have waiting."""
+
+HEADER_SIZE = 16
+TRANSACT_SIZE = 40
+DEC_STRONG_SIZE = 16
+
+FRAME_HEADER = struct.Struct("<II8x")
+TRANSACT_FRAME = struct.Struct("<II8xQIIQI12x")
+"""command, body size; address, code, flags, async number, parcel size"""
+TRANSACT_BODY = struct.Struct("<QIIQI12x")
+REPLY_FRAME = struct.Struct("<II8xiI12x")
+"""command, body size; status, parcel size"""
+REPLY_FRAME_V0 = struct.Struct("<II8xi")
+REPLY_BODY = struct.Struct("<iI12x")
+REPLY_BODY_V0 = struct.Struct("<i")
+DEC_STRONG_FRAME = struct.Struct("<II8xQI4x")
+"""command, body size; address, amount"""
+DEC_STRONG_BODY = struct.Struct("<QI4x")
+
+TRANSACT = 0
+REPLY = 1
+DEC_STRONG = 2
+
+FLAG_ONEWAY = 0x01
+
+NO_ADDRESS = 0
+"""The address of special transactions."""
+ADDRESS_CREATED = 1
+ADDRESS_FOR_SERVER = 2
+ADDRESS_OPTIONS = ADDRESS_CREATED | ADDRESS_FOR_SERVER
+
+STABILITY_VENDOR = 3
+STABILITY_SYSTEM = 12
+STABILITY_VINTF = 63
+STABILITIES = frozenset({STABILITY_VENDOR, STABILITY_SYSTEM, STABILITY_VINTF})
+
+SPECIAL_GET_ROOT = 0
+SPECIAL_GET_MAX_THREADS = 1
+SPECIAL_GET_SESSION_ID = 2
+
+MAX_USER_CODE = 0x00FF_FFFF
+PING = 0x5F504E47
+INTERFACE = 0x5F4E5446
+EXTENSION = 0x5F455854
+DEBUG_PID = 0x5F504944
+DUMP = 0x5F444D50
+SYSPROPS = 0x5F535052
+SET_RPC_CLIENT = 0x5F525043
+
+
+class FdMode(enum.IntEnum):
+    """How file descriptors travel in a session."""
+
+    NONE = 0
+    UNIX = 1
+
+
+def address(number: int, *, for_server: bool) -> int:
+    """The 64-bit address of the `number`th object of one side."""
+    options = ADDRESS_CREATED | (ADDRESS_FOR_SERVER if for_server else 0)
+    return options | (number & 0xFFFF_FFFF) << 32
+
+
+def dec_strong(target: int, amount: int) -> bytes:
+    return DEC_STRONG_FRAME.pack(DEC_STRONG, DEC_STRONG_SIZE, target, amount)
