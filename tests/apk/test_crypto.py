@@ -1,0 +1,164 @@
+"""Both backends against the same vectors, and the certificate walk against `cryptography`."""
+
+import datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avf.apk import SignatureAlgorithm, SigningKey, VerificationError
+from avf.apk.crypto import Backend, backend, certificate_public_key, libcrypto, pyca
+from avf.apk.signing import SigningKey as Key
+
+DATA = b"what is signed" * 100
+ALGORITHMS = [algorithm for algorithm in SignatureAlgorithm if algorithm.supported]
+KINDS = {"RSA": ("rsa-2048", "rsa-4096"), "EC": ("ec-p256", "ec-p384")}
+VECTORS = [(a, kind) for a in ALGORITHMS for kind in KINDS[a.key_type.value]]
+
+backends = pytest.mark.parametrize("library", [pyca, libcrypto], ids=["pyca", "libcrypto"])
+
+
+@backends
+@pytest.mark.parametrize(("algorithm", "kind"), VECTORS)
+def test_good_and_bad_signatures(
+    library: Backend, keys: dict[str, SigningKey], algorithm: SignatureAlgorithm, kind: str
+) -> None:
+    key = keys[kind]
+    signature = key.sign(algorithm, DATA)
+    library.verify_signature(algorithm, key.public_key, DATA, signature)
+    wrong = bytearray(signature)
+    wrong[len(wrong) // 2] ^= 1
+    for data, bad in [
+        (DATA + b"!", signature),
+        (DATA, bytes(wrong)),
+        (DATA, signature[:-1]),
+        (DATA, signature + b"\0"),
+        (DATA, b""),
+    ]:
+        with pytest.raises(VerificationError, match=r"^Signature is invalid\.$"):
+            library.verify_signature(algorithm, key.public_key, data, bad)
+
+
+@backends
+def test_another_algorithm_of_the_same_key_does_not_do(
+    library: Backend, keys: dict[str, SigningKey]
+) -> None:
+    for algorithm, kind in VECTORS:
+        key = keys[kind]
+        signature = key.sign(algorithm, DATA)
+        for other in ALGORITHMS:
+            same = (other.hash_name, other.pss) == (algorithm.hash_name, algorithm.pss)
+            if same or other.key_type is not algorithm.key_type:
+                continue
+            with pytest.raises(VerificationError, match="Signature is invalid"):
+                library.verify_signature(other, key.public_key, DATA, signature)
+
+
+@backends
+def test_keys_of_another_type(library: Backend, keys: dict[str, SigningKey]) -> None:
+    for algorithm, kind in [
+        (SignatureAlgorithm.ECDSA_SHA256, "rsa-2048"),
+        (SignatureAlgorithm.RSA_PSS_SHA256, "ec-p256"),
+    ]:
+        with pytest.raises(VerificationError, match="Public key has the wrong ID"):
+            library.verify_signature(algorithm, keys[kind].public_key, DATA, b"")
+
+
+def spki(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | dsa.DSAPrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+@backends
+def test_a_curve_that_is_not_accepted(library: Backend) -> None:
+    public = spki(ec.generate_private_key(ec.SECP256K1()))
+    with pytest.raises(VerificationError, match="curve secp256k1"):
+        library.verify_signature(SignatureAlgorithm.ECDSA_SHA256, public, DATA, b"")
+
+
+@backends
+def test_a_dsa_key(library: Backend) -> None:
+    public = spki(dsa.generate_private_key(1024))
+    for algorithm in (SignatureAlgorithm.ECDSA_SHA256, SignatureAlgorithm.RSA_PSS_SHA256):
+        with pytest.raises(VerificationError, match="Public key has the wrong ID"):
+            library.verify_signature(algorithm, public, DATA, b"")
+
+
+@backends
+@pytest.mark.parametrize("change", [b"", b"\0", b"0"])
+def test_keys_that_cannot_be_read(
+    library: Backend, keys: dict[str, SigningKey], change: bytes
+) -> None:
+    good = keys["ec-p256"].public_key
+    for bad in (change, good[:-1], good + b"\0"):
+        with pytest.raises(VerificationError, match="Public key cannot be read"):
+            library.verify_signature(SignatureAlgorithm.ECDSA_SHA256, bad, DATA, b"")
+
+
+@given(position=st.integers(0, 90), value=st.integers(0, 255))
+def test_backends_agree_on_broken_keys(position: int, value: int) -> None:
+    algorithm = SignatureAlgorithm.ECDSA_SHA256
+    public = bytearray(FIXED.public_key)
+    public[position] = value
+    outcomes = set()
+    for library in (pyca, libcrypto):
+        try:
+            library.verify_signature(algorithm, bytes(public), DATA, FIXED_SIGNATURE)
+            outcomes.add("good")
+        except VerificationError:
+            outcomes.add("bad")
+    assert len(outcomes) == 1
+
+
+FIXED = Key.generate("ec-p256")
+FIXED_SIGNATURE = FIXED.sign(SignatureAlgorithm.ECDSA_SHA256, DATA)
+
+
+def test_the_backend_is_cryptography_where_it_can_be_imported() -> None:
+    assert backend() is pyca
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "ec-p256", "ec-p384"])
+def test_certificate_public_key(keys: dict[str, SigningKey], kind: str) -> None:
+    assert certificate_public_key(keys[kind].certificate) == keys[kind].public_key
+
+
+def test_a_version_1_certificate_has_no_version_field(key: SigningKey) -> None:
+    """Rebuilt from a v3 one: without [0] and without extensions."""
+    public = key.public_key
+    parts = x509.load_der_x509_certificate(key.certificate)
+    serial = b"\x02\x01\x05"
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    name = parts.subject.public_bytes()
+    tbs = _sequence(serial + algorithm + name + _sequence(b"") + name + public)
+    certificate = _sequence(tbs + algorithm + b"\x03\x01\x00")
+    assert certificate_public_key(certificate) == public
+
+
+def _sequence(body: bytes) -> bytes:
+    return b"\x30\x82" + len(body).to_bytes(2, "big") + body
+
+
+@pytest.mark.parametrize("cut", range(0, 300, 7))
+def test_a_truncated_certificate(key: SigningKey, cut: int) -> None:
+    with pytest.raises(VerificationError, match="Certificate: "):
+        certificate_public_key(key.certificate[:cut])
+
+
+def test_bytes_after_a_certificate(key: SigningKey) -> None:
+    with pytest.raises(VerificationError, match="1 bytes follow it"):
+        certificate_public_key(key.certificate + b"\0")
+
+
+@given(st.binary(max_size=200))
+def test_no_junk_is_a_certificate(junk: bytes) -> None:
+    with pytest.raises(VerificationError):
+        certificate_public_key(junk)
+
+
+def test_a_generated_certificate_is_valid_now(key: SigningKey) -> None:
+    certificate = x509.load_der_x509_certificate(key.certificate)
+    now = datetime.datetime.now(datetime.UTC)
+    assert certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
