@@ -53,8 +53,8 @@ def create_qcow2(fd: int, size: int) -> None:
     """
     if not 0 <= size <= MAX_SIZE:
         raise DiskError(f"a QCOW2 image of {size} bytes is not possible (0 to {MAX_SIZE})")
-    l1_entries = _l1_entries(size, CLUSTER_BITS)
-    l1_clusters = max(1, align_up(l1_entries * 8, CLUSTER) // CLUSTER)
+    l1_entries = max(1, _l1_entries(size, CLUSTER_BITS))
+    l1_clusters = align_up(l1_entries * 8, CLUSTER) // CLUSTER
     table_offset = CLUSTER * (1 + l1_clusters)
     table_clusters = _refcount_table_clusters(size, l1_clusters)
     block_offset = table_offset + table_clusters * CLUSTER
@@ -160,4 +160,4 @@ def _refcount_table_clusters(size: int, l1_clusters: int) -> int:
     data = -(-size // CLUSTER)
     clusters = 1 + l1_clusters + data + -(-data // (CLUSTER // 8))
     blocks = -(-clusters // (CLUSTER // 2)) + 1
-    return max(1, align_up(blocks * 8, CLUSTER) // CLUSTER)
+    return align_up(blocks * 8, CLUSTER) // CLUSTER

@@ -35,7 +35,7 @@ def board(machine: Machine, accelerator: Accelerator, *, shared_memory: bool) ->
     backend = f",memory-backend={MEMORY_ID}" if shared_memory else ""
     acceleration = ["-accel", "kvm" if accelerator is Accelerator.KVM else "tcg,tb-size=256"]
     if machine is Machine.PCI:
-        return [*acceleration, "-machine", f"q35,vmport=off,graphics=off{backend}"]
+        return [*acceleration, "-machine", f"q35,vmport=off{backend}"]
     # Serial ports are devices of their own here, since the board itself would make only the first.
     options = "acpi=on,pit=on,pic=on,rtc=on,isa-serial=off,auto-kernel-cmdline=off"
     modern = ["-global", "virtio-mmio.force-legacy=false"]
