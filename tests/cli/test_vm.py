@@ -59,7 +59,7 @@ def test_help_names_every_command_and_loads_none(vm: Vm) -> None:
     assert result.returncode == 0
     for name in ("run-app", "run-microdroid", "run", "list", "info", "create-idsig"):
         assert f"\n  {name} " in result.stdout
-    program = "import sys, avf.cli.main as m; m._run(); print(*sys.modules)"
+    program = "import sys, avf.cli.command as m; m._run(); print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -113,9 +113,15 @@ def test_run_tells_of_an_error(vm: Vm, raw: Path) -> None:
     assert result.stdout.endswith("VM ended: MicrodroidInvalidPayloadConfig\n")
 
 
-def test_the_death_of_virtmgr_ends_the_command(vm: Vm, raw: Path) -> None:
-    result = vm("run", raw, "--name", "started,kill")
-    assert result.stdout.endswith("VM ended: VirtualizationServiceDied\n")
+def test_the_death_of_virtmgr_ends_the_command(environment: None, raw: Path) -> None:
+    command = [*VM, "run", str(raw), "--name", "pid"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = sorted((process.stdout.readline(), process.stdout.readline()))
+        assert lines[0].startswith("Created VM")
+        os.kill(int(lines[1].removeprefix("pid ")), signal.SIGKILL)
+        assert process.stdout.read() == "VM ended: VirtualizationServiceDied\n"
+        assert process.wait() == 0
 
 
 def test_a_vm_that_does_not_start_brings_the_log(vm: Vm, raw: Path) -> None:

@@ -1,12 +1,11 @@
 """A virtmgr whose VMs are plays: a VM's name is the script of what happens to it once it is started.
 
-The words are started, ready, finished:N, error:N:TEXT, died:N, tell:TEXT (to the console) and kill (SIGKILL for virtmgr
-itself). `create_vm` refuses names that begin with "refuse:".
+The words are started, ready, finished:N, error:N:TEXT, died:N, tell:TEXT (to the console) and pid (of this process, to
+the console). `create_vm` refuses names that begin with "refuse:".
 """
 
 import argparse
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -109,10 +108,9 @@ class _Machine(IVirtualMachine):
                     callback.on_error(self._cid, ErrorCode(int(code)), text)
                 case "died":
                     self._die(DeathReason(int(rest)))
-        if word == "tell" and self._console is not None:
-            os.write(self._console, rest.encode() + b"\n")
-        if word == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if word in ("tell", "pid") and self._console is not None:
+            text = rest if word == "tell" else f"pid {os.getpid()}"
+            os.write(self._console, f"{text}\n".encode())
 
     def _die(self, reason: DeathReason) -> None:
         self._state = VirtualMachineState.DEAD

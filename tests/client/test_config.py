@@ -99,6 +99,7 @@ def test_a_number_that_is_no_open_file_is_named(files: Path, source: int) -> Non
     ("changes", "message"),
     [
         ({"payload_binary_name": None}, "one of payload_binary_name and config_path is needed"),
+        ({"payload_binary_name": "dir/a.so"}, "must not specify a path: dir/a.so"),
         ({"config_path": "x.json"}, "exclude each other"),
         ({"memory_mib": 0}, "memory_mib must be from 1"),
         ({"memory_mib": 1 << 31}, "memory_mib must be from 1"),

@@ -1,5 +1,5 @@
 """The `vm` command."""
 
-from avf.cli.main import main
+from avf.cli.command import main
 
 __all__ = ["main"]

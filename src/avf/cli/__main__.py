@@ -1,3 +1,3 @@
-from avf.cli.main import main
+from avf.cli.command import main
 
 main()

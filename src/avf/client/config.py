@@ -60,6 +60,10 @@ class AppConfig:
             raise ConfigError("payload_binary_name and config_path exclude each other")
         if not self.payload_binary_name and not self.config_path:
             raise ConfigError("one of payload_binary_name and config_path is needed")
+        if self.payload_binary_name is not None and "/" in self.payload_binary_name:
+            raise ConfigError(
+                f"Payload binary name must not specify a path: {self.payload_binary_name}"
+            )
         _check_common(self.memory_mib, self.gdb_port)
 
     def _payload(self) -> Payload:

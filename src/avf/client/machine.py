@@ -142,7 +142,10 @@ class VirtualMachine:
             self._watch.wait_for_death(_LAST_WORD_TIMEOUT)
         except BinderError:  # it was not running, or virtmgr is gone
             pass
-        unlink_to_death(handle, self._on_death)
+        try:
+            unlink_to_death(handle, self._on_death)
+        except BinderError:  # virtmgr's death has been told
+            pass
         release(handle)
         self._watch.deliver(VmDied(DeathReason.KILLED))
 

@@ -81,6 +81,13 @@ class VirtmgrProcess:
         self._log.finish()
 
 
+def default_command() -> list[str]:
+    """`$AVF_VIRTMGR`, split as a shell does, else this installation's virtmgr."""
+    if chosen := os.environ.get("AVF_VIRTMGR"):
+        return shlex.split(chosen)
+    return [sys.executable, "-P", "-m", "avf.virtmgr"]
+
+
 def _spawn(command: Sequence[str] | None, server_fd: int, ready_fd: int) -> subprocess.Popen[bytes]:
     program = list(command) if command else default_command()
     return subprocess.Popen(
@@ -111,8 +118,8 @@ class _LogTail:
         self._thread.start()
 
     def _run(self) -> None:
-        stop = self._stop_read
-        while stop not in select.select([self._pipe, stop], [], [])[0]:
+        pipe, stop = self._pipe.fileno(), self._stop_read.fileno()
+        while stop not in select.select([pipe, stop], [], [])[0]:
             if not self._take():
                 return
         while self._take():

@@ -49,7 +49,7 @@ def vm() -> None:
 
 def main() -> NoReturn:
     """Runs the command line of this process and exits: 0, 1 for an error, 2 for wrong usage, 128+N for a signal."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     sys.exit(_run())
 
@@ -62,12 +62,12 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 
 def _run() -> int:
     try:
-        result = vm.main(standalone_mode=False)
+        result = vm.main(prog_name="vm", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         sys.stdout = None  # nobody reads any more, and the interpreter must not try again
