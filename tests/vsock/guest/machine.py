@@ -117,7 +117,12 @@ class GuestMachine:
                     *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64,+rdrand"),
                     *("-object", "memory-backend-memfd,id=mem,size=256M,share=on", "-m", "256"),
                     *("-chardev", f"socket,id=vs,fd={front.fileno()}", *_BOARDS[board]),
-                    *("-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "qmp,mode=control"),
+                    *(
+                        "-chardev",
+                        f"socket,id=qmp,fd={theirs.fileno()}",
+                        "-mon",
+                        "qmp,mode=control",
+                    ),
                     *("-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio"),
                     *("-kernel", str(kernel), "-initrd", str(initrd), "-append", _parameters()),
                 ],

@@ -3,7 +3,8 @@
 import socket
 from enum import Enum
 
-from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, Header, Op
+from avf.vsock.address import HOST_CID
+from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, TYPE_STREAM, Header, Op
 
 _WRAP = 0xFFFF_FFFF
 _CREDIT_MAX = 0x7FFF_FFFF
@@ -41,6 +42,7 @@ class Connection:
         "_write_shut",
         "backlog",
         "burst",
+        "cid",
         "deadline",
         "forwarded",
         "guest_port",
@@ -59,7 +61,10 @@ class Connection:
         "window",
     )
 
-    def __init__(self, host_port: int, guest_port: int, state: State, window: int) -> None:
+    def __init__(
+        self, cid: int, host_port: int, guest_port: int, state: State, window: int
+    ) -> None:
+        self.cid = cid
         self.host_port = host_port
         self.guest_port = guest_port
         self.state = state
@@ -113,19 +118,17 @@ class Connection:
             self._credit_wanted = False
         return True
 
-    def header(
-        self, guest_cid: int, host_cid: int, op: Op, length: int = 0, flags: int = 0
-    ) -> Header:
+    def header(self, op: Op, length: int = 0, flags: int = 0) -> Header:
         """The head of a packet to the guest; it carries the present credit, which is thereby told."""
         self._reported = self.forwarded
         self.owes_credit = False
         return Header(
-            host_cid,
-            guest_cid,
+            HOST_CID,
+            self.cid,
             self.host_port,
             self.guest_port,
             length,
-            1,
+            TYPE_STREAM,
             op,
             flags,
             self.window,

@@ -5,28 +5,24 @@ Memory is bounded whatever the guest does: so many connections, so much backlog 
 
 import socket
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from avf.vsock.address import HOST_CID
 from avf.vsock.device import loop as events_of
 from avf.vsock.device.connection import Connection, State
 from avf.vsock.device.loop import Loop
+from avf.vsock.device.outbox import Outbox
 from avf.vsock.device.packet import (
-    HEADER_SIZE,
     NEITHER,
     NO_RECEIVE,
     NO_SEND,
     TYPE_STREAM,
     Header,
     Op,
-    cut,
 )
 from avf.vsock.device.receiver import Receiver
 
 CONNECTIONS_MAX = 1023
-REFUSALS_MAX = 256
-"""As many refusals may wait for the guest to make room before it is not listened to any more."""
 
 WINDOW = 256 * 1024
 SMALL_WINDOW = 64 * 1024
@@ -42,7 +38,6 @@ _TICK_INTERVAL = 0.5
 
 _FIRST_HOST_PORT = 1 << 30
 _LAST_HOST_PORT = (1 << 31) - 1
-_PACKETS_PER_TURN = 512
 _SOCKET_EVENTS = events_of.IN | events_of.OUT | events_of.READ_HANGUP | events_of.EDGE
 _READ_EVENTS = events_of.IN | events_of.READ_HANGUP | events_of.HANGUP | events_of.ERROR
 
@@ -71,8 +66,7 @@ class Connections:
         self._orphans: set[Connection] = set()
         self._dialling: set[Connection] = set()
         self._timed: set[Connection] = set()
-        self._ready: OrderedDict[Connection, None] = OrderedDict()
-        self._refusals: deque[Header] = deque()
+        self._outbox = Outbox(self._say_farewell)
         self._next_host_port = _FIRST_HOST_PORT
         self._tick_at = 0.0
         self._operations = {
@@ -95,7 +89,7 @@ class Connections:
     @property
     def congested(self) -> bool:
         """Whether the guest must first take the refusals it is owed."""
-        return len(self._refusals) >= REFUSALS_MAX
+        return self._outbox.congested
 
     @property
     def backlog(self) -> int:
@@ -126,7 +120,9 @@ class Connections:
             self._mark(connection)
 
     def _on_request(self, header: Header) -> None:
-        connection = Connection(header.dst_port, header.src_port, State.DIALLING, self._window())
+        connection = Connection(
+            self._cid, header.dst_port, header.src_port, State.DIALLING, self._window()
+        )
         connection.learn(header)
         self._table[connection.key] = connection
         self._try_dial(connection)
@@ -196,7 +192,7 @@ class Connections:
         host_port = self._free_host_port(guest_port)
         if self.full or host_port is None:
             return False
-        connection = Connection(host_port, guest_port, State.REQUESTED, self._window())
+        connection = Connection(self._cid, host_port, guest_port, State.REQUESTED, self._window())
         connection.opening = Op.REQUEST
         self._table[connection.key] = connection
         if not self._adopt(connection, sock):
@@ -267,100 +263,18 @@ class Connections:
 
     def pump(self, receiver: Receiver) -> bool:
         """Fills the guest's buffers with what waits for it; True if more could go now. Raises GuestError."""
-        for _ in range(_PACKETS_PER_TURN):
-            if self._refusals:
-                sent = receiver.send(self._refusals[0])
-                if sent:
-                    self._refusals.popleft()
-            elif self._ready:
-                connection = next(iter(self._ready))
-                sent = self._serve(connection, receiver)
-                if sent:
-                    self._requeue(connection)
-            else:
-                return False
-            if not sent and not receiver.arm():
-                return False
-        return True
-
-    def _serve(self, connection: Connection, receiver: Receiver) -> bool:
-        """One packet, or one burst of data, of one connection; False if the guest has no buffer for it."""
-        if connection.opening is not None:
-            if not self._send(receiver, connection, connection.opening):
-                return False
-            connection.opening = None
-            return True
-        if connection.may_read:
-            return self._send_data(connection, receiver)
-        if connection.host_shut != connection.told_shut:
-            return self._tell_shutdown(connection, receiver)
-        if connection.owes_credit_request:
-            sent = self._send(receiver, connection, Op.CREDIT_REQUEST)
-            connection.owes_credit_request = not sent
-            return sent
-        if connection.owes_credit:
-            return self._send(receiver, connection, Op.CREDIT_UPDATE)
-        return True
-
-    def _send(self, receiver: Receiver, connection: Connection, op: Op, flags: int = 0) -> bool:
-        if not receiver.ready():
-            return False
-        return receiver.send(connection.header(self._cid, HOST_CID, op, flags=flags))
-
-    def _send_data(self, connection: Connection, receiver: Receiver) -> bool:
-        chains = receiver.take(connection.burst)
-        if not chains:
-            return False
-        room = connection.credit
-        buffers: list[memoryview] = []
-        offered = 0
-        for chain in chains:
-            size = min(chain.size - HEADER_SIZE, room - offered)
-            if size <= 0:
-                break
-            buffers += cut(chain.segments, HEADER_SIZE, size)
-            offered += size
-        count = connection.read_into(buffers, offered)
-        used = 0
-        while count:
-            chain = chains[used]
-            length = min(count, chain.size - HEADER_SIZE)
-            receiver.deliver(
-                chain, connection.header(self._cid, HOST_CID, Op.RW, length=length), length
-            )
-            used += 1
-            count -= length
-        receiver.put_back(chains[used:])
-        connection.want_credit()
-        return True
-
-    def _tell_shutdown(self, connection: Connection, receiver: Receiver) -> bool:
-        flags = connection.host_shut
-        if not self._send(receiver, connection, Op.SHUTDOWN, flags=flags):
-            return False
-        connection.told_shut = flags
-        if flags == NEITHER:
-            connection.state = State.CLOSING
-            self._drop_socket(connection)
-            self._set_deadline(connection, LINGER_SECONDS)
-        return True
-
-    def _requeue(self, connection: Connection) -> None:
-        if connection not in self._ready:
-            return
-        if connection.has_work:
-            self._ready.move_to_end(connection)
-        else:
-            del self._ready[connection]
+        return self._outbox.pump(receiver)
 
     def _mark(self, connection: Connection) -> None:
         """Queues a connection that has something for the guest."""
-        if connection.key not in self._table or self._table[connection.key] is not connection:
-            return
-        if connection.state is State.OPEN:
-            connection.want_credit()
-        if connection.has_work:
-            self._ready[connection] = None
+        if self._table.get(connection.key) is connection:
+            self._outbox.mark(connection)
+
+    def _say_farewell(self, connection: Connection) -> None:
+        """The guest has been told that the host is gone; it may take its time to answer, but not for ever."""
+        connection.state = State.CLOSING
+        self._drop_socket(connection)
+        self._set_deadline(connection, LINGER_SECONDS)
 
     # --- time
 
@@ -401,20 +315,20 @@ class Connections:
 
     def restart(self) -> None:
         """The guest's driver is a new one: closes everything it cannot know of; requests not yet sent to it remain."""
-        self._refusals.clear()
+        self._outbox.forgive()
         for connection in list(self._table.values()):
             if connection.opening is not Op.REQUEST:
                 self._part(connection)
 
     def part(self) -> None:
         """The guest is gone: closes everything but what it sent last and the host has not taken yet."""
-        self._refusals.clear()
+        self._outbox.forgive()
         for connection in list(self._table.values()):
             self._part(connection)
 
     def close(self) -> None:
         """Closes everything."""
-        self._refusals.clear()
+        self._outbox.forgive()
         for connection in [*self._table.values(), *self._orphans]:
             self._close(connection)
 
@@ -429,7 +343,7 @@ class Connections:
 
     def _reset(self, connection: Connection) -> None:
         """Ends a connection and tells the guest so."""
-        self._refusals.append(connection.header(self._cid, HOST_CID, Op.RST))
+        self._outbox.refuse(connection.header(Op.RST))
         self._part(connection)
 
     def _part(self, connection: Connection) -> None:
@@ -452,7 +366,7 @@ class Connections:
         self._orphans.discard(connection)
         self._dialling.discard(connection)
         self._timed.discard(connection)
-        self._ready.pop(connection, None)
+        self._outbox.discard(connection)
 
     def _drop_socket(self, connection: Connection) -> None:
         sock, connection.sock = connection.sock, None
@@ -463,7 +377,7 @@ class Connections:
     def _refuse_packet(self, header: Header) -> None:
         """Answers a packet that belongs to no connection; a reset is never answered."""
         if header.op != Op.RST:
-            self._refusals.append(
+            self._outbox.refuse(
                 Header(
                     header.dst_cid,
                     self._cid,

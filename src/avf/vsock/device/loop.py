@@ -49,13 +49,15 @@ class Loop:
         self.remove(fd)
         self._doomed.append(fd)
 
-    def turn(self, timeout: float | None) -> None:
-        """Closes what was to be closed, waits up to `timeout` seconds for events and handles one batch of them."""
+    def turn(self, timeout: float | None) -> int:
+        """Closes what was to be closed, waits up to `timeout` seconds, handles one batch of events; how many."""
         self.sweep()
-        for fd, events in self._epoll.poll(timeout, _BATCH):
+        batch = self._epoll.poll(timeout, _BATCH)
+        for fd, events in batch:
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler(events)
+        return len(batch)
 
     def sweep(self) -> None:
         """Closes what was to be closed."""

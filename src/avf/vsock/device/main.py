@@ -5,7 +5,6 @@ import resource
 import socket
 import sys
 import time
-import traceback
 from contextlib import ExitStack
 
 from avf.vsock.address import check_guest_cid
@@ -90,6 +89,7 @@ class Process:
         """Listens on BASE when done; `stack` closes everything. Raises OSError."""
         self._running = True
         self._status = 0
+        self._more = False
         self._mistakes = 0
         control = socket.socket(fileno=arguments.ctl_fd)
         stack.callback(control.close)
@@ -108,18 +108,23 @@ class Process:
 
     def run(self) -> int:
         """Serves until the front-end goes, delivers what the guest sent last, and returns the exit status."""
-        more = False
         while self._running:
-            try:
-                self._loop.turn(0 if more else self._patience())
-                self._acceptor.tick()
-                self._connections.tick()
-                more = self._device.pump()
-            except Exception:  # noqa: BLE001 - a mistake of ours must end this guest's traffic, not the process
-                more = False
-                self._on_mistake()
+            self.step(self._patience())
         self._deliver_rest()
         return self._status
+
+    def step(self, patience: float | None) -> bool:
+        """Waits for events at most that long and does what there is to do; True if there was or is anything."""
+        try:
+            events = self._loop.turn(0 if self._more else patience)
+            self._acceptor.tick()
+            self._connections.tick()
+            self._more = self._device.pump()
+        except Exception:  # noqa: BLE001 - a mistake of ours must end this guest's traffic, not the process
+            self._more = False
+            self._on_mistake()
+            return True
+        return bool(events) or self._more
 
     def _deliver_rest(self) -> None:
         self._device.reset()
@@ -144,6 +149,8 @@ class Process:
             self._status = 1
 
     def _on_mistake(self) -> None:
+        import traceback
+
         self._device.fail(traceback.format_exc(limit=-2).strip().replace("\n", " | "))
         self._mistakes += 1
         if self._mistakes >= _MISTAKES_MAX:
@@ -160,10 +167,10 @@ def _report_ready(fd: int | None) -> None:
 def _limit_resources() -> None:
     """Room for all connections; no core dump, since the guest's memory would be in it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or hard > _DESCRIPTORS_WANTED:
         hard = _DESCRIPTORS_WANTED
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard) if soft < hard else hard, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run() -> None:
