@@ -25,8 +25,8 @@ def key(keys: dict[str, SigningKey]) -> SigningKey:
     return keys["ec-p256"]
 
 
-def builder(**options: int) -> ApkBuilder:
-    made = ApkBuilder(**options)
+def builder(min_sdk: int) -> ApkBuilder:
+    made = ApkBuilder(min_sdk=min_sdk)
     made.add("assets/text", TEXT, compress=True)
     made.add_native_library("libpayload.so", LIBRARY)
     return made

@@ -1,5 +1,6 @@
 """Take signed APKs apart and put them together wrongly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 
@@ -54,12 +55,12 @@ class Forger:
     """
 
     key: SigningKey
-    digests: list[tuple[int, bytes]]
+    digests: Sequence[tuple[int, bytes]]
     certificates: list[bytes] | None = None
     signed_range: tuple[int, int] = (24, 0x7FFFFFFF)
     range: tuple[int, int] | None = None
     attributes: list[bytes] = field(default_factory=list)
-    signatures: list[tuple[int, bytes]] | None = None
+    signatures: Sequence[tuple[int, bytes]] | None = None
     public_key: bytes | None = None
     has_range: bool = True
 

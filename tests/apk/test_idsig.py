@@ -212,7 +212,7 @@ def test_an_output_that_cannot_be_written_anywhere_is_refused(
 
 
 def test_the_apk_itself_is_refused_as_output(signed: Path, tmp_path: Path) -> None:
-    apk = shutil.copy(signed, tmp_path / "copy.apk")
+    apk = Path(shutil.copy(signed, tmp_path / "copy.apk"))
     with pytest.raises(IdsigError, match="same file"):
         update(apk, apk)
     assert apk.read_bytes() == signed.read_bytes()
@@ -273,8 +273,8 @@ def test_an_interruption_leaves_nothing_that_passes_for_an_idsig(
         patch.setattr(merkle, "build", fail)
         with pytest.raises(OSError, match="disk full"):
             update(signed, path)
-    with path.open("rb") as file, pytest.raises(IdsigError, match="version 0"):
-        Idsig.parse(file)
+    with path.open("rb") as broken, pytest.raises(IdsigError, match="version 0"):
+        Idsig.parse(broken)
     assert update(signed, path)
 
 

@@ -16,11 +16,10 @@ from avf.apk import (
     SigningError,
     SigningKey,
     entries,
+    entry_offset,
     verify,
 )
 from avf.apk import sign as sign_apk
-from avf.apk.source import FileSource
-from avf.apk.zip import data_offset
 from tests.apk.conftest import KINDS, LIBRARY, TEXT, run_apksigner, sign_with
 
 
@@ -102,8 +101,7 @@ def test_stored_entries_are_aligned(tmp_path: Path, shift: int) -> None:
     builder.add("assets/after", b"y")
     out = io.BytesIO()
     builder.write(out)
-    source = FileSource(out)
-    starts = {entry.name: data_offset(source, entry) for entry in entries(out)}
+    starts = {entry.name: entry_offset(out, entry) for entry in entries(out)}
     assert all(start % 4 == 0 for start in starts.values())
     assert starts["lib/x86_64/libß.so"] % 4096 == 0
 

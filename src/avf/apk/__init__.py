@@ -21,7 +21,15 @@ from avf.apk.errors import (
 )
 from avf.apk.idsig import Idsig, create_or_update_idsig
 from avf.apk.verify import Scheme, VerifiedApk, claimed_public_key, verify
-from avf.apk.zip import Entry, EntryReader, entries, find_entry, open_entry, read_entry
+from avf.apk.zip import (
+    Entry,
+    EntryReader,
+    entries,
+    entry_offset,
+    find_entry,
+    open_entry,
+    read_entry,
+)
 
 if TYPE_CHECKING:
     from avf.apk.builder import ApkBuilder
@@ -50,6 +58,7 @@ __all__ = [
     "claimed_public_key",
     "create_or_update_idsig",
     "entries",
+    "entry_offset",
     "find_entry",
     "open_entry",
     "read_entry",

@@ -217,7 +217,7 @@ def _locate(source: Source) -> SignedApk:
     try:
         return find_signing_block(source)
     except ApkError as error:
-        raise IdsigError(f"failed to create idsig: {error}") from error
+        raise IdsigError(f"failed to create idsig: {error}") from None
 
 
 def _describe(apk: SignedApk, salt: bytes, sdk: int, allow_v2: bool) -> Idsig:
@@ -227,7 +227,7 @@ def _describe(apk: SignedApk, salt: bytes, sdk: int, allow_v2: bool) -> Idsig:
     try:
         algorithm, digest = recorded_digest(apk, sdk, allow_v2=allow_v2)
     except ApkError as error:
-        raise IdsigError(f"failed to create idsig: {error}") from error
+        raise IdsigError(f"failed to create idsig: {error}") from None
     if len(digest) != algorithm.content_digest.length:
         raise IdsigError(
             f"failed to create idsig: {algorithm.name} with a digest of {len(digest)} bytes"

@@ -187,20 +187,24 @@ def open_entry(apk: int | BinaryIO, entry: Entry, *, size: int | None = None) ->
     return EntryReader(open_source(apk, size), entry)
 
 
+def entry_offset(apk: int | BinaryIO, entry: Entry, *, size: int | None = None) -> int:
+    """Where the (compressed) data of an entry begin, to read a stored one in place. EntryError if it is broken."""
+    return data_offset(open_source(apk, size), entry)
+
+
 def data_offset(source: Source, entry: Entry) -> int:
-    """Where the (compressed) data of an entry begin, after checking the local header against `entry`."""
     if entry.flags & _FLAG_ENCRYPTED:
         raise EntryError(f"ZIP entry {entry.name!r} is encrypted")
-    sections_end = source.size
+    end = source.size
     start = entry.header_offset
-    if start + _LOCAL_HEADER.size > sections_end:
+    if start + _LOCAL_HEADER.size > end:
         raise EntryError(f"ZIP entry {entry.name!r}: the local header is outside of the file")
     header = _LOCAL_HEADER.unpack(source.read_at(start, _LOCAL_HEADER.size))
     magic, _, _, method, *_, name_length, extra_length = header
     data = start + _LOCAL_HEADER.size + int(name_length) + int(extra_length)
     if magic != _LOCAL_MAGIC or method != entry.method:
         raise EntryError(f"ZIP entry {entry.name!r}: the local header contradicts the directory")
-    if data + entry.compressed_size > sections_end:
+    if data + entry.compressed_size > end:
         raise EntryError(f"ZIP entry {entry.name!r}: its data reach beyond the file")
     return data
 
