@@ -15,6 +15,7 @@ from avf.image.native import compile_native
 from avf.image.userland import Userland, compile_modules
 
 GUEST_SOURCES = Path(avf.guest.__file__).parent
+SOURCE_ROOT = GUEST_SOURCES.parents[1]
 DEBUGGABLE_MARKER = "etc/avf/debuggable"
 
 _MODULES = {
@@ -131,13 +132,26 @@ def _add_python(root: Cpio, userland: Userland) -> None:
     stdlib = userland.stdlib
     library = sorted(path for path in stdlib.rglob("*.py"))
     ours = [GUEST_SOURCES / name for name in _SINGLE_FILES]
-    compiled = compile_modules(userland, _AGENT_PACKAGES, _NOT_FOR_THE_GUEST, [*ours, *library])
+    compiled = compile_modules(userland, SOURCE_ROOT, _agent_modules(), [*ours, *library])
     if "avf.guest.agent" not in compiled.modules:
         raise ImageError(f"the agent cannot be imported in the guest: {compiled.failed}")
     root.file("usr/lib/avf/modules.bin", marshal.dumps(compiled.modules))
     for path, code in zip(ours, compiled.files, strict=False):
         root.file(f"usr/lib/avf/{_SINGLE_FILES[path.name]}", code)
     _add_stdlib(root, userland, dict(zip(library, compiled.files[len(ours) :], strict=True)))
+
+
+def _agent_modules() -> list[str]:
+    """Every module of the packages the agent is made of, by name."""
+    names = []
+    for package in _AGENT_PACKAGES:
+        for path in sorted((SOURCE_ROOT / package.replace(".", "/")).rglob("*.py")):
+            name = ".".join(path.relative_to(SOURCE_ROOT).with_suffix("").parts).removesuffix(
+                ".__init__"
+            )
+            if name not in _NOT_FOR_THE_GUEST:
+                names.append(name)
+    return names
 
 
 def _add_stdlib(root: Cpio, userland: Userland, library: dict[Path, bytes]) -> None:

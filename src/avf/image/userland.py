@@ -93,15 +93,12 @@ def fetch_userland(
 
 
 def compile_modules(
-    userland: Userland, packages: list[str], skipped: list[str], files: list[Path]
+    userland: Userland, source_root: Path, modules: list[str], files: list[Path]
 ) -> Compiled:
-    """Compiles whole packages with all they import, and single files, by running the guest's interpreter."""
-    import avf
-
+    """Compiles modules below `source_root` with all they import, and single files, by the guest's own interpreter."""
     request = {
-        "source_root": str(Path(avf.__file__).resolve().parents[1]),
-        "packages": packages,
-        "skipped": skipped,
+        "source_root": str(source_root),
+        "modules": modules,
         "files": [str(path) for path in files],
     }
     script = Path(__file__).with_name("collect.py")
