@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import struct
 import time
 from typing import TYPE_CHECKING
@@ -94,13 +95,15 @@ def listen_host(port: int, directory: Path, *, mode: int = 0o666) -> socket.sock
 
 
 def _remove_if_dead(path: str) -> None:
+    """Removes a socket nobody listens on, and nothing else: connecting to a plain file is refused as well."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             with unix_path.usable(path) as address:
                 probe.connect(address)
         except ConnectionRefusedError:
-            os.unlink(path)  # noqa: PTH108
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)  # noqa: PTH108
         except OSError:
             return
 

@@ -87,7 +87,7 @@ class Process:
 
     def __init__(self, arguments: Arguments, stack: ExitStack) -> None:
         """Listens on BASE when done; `stack` closes everything. Raises OSError."""
-        self._running = True
+        self.running = True
         self._status = 0
         self._more = False
         self._mistakes = 0
@@ -96,19 +96,19 @@ class Process:
         self._loop = Loop()
         stack.callback(self._loop.close)
         dialler = Dialler(arguments.base, arguments.host_dirs)
-        self._connections = Connections(self._loop, arguments.cid, dialler)
-        stack.callback(self._connections.close)
-        self._device = Device(self._loop, arguments.cid, self._connections, log)
-        stack.callback(self._device.close)
-        self._control = ControlStream(control, self._device, log)
-        stack.callback(self._control.close)
+        self.connections = Connections(self._loop, arguments.cid, dialler)
+        stack.callback(self.connections.close)
+        self.device = Device(self._loop, arguments.cid, self.connections, log)
+        stack.callback(self.device.close)
+        self.control = ControlStream(control, self.device, log)
+        stack.callback(self.control.close)
         self._loop.add(control.fileno(), events_of.IN, self._on_control)
         self._acceptor = Acceptor(self._loop, arguments.base, self._open)
         stack.callback(self._acceptor.close)
 
     def run(self) -> int:
         """Serves until the front-end goes, delivers what the guest sent last, and returns the exit status."""
-        while self._running:
+        while self.running:
             self.step(self._patience())
         self._deliver_rest()
         return self._status
@@ -118,8 +118,8 @@ class Process:
         try:
             events = self._loop.turn(0 if self._more else patience)
             self._acceptor.tick()
-            self._connections.tick()
-            self._more = self._device.pump()
+            self.connections.tick()
+            self._more = self.device.pump()
         except Exception:  # noqa: BLE001 - a mistake of ours must end this guest's traffic, not the process
             self._more = False
             self._on_mistake()
@@ -127,34 +127,34 @@ class Process:
         return bool(events) or self._more
 
     def _deliver_rest(self) -> None:
-        self._device.reset()
-        self._connections.part()
+        self.device.reset()
+        self.connections.part()
         deadline = time.monotonic() + FLUSH_SECONDS
-        while self._connections.backlog and (left := deadline - time.monotonic()) > 0:
+        while self.connections.backlog and (left := deadline - time.monotonic()) > 0:
             self._loop.turn(left)
 
     def _patience(self) -> float | None:
-        waits = [self._acceptor.patience, self._connections.patience]
+        waits = [self._acceptor.patience, self.connections.patience]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _open(self, sock: socket.socket, port: int) -> bool:
-        return not self._device.broken and self._connections.open(sock, port)
+        return not self.device.broken and self.connections.open(sock, port)
 
     def _on_control(self, _: int) -> None:
         try:
-            self._running = self._control.receive()
+            self.running = self.control.receive()
         except ControlLost as error:
             log(f"the control stream is lost: {error}")
-            self._running = False
+            self.running = False
             self._status = 1
 
     def _on_mistake(self) -> None:
         import traceback
 
-        self._device.fail(traceback.format_exc(limit=-2).strip().replace("\n", " | "))
+        self.device.fail(traceback.format_exc(limit=-2).strip().replace("\n", " | "))
         self._mistakes += 1
         if self._mistakes >= _MISTAKES_MAX:
-            self._running = False
+            self.running = False
             self._status = 1
 
 
