@@ -20,7 +20,7 @@ def build(apk: Path) -> None:
     apk.parent.mkdir(parents=True, exist_ok=True)
     builder = ApkBuilder("com.example.sample")
     builder.add_native_library("libhello.so", compile_library(SOURCES / "hello.c"))
-    for script in ("hello.py", "echo.py"):
+    for script in ("hello.py", "echo.py", "greeter.py", "greeter_interface.py"):
         builder.add(f"bin/{script}", SOURCES / script, mode=0o755)
     builder.add("assets/vm_config.json", SOURCES / "vm_config.json")
     with apk.open("w+b") as file:

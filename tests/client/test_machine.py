@@ -4,8 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +33,7 @@ from avf.client import (
     connect,
 )
 from tests.client.fake_virtmgr import IGreeter
+from tests.eventually import eventually
 
 FAKE = [sys.executable, "-m", "tests.client.fake_virtmgr"]
 SOON = 20
@@ -49,13 +49,6 @@ def play(script: str) -> RawConfig:
 
 def cids(service: VirtualizationService) -> list[int]:
     return [info.cid for info in service.debug_list_vms()]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """For what the service does on its own after a reference was given back: asks until it is so."""
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline
 
 
 @pytest.fixture
@@ -151,8 +144,8 @@ def test_leaving_gives_the_handle_back(service: VirtualizationService) -> None:
         vm.start()
         assert cids(service) == [vm.cid, other.cid]
         other.close()
-        wait_until(lambda: cids(service) == [vm.cid])
-    wait_until(lambda: cids(service) == [])
+        eventually(lambda: cids(service), [vm.cid])
+    eventually(lambda: cids(service), [])
     assert vm.death_reason == other.death_reason == DeathReason.KILLED
 
 
@@ -160,7 +153,7 @@ def test_dropping_the_last_name_gives_the_handle_back(service: VirtualizationSer
     vm = service.create_vm(play("started"))
     vm.start()
     del vm
-    wait_until(lambda: cids(service) == [])
+    eventually(lambda: cids(service), [])
 
 
 def test_a_closed_vm_does_nothing_any_more(service: VirtualizationService) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from avf.binder import RemoteException
+from avf.binder import BinderError
 from avf.cli.options import FILE, service
 from avf.cli.text import CliError
 from avf.client import PartitionType, VirtualizationService
@@ -53,7 +53,7 @@ def make_idsig(connection: VirtualizationService, apk: Path, idsig: Path) -> Non
     with _opened(idsig, os.O_CREAT) as file:
         try:
             connection.create_or_update_idsig_file(apk, file)
-        except RemoteException as error:
+        except BinderError as error:
             raise CliError(f"Failed to make the idsig of {apk}") from error
 
 
@@ -64,7 +64,7 @@ def make_partition(
     with _opened(path, os.O_CREAT | os.O_EXCL) as file:
         try:
             connection.initialize_writable_partition(file, size, kind)
-        except RemoteException as error:
+        except BinderError as error:
             raise CliError(f"Failed to make the partition {path}") from error
 
 

@@ -7,6 +7,7 @@ from typing import Unpack
 
 import click
 
+from avf.binder import BinderError
 from avf.cli.options import RunOptions, run_options, service, standard_output
 from avf.cli.text import CliError, quoted
 from avf.client import (
@@ -78,20 +79,16 @@ def _create(
     console: Path | int | None,
     log: Path | int | None,
 ) -> VirtualMachine:
-    from avf.binder import RemoteException
-
     try:
         return connection.create_vm(config, console=console, log=log)
-    except RemoteException as error:
+    except BinderError as error:
         raise CliError("Failed to create VM") from error
 
 
 def _start(vm: VirtualMachine, description: str) -> None:
-    from avf.binder import RemoteException
-
     try:
         vm.start()
-    except RemoteException as error:
+    except BinderError as error:
         raise CliError("Failed to start VM", hint="`-v` shows what virtmgr logs.") from error
     print_line(f"Created VM from {description} with CID {vm.cid}, state is {vm.state.name}.")
     vm.add_listener(_tell)

@@ -38,7 +38,7 @@ def _text(error: BaseException) -> str:
 
 def hint_for(error: BaseException | None) -> str | None:
     """What to do about `error`, if anything is known to help."""
-    from avf.binder import ExceptionCode, RemoteException
+    from avf.binder import ExceptionCode, RemoteException, StatusError
     from avf.client import ServiceError
 
     while error is not None:
@@ -46,6 +46,8 @@ def hint_for(error: BaseException | None) -> str | None:
             return error.hint
         if isinstance(error, RemoteException) and error.code == ExceptionCode.SECURITY:
             return "`vm doctor` shows which permissions you have, and where they are granted."
+        if isinstance(error, StatusError):
+            return "this is a mistake in virtmgr, which logged more about it: `-v` shows that."
         if isinstance(error, ServiceError):
             return "`vm doctor` checks what this host lacks."
         error = error.__cause__

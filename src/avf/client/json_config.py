@@ -2,15 +2,20 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avf.aidl.virtualizationservice import CpuTopology
 from avf.client.config import Disk, Partition, RawConfig
 from avf.client.errors import ConfigError
-from avf.vmconfig import DiskConfig, VmConfig, VmConfigError
+
+if TYPE_CHECKING:
+    from avf.vmconfig import DiskConfig
 
 
 def load_raw_config(path: str | os.PathLike[str]) -> RawConfig:
     """Reads the file; relative paths in it count from its folder. Raises ConfigError, naming file and field."""
+    from avf.vmconfig import VmConfig, VmConfigError
+
     try:
         config = VmConfig.load(path)
     except VmConfigError as error:
@@ -34,7 +39,7 @@ def _below(base: Path, path: str | None) -> Path | None:
     return None if path is None else base / path
 
 
-def _disk(base: Path, disk: DiskConfig) -> Disk:
+def _disk(base: Path, disk: "DiskConfig") -> Disk:
     return Disk(
         image=_below(base, disk.image),
         writable=disk.writable,

@@ -137,11 +137,12 @@ class VirtualMachine:
         handle, self._handle = self._handle, None
         if handle is None:
             return
-        try:
-            handle.stop()
-            self._watch.wait_for_death(_LAST_WORD_TIMEOUT)
-        except BinderError:  # it was not running, or virtmgr is gone
-            pass
+        if self.death_reason is None:
+            try:
+                handle.stop()
+                self._watch.wait_for_death(_LAST_WORD_TIMEOUT)
+            except BinderError:  # it does not run, or virtmgr is gone
+                pass
         try:
             unlink_to_death(handle, self._on_death)
         except BinderError:  # virtmgr's death has been told
