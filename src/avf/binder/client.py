@@ -8,11 +8,10 @@ from typing import TypeVar
 
 from . import wire
 from .connection import Connection
-from .contract import cast
 from .endpoint import Endpoint
 from .errors import DeadObjectError, ProtocolError, Status, StatusError
 from .handshake import INIT, SESSION_ID_SIZE, ConnectionHeader, check_init, check_response
-from .objects import IBinder
+from .objects import IBinder, cast
 from .parcel import ParcelReader, refused
 from .predefined import is_alive
 from .session import SessionCore
@@ -243,4 +242,4 @@ def interface_cast(interface: type[_I], binder: IBinder) -> _I:
     Raises StatusError BAD_TYPE for a local object of another class. What a remote object really is shows when it is
     called.
     """
-    return cast(interface, binder)  # type: ignore[return-value]
+    return cast(interface, binder)

@@ -84,6 +84,8 @@ def _build(annotation: Any) -> Codec:
         return _list_codec(codec_for(typing.get_args(annotation)[0]))
     if origin is Annotated:
         return _annotated_codec(annotation)
+    if origin is tuple:
+        return _tuple_codec([codec_for(part) for part in typing.get_args(annotation)])
     if origin is types.UnionType or origin is typing.Union:
         return _nullable_codec(annotation)
     make = getattr(annotation, "_binder_codec", None)
@@ -336,6 +338,24 @@ def _packed_list(element: Codec) -> tuple[Writer, Reader]:
         return list(values) if convert is None else [convert(value) for value in values]
 
     return write, read
+
+
+# Results
+
+
+def _tuple_codec(parts: list[Codec]) -> Codec:
+    """A method's result followed by its out arguments."""
+
+    def write(parcel: Parcel, values: Any) -> None:
+        if len(values) != len(parts):
+            raise ValueError(f"{len(values)} values, must be {len(parts)}")
+        for part, value in zip(parts, values, strict=True):
+            part.write(parcel, value)
+
+    def read(reader: ParcelReader) -> Any:
+        return tuple([part.read(reader) for part in parts])
+
+    return Codec(write, read, lambda: tuple(part.default() for part in parts))
 
 
 _cache: dict[object, Codec] = {

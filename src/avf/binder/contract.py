@@ -6,7 +6,8 @@
             raise NotImplementedError
 
 A server subclasses IEcho and overrides its methods; a proxy is an instance of a generated subclass. Annotations are the
-AIDL types (see `codecs`); a string stands for a class defined later in the same module.
+AIDL types (see `codecs`); a string stands for a class defined later in the same module. A method with `out` arguments
+returns a tuple: its result, if it has one, then those.
 """
 
 from collections.abc import Callable
@@ -238,43 +239,5 @@ class Interface(IBinder):
             raise TypeError(f"{cls.__name__} has no descriptor")
         return cls._contract.proxy_class()  # type: ignore[return-value]
 
-    @classmethod
-    def _binder_codec(cls) -> Codec:
-        write, read_nullable = binder_functions(cls)
-
-        def read(reader: ParcelReader) -> Any:
-            value = read_nullable(reader)
-            if value is None:
-                raise StatusError(Status.UNEXPECTED_NULL, cls.__name__)
-            return value
-
-        return Codec(write, read, lambda: None, (write, read_nullable))
-
     def dump(self, fd: int, args: list[str]) -> None:
         """Writes the object's state for people to `fd`, which stays the caller's. Override it; writes nothing."""
-
-
-def cast(interface: "type[IBinder]", binder: IBinder) -> IBinder:
-    """`binder` with the methods of `interface`. Raises BAD_TYPE for a local object of another class."""
-    if isinstance(binder, interface):
-        return binder
-    if binder._remote is None:
-        raise StatusError(Status.BAD_TYPE, f"{type(binder).__name__} is no {interface.__name__}")
-    return binder._remote.proxy(interface)
-
-
-def binder_functions(interface: type[IBinder]) -> tuple[Writer, Reader]:
-    """How a binder argument is written and read, null allowed: refusing null is the reading side's part."""
-
-    def write(parcel: Parcel, value: Any) -> None:
-        if value is not None and not isinstance(value, interface):
-            known = isinstance(value, IBinder) and value._remote is not None
-            if not known:
-                raise TypeError(f"{interface.__name__} wanted, not {type(value).__name__}")
-        parcel.write_binder(value)
-
-    def read(reader: ParcelReader) -> Any:
-        binder = reader.read_binder()
-        return None if binder is None else cast(interface, binder)
-
-    return write, read

@@ -254,7 +254,7 @@ class Endpoint:
             self._lost(connection, alone=lone)
 
     def _lost(self, connection: Connection, *, alone: bool) -> None:
-        """A serving connection is over, and the session too, unless only this connection was at fault and others serve."""
+        """A serving connection is over; the session too, unless only the connection was at fault and others serve."""
         with self._changed:
             self._serving -= 1
             self._complete = True

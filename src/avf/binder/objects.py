@@ -3,33 +3,38 @@
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from .errors import DeadObjectError
+from .codecs import Codec, Reader, Writer
+from .errors import DeadObjectError, Status, StatusError
+from .parcel import Parcel, ParcelReader
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from .contract import Contract, Method
-    from .parcel import Parcel, ParcelReader
     from .refs import Node
 
+    class Remote(Protocol):
+        """The session end a handle belongs to, as its proxies see it."""
+
+        @property
+        def ended(self) -> bool: ...
+
+        def call(self, handle: "Handle", method: "Method", args: tuple[Any, ...]) -> Any: ...
+
+        def parcel(self) -> "Parcel": ...
+
+        def transact(
+            self, handle: "Handle | None", code: int, parcel: "Parcel"
+        ) -> "ParcelReader": ...
+
+        def release(self, handle: "Handle") -> None: ...
+
+        def link_to_death(self, handle: "Handle", recipient: Callable[[], None]) -> None: ...
+
+
 _I = TypeVar("_I", bound="IBinder")
-
-
-class Remote(Protocol):
-    """The session end a handle belongs to, as its proxies see it."""
-
-    @property
-    def ended(self) -> bool: ...
-
-    def call(self, handle: "Handle", method: "Method", args: tuple[Any, ...]) -> Any: ...
-
-    def parcel(self) -> "Parcel": ...
-
-    def transact(self, handle: "Handle | None", code: int, parcel: "Parcel") -> "ParcelReader": ...
-
-    def release(self, handle: "Handle") -> None: ...
-
-    def link_to_death(self, handle: "Handle", recipient: Callable[[], None]) -> None: ...
 
 
 class Handle:
@@ -37,7 +42,7 @@ class Handle:
 
     __slots__ = ("__weakref__", "closed", "node", "proxies", "recipients", "remote", "stability")
 
-    def __init__(self, remote: Remote, node: "Node", stability: int) -> None:
+    def __init__(self, remote: "Remote", node: "Node", stability: int) -> None:
         self.remote = remote
         self.node = node
         self.stability = stability
@@ -73,6 +78,18 @@ class IBinder:
     def _proxy_class(cls: type[_I]) -> type[_I]:
         return cls
 
+    @classmethod
+    def _binder_codec(cls) -> Codec:
+        write, read_nullable = _functions(cls)
+
+        def read(reader: ParcelReader) -> Any:
+            value = read_nullable(reader)
+            if value is None:
+                raise StatusError(Status.UNEXPECTED_NULL, cls.__name__)
+            return value
+
+        return Codec(write, read, lambda: None, (write, read_nullable))
+
     def on_released(self) -> None:
         """Called on a local object when the last remote reference to it, over all sessions, has gone."""
 
@@ -99,3 +116,29 @@ def let_go(binder: IBinder) -> bool:
     with _holds_lock:
         binder._holds -= 1
         return binder._holds == 0
+
+
+def cast(interface: type[_I], binder: IBinder) -> _I:
+    """`binder` with the methods of `interface`. Raises BAD_TYPE for a local object of another class."""
+    if isinstance(binder, interface):
+        return binder
+    if binder._remote is None:
+        raise StatusError(Status.BAD_TYPE, f"{type(binder).__name__} is no {interface.__name__}")
+    return binder._remote.proxy(interface)
+
+
+def _functions(interface: type[IBinder]) -> tuple[Writer, Reader]:
+    """How a binder argument is written and read, null allowed: refusing null is the reading side's part."""
+
+    def write(parcel: Parcel, value: Any) -> None:
+        if value is not None and not isinstance(value, interface):
+            known = isinstance(value, IBinder) and value._remote is not None
+            if not known:
+                raise TypeError(f"{interface.__name__} wanted, not {type(value).__name__}")
+        parcel.write_binder(value)
+
+    def read(reader: ParcelReader) -> Any:
+        binder = reader.read_binder()
+        return None if binder is None else cast(interface, binder)
+
+    return write, read

@@ -3,14 +3,29 @@
 import os
 import struct
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .errors import Status, StatusError
 from .fd import ParcelFileDescriptor
 from .wire import MAX_FDS
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from .objects import IBinder
+
+    class ObjectTable(Protocol):
+        """What a parcel needs of its session to carry binders."""
+
+        def leaving(self, binder: "IBinder") -> tuple[int, int]:
+            """Counts `binder` as sent; its address and stability. Raises StatusError."""
+
+        def entering(self, address: int, stability: int) -> "IBinder":
+            """The object an address stands for, counted as received. Raises StatusError."""
+
+        def not_sent(self, addresses: list[int]) -> None:
+            """Takes back what `leaving` counted, for a parcel that was never sent."""
+
 
 I32 = struct.Struct("<i")
 U32 = struct.Struct("<I")
@@ -22,19 +37,6 @@ _NULL_BINDER = bytes(8)
 _FD_TYPE = 2
 
 
-class ObjectTable(Protocol):
-    """What a parcel needs of its session to carry binders."""
-
-    def leaving(self, binder: "IBinder") -> tuple[int, int]:
-        """Counts `binder` as sent; its address and stability. Raises StatusError."""
-
-    def entering(self, address: int, stability: int) -> "IBinder":
-        """The object an address stands for, counted as received. Raises StatusError."""
-
-    def not_sent(self, addresses: list[int]) -> None:
-        """Takes back what `leaving` counted, for a parcel that was never sent."""
-
-
 class Parcel:
     """A parcel being written. `data` begins with `base` bytes of room for the frame's head."""
 
@@ -44,7 +46,7 @@ class Parcel:
         self,
         head: bytes | bytearray = b"",
         base: int = 0,
-        table: ObjectTable | None = None,
+        table: "ObjectTable | None" = None,
         *,
         fds_allowed: bool = False,
     ) -> None:
@@ -135,7 +137,7 @@ class ParcelReader:
         self,
         buf: bytes | bytearray,
         base: int = 0,
-        table: ObjectTable | None = None,
+        table: "ObjectTable | None" = None,
         fds: list[int] | None = None,
         positions: Iterable[int] = (),
     ) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .errors import Status, StatusError
-from .objects import Handle, IBinder, Remote, hold
+from .objects import Handle, IBinder, hold
 from .wire import (
     ADDRESS_CREATED,
     ADDRESS_FOR_SERVER,
@@ -24,6 +24,7 @@ from .wire import (
 )
 
 if TYPE_CHECKING:
+    from .objects import Remote
     from .session import Transaction
 
 
@@ -103,7 +104,7 @@ class RefTable:
         return node
 
     def entering(
-        self, key: int, stability: int, remote: Remote, on_death: Callable[[Node], None]
+        self, key: int, stability: int, remote: "Remote", on_death: Callable[[Node], None]
     ) -> IBinder | Handle:
         """The object behind a received address, counted as received. Raises StatusError for one that cannot be."""
         if stability not in STABILITIES:

@@ -10,7 +10,7 @@ import heapq
 import struct
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import predefined, wire
 from .contract import HANDLED, Method, write_exception
@@ -23,9 +23,12 @@ from .errors import (
     report,
     status_error,
 )
-from .objects import Handle, IBinder, Remote, let_go
+from .objects import Handle, IBinder, let_go
 from .parcel import Parcel, ParcelReader, close_fds
 from .refs import Node, RefTable
+
+if TYPE_CHECKING:
+    from .objects import Remote
 
 _REQUEST_HEAD = bytes(wire.TRANSACT_FRAME.size)
 _RETURN_ROOM = wire.DEC_STRONG_FRAME.size
