@@ -5,8 +5,8 @@ what crosvm writes: MBR sector count one too large, first usable sector 40, the 
 for its entries.
 """
 
+import os
 import struct
-import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from enum import Enum
 
 from avf.disk.layout import FOOTER_SIZE, HEADER_SIZE, MAX_PARTITIONS, SECTOR, Layout
 
-LINUX_FILESYSTEM = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
+LINUX_FILESYSTEM = bytes.fromhex("af3dc60f 8384 7247 8e79 3d69d8477de4")
+"""Type 0FC63DAF-8483-4772-8E79-3D69D8477DE4 as stored, the first three fields little-endian."""
 
 _ENTRY_SIZE = 128
 _ENTRIES_SIZE = MAX_PARTITIONS * _ENTRY_SIZE
@@ -41,9 +42,13 @@ class PartitionTable:
 def partition_table(
     layout: Layout,
     dialect: Dialect = Dialect.STRICT,
-    new_guid: Callable[[], uuid.UUID] = uuid.uuid4,
+    new_guid: Callable[[], bytes] | None = None,
 ) -> PartitionTable:
-    """Both copies of the table; `new_guid` gives the disk's identity, then each partition's."""
+    """Both copies of the table.
+
+    `new_guid` gives the disk's identity, then each partition's, as the 16 bytes stored; without it they are random.
+    """
+    new_guid = new_guid or random_guid
     disk_guid = new_guid()
     entries = _entries(layout, new_guid)
     return PartitionTable(
@@ -52,7 +57,15 @@ def partition_table(
     )
 
 
-def _header_area(layout: Layout, dialect: Dialect, disk_guid: uuid.UUID, entries: bytes) -> bytes:
+def random_guid() -> bytes:
+    """A GUID of version 4 (RFC 9562) as GPT stores it."""
+    guid = bytearray(os.urandom(16))
+    guid[7] = guid[7] & 0x0F | 0x40
+    guid[8] = guid[8] & 0x3F | 0x80
+    return bytes(guid)
+
+
+def _header_area(layout: Layout, dialect: Dialect, disk_guid: bytes, entries: bytes) -> bytes:
     last = layout.size // SECTOR - 1
     header = _gpt_header(
         layout, dialect, disk_guid, entries, here=1, other=last, entries_lba=_ENTRIES_LBA
@@ -60,7 +73,7 @@ def _header_area(layout: Layout, dialect: Dialect, disk_guid: uuid.UUID, entries
     return (_protective_mbr(layout, dialect) + header + entries).ljust(HEADER_SIZE, b"\0")
 
 
-def _footer_area(layout: Layout, dialect: Dialect, disk_guid: uuid.UUID, entries: bytes) -> bytes:
+def _footer_area(layout: Layout, dialect: Dialect, disk_guid: bytes, entries: bytes) -> bytes:
     last = layout.size // SECTOR - 1
     entries_lba = _ENTRIES_LBA if dialect is Dialect.CROSVM else _backup_entries_lba(layout)
     header = _gpt_header(
@@ -73,11 +86,11 @@ def _backup_entries_lba(layout: Layout) -> int:
     return (layout.size - SECTOR - _ENTRIES_SIZE) // SECTOR
 
 
-def _entries(layout: Layout, new_guid: Callable[[], uuid.UUID]) -> bytes:
+def _entries(layout: Layout, new_guid: Callable[[], bytes]) -> bytes:
     return b"".join(
         _ENTRY.pack(
-            LINUX_FILESYSTEM.bytes_le,
-            new_guid().bytes_le,
+            LINUX_FILESYSTEM,
+            new_guid(),
             placement.offset // SECTOR,
             placement.end // SECTOR - 1,
             0,
@@ -90,7 +103,7 @@ def _entries(layout: Layout, new_guid: Callable[[], uuid.UUID]) -> bytes:
 def _gpt_header(
     layout: Layout,
     dialect: Dialect,
-    disk_guid: uuid.UUID,
+    disk_guid: bytes,
     entries: bytes,
     *,
     here: int,
@@ -106,7 +119,7 @@ def _gpt_header(
     def packed(crc: int) -> bytes:
         return _HEADER.pack(
             b"EFI PART", _REVISION, _HEADER.size, crc, 0, here, other, first_usable,
-            _backup_entries_lba(layout) - 1, disk_guid.bytes_le, entries_lba, MAX_PARTITIONS, _ENTRY_SIZE,
+            _backup_entries_lba(layout) - 1, disk_guid, entries_lba, MAX_PARTITIONS, _ENTRY_SIZE,
             zlib.crc32(entries),
         )  # fmt: skip
 

@@ -2,9 +2,6 @@
 
 import functools
 import os
-import re
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -55,7 +52,7 @@ def explain_accelerator(qemu: str) -> AcceleratorReport:
 
 
 def _missing_for_kvm() -> str | None:
-    if not re.search(r"^flags\s*:.*\b(vmx|svm)\b", _cpuinfo(), re.MULTILINE):
+    if not _cpu_flags() & {"vmx", "svm"}:
         return "the CPU (or the VM this host is) offers no hardware virtualization"
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
@@ -64,8 +61,12 @@ def _missing_for_kvm() -> str | None:
     return None
 
 
-def _cpuinfo() -> str:
-    return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+def _cpu_flags() -> set[str]:
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("flags"):
+                return set(line.partition(":")[2].split())
+    return set()
 
 
 def _probe_once(qemu: str) -> bool:
@@ -81,27 +82,35 @@ def _probe_once(qemu: str) -> bool:
 
 def runs_guest(qemu: str, accelerator: Accelerator, deadline: float) -> bool:
     """Whether a guest of four instructions ends QEMU with the expected status within `deadline` seconds."""
-    with tempfile.NamedTemporaryFile(prefix="avf-probe-") as firmware:
-        firmware.write(_probe_firmware())
-        firmware.flush()
-        command = [
-            qemu, "-accel", accelerator.value, "-machine", "microvm,pit=off,pic=off,rtc=off",
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "16",
-            "-bios", firmware.name,
-            "-device", f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=1",
-        ]  # fmt: skip
-        try:
-            result = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=deadline,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return False
+    import subprocess  # slow to import, and needed once per boot
+
+    firmware = os.memfd_create("avf-probe", os.MFD_CLOEXEC)
+    try:
+        os.write(firmware, _probe_firmware())
+        result = subprocess.run(
+            _probe_command(qemu, accelerator, firmware),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[firmware],
+            timeout=deadline,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    finally:
+        os.close(firmware)
     return result.returncode == _PROBE_VALUE << 1 | 1
+
+
+def _probe_command(qemu: str, accelerator: Accelerator, firmware: int) -> list[str]:
+    exit_device = f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=1"
+    return [
+        qemu,
+        *("-accel", accelerator.value, "-machine", "microvm,pit=off,pic=off,rtc=off", "-m", "16"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-bios", f"/proc/self/fd/{firmware}", "-device", exit_device),
+    ]
 
 
 def _probe_firmware() -> bytes:

@@ -8,12 +8,15 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from avf.vmm.base import VmmStartError, VmmUnavailable
+
+if TYPE_CHECKING:
+    import subprocess
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 _CHECK_PARENT = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
@@ -22,7 +25,7 @@ _CHECK_PARENT = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
 class Child:
     """One child process; whoever sees `fileno` become readable calls `reap`, exactly one caller at a time."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
         self._lock = threading.Lock()
         self._pidfd: int | None = os.pidfd_open(process.pid)
@@ -82,6 +85,8 @@ def spawn(
     Standard input and output are /dev/null. The child leads its own session, so a terminal's signals pass it by.
     Raises VmmUnavailable without setpriv, VmmStartError if the system refuses.
     """
+    import subprocess  # slow to import, and not needed before the first VM starts
+
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise VmmUnavailable("setpriv is not installed (Debian package util-linux)")

@@ -4,10 +4,9 @@ A microvm has nothing to calibrate its TSC against but the PIT, which fails on a
 is told the rate by `tsc_early_khz=`.
 """
 
-import ctypes
 import functools
 import mmap
-import platform
+import os
 import time
 from collections.abc import Callable
 
@@ -33,7 +32,9 @@ def tsc_khz() -> int | None:
 
 
 def _measure() -> int | None:
-    if platform.machine() != "x86_64":
+    import ctypes  # slow to import, and needed once per boot
+
+    if os.uname().machine != "x86_64":
         return None
     try:
         code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)

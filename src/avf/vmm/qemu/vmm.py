@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,6 +34,8 @@ def find_qemu(program: str | None = None) -> str:
 
 def qemu_version(program: str | None = None) -> str:
     """What `--version` says in its first line. Raises VmmUnavailable."""
+    import subprocess
+
     path = find_qemu(program)
     try:
         result = subprocess.run(
