@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -74,17 +75,6 @@ static void say(int fd, const char *format, long long a, long long b)
     write_all(fd, line, n);
 }
 
-/* FNV-1a over 64-bit little-endian words; the size is a multiple of 8. */
-static uint64_t mix(uint64_t hash, const char *data, size_t size)
-{
-    for (size_t i = 0; i + 8 <= size; i += 8) {
-        uint64_t word;
-        memcpy(&word, data + i, 8);
-        hash = (hash ^ word) * 0x100000001b3ULL;
-    }
-    return hash;
-}
-
 static size_t read_full(int fd, char *data, size_t size)
 {
     size_t done = 0;
@@ -104,17 +94,20 @@ static void echo(int fd)
         write_all(fd, buffer, n);
 }
 
-/* Takes everything until end of file, and only then answers: needs half-close. */
+/* Takes a counter of 64-bit words until end of file, and only then answers (so it needs half-close): size, wrong words. */
 static void sink(int fd)
 {
-    uint64_t hash = 0xcbf29ce484222325ULL;
-    long long total = 0;
+    uint64_t counter = 0, word;
+    long long total = 0, wrong = 0;
     size_t n;
     while ((n = read_full(fd, buffer, sizeof buffer)) > 0) {
-        hash = mix(hash, buffer, n);
+        for (size_t i = 0; i + 8 <= n; i += 8, counter++) {
+            memcpy(&word, buffer + i, 8);
+            wrong += word != counter;
+        }
         total += n;
     }
-    say(fd, "%lld %llu\n", total, (long long)hash);
+    say(fd, "%lld %lld\n", total, wrong);
 }
 
 /* Sends `size` bytes: a counter of 64-bit words. */
@@ -168,7 +161,9 @@ static void dial(int fd, const char *rest)
 
 static void flood(int fd, unsigned port, int count)
 {
+    struct rlimit limit = {4096, 4096};
     int good = 0;
+    setrlimit(RLIMIT_NOFILE, &limit);
     for (int i = 0; i < count; i++)
         good += connect_to(VMADDR_CID_HOST, port) >= 0;
     say(fd, "%lld\n", good, 0);
