@@ -1,4 +1,4 @@
-"""A host that plays by script: real QEMU, real disks and vsock, and an IVirtualMachineService that writes down what it hears."""
+"""A host for tests: real QEMU, disks and vsock, and an IVirtualMachineService that writes down what it hears."""
 
 import os
 import threading
@@ -22,9 +22,9 @@ from avf.disk import (
     create_writable_partition,
 )
 from avf.image import Image
+from avf.image.build import KERNEL_PARAMS
 from avf.vmm import ExitReport, Machine, Qemu, VmProcess, VmSpec
 from avf.vsock import HybridVsock
-from avf.image.build import KERNEL_PARAMS
 
 CID = 2049
 TIMEOUT = 180

@@ -107,6 +107,8 @@ def _elf_section(image: bytes, wanted: bytes) -> bytes:
         raise ValueError("no ELF64 little-endian header")
     (table,) = struct.unpack_from("<Q", image, 0x28)
     size, count, names_index = struct.unpack_from("<HHH", image, 0x3A)
+    if table + count * size > len(image):
+        raise ValueError("section headers outside of the file")
     headers = [struct.unpack_from("<I20xQQ", image, table + index * size) for index in range(count)]
     _, names_offset, names_size = headers[names_index]
     names = image[names_offset : names_offset + names_size]
