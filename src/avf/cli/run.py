@@ -9,7 +9,7 @@ import click
 
 from avf.binder import BinderError
 from avf.cli.options import RunOptions, run_options, service, standard_output
-from avf.cli.text import CliError, quoted
+from avf.cli.text import CliError, harmless, quoted
 from avf.client import (
     AppConfig,
     CpuTopology,
@@ -103,7 +103,9 @@ def _tell(event: Event) -> None:
         case PayloadFinished(exit_code):
             click.echo(f"payload finished with exit code {exit_code}", err=True)
         case PayloadError(code, message):
-            click.echo(f"VM encountered an error: code={code}, message={message}", err=True)
+            click.echo(
+                f"VM encountered an error: code={code}, message={harmless(message)}", err=True
+            )
 
 
 def _tell_log(tail: str) -> None:

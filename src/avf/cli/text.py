@@ -59,6 +59,11 @@ def quoted(value: str | Path) -> str:
     return '"' + "".join(map(_quoted_char, str(value))) + '"'
 
 
+def harmless(text: str) -> str:
+    """What a guest wrote, without what could make the terminal do anything but print it."""
+    return "".join(c if c.isprintable() else _quoted_char(c) for c in text)
+
+
 def _quoted_char(char: str) -> str:
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
     if char in escapes:

@@ -1,4 +1,5 @@
-"""Run VMs from Python: connect, create, watch, talk. `avf.client.aio` is the same for asyncio.
+"""Run VMs from Python: connect, create, watch, talk. `avf.client.aio` is the same for asyncio, `avf.client.store` keeps
+VMs with names.
 
 with connect() as service, service.create_vm(config) as vm:
     vm.start()
@@ -26,6 +27,7 @@ from avf.client.errors import (
     ServiceStartError,
     TimedOut,
     VmClosed,
+    VmStateError,
     WaitError,
 )
 from avf.client.events import (
@@ -73,6 +75,7 @@ __all__ = [
     "VmClosed",
     "VmDied",
     "VmInfo",
+    "VmStateError",
     "WaitError",
     "connect",
     "load_raw_config",

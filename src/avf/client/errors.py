@@ -6,6 +6,7 @@ ClientError
  |    +-- ServiceStartError   virtmgr could not be started or did not come up
  |    +-- ServiceDied         virtmgr is gone, and every VM with it
  +-- VmClosed             this handle was closed
+ +-- VmStateError         a stored VM is not in the state that the call needs: stopped, new, not deleted
  +-- WaitError            a VM did not become ready
       +-- TimedOut
       +-- Died            `reason` says why
@@ -43,6 +44,10 @@ class ServiceDied(ServiceError):
 
 class VmClosed(ClientError):
     """This VM handle was closed."""
+
+
+class VmStateError(ClientError):
+    """A stored VM is not in the state that the call needs."""
 
 
 class WaitError(ClientError):

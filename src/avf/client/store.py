@@ -1,0 +1,258 @@
+"""VMs with names: what makes a VM the same one the next time - configuration, instance image, storage - in a directory.
+
+store = VmStore()
+vm = store.get_or_create("greeter", StoredConfig(apk="/srv/app.apk", payload_binary_name="libgreeter.so"))
+with connect() as service, vm.run(service) as running:
+    running.wait_until_ready()
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from avf.aidl.virtualizationservice import CpuTopology, DebugLevel, PartitionType
+from avf.binder import ParcelFileDescriptor
+from avf.client.config import AppConfig, FileSource
+from avf.client.connection import VirtualizationService
+from avf.client.errors import ConfigError, VmStateError
+from avf.client.events import VmDied
+from avf.client.machine import VirtualMachine
+
+__all__ = ["StoredConfig", "StoredVm", "VmStore"]
+
+INSTANCE_SIZE = 10 << 20
+_MAX_CONFIG_SIZE = 1 << 20
+_CONFIG, _INSTANCE, _STORAGE, _IDSIG, _LOCK = (
+    "config.json", "instance.img", "storage.img", "apk.idsig", "lock",
+)  # fmt: skip
+_IDENTITY = (_CONFIG, _INSTANCE, _STORAGE)
+_MAY_CHANGE = {"memory_mib", "match_host_cpus"}
+
+
+class StoredConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """As AppConfig, but for what a store can do itself. Raises ConfigError."""
+
+    apk: str
+    """An absolute path."""
+    payload_binary_name: str | None = None
+    config_path: str | None = None
+    extra_apks: tuple[str, ...] = ()
+    """The extra APKs that the file at `config_path` names, for their idsigs."""
+    debuggable: bool = False
+    protected: bool = False
+    encrypted_storage_size: int = 0
+    """Bytes; 0 for none."""
+    memory_mib: int | None = None
+    match_host_cpus: bool = False
+
+    def __post_init__(self) -> None:
+        for path in (self.apk, *self.extra_apks):
+            if not Path(path).is_absolute():
+                raise ConfigError(f"the path of an APK must be absolute, not {path}")
+        if self.encrypted_storage_size < 0:
+            raise ConfigError("encrypted_storage_size must not be negative")
+        self.app_config("", Path())
+
+    def app_config(self, name: str, folder: Path) -> AppConfig:
+        """The same with the other files in `folder`."""
+        return AppConfig(
+            name=name,
+            apk=self.apk,
+            idsig=folder / _IDSIG,
+            extra_idsigs=tuple(folder / f"extra_{_IDSIG}_{i}" for i in range(len(self.extra_apks))),
+            instance_image=folder / _INSTANCE,
+            encrypted_storage_image=folder / _STORAGE if self.encrypted_storage_size else None,
+            payload_binary_name=self.payload_binary_name,
+            config_path=self.config_path,
+            debug_level=DebugLevel.FULL if self.debuggable else DebugLevel.NONE,
+            protected=self.protected,
+            memory_mib=self.memory_mib,
+            cpu_topology=CpuTopology.MATCH_HOST if self.match_host_cpus else CpuTopology.ONE_CPU,
+        )
+
+    def incompatibility(self, other: "StoredConfig") -> str | None:
+        """The field that forbids a VM to change from one to the other: only memory and CPUs may change."""
+        for field in self.__struct_fields__:
+            if field not in _MAY_CHANGE and getattr(self, field) != getattr(other, field):
+                return field
+        return None
+
+
+class StoredVm:
+    """One VM of a store, running or not, here or in another process. After `delete` every use raises VmStateError."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+
+    @property
+    def config(self) -> StoredConfig:
+        """As stored. Raises ConfigError if the file is no good."""
+        path = self.folder / _CONFIG
+        try:
+            with open(path, "rb") as file:
+                return msgspec.json.decode(file.read(_MAX_CONFIG_SIZE), type=StoredConfig)
+        except FileNotFoundError:
+            raise VmStateError(f"VM {self.name} is deleted") from None
+        except (msgspec.DecodeError, ConfigError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def set_config(self, config: StoredConfig) -> None:
+        """For the next run. Only memory and CPUs may change, for all else is the VM's identity: else ConfigError."""
+        with self._lock():
+            if field := self.config.incompatibility(config):
+                raise ConfigError(f"{field} of VM {self.name} cannot be changed")
+            _write_config(self.folder, config)
+
+    @property
+    def running(self) -> bool:
+        try:
+            self._lock().close()
+        except VmStateError:
+            return self.folder.exists()
+        return False
+
+    def run(
+        self,
+        service: VirtualizationService,
+        *,
+        console: FileSource | None = None,
+        log: FileSource | None = None,
+    ) -> VirtualMachine:
+        """Starts the VM, which must be stopped. It counts as running until it has died or its handle is closed."""
+        with ExitStack() as undo:
+            lock = undo.enter_context(self._lock())
+            config = self.config
+            app = config.app_config(self.name, self.folder)
+            self._prepare(service, config, app)
+            vm = undo.enter_context(service.create_vm(app, console=console, log=log))
+            vm.start()
+            vm.add_listener(lambda event: lock.close() if isinstance(event, VmDied) else None)
+            undo.pop_all()
+        return vm
+
+    def _prepare(
+        self, service: VirtualizationService, config: StoredConfig, app: AppConfig
+    ) -> None:
+        idsigs = (app.idsig, *app.extra_idsigs)
+        for apk, idsig in zip((config.apk, *config.extra_apks), idsigs, strict=True):
+            Path(str(idsig)).touch()
+            service.create_or_update_idsig_file(apk, idsig)
+        kind = PartitionType.ANDROID_VM_INSTANCE
+        _make_image(service, self.folder / _INSTANCE, INSTANCE_SIZE, kind)
+        if size := config.encrypted_storage_size:
+            _make_image(service, self.folder / _STORAGE, size, PartitionType.ENCRYPTEDSTORE)
+
+    def export_to(self, folder: str | os.PathLike[str]) -> None:
+        """Copies what the VM's identity consists of to a new folder, for `VmStore.import_from` here or elsewhere."""
+        with self._lock():
+            self.config  # noqa: B018 - not of a deleted VM
+            _copy_identity(self.folder, Path(folder))
+
+    def delete(self) -> None:
+        """Removes the VM and all that it stored. It must be stopped."""
+        with self._lock():
+            grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=self.folder.parent))
+            self.folder.rename(grave)
+        shutil.rmtree(grave)
+
+    def _lock(self) -> ParcelFileDescriptor:
+        """Keeps the VM stopped, or running in one place only, while it is open."""
+        try:
+            lock = ParcelFileDescriptor(os.open(self.folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            raise VmStateError(f"VM {self.name} is deleted") from None
+        except BlockingIOError:
+            raise VmStateError(f"VM {self.name} is not in stopped state") from None
+        return lock
+
+
+class VmStore:
+    """A directory of VMs, made if it is missing: by default `$XDG_DATA_HOME/avf/vm`."""
+
+    def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
+        self.directory = Path(directory) if directory is not None else _default_directory()
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def names(self) -> list[str]:
+        return sorted(p.name for p in self.directory.iterdir() if (p / _CONFIG).exists())
+
+    def get(self, name: str) -> StoredVm | None:
+        folder = self._folder(name)
+        return StoredVm(name, folder) if (folder / _CONFIG).exists() else None
+
+    def create(self, name: str, config: StoredConfig) -> StoredVm:
+        """A new VM. Raises VmStateError if there is one of that name."""
+        with self._new_vm(name) as folder:
+            _write_config(folder, config)
+        return StoredVm(name, self._folder(name))
+
+    def get_or_create(self, name: str, config: StoredConfig) -> StoredVm:
+        """The VM of that name, whatever its configuration, or a new one."""
+        return self.get(name) or self.create(name, config)
+
+    def import_from(self, name: str, folder: str | os.PathLike[str]) -> StoredVm:
+        """A new VM with the identity of the one that was exported to `folder`."""
+        if not Path(folder, _CONFIG).exists():
+            raise ConfigError(f"no VM was exported to {os.fspath(folder)}")
+        with self._new_vm(name) as made:
+            _copy_identity(Path(folder), made)
+            StoredVm(name, made).config  # noqa: B018 - must be readable
+        return StoredVm(name, self._folder(name))
+
+    def _folder(self, name: str) -> Path:
+        if not name or name.startswith(".") or "/" in name or "\0" in name:
+            raise ConfigError(f"{name!r} is no name for a VM")
+        return self.directory / name
+
+    @contextmanager
+    def _new_vm(self, name: str) -> Iterator[Path]:
+        """A folder that becomes the VM's once it is complete."""
+        target = self._folder(name)
+        folder = Path(tempfile.mkdtemp(prefix=".new-", dir=self.directory))
+        try:
+            folder.joinpath(_LOCK).touch(mode=0o600)
+            yield folder
+            try:
+                folder.rename(target)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                raise VmStateError(f"there is a VM {name} already") from None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _default_directory() -> Path:
+    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
+    return Path(data_home, "avf/vm")
+
+
+def _write_config(folder: Path, config: StoredConfig) -> None:
+    new = folder / f"{_CONFIG}.new"
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(config)) + b"\n")
+    new.replace(folder / _CONFIG)
+
+
+def _make_image(service: VirtualizationService, path: Path, size: int, kind: PartitionType) -> None:
+    if path.exists():
+        return
+    new = path.with_name(f"{path.name}.new")
+    new.touch(mode=0o600)
+    service.initialize_writable_partition(new, size, kind)
+    new.replace(path)
+
+
+def _copy_identity(source: Path, target: Path) -> None:
+    target.mkdir(mode=0o700, exist_ok=True)
+    for name in _IDENTITY:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
