@@ -1,0 +1,67 @@
+"""From events and exit statuses to causes."""
+
+import pytest
+
+from avf.vmm import ExitCause
+from avf.vmm.qemu.outcome import Outcome
+
+SHUTDOWN = ("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
+RESET = ("SHUTDOWN", {"guest": True, "reason": "guest-reset"})
+PANIC = ("GUEST_PANICKED", {"action": "run"})
+WATCHDOG = ("WATCHDOG", {"action": "reset"})
+
+
+def host(reason: str) -> tuple[str, dict[str, object]]:
+    return ("SHUTDOWN", {"guest": False, "reason": reason})
+
+
+@pytest.mark.parametrize(
+    ("events", "returncode", "cause"),
+    [
+        ([SHUTDOWN], 0, ExitCause.SHUTDOWN),
+        ([RESET], 0, ExitCause.REBOOT),
+        ([PANIC, RESET], 0, ExitCause.CRASH),
+        ([PANIC, host("guest-panic")], 0, ExitCause.CRASH),
+        ([WATCHDOG, RESET], 0, ExitCause.WATCHDOG),
+        ([host("host-signal")], 0, ExitCause.KILLED),
+        ([host("host-qmp-quit")], 0, ExitCause.KILLED),
+        ([SHUTDOWN], -9, ExitCause.KILLED),
+        ([], -9, ExitCause.KILLED),
+        ([], -31, ExitCause.KILLED),
+        ([], 1, ExitCause.UNKNOWN),
+        ([], 0, ExitCause.UNKNOWN),
+        ([("SHUTDOWN", {"reason": "something-new"})], 0, ExitCause.UNKNOWN),
+        ([("SHUTDOWN", {"reason": 7}), ("STOP", {})], 0, ExitCause.UNKNOWN),
+    ],
+)
+def test_causes(
+    events: list[tuple[str, dict[str, object]]], returncode: int, cause: ExitCause
+) -> None:
+    outcome = Outcome()
+    outcome.started = True
+    for name, data in events:
+        outcome.qmp_event(name, data)
+    assert outcome.cause(returncode) is cause
+
+
+@pytest.mark.parametrize(
+    ("returncode", "device_lost", "started", "cause"),
+    [
+        (1, False, False, ExitCause.START_FAILED),
+        (127, False, False, ExitCause.START_FAILED),
+        (-9, True, False, ExitCause.START_FAILED),
+        (-9, True, True, ExitCause.UNKNOWN),
+    ],
+)
+def test_failures(returncode: int, device_lost: bool, started: bool, cause: ExitCause) -> None:
+    outcome = Outcome()
+    outcome.started, outcome.device_lost = started, device_lost
+    assert outcome.cause(returncode) is cause
+
+
+def test_a_guest_cannot_fill_memory_with_events() -> None:
+    outcome = Outcome()
+    lines = [outcome.qmp_event(f"EVENT{number % 2}", {}) for number in range(10_000)]
+    assert sum(outcome.note(line) for line in lines) == 10_000
+    assert len(outcome.events) == 32
+    assert not any(outcome.note(lines[-1]) for _ in range(10))

@@ -1,0 +1,114 @@
+"""The command line as a whole: what is on it when, and in which order."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from avf.vmm import Accelerator, Machine, VmSpec
+from avf.vmm.outlets import NOWHERE, Outlet
+from avf.vmm.qemu.command import Host, Inputs, board_of, qemu_command
+from avf.vsock import HybridVsock
+
+SPEC = VmSpec(
+    cid=2048,
+    name="vm",
+    temporary_directory=Path("/none"),
+    vsock=HybridVsock(2048, Path("/none/vsock")),
+    kernel=3,
+    params="quiet",
+)
+INPUTS = Inputs(
+    monitor=10, console=(NOWHERE, NOWHERE), failure=NOWHERE, ramdump=NOWHERE, log=NOWHERE, kernel=11
+)
+TCG = Host(Accelerator.TCG, cpus=4, tsc_khz=2_000_000)
+KVM = Host(Accelerator.KVM, cpus=4, tsc_khz=None)
+
+
+def value(command: list[str], option: str) -> str:
+    return command[command.index(option) + 1]
+
+
+def values(command: list[str], option: str) -> list[str]:
+    return [command[at + 1] for at, text in enumerate(command) if text == option]
+
+
+def test_defaults() -> None:
+    command = qemu_command("/qemu", SPEC, INPUTS, KVM)
+    assert command[0] == "/qemu"
+    assert value(command, "-m") == "256M"
+    assert value(command, "-smp") == "1"
+    assert value(command, "-append") == "quiet"
+    assert "-S" not in command and "-object" in command
+    assert not [text for text in command if "net" in text]
+
+
+@pytest.mark.parametrize(
+    ("change", "option", "expected"),
+    [
+        ({"memory_mib": 64}, "-m", "64M"),
+        ({"cpus": None}, "-smp", "4"),
+        ({"cpus": 2}, "-smp", "2"),
+        ({"gdb_port": 99}, "-gdb", "tcp:127.0.0.1:99"),
+        ({"params": None, "machine": Machine.FAST}, "-append", "tsc_early_khz=2000000"),
+        ({"machine": Machine.FAST}, "-append", "quiet tsc_early_khz=2000000"),
+        (
+            {"machine": Machine.FAST, "params": "tsc_early_khz=7"},
+            "-append",
+            "tsc_early_khz=7",
+        ),
+    ],
+)
+def test_what_a_spec_changes(change: dict[str, object], option: str, expected: str) -> None:
+    assert value(qemu_command("/qemu", replace(SPEC, **change), INPUTS, TCG), option) == expected  # type: ignore[arg-type]
+
+
+def test_devices_come_in_the_order_the_guest_counts_them() -> None:
+    inputs = replace(INPUTS, vsock_control=12)
+    models = [
+        text.split(",")[0] for text in values(qemu_command("q", SPEC, inputs, TCG), "-device")
+    ]
+    assert models == [
+        "pvpanic",
+        "isa-serial",
+        "isa-serial",
+        "virtio-serial-pci",
+        "virtconsole",
+        "virtconsole",
+        "virtconsole",
+        "virtio-balloon-pci",
+        "virtio-rng-pci",
+        "vhost-user-vsock-pci",
+    ]
+
+
+def test_memory_is_shared_only_with_a_device_process() -> None:
+    assert not [t for t in qemu_command("q", SPEC, replace(INPUTS, vhost=9), TCG) if "share" in t]
+    command = qemu_command("q", SPEC, replace(INPUTS, vsock_control=9), TCG)
+    assert "memory-backend-memfd,id=ram,size=256M,share=on" in command
+
+
+def test_firmware_excludes_a_kernel() -> None:
+    command = qemu_command("q", SPEC, replace(INPUTS, kernel=None, firmware=5), TCG)
+    assert value(command, "-bios") == "/proc/self/fd/5"
+    assert "-kernel" not in command and "-append" not in command
+
+
+def test_the_fast_board_needs_the_tsc_rate_only_under_tcg() -> None:
+    fast = replace(SPEC, machine=Machine.FAST)
+    assert board_of(fast, TCG) is Machine.FAST
+    assert board_of(fast, KVM) is Machine.FAST
+    assert board_of(fast, replace(TCG, tsc_khz=None)) is Machine.PCI
+    assert "tsc_early_khz" not in value(qemu_command("q", fast, INPUTS, KVM), "-append")
+
+
+def test_inherited_descriptors_are_exactly_those_named() -> None:
+    inputs = replace(
+        INPUTS,
+        console=(Outlet(20), Outlet(21)),
+        failure=Outlet(22),
+        log=Outlet(23),
+        initrd=24,
+        vhost=25,
+    )
+    assert sorted(inputs.fds) == [10, 11, 20, 21, 22, 23, 24, 25]
