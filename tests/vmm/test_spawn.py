@@ -31,7 +31,7 @@ def run(*command: str, fds: list[int] | None = None) -> tuple[int, str]:
 
 
 def shell(script: str, *arguments: str, fds: list[int] | None = None) -> tuple[int, str]:
-    return run("/bin/sh", "-c", f"{script} >&2", "sh", *arguments, fds=fds)
+    return run("/bin/sh", "-c", f"exec >&2; {script}", "sh", *arguments, fds=fds)
 
 
 def test_only_the_given_descriptors_are_inherited() -> None:
