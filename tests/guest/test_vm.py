@@ -1,0 +1,199 @@
+"""The guest in real machines: what the host hears, and what payloads see."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from avf.aidl.virtualizationcommon import ErrorCode
+from avf.apk import ApkBuilder, SigningKey
+from avf.binder import Interface, RemoteException, connect, method
+from avf.disk import MetadataPartition
+from avf.guest import launcher
+from avf.image import Image, build_image, default_cache
+from avf.vmm import ExitCause, Machine
+from tests.guest.machine import TIMEOUT, App, Outcome, build_apk, machine, make_app, refresh_idsig
+
+pytestmark = pytest.mark.vm
+
+SOURCES = Path(__file__).parent / "payload"
+HEADERS = Path(launcher.__file__).parent / "native"
+
+
+class IProbe(Interface, descriptor="test.IProbe"):
+    @method(1)
+    def secret(self, size: int) -> bytes:
+        raise NotImplementedError
+
+    @method(2, oneway=True)
+    def stop(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return build_image(tmp_path_factory.mktemp("image"), cache=default_cache())
+
+
+@pytest.fixture(scope="module")
+def key() -> SigningKey:
+    return SigningKey.generate()
+
+
+def compile_payload(name: str, folder: Path) -> bytes:
+    library = folder / "payload.so"
+    command = [
+        "gcc",
+        "-shared",
+        "-fPIC",
+        "-O2",
+        "-Wall",
+        f"-I{HEADERS}",
+        "-o",
+        library,
+        SOURCES / name,
+    ]
+    subprocess.run(command, check=True)
+    return library.read_bytes()
+
+
+def builder(folder: Path, text: str = "packed text") -> ApkBuilder:
+    apk = ApkBuilder("com.example.test")
+    apk.add_native_library("libprobe.so", compile_payload("probe.c", folder))
+    apk.add_native_library("libabort.so", compile_payload("abort.c", folder))
+    for script in ("rpc.py", "kill_agent.sh", "run_extra.sh"):
+        apk.add(f"bin/{script}", SOURCES / script)
+    apk.add("assets/packed.txt", text.encode(), compress=True)
+    apk.add(
+        "assets/config.json",
+        b'{"task": {"type": "microdroid_launcher", "command": "run_extra.sh"}, "extra_apks": [{"path": "x"}]}',
+    )
+    apk.add("assets/no_task.json", b"{}")
+    return apk
+
+
+@pytest.fixture
+def app(tmp_path: Path, key: SigningKey) -> App:
+    return make_app(tmp_path, builder(tmp_path), key, "libprobe.so")
+
+
+def run(image: Image, app: App | None, tmp_path: Path, **options: object) -> Outcome:
+    for socket in tmp_path.glob("v*"):
+        socket.unlink()
+    with machine(image, tmp_path, app, **options) as running:  # type: ignore[arg-type]
+        outcome = running.finish()
+    assert outcome.report.cause is ExitCause.SHUTDOWN, outcome
+    return outcome
+
+
+def line(outcome: Outcome, start: str) -> str:
+    (found,) = [text for text in outcome.log.splitlines() if text.startswith(start)]
+    return found
+
+
+def test_an_instance_over_several_boots(
+    image: Image, app: App, tmp_path: Path, key: SigningKey
+) -> None:
+    first = run(image, app, tmp_path)
+    assert first.heard == [("started",), ("ready",), ("finished", 7)], first.log
+    assert first.failure == ""
+    assert "Linux version" in first.console
+    assert "verified by scheme v3" in first.log
+    assert line(first, "uid") == "uid 0, contents /mnt/apk, storage none"
+    assert (
+        line(first, "file /mnt/apk/assets/packed") == "file /mnt/apk/assets/packed.txt: packed text"
+    )
+    assert line(first, "file /mnt/apk/assets/absent").endswith(": No such file or directory")
+    assert line(first, "write /mnt/apk").endswith(": Read-only file system")
+    assert line(first, "write /usr").endswith(": Read-only file system")
+    assert line(first, "write /data").endswith(": ok")
+
+    second = run(image, app, tmp_path, board=Machine.PCI)
+    assert second.heard == first.heard, second.log
+    assert "root hash is known" in second.log
+    assert line(second, "secret") == line(first, "secret")
+
+    build_apk(app.apk, builder(tmp_path, "another text"), key)
+    third = run(image, app, tmp_path)
+    message = "Detected an update of the payload which isn't supported yet."
+    assert third.heard == [("error", ErrorCode.PAYLOAD_CHANGED, message)]
+    assert third.failure == "MICRODROID_PAYLOAD_HAS_CHANGED"
+
+
+def test_a_guest_that_is_not_debuggable_keeps_its_mouth_shut(
+    image: Image, app: App, tmp_path: Path
+) -> None:
+    outcome = run(image, app.running("libabort.so"), tmp_path, debuggable=False)
+    assert outcome.heard == [("started",), ("error", ErrorCode.UNKNOWN, "Failed to run payload")]
+    assert outcome.log == ""
+    assert "Linux version" not in outcome.console
+    assert outcome.failure == (
+        "MICRODROID_UNKNOWN_RUNTIME_ERROR|Failed to run payload: Payload exited due to signal: 6 (SIGABRT)"
+    )
+
+
+def test_rpc_binder_from_python(image: Image, app: App, tmp_path: Path) -> None:
+    with machine(image, tmp_path, app.running("rpc.py")) as running:
+        assert running.service.ready.wait(TIMEOUT)
+        with connect(lambda: running.vsock.connect(5000)) as session:
+            probe = session.get_root(IProbe)
+            assert len(probe.secret(20)) == 20
+            with pytest.raises(RemoteException):
+                probe.secret(33)
+            probe.stop()
+            outcome = running.finish()
+    assert outcome.heard == [("started",), ("ready",), ("finished", 3)]
+
+
+def test_config_file_and_extra_apk(image: Image, app: App, tmp_path: Path, key: SigningKey) -> None:
+    extra = ApkBuilder("com.example.extra").add("assets/note.txt", b"a note")
+    extra.add("bin/tool", b"#!/bin/sh\necho ran\n", mode=0o755)
+    path = build_apk(tmp_path / "extra.apk", extra, key)
+    metadata = MetadataPartition(config_path="/mnt/apk/assets/config.json")
+    outcome = run(image, replace(app, metadata=metadata, extras=(path,)), tmp_path)
+    assert outcome.heard == [("started",), ("finished", 0)], outcome.log
+    assert "not run: 126" in outcome.log
+    assert "a note" in outcome.log
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/mnt/apk/assets/no_task.json", "No task in VM config"),
+        ("/mnt/apk/../etc/passwd", "is not inside the APK"),
+    ],
+)
+def test_bad_configuration(image: Image, app: App, tmp_path: Path, path: str, message: str) -> None:
+    outcome = run(image, replace(app, metadata=MetadataPartition(config_path=path)), tmp_path)
+    ((kind, code, text),) = outcome.heard
+    assert (kind, code) == ("error", ErrorCode.PAYLOAD_CONFIG_INVALID)
+    assert message in text
+    assert outcome.failure == "MICRODROID_INVALID_PAYLOAD_CONFIG"
+
+
+@pytest.mark.parametrize("with_new_idsig", [False, True])
+def test_tampering(image: Image, app: App, tmp_path: Path, with_new_idsig: bool) -> None:
+    """One bit: with the old idsig dm-verity sees it; with a new one the root hash fits, but the signature does not."""
+    content = bytearray(app.apk.read_bytes())
+    content[content.index(b"file %s: %s")] ^= 1
+    app.apk.write_bytes(content)
+    if with_new_idsig:
+        refresh_idsig(app.apk)
+    outcome = run(image, app, tmp_path)
+    assert outcome.heard == [
+        ("error", ErrorCode.PAYLOAD_VERIFICATION_FAILED, "Payload verification failed")
+    ]
+    assert outcome.failure == "MICRODROID_PAYLOAD_VERIFICATION_FAILED"
+    assert ("Digest mismatch" if with_new_idsig else "Input/output error") in outcome.log
+
+
+def test_no_service_on_the_host(image: Image, tmp_path: Path) -> None:
+    outcome = run(image, None, tmp_path, serve=False)
+    assert outcome.heard == []
+    assert outcome.failure == "MICRODROID_FAILED_TO_CONNECT_TO_VIRTUALIZATION_SERVICE"
+
+
+def test_an_agent_that_is_killed(image: Image, app: App, tmp_path: Path) -> None:
+    outcome = run(image, app.running("kill_agent.sh"), tmp_path)
+    assert outcome.heard == [("started",)]
+    assert outcome.failure == "MICRODROID_UNKNOWN_RUNTIME_ERROR|the agent was killed by signal 9"
