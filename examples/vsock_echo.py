@@ -42,7 +42,7 @@ def main(apk: Path, line: str) -> None:
                 lines.write(f"{line}\n")
                 lines.flush()
                 print(lines.readline(), end="")
-            print("VM ended:", vm.wait_for_death(timeout=60))
+            vm.wait_for_death(timeout=60)
 
 
 if __name__ == "__main__":

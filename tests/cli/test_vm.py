@@ -130,6 +130,28 @@ def test_a_vm_that_does_not_start_brings_the_log(vm: Vm, raw: Path) -> None:
     assert "the fake virtmgr is up" in result.stderr
 
 
+def test_a_start_that_is_refused_brings_the_log(vm: Vm, raw: Path) -> None:
+    result = vm("run", raw, "--name", "unstartable")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "virtmgr said:\nthe fake virtmgr is up\n"
+        "Error: Failed to start VM\n\nCaused by:\n    it cannot be started (SERVICE_SPECIFIC)\n"
+    )
+
+
+def test_without_standard_output(environment: None, raw: Path) -> None:
+    command = f"{' '.join(VM)} run {raw} --name tell:hello,started,died:3 >&-"
+    result = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "payload started\n")
+
+
+def test_a_reader_that_goes_away(environment: None) -> None:
+    command = f"({' '.join(VM)} --help; echo $? >&2) | true"
+    result = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert result.stderr in ("0\n", "1\n")
+
+
 def test_console_to_a_file(vm: Vm, raw: Path, tmp_path: Path) -> None:
     result = vm("run", raw, "--name", "tell:hello,died:3", "--console", tmp_path / "console")
     assert "hello" not in result.stdout

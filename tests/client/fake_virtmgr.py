@@ -1,7 +1,7 @@
 """A virtmgr whose VMs are plays: a VM's name is the script of what happens to it once it is started.
 
 The words are started, ready, finished:N, error:N:TEXT, died:N, tell:TEXT (to the console) and pid (of this process, to
-the console). `create_vm` refuses names that begin with "refuse:".
+the console). `create_vm` refuses names that begin with "refuse:", `start` the name "unstartable".
 """
 
 import argparse
@@ -68,6 +68,8 @@ class _Machine(IVirtualMachine):
     def start(self) -> None:
         if self._state != VirtualMachineState.NOT_STARTED:
             raise RemoteException.service_specific_error(-1, "VM already started or failed")
+        if self._script == ["unstartable"]:
+            raise RemoteException.service_specific_error(-1, "it cannot be started")
         self._state = VirtualMachineState.STARTING
         threading.Thread(target=self._play, daemon=True).start()
 

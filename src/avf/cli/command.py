@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import click
 
+from avf.cli.options import flush_output
 from avf.cli.text import CliError, error_chain, hint_for
 
 _COMMANDS = {
@@ -63,7 +64,7 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 def _run() -> int:
     try:
         result = vm.main(prog_name="vm", standalone_mode=False)
-        sys.stdout.flush()
+        flush_output()
     except click.ClickException as error:
         error.show()
         return error.exit_code

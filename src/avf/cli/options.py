@@ -105,3 +105,9 @@ def standard_output() -> int | None:
         return sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def flush_output() -> None:
+    """Before something else writes there too."""
+    if sys.stdout is not None:
+        sys.stdout.flush()

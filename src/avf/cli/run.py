@@ -1,6 +1,5 @@
 """`vm run`, and how any VM is run in the foreground."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -8,7 +7,7 @@ from typing import Unpack
 import click
 
 from avf.binder import BinderError
-from avf.cli.options import RunOptions, run_options, service, standard_output
+from avf.cli.options import RunOptions, flush_output, run_options, service, standard_output
 from avf.cli.text import CliError, harmless, quoted
 from avf.client import (
     AppConfig,
@@ -55,7 +54,7 @@ def run_vm(
 ) -> int | None:
     """Creates and starts a VM and tells of it until it ends. Returns the payload's exit code if it finished."""
     console, log = options["console"], options["log"]
-    sys.stdout.flush()
+    flush_output()
     with _create(
         connection,
         config,
@@ -63,13 +62,21 @@ def run_vm(
         standard_output() if log is None else log,
     ) as vm:
         try:
-            _start(vm, description)
+            _start(vm)
+        except CliError:
+            _tell_log(connection, options)
+            raise
+        try:
+            print_line(
+                f"Created VM from {description} with CID {vm.cid}, state is {vm.state.name}."
+            )
+            vm.add_listener(_tell)
             vm.wait_for_death()
         finally:
             vm.close()
             print_line(f"VM ended: {vm.death_reason}")
-        if vm.death_reason == DeathReason.START_FAILED and not options["verbose"]:
-            _tell_log(connection.log_tail)
+        if vm.death_reason == DeathReason.START_FAILED:
+            _tell_log(connection, options)
         return _exit_code(vm)
 
 
@@ -85,13 +92,11 @@ def _create(
         raise CliError("Failed to create VM") from error
 
 
-def _start(vm: VirtualMachine, description: str) -> None:
+def _start(vm: VirtualMachine) -> None:
     try:
         vm.start()
     except BinderError as error:
-        raise CliError("Failed to start VM", hint="`-v` shows what virtmgr logs.") from error
-    print_line(f"Created VM from {description} with CID {vm.cid}, state is {vm.state.name}.")
-    vm.add_listener(_tell)
+        raise CliError("Failed to start VM") from error
 
 
 def _tell(event: Event) -> None:
@@ -108,8 +113,9 @@ def _tell(event: Event) -> None:
             )
 
 
-def _tell_log(tail: str) -> None:
-    if tail:
+def _tell_log(connection: VirtualizationService, options: RunOptions) -> None:
+    """What virtmgr knows of a failed start, unless `-v` has shown it already."""
+    if not options["verbose"] and (tail := connection.log_tail):
         click.echo(f"virtmgr said:\n{tail}", err=True)
 
 
@@ -122,4 +128,4 @@ def _exit_code(vm: VirtualMachine) -> int | None:
 def print_line(text: str) -> None:
     """To standard output at once: the guest writes there too."""
     click.echo(text)
-    sys.stdout.flush()
+    flush_output()

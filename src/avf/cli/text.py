@@ -46,6 +46,8 @@ def hint_for(error: BaseException | None) -> str | None:
             return error.hint
         if isinstance(error, RemoteException) and error.code == ExceptionCode.SECURITY:
             return "`vm doctor` shows which permissions you have, and where they are granted."
+        if isinstance(error, RemoteException) and "guest image" in error.message:
+            return "`vm doctor` says how to get one; `--image` names its folder."
         if isinstance(error, StatusError):
             return "this is a mistake in virtmgr, which logged more about it: `-v` shows that."
         if isinstance(error, ServiceError):
