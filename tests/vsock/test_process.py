@@ -2,7 +2,9 @@
 
 import os
 import resource
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -118,3 +120,44 @@ def test_a_mistake_of_the_device_ends_traffic_only(
         with guest.dial(listener, 80, 1) as again:
             guest.packet(Op.RW, 80, 1, b"alive")
             assert again.recv(16) == b"alive"
+
+
+def test_signals(tmp_path: Path) -> None:
+    """An interrupt is not its business; SIGTERM ends it, and BASE goes with it."""
+    front, back = socket.socketpair()
+    ready, report = os.pipe()
+    with front:
+        with back:
+            command = device_command(back.fileno(), tmp_path / "vsock", 2048, ready_fd=report)
+            process = start(command, back.fileno(), report)
+        os.close(report)
+        assert os.read(ready, 1) == b"1"
+        os.close(ready)
+        process.send_signal(signal.SIGINT)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(tmp_path / "vsock"))
+            sock.sendall(b"nonsense\n")
+            assert sock.recv(1) == b""
+        process.terminate()
+        assert finish(process) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_reads_the_log(tmp_path: Path) -> None:
+    """The device drops lines rather than wait for a reader."""
+    front, back = socket.socketpair()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, bytes(65536))
+    os.set_blocking(writer, True)
+    with front:
+        with back:
+            command = device_command(back.fileno(), tmp_path / "vsock", 2048)
+            process = subprocess.Popen(command, pass_fds=[back.fileno()], stderr=writer)
+        front.sendall(struct.pack("=III", 99, 1, 0) + struct.pack("=III", 17, 1, 0))
+        assert front.recv(20, socket.MSG_WAITALL)[12:] == struct.pack("=Q", 2)
+    assert process.wait(timeout=60) == 0
+    os.close(reader)
+    os.close(writer)

@@ -58,6 +58,7 @@ class Connection:
         "sock",
         "state",
         "told_shut",
+        "waiting",
         "window",
     )
 
@@ -77,6 +78,7 @@ class Connection:
         self.forwarded = 0
         self._reported = 0
         self.backlog = bytearray()
+        self.waiting = False
         self.guest_shut = 0
         self._write_shut = False
         self.owes_credit = False

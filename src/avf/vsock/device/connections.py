@@ -38,7 +38,7 @@ _TICK_INTERVAL = 0.5
 
 _FIRST_HOST_PORT = 1 << 30
 _LAST_HOST_PORT = (1 << 31) - 1
-_SOCKET_EVENTS = events_of.IN | events_of.OUT | events_of.READ_HANGUP | events_of.EDGE
+_SOCKET_EVENTS = events_of.IN | events_of.READ_HANGUP | events_of.EDGE
 _READ_EVENTS = events_of.IN | events_of.READ_HANGUP | events_of.HANGUP | events_of.ERROR
 
 Dial = Callable[[int], socket.socket | None]
@@ -172,6 +172,7 @@ class Connections:
         shut = connection.guest_shut & NO_SEND
         if connected and not shut and connection.has_room(header.length):
             connection.forward(payload, header.length)
+            self._watch(connection)
         else:
             self._reset(connection)
 
@@ -237,9 +238,18 @@ class Connections:
             connection.readable = True
         if events & events_of.OUT and connection.backlog:
             connection.flush()
+            self._watch(connection)
             self._settle(connection)
         self._notice_hangup(connection)
         self._mark(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        """Waits for room in the socket exactly as long as something waits for it."""
+        waiting = bool(connection.backlog)
+        if waiting != connection.waiting and connection.sock is not None:
+            connection.waiting = waiting
+            events = _SOCKET_EVENTS | events_of.OUT if waiting else _SOCKET_EVENTS
+            self._loop.modify(connection.sock.fileno(), events)
 
     def _notice_hangup(self, connection: Connection) -> None:
         """A socket that hung up is done once everything in it has been read or nobody will read it."""

@@ -2,6 +2,8 @@
 
 import os
 import resource
+import select
+import signal
 import socket
 import sys
 import time
@@ -25,6 +27,8 @@ FLUSH_SECONDS = 2.0
 
 _DESCRIPTORS_WANTED = 2048
 _MISTAKES_MAX = 10
+_LINE_MAX = 4096
+"""What a pipe takes at once if it takes anything."""
 
 
 class Arguments:
@@ -64,6 +68,9 @@ def main(words: list[str]) -> int:
         log(f"{error}\n{USAGE}")
         return 2
     _limit_resources()
+    # A terminal's interrupt goes to everybody in front of it; this process ends with its front-end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with ExitStack() as stack:
             process = Process(arguments, stack)
@@ -75,11 +82,14 @@ def main(words: list[str]) -> int:
 
 
 def log(line: str) -> None:
-    """One line to stderr, if anybody listens."""
+    """One line to stderr; dropped rather than waited for if nobody reads it."""
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
     try:
-        os.write(2, f"vsock device: {line}\n".encode(errors="replace"))
+        if poll.poll(0):
+            os.write(2, f"vsock device: {line}\n".encode(errors="replace")[:_LINE_MAX])
     except OSError:
-        pass
+        pass  # stderr is closed
 
 
 class Process:
