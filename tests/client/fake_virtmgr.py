@@ -89,6 +89,8 @@ class _Machine(IVirtualMachine):
         return ParcelFileDescriptor(stream.detach())
 
     def on_released(self) -> None:
+        if self._state not in (VirtualMachineState.NOT_STARTED, VirtualMachineState.DEAD):
+            self._die(DeathReason.KILLED)
         self._service.forget(self._cid)
 
     def _play(self) -> None:

@@ -165,6 +165,22 @@ def test_a_closed_vm_does_nothing_any_more(service: VirtualizationService) -> No
             use()
 
 
+def test_a_listener_may_close_the_vm(service: VirtualizationService) -> None:
+    vm = service.create_vm(play("started,ready"))
+    vm.add_listener(lambda event: vm.close() if event == PayloadReady() else None)
+    vm.start()
+    assert vm.wait_for_death(4) == DeathReason.KILLED
+
+
+def test_a_stopped_virtmgr_does_not_hold_up_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avf.client.machine._LAST_WORD_TIMEOUT", 0.1)
+    monkeypatch.setattr("avf.client.process._EXIT_TIMEOUT", 0.1)
+    with connect(command=FAKE) as service, service.create_vm(play("started")) as vm:
+        vm.start()
+        os.kill(service.pid, signal.SIGSTOP)
+    assert vm.death_reason == DeathReason.KILLED
+
+
 def test_closing_frees_whoever_waits(service: VirtualizationService) -> None:
     vm = service.create_vm(play(""))
     reasons: list[DeathReason | None] = []

@@ -56,8 +56,8 @@ def main() -> NoReturn:
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    """Unwinds the stack, so that everything is ended and removed as after an error."""
-    signal.signal(number, signal.SIG_IGN)
+    """Unwinds the stack, so that everything is ended and removed as after an error. A second time the signal kills."""
+    signal.signal(number, signal.SIG_DFL)
     sys.exit(128 + number)
 
 

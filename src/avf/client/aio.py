@@ -179,16 +179,23 @@ class VirtualMachine:
             raise
 
     async def connect_service(
-        self, port: int, interface: type[T], timeout: float | None = SERVICE_TIMEOUT
+        self,
+        port: int,
+        interface: type[T],
+        *,
+        incoming_threads: int = 0,
+        timeout: float | None = SERVICE_TIMEOUT,
     ) -> GuestService[T]:
         """Connects to the RPC Binder server that the guest runs on `port`; its methods block, as of `avf.binder`."""
         return await _in_thread(
-            lambda: self._vm.connect_service(port, interface, timeout),
+            lambda: self._vm.connect_service(
+                port, interface, incoming_threads=incoming_threads, timeout=timeout
+            ),
             discard=lambda service: service.close(),
         )
 
     async def close(self) -> None:
-        """Kills the VM and gives its handle back. Whoever still waits is told of its death. Idempotent."""
+        """Gives the handle back, which kills the VM, and waits for its death. Whoever waits is told. Idempotent."""
         await _in_thread(self._vm.close)
 
     async def __aenter__(self) -> Self:

@@ -1,6 +1,7 @@
 """One VM, as its owner sees it."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Generic, Self, TypeVar
@@ -37,7 +38,7 @@ from avf.client.watch import Listener, Watch
 
 T = TypeVar("T", bound=Interface)
 SERVICE_TIMEOUT = 10.0
-_LAST_WORD_TIMEOUT = 1.0
+_LAST_WORD_TIMEOUT = 5.0
 
 
 class VirtualMachine:
@@ -54,6 +55,8 @@ class VirtualMachine:
         on_event: Listener | None = None,
     ) -> None:
         self._handle: IVirtualMachine | None = handle
+        self._closing = threading.Lock()
+        self._started = False
         self._translated_errors = translated_errors
         self._watch = Watch()
         if on_event is not None:
@@ -69,6 +72,7 @@ class VirtualMachine:
         """Returns when the VMM runs, not when the guest has booted."""
         with self._using() as handle:
             handle.start()
+            self._started = True
 
     def stop(self) -> None:
         """Kills the VM; returns when all of it is gone."""
@@ -122,10 +126,20 @@ class VirtualMachine:
         return socket.socket(fileno=stream.detach())
 
     def connect_service(
-        self, port: int, interface: type[T], timeout: float | None = SERVICE_TIMEOUT
+        self,
+        port: int,
+        interface: type[T],
+        *,
+        incoming_threads: int = 0,
+        timeout: float | None = SERVICE_TIMEOUT,
     ) -> "GuestService[T]":
-        """Connects to the RPC Binder server that the guest runs on `port`; its root is an `interface`."""
-        session = connect(lambda: self.connect_vsock(port), timeout=timeout)
+        """Connects to the RPC Binder server that the guest runs on `port`; its root is an `interface`.
+
+        The guest may call objects given to it only during a call to it, unless there are `incoming_threads`.
+        """
+        session = connect(
+            lambda: self.connect_vsock(port), incoming_threads=incoming_threads, timeout=timeout
+        )
         try:
             return GuestService(session, session.get_root(interface))
         except BaseException:
@@ -133,21 +147,18 @@ class VirtualMachine:
             raise
 
     def close(self) -> None:
-        """Kills the VM and gives its handle back. Whoever still waits is told of its death. Idempotent."""
-        handle, self._handle = self._handle, None
+        """Gives the handle back, which kills the VM, and waits for its death. Whoever waits is told. Idempotent."""
+        with self._closing:
+            handle, self._handle = self._handle, None
         if handle is None:
             return
-        if self.death_reason is None:
-            try:
-                handle.stop()
-                self._watch.wait_for_death(_LAST_WORD_TIMEOUT)
-            except BinderError:  # it does not run, or virtmgr is gone
-                pass
         try:
             unlink_to_death(handle, self._on_death)
         except BinderError:  # virtmgr's death has been told
             pass
         release(handle)
+        if self._started and not self._watch.in_listener:
+            self._watch.wait_for_death(_LAST_WORD_TIMEOUT)
         self._watch.deliver(VmDied(DeathReason.KILLED))
 
     @contextmanager

@@ -129,7 +129,7 @@ class _LogTail:
         data = self._pipe.read(65536)
         if not data:
             return False
-        if self._forward:
+        if self._forward and sys.stderr is not None:
             sys.stderr.write(data.decode(errors="replace"))
             sys.stderr.flush()
         self._tail = (self._tail + data)[-TAIL_SIZE:]

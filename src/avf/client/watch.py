@@ -18,6 +18,7 @@ class Watch:
         self._changed = threading.Condition()
         self._delivery = threading.RLock()
         self._listeners: list[Listener] = []
+        self._called_in: int | None = None
 
     def deliver(self, event: Event) -> None:
         with self._delivery:
@@ -25,8 +26,7 @@ class Watch:
                 if not self._lifecycle.accept(event):
                     return
                 self._changed.notify_all()
-            for listener in tuple(self._listeners):
-                _call(listener, event)
+            self._tell(tuple(self._listeners), event)
 
     def add_listener(self, listener: Listener) -> None:
         """Calls `listener` for all that happened, then for all that will, from the thread that brings the news.
@@ -35,8 +35,21 @@ class Watch:
         """
         with self._delivery:
             for event in tuple(self._lifecycle.events):
-                _call(listener, event)
+                self._tell((listener,), event)
             self._listeners.append(listener)
+
+    @property
+    def in_listener(self) -> bool:
+        """Whether the calling thread is in a listener, and so keeps later events from coming."""
+        return self._called_in == threading.get_ident()
+
+    def _tell(self, listeners: tuple[Listener, ...], event: Event) -> None:
+        before, self._called_in = self._called_in, threading.get_ident()
+        try:
+            for listener in listeners:
+                _call(listener, event)
+        finally:
+            self._called_in = before
 
     def events(self) -> Iterator[Event]:
         """From the first event on; blocks for the next one; ends after VmDied."""
