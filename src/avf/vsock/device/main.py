@@ -113,8 +113,8 @@ class Process:
         self.control = ControlStream(control, self.device, log)
         stack.callback(self.control.close)
         self._loop.add(control.fileno(), events_of.IN, self._on_control)
-        self._acceptor = Acceptor(self._loop, arguments.base, self._open)
-        stack.callback(self._acceptor.close)
+        self.acceptor = Acceptor(self._loop, arguments.base, self._open)
+        stack.callback(self.acceptor.close)
 
     def run(self) -> int:
         """Serves until the front-end goes, delivers what the guest sent last, and returns the exit status."""
@@ -127,7 +127,7 @@ class Process:
         """Waits for events at most that long and does what there is to do; True if there was or is anything."""
         try:
             events = self._loop.turn(0 if self._more else patience)
-            self._acceptor.tick()
+            self.acceptor.tick()
             self.connections.tick()
             self._more = self.device.pump()
         except Exception:  # noqa: BLE001 - a mistake of ours must end this guest's traffic, not the process
@@ -144,7 +144,7 @@ class Process:
             self._loop.turn(left)
 
     def _patience(self) -> float | None:
-        waits = [self._acceptor.patience, self.connections.patience]
+        waits = [self.acceptor.patience, self.connections.patience]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _open(self, sock: socket.socket, port: int) -> bool:
