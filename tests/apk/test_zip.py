@@ -84,6 +84,14 @@ def test_a_large_directory_is_read_by_the_window() -> None:
     assert [entry.name for entry in entries(io.BytesIO(data))] == list(names)
 
 
+def test_a_large_directory_must_end_with_its_last_entry() -> None:
+    data = bytearray(archive({f"{number:05}-" + "n" * 200: b"" for number in range(5000)}))
+    sections = find_sections(FileSource(io.BytesIO(data)))
+    put("eocd", 8, 1 | 1 << 16)(data, sections.cd_offset, sections.eocd_offset)
+    with pytest.raises(ZipFormatError, match="longer than its entries"):
+        entries(io.BytesIO(data))
+
+
 def test_an_archive_without_entries() -> None:
     assert entries(io.BytesIO(archive({}))) == []
 

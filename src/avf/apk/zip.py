@@ -79,8 +79,6 @@ def find_sections(source: Source) -> ZipSections:
 
 def _eocd_end(tail: bytes, position: int, content_end: int, size: int) -> int:
     """Where the record at `position` ends, 0 if what follows it is neither nothing nor padding."""
-    if position + EOCD_SIZE > len(tail):
-        return 0
     end = position + EOCD_SIZE + int.from_bytes(tail[position + 20 : position + 22], "little")
     padding = len(tail) - end
     if padding == 0:
