@@ -140,6 +140,17 @@ def test_a_start_that_is_refused_brings_the_log(vm: Vm, raw: Path) -> None:
     )
 
 
+def test_standard_output_may_be_a_file(environment: None, raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("what was there before")
+    command = f"{' '.join(VM)} run {raw} --name tell:one,tell:two,tell:three,died:3 >out"
+    subprocess.run(["sh", "-c", command], check=True, timeout=60)
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("Created VM")] == [
+        "one", "two", "three", "VM ended: Shutdown",
+    ]  # fmt: skip
+    assert len(lines) == 5
+
+
 def test_without_standard_output(environment: None, raw: Path) -> None:
     command = f"{' '.join(VM)} run {raw} --name tell:hello,started,died:3 >&-"
     result = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60)

@@ -153,7 +153,9 @@ class _Service(IVirtualizationService):
         cid = self._next_cid
         self._next_cid += 1
         self._cids[cid] = f"/run/{cid}"
-        console = console_fd.detach() if console_fd is not None else None
+        console = None
+        if console_fd is not None:  # opened anew, as QEMU does
+            console = os.open(f"/proc/self/fd/{console_fd.fileno()}", os.O_WRONLY | os.O_APPEND)
         return _Machine(self, cid, script, console)
 
     def forget(self, cid: int) -> None:

@@ -1,6 +1,8 @@
 """Options that several sub-commands share, and what they mean."""
 
+import fcntl
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,11 +102,17 @@ def service(image: Path | None = None, verbose: bool = False) -> Iterator["Virtu
 
 
 def standard_output() -> int | None:
-    """The descriptor of standard output, if there is one."""
+    """The descriptor of standard output, if there is one, for a VM to write to as well.
+
+    A VMM opens a file anew, with an offset of its own: both must append, or each overwrites the other's lines.
+    """
     try:
-        return sys.stdout.fileno()
+        fd = sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):
         return None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+    return fd
 
 
 def flush_output() -> None:

@@ -68,7 +68,9 @@ def run_app(
             _app_config(apk, idsig, instance, binary, config_path, options),
             extra_idsigs=extra_idsigs,
         )
-        return _run_payload(connection, config, _describe(apk, binary, config_path), options)
+        _prepare(connection, apk, idsig, instance, options)
+        description = _describe(apk, binary, config_path)
+        return _exit_status(run_vm(connection, config, description, options), options)
 
 
 @click.command("run-microdroid")
@@ -90,8 +92,9 @@ def run_microdroid(work_dir: Path | None, **options: Unpack[AppOptions]) -> int:
     print_line(f"instance.img path: {instance}")
     config = _app_config(apk, idsig, instance, EMPTY_PAYLOAD_NAME, None, options)
     with service(options["image"], options["verbose"]) as connection:
+        _prepare(connection, apk, idsig, instance, options)
         description = _describe(apk, EMPTY_PAYLOAD_NAME, None)
-        return _run_payload(connection, config, description, options)
+        return _exit_status(run_vm(connection, config, description, options), options)
 
 
 def _app_config(
@@ -119,21 +122,22 @@ def _app_config(
     )
 
 
-def _run_payload(
-    connection: VirtualizationService, config: AppConfig, description: str, options: AppOptions
-) -> int:
-    """Prepares the files that `config` names, runs the VM, and returns the exit status."""
-    make_idsig(connection, Path(str(config.apk)), Path(str(config.idsig)))
-    instance = Path(str(config.instance_image))
+def _prepare(
+    connection: VirtualizationService, apk: Path, idsig: Path, instance: Path, options: AppOptions
+) -> None:
+    """Brings the idsig up to date and makes the images that are missing."""
+    make_idsig(connection, apk, idsig)
     if not instance.exists():
         make_partition(connection, instance, INSTANCE_SIZE, PartitionType.ANDROID_VM_INSTANCE)
     storage = options["storage"]
     if storage is not None and not storage.exists():
         make_partition(connection, storage, options["storage_size"], PartitionType.ENCRYPTEDSTORE)
-    exit_code = run_vm(connection, config, description, options)
+
+
+def _exit_status(payload_exit_code: int | None, options: AppOptions) -> int:
     if not options["payload_status"]:
         return 0
-    return 1 if exit_code is None else exit_code & 0xFF
+    return 1 if payload_exit_code is None else payload_exit_code & 0xFF
 
 
 def _check_payload(binary: str | None, config_path: str | None) -> None:
