@@ -81,6 +81,11 @@ def test_v2_alone_counts_only_on_request(apksigner: ApkSigner) -> None:
         assert verify(file, allow_v2=True).scheme is Scheme.V2
 
 
+def test_v3_counts_even_where_v2_would_do(signed: Path) -> None:
+    with signed.open("rb") as file:
+        assert verify(file, allow_v2=True).scheme is Scheme.V3
+
+
 def test_descriptor_and_file_give_the_same_and_the_offset_stays(signed: Path) -> None:
     with signed.open("rb") as file:
         os.lseek(file.fileno(), 7, os.SEEK_SET)
@@ -237,6 +242,13 @@ def test_both_ends_of_the_sdk_range_are_inclusive(
             verify(data, sdk=sdk)
 
 
+@pytest.mark.parametrize("field", ["signatures", "certificates", "attributes"])
+def test_lists_are_bounded(anatomy: Anatomy, key: SigningKey, field: str) -> None:
+    item: object = {"signatures": (ECDSA, b""), "certificates": b""}.get(field, u32(0))
+    with pytest.raises(SigningBlockError, match="more than 64"):
+        verify(BytesIO(forged(anatomy, key, **{field: [item] * 65})))
+
+
 def test_two_signers_for_one_sdk(anatomy: Anatomy, key: SigningKey) -> None:
     from avf.apk.fields import lp32_items
 
@@ -268,6 +280,21 @@ def test_stripping_v3_is_noticed_by_v2(tmp_path: Path, key: SigningKey) -> None:
     v2 = [pair for pair in anatomy.pairs if pair[0] == BlockId.V2]
     with pytest.raises(VerificationError, match="newer one"):
         verify(BytesIO(anatomy.with_pairs(*v2).build()), allow_v2=True)
+
+
+def test_other_attributes_say_nothing(anatomy: Anatomy, key: SigningKey) -> None:
+    """The stripping attribute counts in v2 only, the rotation attribute in v3 only."""
+    attributes = [u32(0x12345678) + b"?", u32(0xBEEFF00D) + u32(3)]
+    assert verify(BytesIO(forged(anatomy, key, attributes=attributes))).scheme is Scheme.V3
+    digests = [(ECDSA, anatomy.digest(ECDSA))]
+    v2 = Forger(key, digests, attributes=[u32(0x559F8B02) + u32(33)], has_range=False)
+    data = anatomy.with_pairs((BlockId.V2, v2.block())).build()
+    assert verify(BytesIO(data), allow_v2=True).scheme is Scheme.V2
+
+
+def test_a_rotation_attribute_of_another_length(anatomy: Anatomy, key: SigningKey) -> None:
+    with pytest.raises(SigningBlockError, match="rotation min SDK attribute is not 4 bytes"):
+        verify(BytesIO(forged(anatomy, key, attributes=[u32(0x559F8B02) + bytes(8)])))
 
 
 def test_a_verity_digest_needs_an_aligned_block(anatomy: Anatomy, key: SigningKey) -> None:

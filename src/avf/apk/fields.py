@@ -7,6 +7,7 @@ from avf.apk.errors import ApkError
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
+_MAX_ITEMS = 64
 
 
 class FieldReader:
@@ -54,10 +55,14 @@ class FieldReader:
         return FieldReader(self.lp32(field), field, self._error)
 
     def items(self, field: str) -> "Iterator[FieldReader]":
-        """Readers over the lp32 items that fill the next lp32."""
+        """Readers over the lp32 items that fill the next lp32, at most 64."""
         sequence = self.inner(field)
-        while sequence.remaining:
+        for _ in range(_MAX_ITEMS):
+            if not sequence.remaining:
+                return
             yield sequence.inner(f"{field} item")
+        if sequence.remaining:
+            raise self._error(f"{self._what}: more than {_MAX_ITEMS} {field}")
 
 
 def u32(value: int) -> bytes:

@@ -58,10 +58,7 @@ def parse_signed_data(data: bytes, *, has_sdk_range: bool) -> SignedData:
     """Parse what `Signer.signed_data` holds."""
     reader = FieldReader(data, "signed data", SigningBlockError)
     digests = _parse_records(reader, "digests", "digest")
-    certificates = FieldReader(reader.lp32("certificates"), "certificates", SigningBlockError)
-    chain = []
-    while certificates.remaining:
-        chain.append(certificates.lp32("certificate"))
+    chain = [item.take(item.remaining, "certificate") for item in reader.items("certificates")]
     low, high = _sdk_range(reader, has_sdk_range)
     attributes = tuple(
         Record(item.u32("attribute ID"), item.take(item.remaining, "attribute"))

@@ -27,6 +27,8 @@ _EOCD = struct.Struct("<4s4H2IH")
 _CD_HEADER = struct.Struct("<4s6H3I5H2I")
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _CD_WINDOW = 256 << 10
+_MAX_CD = 64 << 20
+_MAX_NAME = 4096
 _FLAG_ENCRYPTED = 1
 _FLAG_UTF8 = 1 << 11
 _MADE_BY_UNIX = 3
@@ -93,6 +95,8 @@ def _sections(source: Source, eocd_offset: int, eocd: bytes) -> ZipSections:
         raise ZipFormatError("Unsupported ZIP: ZIP64 is not supported.")
     if disk or cd_disk or disk_entries != entries:
         raise ZipFormatError("Unsupported ZIP: it spans several disks.")
+    if cd_size > _MAX_CD:
+        raise ZipFormatError(f"Unsupported ZIP: central directory of {cd_size} bytes")
     gap = eocd_offset - (cd_offset + cd_size)
     if gap > 0 and source.read_at(cd_offset + gap, 4) in (_CD_MAGIC, _EOCD_MAGIC):
         raise ZipFormatError(f"Invalid ZIP: offset should be 0, but {gap}.")
@@ -142,6 +146,8 @@ def _parse_entry(window: bytes, position: int, index: int) -> tuple[Entry, int]:
     end = name_start + name_length + extra_length + comment_length
     if magic != _CD_MAGIC:
         raise ZipFormatError(f"{where} has no signature")
+    if name_length > _MAX_NAME:
+        raise ZipFormatError(f"{where} has a name of {name_length} bytes")
     if end > len(window):
         raise ZipFormatError(f"{where} is cut short")
     name = _decode_name(window[name_start : name_start + name_length], flags, where)
