@@ -9,7 +9,7 @@ import pytest
 from avf.aidl.virtualizationcommon import ErrorCode
 from avf.apk import ApkBuilder, SigningKey
 from avf.binder import Interface, RemoteException, connect, method
-from avf.disk import MetadataPartition
+from avf.disk import MetadataPartition, PartitionKind, create_writable_partition
 from avf.guest import launcher
 from avf.image import Image, build_image, default_cache
 from avf.vmm import ExitCause, Machine
@@ -61,7 +61,7 @@ def builder(folder: Path, text: str = "packed text") -> ApkBuilder:
     apk = ApkBuilder("com.example.test")
     apk.add_native_library("libprobe.so", compile_payload("probe.c", folder))
     apk.add_native_library("libabort.so", compile_payload("abort.c", folder))
-    for script in ("rpc.py", "kill_agent.sh", "run_extra.sh"):
+    for script in ("rpc.py", "kill_agent.sh", "run_extra.sh", "storage.sh"):
         apk.add(f"bin/{script}", SOURCES / script)
     apk.add("assets/packed.txt", text.encode(), compress=True)
     apk.add(
@@ -197,3 +197,30 @@ def test_an_agent_that_is_killed(image: Image, app: App, tmp_path: Path) -> None
     outcome = run(image, app.running("kill_agent.sh"), tmp_path)
     assert outcome.heard == [("started",)]
     assert outcome.failure == "MICRODROID_UNKNOWN_RUNTIME_ERROR|the agent was killed by signal 9"
+
+
+def test_encrypted_storage(image: Image, app: App, tmp_path: Path) -> None:
+    storage = tmp_path / "storage.img"
+    with storage.open("w+b") as file:
+        create_writable_partition(file.fileno(), 10 << 20, PartitionKind.ENCRYPTEDSTORE)
+    app = replace(app.running("storage.sh"), storage=storage)
+    first = run(image, app, tmp_path)
+    assert first.heard == [("started",), ("finished", 0)], first.log
+    assert "formatted and mounted" in first.log
+    mount = line(first, "/dev/dm-").split()
+    assert mount[2] == "ext4"
+    assert {"rw", "nosuid", "nodev", "noexec"} <= set(mount[3].split(","))
+    content = storage.read_bytes()
+    assert not content.startswith(b"UNFORMATTED-STORAGE")
+    assert b"SSSSSSSS" not in content
+    assert b"a boot" not in content
+
+    second = run(image, app, tmp_path)
+    assert "formatted" not in second.log
+    assert line(second, "a boot") == "a boot"
+
+    storage.write_bytes(bytes(10 << 20))
+    third = run(image, app, tmp_path)
+    message = "Unable to prepare encrypted storage. Exitcode=1"
+    assert third.heard == [("error", ErrorCode.UNKNOWN, message)]
+    assert third.failure.startswith(f"MICRODROID_UNKNOWN_RUNTIME_ERROR|{message}: OSError:")

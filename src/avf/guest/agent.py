@@ -28,6 +28,7 @@ from avf.guest.task import APK, Process, find_program
 
 METADATA_PARTITION = "payload-metadata"
 INSTANCE_PARTITION = "vm-instance"
+STORAGE_PARTITION = "encryptedstore"
 DEBUGGABLE_MARKER = "/etc/avf/debuggable"
 
 
@@ -81,10 +82,26 @@ def run_payload(host: IVirtualMachineService) -> int:
     secrets = payload_cdi(
         cdi, payload.identity, debuggable, metadata.config_path, metadata.binary_name
     )
+    storage = partitions.labels().get(STORAGE_PARTITION)
+    if storage is not None:
+        from avf.guest.storage import mount_storage
+
+        mount_storage(f"/dev/{storage}", secrets)
     mount_apks(payload)
     config = load_config(metadata, payload)
     process = prepare(config)
     serve_payload(host, secrets, restricted_allowed=metadata.config_path is not None)
+    try:
+        return run_process(host, process)
+    finally:
+        if storage is not None:
+            from avf.guest.storage import close_storage
+
+            close_storage()
+
+
+def run_process(host: IVirtualMachineService, process: Process) -> int:
+    """The exit code of the payload, whose start the host hears of first. Raises GuestError if a signal ended it."""
     log("executing main task")
     host.notify_payload_started()
     process.start()

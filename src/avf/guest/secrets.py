@@ -80,9 +80,9 @@ def instance_key(cdi: Cdi) -> bytes:
     return hkdf(cdi.seal, b"", _INSTANCE_KEY_INFO, 32)
 
 
-def storage_key(cdi: Cdi) -> bytes:
+def storage_key(cdi: Cdi, size: int = 32) -> bytes:
     """The key of the encrypted storage."""
-    return hkdf(cdi.seal, _STORAGE_KEY_SALT, _STORAGE_KEY_INFO, 32)
+    return hkdf(cdi.seal, _STORAGE_KEY_SALT, _STORAGE_KEY_INFO, size)
 
 
 def payload_secret(cdi: Cdi, identifier: bytes, size: int) -> bytes:

@@ -126,7 +126,7 @@ def create_device(
             _command(control, _DEV_SUSPEND, name, flags)  # without the suspend flag: resume
         except OSError as error:
             _command(control, _DEV_REMOVE, name, 0)
-            raise GuestError(f"device mapper refuses {name} ({target} {parameters})") from error
+            raise GuestError(f"device mapper refuses {name}, of type {target}") from error
     finally:
         os.close(control)
     device = f"/dev/dm-{os.minor(_DM_IOCTL.unpack_from(created)[10])}"

@@ -28,12 +28,16 @@ def compiled(path: str, origin: str) -> bytes:
 
 
 def import_all(names: list[str]) -> dict[str, str]:
+    """Imports each; what a failed import had loaded on its way is forgotten."""
     failed = {}
     for name in names:
+        before = set(sys.modules)
         try:
             __import__(name)
         except ImportError as error:
             failed[name] = str(error)
+            for loaded in set(sys.modules) - before:
+                del sys.modules[loaded]
     return failed
 
 

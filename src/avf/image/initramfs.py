@@ -10,7 +10,7 @@ import avf.guest
 from avf.image.cpio import Cpio
 from avf.image.errors import ImageError
 from avf.image.kernel import KernelFiles
-from avf.image.modules import ModuleTree, module_name, read_module
+from avf.image.modules import ModuleTree, module_name, read_module, without_signature
 from avf.image.native import compile_native
 from avf.image.userland import Userland, compile_modules
 
@@ -31,6 +31,7 @@ _MODULES = {
     ],
     "pci": ["virtio_pci"],
 }
+_STORAGE_MODULES = ["dm-crypt", "xts"]
 _DIRECTORIES = [
     "data",
     "dev",
@@ -46,11 +47,17 @@ _DIRECTORIES = [
 ]
 _BUSYBOX_LINKS = ["sh", "ash", "env"]
 _AGENT_PACKAGES = ["avf.binder", "avf.aidl", "avf.apk", "avf.guest"]
+_LOADED_LATER = ["ctypes", "signal", "subprocess"]
+"""What the agent imports in the middle of its work, so that it is in the bundle."""
 _NOT_FOR_THE_GUEST = [
+    "avf.apk.axml",
+    "avf.apk.builder",
+    "avf.apk.crypto.pyca",
+    "avf.apk.signing",
     "avf.binder.aio",
+    "avf.guest.avf_payload",
     "avf.guest.boot",
     "avf.guest.bundle",
-    "avf.guest.avf_payload",
 ]
 _PAYLOAD_LIBRARY = "libvm_payload.so"
 _SINGLE_FILES = {
@@ -68,7 +75,6 @@ def build_root(kernel: KernelFiles, userland: Userland) -> Cpio:
         root.directory(path)
     for name in ("bin", "lib", "lib64", "sbin"):
         root.link(name, f"usr/{name}")
-    root.link("usr/sbin", "bin")
     root.character_device("dev/console", 5, 1)
     root.character_device("dev/null", 1, 3, 0o666)
     _add_modules(root, kernel)
@@ -94,10 +100,19 @@ def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
         for path in tree.closure(wanted):
             if path not in seen:
                 seen.add(path)
-                target = f"usr/lib/modules/{module_name(path)}.ko"
-                root.file(target, read_module(path))
-                lines.append(f"{bus} /{target}\n")
+                lines.append(f"{bus} {_add_module(root, path)}")
     root.file("etc/avf/modules", "".join(lines).encode())
+    storage = [path for path in tree.closure(_STORAGE_MODULES) if path not in seen]
+    root.file(
+        "etc/avf/storage-modules", "".join(_add_module(root, path) for path in storage).encode()
+    )
+
+
+def _add_module(root: Cpio, path: Path) -> str:
+    """The line that names it in a list."""
+    target = f"usr/lib/modules/{module_name(path)}.ko"
+    root.file(target, without_signature(read_module(path)))
+    return f"/{target}\n"
 
 
 def _add_programs(root: Cpio, userland: Userland) -> None:
@@ -143,13 +158,13 @@ def _add_python(root: Cpio, userland: Userland) -> None:
 
 def _agent_modules() -> list[str]:
     """Every module of the packages the agent is made of, by name."""
-    names = []
+    names = list(_LOADED_LATER)
     for package in _AGENT_PACKAGES:
         for path in sorted((SOURCE_ROOT / package.replace(".", "/")).rglob("*.py")):
             name = ".".join(path.relative_to(SOURCE_ROOT).with_suffix("").parts).removesuffix(
                 ".__init__"
             )
-            if name not in _NOT_FOR_THE_GUEST:
+            if name not in _NOT_FOR_THE_GUEST and path.name != "__main__.py":
                 names.append(name)
     return names
 

@@ -15,6 +15,8 @@ from avf.image.errors import KernelError
 
 _SUFFIXES = (".ko", ".ko.xz", ".ko.zst")
 _MAX_MODULE = 64 << 20
+_SIGNATURE_MAGIC = b"~Module signature appended~\n"
+_SIGNATURE_SIZE = 12
 
 
 def read_module(path: Path) -> bytes:
@@ -28,6 +30,20 @@ def read_module(path: Path) -> bytes:
     except (lzma.LZMAError, zstandard.ZstdError) as error:
         raise KernelError(f"{path}: {error}") from error
     return data
+
+
+def without_signature(image: bytes) -> bytes:
+    """The module without the signature appended to it: nothing checks it in the guest but the time it takes.
+
+    Source: struct module_signature in include/linux/module_signature.h; the u32 big-endian length is its last field.
+    """
+    if not image.endswith(_SIGNATURE_MAGIC):
+        return image
+    end = len(image) - len(_SIGNATURE_MAGIC)
+    length = int.from_bytes(image[end - 4 : end], "big")
+    if end - _SIGNATURE_SIZE - length <= 0:
+        raise KernelError("a module's signature is longer than the module")
+    return image[: end - _SIGNATURE_SIZE - length]
 
 
 def module_name(path: Path | str) -> str:

@@ -1,4 +1,4 @@
-"""The guest's programs: Python, the C library, OpenSSL's libcrypto and busybox, out of distribution packages.
+"""The guest's programs: Python, the C library, OpenSSL's libcrypto, busybox and mke2fs, out of distribution packages.
 
 Packages are unpacked only as far as the image needs them, into the cache. The unpacked interpreter also runs on the
 building host, where it compiles the agent to its own bytecode.
@@ -18,7 +18,8 @@ from avf.image.apt import AptCache, Package, Progress
 from avf.image.errors import ImageError, PackageError
 
 _LIBRARIES = re.compile(
-    r"(ld-linux-x86-64|libc|libm|libz|libexpat|libffi|libcrypto|libdl|libpthread|librt|libutil)\.so\.[0-9]+(\.[0-9.]+)?"
+    r"(ld-linux-x86-64|libc|libm|libz|libexpat|libffi|libcrypto|libdl|libpthread|librt|libutil"
+    r"|libext2fs|libe2p|libcom_err|libblkid|libuuid)\.so\.[0-9]+(\.[0-9.]+)?"
 )
 _STDLIB_LEFT_OUT = re.compile(
     r"(test|idlelib|tkinter|lib2to3|ensurepip|distutils|pydoc_data|turtledemo|venv|config-[^/]*|curses|dbm|sqlite3|xmlrpc)/"
@@ -143,7 +144,6 @@ def _package_names(apt: AptCache, cache: Path, update: bool) -> list[str]:
         minimal = apt.dependency("python3-minimal", r"python3\.[0-9]+-minimal")
         record.write_text(minimal)
     python = record.read_text().removesuffix("-minimal")
-    first, second = ("libssl3t64", "libssl3")
     return [
         f"{python}-minimal",
         f"lib{python}-minimal",
@@ -152,9 +152,17 @@ def _package_names(apt: AptCache, cache: Path, update: bool) -> list[str]:
         "zlib1g",
         "libexpat1",
         "libffi8",
-        first if apt.exists(first) else second,
         "busybox-static",
+        "e2fsprogs",
+        "libblkid1",
+        "libuuid1",
+        *(_renamed(apt, name) for name in ("libssl3", "libext2fs2", "libcom-err2")),
     ]
+
+
+def _renamed(apt: AptCache, name: str) -> str:
+    """Ubuntu 24.04 gave libraries with 64-bit time a suffix; Debian's and its other ones go without."""
+    return f"{name}t64" if apt.exists(f"{name}t64") else name
 
 
 def _unpack(packages: tuple[Package, ...], root: Path) -> None:
@@ -178,6 +186,8 @@ def _is_wanted(path: str) -> bool:
     directory, _, name = path.rpartition("/")
     if directory in ("usr/lib64", "usr/lib/x86_64-linux-gnu"):
         return _LIBRARIES.fullmatch(name) is not None
+    if path == "usr/sbin/mke2fs":
+        return True
     if directory == "usr/bin":
         return name == "busybox" or re.fullmatch(r"python3\.[0-9]+", name) is not None
     if match := re.match(r"usr/lib/python3\.[0-9]+/", path):
