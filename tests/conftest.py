@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventually import eventually
+
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 15
 
@@ -58,5 +60,4 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("AVF_RUNTIME_DIR", folder)
         yield Path(folder)
         vms = Path(folder, "vms")
-        left = [str(path) for path in vms.rglob("*")] if vms.exists() else []
-        assert not left, f"left behind: {left}"
+        eventually(lambda: sorted(map(str, vms.rglob("*"))), [])

@@ -8,18 +8,26 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.conftest import command_line
+
 
 def processes(runtime_dir: Path) -> dict[int, str]:
-    """pid -> command line of every process of this test but the test itself."""
+    """pid -> command line of every process of this test but the test itself, and of what these have started."""
     mark = f"AVF_RUNTIME_DIR={runtime_dir}".encode()
-    found = {}
+    found: dict[int, str] = {}
+    parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
+            pid = int(entry.name)
+            parents[pid] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             if mark in (entry / "environ").read_bytes().split(b"\0"):
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-                found[int(entry.name)] = command.decode(errors="replace")
+                found[pid] = command_line(pid)
+    for pid in sorted(parents):
+        if parents[pid] in found and pid not in found:
+            with contextlib.suppress(OSError):
+                found[pid] = command_line(pid)
     return found
 
 

@@ -19,6 +19,7 @@ from avf.client import (
     VirtualMachineState,
     VmDied,
 )
+from tests.eventually import eventually
 from tests.vm.conftest import App, prepare_app
 
 pytestmark = pytest.mark.vm
@@ -80,8 +81,8 @@ def test_listed_while_its_handle_lives(app: App, runtime_dir: Path) -> None:
         (info,) = app.service.debug_list_vms()
         assert info.cid == vm.cid
         assert info.temporary_directory == f"{runtime_dir}/vms/{vm.cid}"
-    assert app.service.debug_list_vms() == []
-    assert not Path(info.temporary_directory).exists()
+    eventually(app.service.debug_list_vms, [])
+    eventually(Path(info.temporary_directory).exists, False)
 
 
 @pytest.mark.parametrize("refresh_idsig", [False, True], ids=["old idsig", "new idsig"])

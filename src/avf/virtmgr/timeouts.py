@@ -2,7 +2,7 @@
 
 import os
 
-from avf.vmm import Accelerator, probe_accelerator
+from avf.vmm import Accelerator, VmmUnavailable, find_qemu, probe_accelerator
 
 HARDWARE_SECONDS = 30.0
 EMULATED_SECONDS = 300.0
@@ -17,4 +17,8 @@ def boot_timeout() -> float:
         seconds = 0
     if seconds > 0:
         return seconds
-    return HARDWARE_SECONDS if probe_accelerator() is Accelerator.KVM else EMULATED_SECONDS
+    try:
+        accelerator = probe_accelerator(find_qemu())
+    except VmmUnavailable:
+        return EMULATED_SECONDS
+    return HARDWARE_SECONDS if accelerator is Accelerator.KVM else EMULATED_SECONDS

@@ -1,5 +1,6 @@
 """Which CID comes next."""
 
+import itertools
 import logging
 from collections.abc import Container
 from pathlib import Path
@@ -29,7 +30,7 @@ class CidAllocator:
         Raises CidError if all are in use, OSError if the file cannot be read or written.
         """
         first = self._first_candidate()
-        for cid in (*range(first, GUEST_CID_MAX + 1), *range(GUEST_CID_MIN, first)):
+        for cid in itertools.chain(range(first, GUEST_CID_MAX + 1), range(GUEST_CID_MIN, first)):
             if cid not in in_use:
                 self._store(cid)
                 return cid
