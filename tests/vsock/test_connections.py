@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from avf.vsock import guest_address
 from avf.vsock.device.connections import CONNECTIONS_MAX
 from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, Op
 from tests.vsock.frontend import RX, WINDOW, Descriptor, Guest
@@ -33,8 +34,8 @@ def test_the_guest_reaches_a_listener_of_the_host(guest: Guest) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(guest.host_dir / "2000"))
         listener.listen()
-        with guest.dial(listener, 2000, 1):
-            pass
+        with guest.dial(listener, 2000, 0xFFFF_FFFF) as sock:
+            assert guest_address(sock) == (3000, 0xFFFF_FFFF)
 
 
 def test_a_listener_of_the_vm_comes_before_one_of_the_host(guest: Guest) -> None:

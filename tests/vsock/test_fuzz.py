@@ -204,7 +204,8 @@ class Streams(RuleBasedStateMachine):
         assert connections.backlog <= LIMIT * WINDOW
         assert len(connections._outbox._refusals) <= REFUSALS_MAX + LIMIT
         assert len(connections._outbox._ready) <= LIMIT
-        assert len(connections._timed) + len(connections._dialling) <= 2 * LIMIT
+        assert len(connections._deadlines._timed) <= LIMIT
+        assert len(connections._deadlines.retries) <= LIMIT
         assert len(list(Path("/proc/self/fd").iterdir())) < self.descriptors + 100
 
     def teardown(self) -> None:

@@ -13,9 +13,11 @@ from avf.vsock import (
     AddressError,
     HybridVsock,
     KernelVsock,
+    guest_address,
     kernel_vhost_available,
     listen_host,
 )
+from avf.vsock.naming import name_guest
 
 CID = 2048
 
@@ -122,6 +124,30 @@ def test_peers_of_this_user_are_accepted(hybrid: HybridVsock) -> None:
             assert hybrid.accepts(accepted)
     with socket.create_server(("127.0.0.1", 0)) as inet:
         assert not hybrid.accepts(inet)
+
+
+def test_a_device_of_another_guest_is_not_accepted(hybrid: HybridVsock) -> None:
+    with hybrid.listen(1) as listener:
+        for cid, good in ((CID, True), (CID + 1, False)):
+            with socket.socket(socket.AF_UNIX) as peer:
+                name_guest(peer, cid, 5)
+                peer.connect(f"{hybrid.base}_1")
+                accepted, _ = listener.accept()
+                with accepted:
+                    assert guest_address(accepted) == (cid, 5)
+                    assert hybrid.accepts(accepted) == good
+
+
+@pytest.mark.parametrize(
+    "name", [b"\0other", b"\0avf-vsock/1", b"\0avf-vsock/x/1/2/3", b"\0avf-vsock/-1/1/2/3"]
+)
+def test_other_names_tell_nothing(hybrid: HybridVsock, name: bytes) -> None:
+    with hybrid.listen(1) as listener, socket.socket(socket.AF_UNIX) as peer:
+        peer.bind(name)
+        peer.connect(f"{hybrid.base}_1")
+        accepted, _ = listener.accept()
+        with accepted:
+            assert guest_address(accepted) is None
 
 
 def test_long_paths_work(tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ class Clock:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self.now = 1000.0
-        guest.process.connections._clock = lambda: self.now  # type: ignore[method-assign]
+        deadlines = guest.process.connections._deadlines
+        deadlines._clock = lambda: self.now  # type: ignore[method-assign]
+        deadlines._next = 0.0
         guest.process.acceptor._clock = lambda: self.now  # type: ignore[method-assign]
-        guest.process.connections._tick_at = 0.0
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

@@ -12,6 +12,7 @@ from avf.vsock.address import (
 from avf.vsock.host import HostVsock
 from avf.vsock.hybrid import HybridVsock, listen_host
 from avf.vsock.kernel import KernelVsock, kernel_vhost_available
+from avf.vsock.naming import guest_address
 from avf.vsock.spawn import device_command
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "check_guest_cid",
     "check_port",
     "device_command",
+    "guest_address",
     "kernel_vhost_available",
     "listen_host",
     "port_from_aidl",

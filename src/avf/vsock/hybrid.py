@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from avf.vsock import unix_path
 from avf.vsock.address import check_guest_cid, check_port
+from avf.vsock.naming import guest_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,12 +63,19 @@ class HybridVsock:
         return sock
 
     def accepts(self, peer_sock: socket.socket) -> bool:
-        """Whether the peer is a process of this user or root; the rest is up to the rights of BASE's directory."""
-        if peer_sock.family != socket.AF_UNIX:
+        """Whether the peer is a process of this user or root that speaks for this guest.
+
+        The rest is up to the rights of BASE's directory.
+        """
+        if peer_sock.family != socket.AF_UNIX or self._speaks_for_another(peer_sock):
             return False
         credentials = peer_sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         _, uid, _ = _UCRED.unpack(credentials)
         return uid in (0, os.geteuid())
+
+    def _speaks_for_another(self, peer_sock: socket.socket) -> bool:
+        address = guest_address(peer_sock)
+        return address is not None and address[0] != self.cid
 
     def _connect_base(self, sock: socket.socket, timeout: float | None) -> None:
         # A blocking connect with SO_SNDTIMEO waits for room in the backlog; a non-blocking one fails with EAGAIN.

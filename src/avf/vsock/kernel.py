@@ -6,6 +6,7 @@ import socket
 import struct
 
 from avf.vsock.address import check_guest_cid, check_port
+from avf.vsock.naming import guest_address
 
 VHOST_DEVICE = "/dev/vhost-vsock"
 _VHOST_GET_FEATURES = 0x8008_AF00  # linux/vhost.h: _IOR(0xAF, 0x00, __u64)
@@ -62,5 +63,5 @@ class KernelVsock:
         """Whether the peer has this guest's CID."""
         if peer_sock.family != socket.AF_VSOCK:
             return False
-        cid, _ = peer_sock.getpeername()
-        return bool(cid == self.cid)
+        address = guest_address(peer_sock)
+        return address is not None and address[0] == self.cid

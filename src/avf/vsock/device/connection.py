@@ -43,7 +43,6 @@ class Connection:
         "backlog",
         "burst",
         "cid",
-        "deadline",
         "forwarded",
         "guest_port",
         "guest_shut",
@@ -70,7 +69,6 @@ class Connection:
         self.guest_port = guest_port
         self.state = state
         self.sock: socket.socket | None = None
-        self.deadline: float | None = None
         self.opening: Op | None = None
         # towards the host
         self.window = window

@@ -10,16 +10,10 @@ from collections.abc import Callable
 from avf.vsock.address import HOST_CID
 from avf.vsock.device import loop as events_of
 from avf.vsock.device.connection import Connection, State
+from avf.vsock.device.deadlines import Deadlines
 from avf.vsock.device.loop import Loop
 from avf.vsock.device.outbox import Outbox
-from avf.vsock.device.packet import (
-    NEITHER,
-    NO_RECEIVE,
-    NO_SEND,
-    TYPE_STREAM,
-    Header,
-    Op,
-)
+from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, TYPE_STREAM, Header, Op, reset_of
 from avf.vsock.device.receiver import Receiver
 
 CONNECTIONS_MAX = 1023
@@ -33,16 +27,16 @@ ANSWER_SECONDS = 30.0
 LINGER_SECONDS = 8.0
 """As Linux: how long a guest may keep a connection whose host side is gone."""
 
-_DIAL_INTERVAL = 0.01
-_TICK_INTERVAL = 0.5
-
 _FIRST_HOST_PORT = 1 << 30
 _LAST_HOST_PORT = (1 << 31) - 1
 _SOCKET_EVENTS = events_of.IN | events_of.READ_HANGUP | events_of.EDGE
 _READ_EVENTS = events_of.IN | events_of.READ_HANGUP | events_of.HANGUP | events_of.ERROR
 
-Dial = Callable[[int], socket.socket | None]
-"""Connects to what listens for a host port: a non-blocking socket, None if nothing does; BlockingIOError: try again."""
+Dial = Callable[[int, int], socket.socket | None]
+"""Connects a port of the guest, named second, to what listens for a port of the host.
+
+Returns a non-blocking socket, or None if nothing listens. BlockingIOError: try again.
+"""
 
 
 class Connections:
@@ -61,14 +55,11 @@ class Connections:
         self._cid = cid
         self._dial = dial
         self._limit = limit
-        self._clock = clock
         self._table: dict[tuple[int, int], Connection] = {}
         self._orphans: set[Connection] = set()
-        self._dialling: set[Connection] = set()
-        self._timed: set[Connection] = set()
+        self._deadlines = Deadlines(clock)
         self._outbox = Outbox(self._say_farewell)
         self._next_host_port = _FIRST_HOST_PORT
-        self._tick_at = 0.0
         self._operations = {
             Op.RESPONSE: self._on_response,
             Op.RST: self._on_rst,
@@ -127,20 +118,18 @@ class Connections:
         self._table[connection.key] = connection
         self._try_dial(connection)
         if connection.state is State.DIALLING:
-            self._dialling.add(connection)
-            self._tick_at = 0.0
-            self._set_deadline(connection, DIAL_SECONDS)
+            self._deadlines.retry(connection)
+            self._deadlines.set(connection, DIAL_SECONDS)
 
     def _try_dial(self, connection: Connection) -> None:
         try:
-            sock = self._dial(connection.host_port)
+            sock = self._dial(connection.host_port, connection.guest_port)
         except BlockingIOError:
             return
-        self._dialling.discard(connection)
+        self._deadlines.forget(connection)
         if sock is None or not self._adopt(connection, sock):
             self._reset(connection)
             return
-        self._set_deadline(connection, None)
         connection.state = State.OPEN
         connection.opening = Op.RESPONSE
         self._mark(connection)
@@ -149,7 +138,7 @@ class Connections:
         if connection.state is not State.REQUESTED or connection.opening is not None:
             self._reset(connection)
             return
-        self._set_deadline(connection, None)
+        self._deadlines.clear(connection)
         connection.state = State.OPEN
         if not connection.answer(b"OK %d\n" % connection.host_port):
             self._reset(connection)
@@ -199,7 +188,7 @@ class Connections:
         if not self._adopt(connection, sock):
             self._forget(connection)
             return False
-        self._set_deadline(connection, ANSWER_SECONDS)
+        self._deadlines.set(connection, ANSWER_SECONDS)
         self._mark(connection)
         return True
 
@@ -284,42 +273,26 @@ class Connections:
         """The guest has been told that the host is gone; it may take its time to answer, but not for ever."""
         connection.state = State.CLOSING
         self._drop_socket(connection)
-        self._set_deadline(connection, LINGER_SECONDS)
+        self._deadlines.set(connection, LINGER_SECONDS)
 
     # --- time
 
     @property
     def patience(self) -> float | None:
         """After how many seconds `tick` wants to be called; None: not at all."""
-        if self._dialling:
-            return _DIAL_INTERVAL
-        return _TICK_INTERVAL if self._timed else None
+        return self._deadlines.patience
 
     def tick(self) -> None:
         """Tries again to reach busy listeners, and gives up on what took too long; may be called at any time."""
-        now = self._clock()
-        if now < self._tick_at:
+        if not self._deadlines.due():
             return
-        for connection in list(self._dialling):
+        for connection in list(self._deadlines.retries):
             self._try_dial(connection)
-        self._tick_at = now + (_DIAL_INTERVAL if self._dialling else _TICK_INTERVAL)
-        for connection in list(self._timed):
-            if connection.deadline is not None and connection.deadline <= now:
-                self._expire(connection)
-
-    def _expire(self, connection: Connection) -> None:
-        if connection.state is State.REQUESTED:
-            self._abandon(connection)
-        else:
-            self._reset(connection)
-
-    def _set_deadline(self, connection: Connection, seconds: float | None) -> None:
-        if seconds is None:
-            connection.deadline = None
-            self._timed.discard(connection)
-        else:
-            connection.deadline = self._clock() + seconds
-            self._timed.add(connection)
+        for connection in self._deadlines.expired():
+            if connection.state is State.REQUESTED:
+                self._abandon(connection)
+            else:
+                self._reset(connection)
 
     # --- endings
 
@@ -374,8 +347,7 @@ class Connections:
         if self._table.get(connection.key) is connection:
             del self._table[connection.key]
         self._orphans.discard(connection)
-        self._dialling.discard(connection)
-        self._timed.discard(connection)
+        self._deadlines.forget(connection)
         self._outbox.discard(connection)
 
     def _drop_socket(self, connection: Connection) -> None:
@@ -387,20 +359,7 @@ class Connections:
     def _refuse_packet(self, header: Header) -> None:
         """Answers a packet that belongs to no connection; a reset is never answered."""
         if header.op != Op.RST:
-            self._outbox.refuse(
-                Header(
-                    header.dst_cid,
-                    self._cid,
-                    header.dst_port,
-                    header.src_port,
-                    0,
-                    header.type,
-                    Op.RST,
-                    0,
-                    0,
-                    0,
-                )
-            )
+            self._outbox.refuse(reset_of(header))
 
     def _window(self) -> int:
         """A smaller one once there are many, to bound what all of them can hold."""

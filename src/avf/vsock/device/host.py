@@ -10,6 +10,7 @@ from avf.vsock.address import PORT_MAX
 from avf.vsock.device import loop as events_of
 from avf.vsock.device.loop import Loop
 from avf.vsock.hybrid import port_socket
+from avf.vsock.naming import name_guest
 
 GREETING_SECONDS = 10.0
 GREETINGS_MAX = 64
@@ -22,12 +23,16 @@ _TICK_INTERVAL = 0.5
 class Dialler:
     """Finds what listens for a port of the host: BASE_PORT, which is this VM's own, else DIRECTORY/PORT."""
 
-    def __init__(self, base: str, directories: list[str]) -> None:
+    def __init__(self, cid: int, base: str, directories: list[str]) -> None:
+        self._cid = cid
         self._base = base
         self._directories = directories
 
-    def __call__(self, port: int) -> socket.socket | None:
-        """A connected, non-blocking socket; None if nobody listens. BlockingIOError: the listener's backlog is full."""
+    def __call__(self, port: int, guest_port: int) -> socket.socket | None:
+        """A connected, non-blocking socket named after the guest's port; None if nobody listens.
+
+        BlockingIOError: the listener's backlog is full.
+        """
         candidates = [port_socket(self._base, port)]
         candidates += [f"{directory}/{port}" for directory in self._directories]
         for path in candidates:
@@ -37,6 +42,7 @@ class Dialler:
                 return None
             sock.setblocking(False)
             try:
+                name_guest(sock, self._cid, guest_port)
                 with unix_path.usable(path) as address:
                     sock.connect(address)
             except BlockingIOError:

@@ -105,7 +105,7 @@ class Process:
         stack.callback(control.close)
         self._loop = Loop()
         stack.callback(self._loop.close)
-        dialler = Dialler(arguments.base, arguments.host_dirs)
+        dialler = Dialler(arguments.cid, arguments.base, arguments.host_dirs)
         self.connections = Connections(self._loop, arguments.cid, dialler)
         stack.callback(self.connections.close)
         self.device = Device(self._loop, arguments.cid, self.connections, log)

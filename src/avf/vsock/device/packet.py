@@ -45,6 +45,22 @@ class Header(NamedTuple):
     fwd_cnt: int
 
 
+def reset_of(header: Header) -> Header:
+    """The packet that refuses another, from where that one wanted to go to where it came from."""
+    return Header(
+        src_cid=header.dst_cid,
+        dst_cid=header.src_cid,
+        src_port=header.dst_port,
+        dst_port=header.src_port,
+        length=0,
+        type=header.type,
+        op=Op.RST,
+        flags=0,
+        buf_alloc=0,
+        fwd_cnt=0,
+    )
+
+
 def parse(chain: Chain) -> tuple[Header, list[memoryview]]:
     """The header in a buffer of the guest and the payload, cut to the length the header tells. Raises GuestError."""
     if chain.size < HEADER_SIZE:
