@@ -113,6 +113,7 @@ def running(
     memory_mib: int | None = None,
     params: str = PARAMS,
     kernel_path: Path | None = None,
+    gdb_port: int | None = None,
 ) -> Iterator[Guest]:
     """Starts a guest; it is killed, and all it had is closed, when the context ends."""
     outputs = Output(), Output(), Output()
@@ -137,6 +138,7 @@ def running(
                     params=params,
                     disks=disks,
                     memory_mib=memory_mib,
+                    gdb_port=gdb_port,
                     machine=machine,
                     console=outputs[0].write_end,
                     log=outputs[1].write_end,

@@ -45,7 +45,7 @@ def test_causes(
 
 
 @pytest.mark.parametrize(
-    ("returncode", "device_lost", "started", "cause"),
+    ("returncode", "lost", "started", "cause"),
     [
         (1, False, False, ExitCause.START_FAILED),
         (127, False, False, ExitCause.START_FAILED),
@@ -53,9 +53,9 @@ def test_causes(
         (-9, True, True, ExitCause.UNKNOWN),
     ],
 )
-def test_failures(returncode: int, device_lost: bool, started: bool, cause: ExitCause) -> None:
+def test_failures(returncode: int, lost: bool, started: bool, cause: ExitCause) -> None:
     outcome = Outcome()
-    outcome.started, outcome.device_lost = started, device_lost
+    outcome.started, outcome.lost = started, lost
     assert outcome.cause(returncode) is cause
 
 

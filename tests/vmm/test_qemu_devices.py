@@ -48,9 +48,9 @@ MODERN = "-global virtio-mmio.force-legacy=false"
             devices.memory(64, shared=True),
             "-m 64M -object memory-backend-memfd,id=ram,size=64M,share=on",
         ),
-        (devices.lifecycle(), "-no-reboot -action panic=none -device pvpanic"),
+        (devices.lifecycle(), "-S -no-reboot -action panic=none -device pvpanic"),
         (devices.monitor(7), "-chardev socket,id=qmp,fd=7 -mon chardev=qmp,mode=control"),
-        (devices.debugger(1234), "-gdb tcp:127.0.0.1:1234 -S"),
+        (devices.debugger(1234), "-gdb tcp:127.0.0.1:1234"),
         (devices.kernel(5, None, ""), "-kernel /proc/self/fd/5"),
         (
             devices.kernel(5, 6, "quiet"),

@@ -15,12 +15,14 @@ from avf.vmm.base import (
     VmProcess,
     VmSpec,
 )
+from avf.vmm.crosvm.vmm import Crosvm, find_crosvm
 from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
 
 __all__ = [
     "Accelerator",
     "AcceleratorReport",
     "BalloonStats",
+    "Crosvm",
     "ExitCause",
     "ExitReport",
     "Machine",
@@ -34,6 +36,7 @@ __all__ = [
     "VmmStartError",
     "VmmUnavailable",
     "explain_accelerator",
+    "find_crosvm",
     "find_qemu",
     "probe_accelerator",
     "qemu_version",

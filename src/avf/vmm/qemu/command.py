@@ -62,7 +62,7 @@ def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
         *devices.memory(spec.memory_mib or DEFAULT_MEMORY_MIB, shared=shared),
         *devices.lifecycle(),
         *devices.monitor(inputs.monitor),
-        *(devices.debugger(spec.gdb_port) if spec.gdb_port else []),
+        *(devices.debugger(spec.gdb_port) if spec.gdb_port is not None else []),
         *_boot(spec, inputs, host, machine),
         *devices.serial_port(0, "ttyS0", inputs.console[0]),
         *devices.serial_port(1, "ttyS1", inputs.failure),

@@ -59,8 +59,10 @@ def memory(mib: int, *, shared: bool) -> list[str]:
 
 
 def lifecycle() -> list[str]:
-    """A reset ends QEMU; a panic is reported and left to the guest, so that its last words get out."""
-    return ["-no-reboot", "-action", "panic=none", "-device", "pvpanic"]
+    """The guest waits to be let run, since QMP tells nothing of what happens before somebody listens. A reset ends
+    QEMU; a panic is reported and left to the guest, so that its last words get out.
+    """
+    return ["-S", "-no-reboot", "-action", "panic=none", "-device", "pvpanic"]
 
 
 def monitor(fd: int) -> list[str]:
@@ -68,8 +70,8 @@ def monitor(fd: int) -> list[str]:
 
 
 def debugger(port: int) -> list[str]:
-    """Waits for a debugger on the loopback interface before the first instruction."""
-    return ["-gdb", f"tcp:127.0.0.1:{port}", "-S"]
+    """A debugger's door on the loopback interface; it is the debugger that lets the guest run."""
+    return ["-gdb", f"tcp:127.0.0.1:{port}"]
 
 
 def kernel(fd: int, initrd: int | None, params: str) -> list[str]:

@@ -19,8 +19,8 @@ class Outcome:
     def __init__(self) -> None:
         self.started = False
         """QEMU has answered a request: its command line was good."""
-        self.device_lost = False
-        """The vsock device ended while QEMU ran."""
+        self.lost = False
+        """QEMU had to be killed because it could no longer do its work: no vsock device, no monitor."""
         self._shutdown_reason: str | None = None
         self._panicked = False
         self._watchdog = False
@@ -51,7 +51,7 @@ class Outcome:
 
     def cause(self, returncode: int) -> ExitCause:
         """The cause, given QEMU's exit status (negative: the signal that ended it)."""
-        if self.device_lost:
+        if self.lost:
             return ExitCause.UNKNOWN if self.started else ExitCause.START_FAILED
         if returncode < 0:
             return ExitCause.KILLED

@@ -45,13 +45,17 @@ class QemuProcess:
         monitor: socket.socket,
         stderr: int,
         memory: int,
+        *,
+        frozen: bool = False,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
+        """`memory` is the guest's, in bytes; `frozen`: leave it to a debugger to let the guest run."""
         self._qemu = qemu
         self._device = device
         self._socket = monitor
         self._tail = Tail(stderr)
         self._memory = memory
+        self._frozen = frozen
         self._on_event = on_event
         self._outcome = Outcome()
         self._monitor: Monitor | None = None
@@ -107,13 +111,15 @@ class QemuProcess:
         device_gone = _when_readable(loop, self._device.fileno()) if self._device else None
         loop.add_reader(self._tail.fd, self._pump)
         talk = asyncio.create_task(self._talk())
-        ends = {future for future in (qemu_gone, device_gone) if future is not None}
+        ends = {future for future in (qemu_gone, device_gone, talk) if future is not None}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        # On its way out QEMU hangs up on the device, which may then be the first to go.
+        # On its way out QEMU hangs up on us and on the device, and may be the last to go.
         await asyncio.wait({qemu_gone}, timeout=_QEMU_GRACE)
         if not qemu_gone.done():
-            self._outcome.device_lost = True
-            self._report_line("the vsock device has ended")
+            device_lost = device_gone is not None and device_gone.done()
+            who = "the vsock device has ended" if device_lost else "QEMU has closed its monitor"
+            self._outcome.lost = True
+            self._report_line(f"{who}: killing the VM")
             self._qemu.kill()
             await qemu_gone
         await asyncio.wait({talk}, timeout=_DRAIN_TIMEOUT)
@@ -128,16 +134,15 @@ class QemuProcess:
         self._loop = None
 
     async def _talk(self) -> None:
-        """Opens QMP and follows its events until QEMU hangs up."""
+        """Opens QMP, lets the guest run, and follows QEMU's events until it hangs up."""
         from avf.vmm.qemu.monitor import Monitor
 
         monitor = Monitor(self._on_qmp_event)
         try:
             await monitor.open(self._socket)
-            await monitor.execute("query-status")
+            await monitor.execute("query-status" if self._frozen else "cont")
         except VmmControlError as error:
             self._outcome.note(str(error))
-            self._qemu.kill_unless_ended()
         else:
             self._outcome.started = True
             self._report_line("started")
@@ -163,7 +168,8 @@ class QemuProcess:
             self._loop.remove_reader(self._tail.fd)
 
     def _on_qmp_event(self, name: str, data: Mapping[str, object]) -> None:
-        self._report_line(self._outcome.qmp_event(name, data))
+        if self._outcome.started or name != "RESUME":  # what `cont` is answered with
+            self._report_line(self._outcome.qmp_event(name, data))
 
     def _report_line(self, text: str) -> None:
         if self._outcome.note(text) and self._on_event is not None:

@@ -114,7 +114,15 @@ class _Start:
             qemu = spawn(command, fds=inputs.fds, stderr=stderr_write)
             undo.callback(qemu.abort)
             memory = (spec.memory_mib or DEFAULT_MEMORY_MIB) << 20
-            process = QemuProcess(qemu, device, ours, stderr, memory, on_event)
+            process = QemuProcess(
+                qemu,
+                device,
+                ours,
+                stderr,
+                memory,
+                frozen=spec.gdb_port is not None,
+                on_event=on_event,
+            )
             undo.pop_all()
             return process
 

@@ -1,0 +1,85 @@
+"""crosvm's control socket: SOCK_SEQPACKET, one JSON document per packet each way."""
+
+import contextlib
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from avf.vmm.base import BalloonStats, NotSupported, VmmControlError
+
+_NAME = "crosvm.sock"
+_MAX_REPLY = 1 << 16
+
+
+class ControlSocket:
+    """The address `DIRECTORY/crosvm.sock`; requests from any thread, each on a connection of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def listen(self) -> socket.socket:
+        """The socket crosvm is to inherit. Raises OSError."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with self._address() as address:
+                listener.bind(address)
+            listener.listen(1)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def remove(self) -> None:
+        (self._directory / _NAME).unlink(missing_ok=True)
+
+    def set_balloon(self, size: int, timeout: float) -> None:
+        adjust = {"num_bytes": size, "wait_for_success": False}
+        self._request({"BalloonCommand": {"Adjust": adjust}}, timeout)
+
+    def balloon_stats(self, timeout: float) -> BalloonStats:
+        reply = self._request({"BalloonCommand": "Stats"}, timeout)
+        body = reply.get("BalloonStats") if isinstance(reply, dict) else None
+        actual = body.get("balloon_actual") if isinstance(body, dict) else None
+        stats = body.get("stats") if isinstance(body, dict) else None
+        if not isinstance(actual, int) or not isinstance(stats, dict):
+            raise VmmControlError(f"crosvm answered {reply!r:.200}")
+        return BalloonStats(
+            actual,
+            total_memory=_size(stats, "total_memory"),
+            available_memory=_size(stats, "available_memory"),
+            free_memory=_size(stats, "free_memory"),
+        )
+
+    def _request(self, request: object, timeout: float) -> object:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.settimeout(timeout)
+                with self._address() as address:
+                    sock.connect(address)
+                sock.send(json.dumps(request).encode())
+                reply = json.loads(sock.recv(_MAX_REPLY))
+        except (OSError, ValueError) as error:
+            raise VmmControlError(f"crosvm does not answer: {error}") from error
+        if isinstance(reply, dict) and "Err" in reply:
+            code = reply["Err"]
+            if code == errno.ENOTSUP:
+                raise NotSupported("the guest has no balloon")
+            raise VmmControlError(f"crosvm answered with errno {code}")
+        return reply
+
+    @contextlib.contextmanager
+    def _address(self) -> Iterator[str]:
+        """An address that fits into a sockaddr, however long the directory's name is."""
+        fd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{fd}/{_NAME}"
+        finally:
+            os.close(fd)
+
+
+def _size(stats: dict[str, object], name: str) -> int | None:
+    value = stats.get(name)
+    return value if isinstance(value, int) else None

@@ -1,0 +1,94 @@
+"""One running crosvm, watched by one thread."""
+
+import select
+import threading
+from collections.abc import Callable
+
+from avf.vmm.base import BalloonStats, ExitCause, ExitReport, NotSupported, VmmControlError
+from avf.vmm.crosvm.control import ControlSocket
+from avf.vmm.spawn import Child
+from avf.vmm.tail import Tail
+
+_REQUEST_TIMEOUT = 10.0
+_CAUSES = {
+    0: ExitCause.SHUTDOWN,
+    1: ExitCause.START_FAILED,
+    32: ExitCause.REBOOT,
+    33: ExitCause.CRASH,
+    36: ExitCause.WATCHDOG,
+}
+
+
+def exit_cause(returncode: int) -> ExitCause:
+    """What crosvm's extended exit status means; negative is the signal that ended it."""
+    if returncode < 0:
+        return ExitCause.KILLED
+    return _CAUSES.get(returncode, ExitCause.UNKNOWN)
+
+
+class CrosvmProcess:
+    """A VmProcess. It owns its child, the read end of its standard error and the control socket's file."""
+
+    def __init__(
+        self,
+        child: Child,
+        control: ControlSocket,
+        stderr: int,
+        on_event: Callable[[str], None] | None = None,
+    ) -> None:
+        self._child = child
+        self._control = control
+        self._tail = Tail(stderr)
+        self._on_event = on_event
+        self._done = threading.Event()
+        self._report = ExitReport(ExitCause.UNKNOWN, 0)
+        self._thread = threading.Thread(target=self._watch, name=f"crosvm-{child.pid}", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def wait(self, timeout: float | None = None) -> ExitReport:
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"crosvm {self.pid} is still running")
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        return self._report
+
+    def kill(self) -> None:
+        self._child.kill()
+
+    def set_balloon(self, size: int) -> None:
+        self._check_running()
+        self._control.set_balloon(size, _REQUEST_TIMEOUT)
+
+    def balloon_stats(self) -> BalloonStats:
+        self._check_running()
+        return self._control.balloon_stats(_REQUEST_TIMEOUT)
+
+    def dump_memory(self, fd: int) -> None:
+        raise NotSupported("crosvm writes no memory dumps")
+
+    def _check_running(self) -> None:
+        if self._done.is_set():
+            raise VmmControlError("crosvm has ended")
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        poll.register(self._child, select.POLLIN)
+        poll.register(self._tail.fd, select.POLLIN)
+        ended = False
+        while not ended:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._tail.fd in ready and not self._tail.pump():
+                poll.unregister(self._tail.fd)
+            ended = self._child.fileno() in ready
+        returncode = self._child.reap()
+        self._tail.pump()
+        self._control.remove()
+        event = f"crosvm exited with status {returncode}"
+        if self._on_event is not None:
+            self._on_event(event)
+        self._report = ExitReport(exit_cause(returncode), returncode, self._tail.close(), (event,))
+        self._done.set()
