@@ -192,4 +192,5 @@ def _virtmgr() -> Iterator[Finding]:
             connection.debug_list_vms()
             yield Finding("virtmgr", Status.OK, "starts and answers")
     except (ClientError, BinderError) as error:
-        yield Finding("virtmgr", Status.MISSING, str(error), "vm -v shows what it logs")
+        log = "service.log in the runtime directory may say more"
+        yield Finding("virtmgr", Status.MISSING, str(error), log)
