@@ -1,16 +1,17 @@
 """A host for tests: real QEMU, disks and vsock, and an IVirtualMachineService that writes down what it hears."""
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from avf.aidl.virtualizationcommon import ErrorCode
-from avf.aidl.virtualmachineservice import IVirtualMachineService
+from avf.aidl.virtualmachineservice import VM_TOMBSTONES_SERVICE_PORT, IVirtualMachineService
 from avf.apk import ApkBuilder, SigningKey, create_or_update_idsig
 from avf.binder import Server
 from avf.disk import (
@@ -51,6 +52,33 @@ class RecordingService(IVirtualMachineService):
         self.heard.append(("error", error_code, message))
 
 
+class Collector:
+    """Takes everything that is sent to a listening socket, a text per connection."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._texts: list[str] = []
+        self._thread = threading.Thread(target=self._collect)
+        self._thread.start()
+
+    def finish(self) -> list[str]:
+        """What was sent until now; may be called again."""
+        if self._listener.fileno() >= 0:
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+        return self._texts
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # shut down
+                return
+            with connection, connection.makefile("rb") as stream:
+                self._texts.append(stream.read().decode())
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What is left of a machine."""
@@ -61,6 +89,7 @@ class Outcome:
     log: str
     failure: str
     seconds: float
+    tombstones: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +146,7 @@ class Running:
     vsock: HybridVsock
     folder: Path
     started: float
-    outcome: Outcome | None = field(default=None)
+    tombstones: "Collector"
 
     def finish(self, timeout: float = TIMEOUT) -> Outcome:
         report = self.process.wait(timeout)
@@ -126,7 +155,7 @@ class Running:
             (self.folder / name).read_text(errors="replace")
             for name in ("console", "log", "failure")
         ]
-        return Outcome(self.service.heard, report, *texts, seconds)
+        return Outcome(self.service.heard, report, *texts, seconds, self.tombstones.finish())
 
 
 @contextmanager
@@ -157,6 +186,8 @@ def machine(
             server = Server(service)
             stack.callback(server.shutdown)
             server.start(vsock.listen(CID))
+        tombstones = Collector(vsock.listen(VM_TOMBSTONES_SERVICE_PORT))
+        stack.callback(tombstones.finish)
         initrd = image.initrd_debuggable if debuggable else image.initrd_normal
         spec = VmSpec(
             cid=CID,
@@ -177,7 +208,7 @@ def machine(
         process = Qemu().start(spec)
         stack.callback(process.wait, 10)
         stack.callback(process.kill)
-        yield Running(process, service, vsock, folder, started)
+        yield Running(process, service, vsock, folder, started, tombstones)
 
 
 def disks_of(app: App, opened: Any) -> tuple[PartitionedDisk, ...]:

@@ -91,6 +91,10 @@ def line(outcome: Outcome, start: str) -> str:
     return found
 
 
+def line_of(text: str, part: str) -> str:
+    return next(line for line in text.splitlines() if part in line)
+
+
 def test_an_instance_over_several_boots(
     image: Image, app: App, tmp_path: Path, key: SigningKey
 ) -> None:
@@ -126,6 +130,7 @@ def test_a_guest_that_is_not_debuggable_keeps_its_mouth_shut(
     outcome = run(image, app.running("libabort.so"), tmp_path, debuggable=False)
     assert outcome.heard == [("started",), ("error", ErrorCode.UNKNOWN, "Failed to run payload")]
     assert outcome.log == ""
+    assert outcome.tombstones == []
     assert "Linux version" not in outcome.console
     assert outcome.failure == (
         "MICRODROID_UNKNOWN_RUNTIME_ERROR|Failed to run payload: Payload exited due to signal: 6 (SIGABRT)"
@@ -191,6 +196,14 @@ def test_no_service_on_the_host(image: Image, tmp_path: Path) -> None:
     outcome = run(image, None, tmp_path, serve=False)
     assert outcome.heard == []
     assert outcome.failure == "MICRODROID_FAILED_TO_CONNECT_TO_VIRTUALIZATION_SERVICE"
+
+
+def test_tombstone(image: Image, app: App, tmp_path: Path) -> None:
+    outcome = run(image, app.running("libabort.so"), tmp_path)
+    (text,) = outcome.tombstones
+    assert "signal 6 (SIGABRT)" in text
+    assert "libc.so.6" in line_of(text, "#00 pc")
+    assert line_of(text, "/mnt/apk/lib/x86_64/libabort.so")
 
 
 def test_an_agent_that_is_killed(image: Image, app: App, tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def run_payload(host: IVirtualMachineService) -> int:
         mount_storage(f"/dev/{storage}", secrets)
     mount_apks(payload)
     config = load_config(metadata, payload)
+    if debuggable if config.export_tombstones is None else config.export_tombstones:
+        export_tombstones()
     process = prepare(config)
     serve_payload(host, secrets, restricted_allowed=metadata.config_path is not None)
     try:
@@ -158,6 +160,16 @@ def _read_config(path: str) -> bytes:
     if len(data) > MAX_SIZE:
         raise InvalidConfig(f"the VM config {path} has more than {MAX_SIZE} bytes")
     return data
+
+
+def export_tombstones() -> None:
+    """Best effort: a payload can do without."""
+    from avf.guest.tombstone import enable
+
+    try:
+        enable()
+    except OSError as error:
+        log(f"no tombstones will be exported: {error}")
 
 
 def prepare(config: PayloadConfig) -> Process:

@@ -58,10 +58,12 @@ _NOT_FOR_THE_GUEST = [
     "avf.guest.avf_payload",
     "avf.guest.boot",
     "avf.guest.bundle",
+    "avf.guest.crash",
 ]
 _PAYLOAD_LIBRARY = "libvm_payload.so"
 _SINGLE_FILES = {
     "boot.py": "agent.pyc",
+    "crash.py": "crash.pyc",
     "bundle.py": "python/avf_bundle.pyc",
     "avf_payload.py": "python/avf_payload.pyc",
 }

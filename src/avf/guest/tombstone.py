@@ -1,0 +1,180 @@
+"""Tells the host of a crash: the kernel pipes a core dump to `crash.pyc`, which sends a tombstone to host port 2000.
+
+Only notes and mappings are looked at, never the memory of the payload. The text has the shape of Android's tombstones
+as far as the facts are known here; there is no unwinder, so the backtrace has one frame.
+"""
+
+import os
+import struct
+import sys
+import time
+from typing import NamedTuple
+
+HOST_CID = 2
+PORT = 2000
+
+_CORE_PATTERN = "/proc/sys/kernel/core_pattern"
+_CORE_PIPE_LIMIT = "/proc/sys/kernel/core_pipe_limit"
+_HANDLER = "|/usr/bin/python3 -I -S /usr/lib/avf/crash.pyc %P %I %s %t"
+_TIMEOUT = 10
+_MAX_NOTES = 4 << 20
+_MAX_TEXT = 256 << 10
+_PT_NOTE = 4
+_NT_PRSTATUS = 1
+_NT_SIGINFO = 0x53494749
+_REGISTERS_OFFSET = 112
+# fmt: off
+_REGISTERS = (
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
+    "rip", "cs", "eflags", "rsp", "ss",
+)
+_SHOWN = (
+    "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rsp", "rip",
+    "eflags",
+)
+# fmt: on
+_STARS = "*** *** *** *** *** *** *** *** *** *** *** *** *** *** *** ***"
+
+
+class TombstoneError(Exception):
+    """The core dump is not one of a 64-bit x86 process."""
+
+
+class Crash(NamedTuple):
+    """What a core dump's notes tell."""
+
+    registers: dict[str, int]
+    code: int
+    address: int
+
+
+def enable() -> None:
+    """From now on processes that crash leave a tombstone. Raises OSError."""
+    for path, value in ((_CORE_PIPE_LIMIT, "4"), (_CORE_PATTERN, _HANDLER)):
+        with open(path, "w") as file:
+            file.write(value)
+
+
+def handle(arguments: list[str]) -> int:
+    """The program behind core_pattern: pid, thread, signal and time, the core dump on stdin."""
+    pid, thread, number, when = (int(argument) for argument in arguments)
+    crash = parse_core(read_notes(sys.stdin.buffer.fileno()))
+    send(tombstone(f"/proc/{pid}", pid, thread, number, when, crash))
+    return 0
+
+
+def send(text: str) -> None:
+    """One connection per tombstone. Raises OSError."""
+    import socket
+
+    with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as host:
+        host.settimeout(_TIMEOUT)
+        host.connect((HOST_CID, PORT))
+        host.sendall(text.encode("utf-8", "backslashreplace")[:_MAX_TEXT])
+        host.shutdown(socket.SHUT_WR)
+
+
+def tombstone(process: str, pid: int, thread: int, number: int, when: int, crash: Crash) -> str:
+    """`process` is its directory in /proc, which still is there while the core is being written."""
+    import signal
+
+    name = signal.Signals(number).name if number in signal.Signals.__members__.values() else "?"
+    command = _read(f"{process}/cmdline").replace("\0", " ").strip()
+    maps = _read(f"{process}/maps").splitlines()
+    address = f"0x{crash.address:016x}" if number in (4, 5, 7, 8, 11) else "--------"
+    lines = [
+        _STARS,
+        f"Build fingerprint: 'avf-linux/{os.uname().release}'",
+        "ABI: 'x86_64'",
+        f"Timestamp: {time.strftime('%Y-%m-%d %H:%M:%S+0000', time.gmtime(when))}",
+        f"pid: {pid}, tid: {thread}, name: {_read(f'{process}/comm').strip()}  >>> {command} <<<",
+        f"signal {number} ({name}), code {crash.code}, fault addr {address}",
+        *_register_lines(crash.registers),
+        "",
+        "backtrace:",
+        f"      #00 {_place(crash.registers.get('rip', 0), maps)}",
+        "",
+        f"memory map ({len(maps)} entries):",
+        *(f"    {line}" for line in maps),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read_notes(fd: int) -> bytes:
+    """The note segment of a core dump that can only be read from front to back. Raises TombstoneError."""
+    header = _read_exactly(fd, 64)
+    if header[:6] != b"\x7fELF\x02\x01":
+        raise TombstoneError("not a 64-bit little-endian core dump")
+    (table,) = struct.unpack_from("<Q", header, 32)
+    size, count = struct.unpack_from("<HH", header, 54)
+    if table != 64 or size != 56:
+        raise TombstoneError("a core dump laid out in an unknown way")
+    headers = _read_exactly(fd, size * count)
+    for index in range(count):
+        kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", headers, index * size)
+        if kind == _PT_NOTE:
+            gap = offset - 64 - len(headers)
+            if not 0 <= gap <= _MAX_NOTES or length > _MAX_NOTES:
+                raise TombstoneError("the notes of a core dump are out of bounds")
+            _read_exactly(fd, gap)
+            return _read_exactly(fd, length)
+    raise TombstoneError("a core dump without notes")
+
+
+def parse_core(notes: bytes) -> Crash:
+    """The first thread in a core dump is the one that crashed. Raises TombstoneError."""
+    registers: dict[str, int] = {}
+    code = address = 0
+    position = 0
+    while position + 12 <= len(notes):
+        name_size, size, kind = struct.unpack_from("<III", notes, position)
+        start = position + 12 + (name_size + 3) // 4 * 4
+        data = notes[start : start + size]
+        position = start + (size + 3) // 4 * 4
+        if (
+            kind == _NT_PRSTATUS
+            and not registers
+            and len(data) >= _REGISTERS_OFFSET + 8 * len(_REGISTERS)
+        ):
+            values = struct.unpack_from(f"<{len(_REGISTERS)}Q", data, _REGISTERS_OFFSET)
+            registers = dict(zip(_REGISTERS, values, strict=True))
+        elif kind == _NT_SIGINFO and len(data) >= 24:
+            code, address = struct.unpack_from("<i4xQ", data, 8)
+    if not registers:
+        raise TombstoneError("a core dump without registers")
+    return Crash(registers, code, address)
+
+
+def _register_lines(registers: dict[str, int]) -> list[str]:
+    texts = [f"{name:<6} {registers[name]:016x}" for name in _SHOWN]
+    return ["    " + "  ".join(texts[start : start + 4]) for start in range(0, len(texts), 4)]
+
+
+def _place(address: int, maps: list[str]) -> str:
+    """`pc OFFSET  FILE` for an address in a mapping, as tombstones have it."""
+    for line in maps:
+        fields = line.split(None, 5)
+        start, _, end = fields[0].partition("-")
+        if int(start, 16) <= address < int(end, 16):
+            offset = address - int(start, 16) + int(fields[2], 16)
+            return f"pc {offset:016x}  {fields[5] if len(fields) > 5 else '<anonymous>'}"
+    return f"pc {address:016x}  <unknown>"
+
+
+def _read(path: str) -> str:
+    """A file of /proc; empty if the process is gone already."""
+    try:
+        with open(path, encoding="utf-8", errors="backslashreplace") as file:
+            return file.read(_MAX_TEXT)
+    except OSError:
+        return ""
+
+
+def _read_exactly(fd: int, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = os.read(fd, min(size - len(data), 1 << 16))
+        if not piece:
+            raise TombstoneError("a core dump is cut short")
+        data += piece
+    return bytes(data)

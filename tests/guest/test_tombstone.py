@@ -1,0 +1,98 @@
+"""Core dumps as the kernel lays them out. A real one is in test_vm.py."""
+
+import os
+import signal
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avf.guest.tombstone import Crash, TombstoneError, parse_core, read_notes, tombstone
+
+SIGINFO = struct.pack("<iiiiQ", 11, 0, 1, 0, 0xDEAD) + bytes(104)
+PRSTATUS = bytes(112) + struct.pack("<27Q", *range(1, 28))
+
+
+def note(kind: int, data: bytes) -> bytes:
+    padded = data + bytes(-len(data) % 4)
+    return struct.pack("<III", 5, len(data), kind) + b"CORE\0\0\0\0" + padded
+
+
+def core(notes: bytes, gap: int = 0) -> bytes:
+    header = (
+        b"\x7fELF\x02\x01".ljust(32, b"\0")
+        + struct.pack("<Q", 64)
+        + bytes(14)
+        + struct.pack("<HH", 56, 2)
+        + bytes(6)
+    )
+    load = struct.pack("<IIQQQQQQ", 1, 0, 4096, 0, 0, 4096, 4096, 0)
+    segment = struct.pack("<IIQQQQQQ", 4, 0, 64 + 112 + gap, 0, 0, len(notes), 0, 0)
+    return header + load + segment + bytes(gap) + notes + bytes(4096)
+
+
+def notes_of(data: bytes, tmp_path: Path) -> bytes:
+    path = tmp_path / "core"
+    path.write_bytes(data)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return read_notes(fd)
+    finally:
+        os.close(fd)
+
+
+def test_notes_and_registers(tmp_path: Path) -> None:
+    notes = note(1, PRSTATUS) + note(0x53494749, SIGINFO) + note(1, bytes(336))
+    crash = parse_core(notes_of(core(notes, gap=36), tmp_path))
+    assert (crash.code, crash.address) == (1, 0xDEAD)
+    assert crash.registers["r15"] == 1
+    assert crash.registers["rip"] == 17
+    assert crash.registers["rsp"] == 20
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "cut short"),
+        (b"\x7fELF\x01\x01".ljust(64, b"\0"), "64-bit"),
+        (b"\x7fELF\x02\x01".ljust(64, b"\0"), "unknown way"),
+        (core(note(1, PRSTATUS))[:300], "cut short"),
+        (core(b"", gap=5 << 20), "out of bounds"),
+    ],
+)
+def test_damaged_cores(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(TombstoneError, match=message):
+        notes_of(data, tmp_path)
+
+
+@given(st.binary(max_size=400))
+def test_notes_never_crash(data: bytes) -> None:
+    try:
+        parse_core(data)
+    except TombstoneError:
+        pass
+
+
+def test_text_for_a_live_process() -> None:
+    """Our own entry in /proc; the program counter is put into the first mapping of the interpreter."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    first = maps[0].split()
+    start = int(first[0].split("-")[0], 16)
+    registers = parse_core(note(1, PRSTATUS)).registers | {"rip": start + 0x10}
+    crash = Crash(registers, 1, 8)
+    text = tombstone("/proc/self", os.getpid(), os.getpid(), int(signal.SIGSEGV), 0, crash)
+    lines = text.splitlines()
+    assert lines[0].startswith("*** ***")
+    assert "Timestamp: 1970-01-01 00:00:00+0000" in lines
+    assert "signal 11 (SIGSEGV), code 1, fault addr 0x0000000000000008" in lines
+    assert f"      #00 pc {int(first[2], 16) + 0x10:016x}  {first[-1]}" in lines
+    assert any(line.startswith(f"pid: {os.getpid()}, ") and ">>> " in line for line in lines)
+
+
+def test_a_process_that_is_gone() -> None:
+    crash = parse_core(note(1, PRSTATUS))
+    text = tombstone("/proc/0", 1, 1, 6, 0, crash)
+    assert "#00 pc 0000000000000011  <unknown>" in text
+    assert "signal 6 (SIGABRT), code 0, fault addr --------" in text
