@@ -31,6 +31,7 @@ _MODULES = {
     ],
     "pci": ["virtio_pci"],
 }
+_OPTIONAL_MODULES = {"virtio_balloon"}
 _STORAGE_MODULES = ["dm-crypt", "xts"]
 _DIRECTORIES = [
     "data",
@@ -98,7 +99,7 @@ def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
     lines: list[str] = []
     seen: set[Path] = set()
     for bus in ("any", "pci"):
-        wanted = [name for name in _MODULES[bus] if name in tree]
+        wanted = [name for name in _MODULES[bus] if name in tree or name not in _OPTIONAL_MODULES]
         for path in tree.closure(wanted):
             if path not in seen:
                 seen.add(path)
