@@ -26,10 +26,14 @@ _MAX_OWED_CALLS = 64
 """Oneway calls served before their references are returned, however many more are waiting."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Endpoint:
     """Makes and serves the calls of one session end. Closed by `end`, by the peer, or with its last object."""
 
-    def __init__(self, core: SessionCore, on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, core: SessionCore, on_end: Callable[[], None] = _nothing) -> None:
         self.core = core
         core.remote = self
         core.on_garbage = self._collect
@@ -232,7 +236,7 @@ class Endpoint:
                 if core.owing and (owed_calls >= _MAX_OWED_CALLS or not connection.ready()):
                     core.attention = True
                 if core.attention:
-                    self._attend(connection)
+                    self._attend_from(connection)
                     owed_calls = 0
                 command, body, fds = connection.read_frame()
                 if command == wire.TRANSACT:
@@ -327,6 +331,20 @@ class Endpoint:
         if self.core.settle():
             self.end()
 
+    def _attend_from(self, serving: Connection) -> None:
+        """Attends on an outgoing connection, since nobody reads the far end of a serving one between calls.
+
+        While all are lent out it is left to the next to come back.
+        """
+        with self._changed:
+            connection = self._free.popleft() if self._free else None
+            if connection is None and self._outgoing:
+                return
+        if connection is None:
+            self._attend(serving)
+        else:
+            self._release(connection)
+
     def _collect(self) -> None:
         """Attends on a free connection. Whoever holds the lock, or the last free connection, will do it otherwise."""
         if not self.core.lock.acquire(blocking=False):
@@ -374,3 +392,5 @@ class Endpoint:
             self._changed.notify_all()
         tell()
         self._on_end()
+        self._on_end = self.core.on_garbage = _nothing
+        self.core.forget_owner()

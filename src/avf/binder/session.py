@@ -98,7 +98,7 @@ class SessionCore:
         self.max_threads = max_threads
         self.session_id = session_id
         self.root = root
-        self.remote: Remote
+        self.remote: Remote | None = None
         """What proxies call through; set by the owner before any frame is exchanged."""
         self.attention = False
         """Something is to be returned, told or ended: call `returns`, then `settle`."""
@@ -125,6 +125,7 @@ class SessionCore:
     def entering(self, address: int, stability: int) -> IBinder:
         with self.lock:
             self._check_alive()
+            assert self.remote is not None
             found = self.table.entering(address, stability, self.remote, self._note_garbage)
             if self.table.owed:
                 self.attention = True
@@ -294,6 +295,8 @@ class SessionCore:
         with self.lock:
             node.async_in += 1
             queue = node.queue
+            while queue and queue[0][0] < node.async_in:
+                heapq.heappop(queue)[1].reader.close()  # a number used twice
             if queue and queue[0][0] == node.async_in and not self.ended:
                 return heapq.heappop(queue)[1]
             node.running = False
@@ -442,6 +445,11 @@ class SessionCore:
             _tell_released(released)
 
         return tell
+
+    def forget_owner(self) -> None:
+        """Lets go, once ended, of what only a running session needs."""
+        self.remote = None
+        self.root = None
 
 
 def _write_result(method: Method, reply: Parcel, result: Any) -> None:
