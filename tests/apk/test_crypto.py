@@ -1,6 +1,7 @@
 """Both backends against the same vectors, and the certificate walk against `cryptography`."""
 
 import datetime
+import subprocess
 
 import pytest
 from cryptography import x509
@@ -79,6 +80,20 @@ def test_a_curve_that_is_not_accepted(library: Backend) -> None:
 
 
 @backends
+@pytest.mark.parametrize("bits", [512, 768])
+def test_a_short_rsa_key(library: Backend, bits: int) -> None:
+    private = subprocess.run(["openssl", "genrsa", str(bits)], check=True, capture_output=True)
+    public = subprocess.run(
+        ["openssl", "rsa", "-pubout", "-outform", "DER"],
+        input=private.stdout,
+        check=True,
+        capture_output=True,
+    ).stdout
+    with pytest.raises(VerificationError, match=f"Public key has {bits} bits"):
+        library.verify_signature(SignatureAlgorithm.RSA_PSS_SHA256, public, DATA, b"")
+
+
+@backends
 def test_a_dsa_key(library: Backend) -> None:
     public = spki(dsa.generate_private_key(1024))
     for algorithm in (SignatureAlgorithm.ECDSA_SHA256, SignatureAlgorithm.RSA_PSS_SHA256):
@@ -139,6 +154,43 @@ def test_a_version_1_certificate_has_no_version_field(key: SigningKey) -> None:
 
 def _sequence(body: bytes) -> bytes:
     return b"\x30\x82" + len(body).to_bytes(2, "big") + body
+
+
+GOOD_FIELDS = {
+    "version": bytes.fromhex("a003020102"),
+    "serial number": bytes.fromhex("020105"),
+    "signature algorithm": bytes.fromhex("3000"),
+    "issuer": bytes.fromhex("3000"),
+    "validity": bytes.fromhex("3000"),
+    "subject": bytes.fromhex("3000"),
+    "public key": bytes.fromhex("3003020107"),
+}
+
+
+def certificate_of(fields: dict[str, bytes]) -> bytes:
+    return _sequence(_sequence(b"".join(fields.values())))
+
+
+def test_the_smallest_certificate() -> None:
+    assert certificate_public_key(certificate_of(GOOD_FIELDS)) == GOOD_FIELDS["public key"]
+
+
+@pytest.mark.parametrize("field", list(GOOD_FIELDS))
+def test_a_wrong_certificate_field_is_named(field: str) -> None:
+    good = GOOD_FIELDS[field]
+    named = "serial number" if field == "version" else field
+    with pytest.raises(VerificationError, match=f"no {named} at byte"):
+        certificate_public_key(certificate_of({**GOOD_FIELDS, field: b"\x04" + good[1:]}))
+    with pytest.raises(VerificationError, match=f"{field} at byte [0-9]+ is cut short"):
+        certificate_public_key(certificate_of({**GOOD_FIELDS, field: good[:1] + b"\x7f"}))
+    for length in (b"\x80", b"\x85\0\0\0\0\1", b"\xff"):
+        with pytest.raises(VerificationError, match=f"bad length of {field}"):
+            certificate_public_key(certificate_of({**GOOD_FIELDS, field: good[:1] + length}))
+
+
+def test_a_certificate_length_that_is_cut_short() -> None:
+    with pytest.raises(VerificationError, match="bad length of certificate"):
+        certificate_public_key(b"\x30\x82\x01")
 
 
 @pytest.mark.parametrize("cut", range(0, 300, 7))

@@ -1,10 +1,12 @@
 """The idsig file: its bytes, its reader, and creating or updating it on descriptors."""
 
+import hashlib
 import io
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avf.apk import (
+    ApkBuilder,
     ApkError,
     Idsig,
     IdsigError,
@@ -24,9 +27,10 @@ from avf.apk import (
 )
 from avf.apk.fields import lp32, u32
 from avf.apk.signing import sign, sign_idsig
+from avf.apk.signing_block import BlockId
 from avf.apk.source import FileSource
 from tests.apk.conftest import ApkSigner, run_apksigner, sign_with
-from tests.apk.forge import Anatomy
+from tests.apk.forge import Anatomy, Forger
 
 
 @contextmanager
@@ -157,6 +161,53 @@ def test_any_wrong_byte_makes_it_stale(signed: Path, tmp_path: Path) -> None:
             os.pwrite(fd, bytes([good[offset] ^ 1]), offset)
             assert create_or_update_idsig(apk_fd, fd), offset
             assert os.pread(fd, len(good) + 1, 0) == good
+
+
+def test_any_wrong_byte_of_a_tree_with_levels_makes_it_stale(
+    key: SigningKey, tmp_path: Path
+) -> None:
+    apk, path = tmp_path / "large.apk", tmp_path / "idsig"
+    with apk.open("w+b") as out:
+        ApkBuilder().add("assets/large", bytes(range(256)) * 3000).build(out, key)
+    update(apk, path)
+    good = path.read_bytes()
+    assert len(merkle.level_sizes(apk.stat().st_size)) == 2
+    with opened(apk, os.O_RDONLY) as apk_fd, opened(path) as fd:
+        for offset in range(len(good) - 1, 0, -211):
+            os.pwrite(fd, bytes([good[offset] ^ 1]), offset)
+            assert create_or_update_idsig(apk_fd, fd), offset
+            assert os.pread(fd, len(good) + 1, 0) == good
+
+
+def test_an_apk_of_less_than_a_block_has_no_tree(
+    anatomy: Anatomy, key: SigningKey, tmp_path: Path
+) -> None:
+    ecdsa = SignatureAlgorithm.ECDSA_SHA256
+    small = replace(anatomy, front=b"", directory=b"", eocd=EMPTY_ZIP)
+    block = Forger(key, [(ecdsa, small.digest(ecdsa))]).block()
+    other = Forger(SigningKey.generate(), [(ecdsa, small.digest(ecdsa))]).block()
+    apk, path = tmp_path / "small.apk", tmp_path / "idsig"
+    apk.write_bytes(small.with_pairs((BlockId.V3, block)).build())
+    assert (update(apk, path), update(apk, path)) == (True, False)
+    with path.open("rb") as file:
+        read = Idsig.parse(file)
+    assert read.tree_size == 0
+    assert read.root_hash == hashlib.sha256(apk.read_bytes().ljust(4096, b"\0")).digest()
+    apk.write_bytes(small.with_pairs((BlockId.V3, other)).build())
+    assert (update(apk, path), update(apk, path)) == (True, False)
+
+
+EMPTY_ZIP = b"PK\5\6" + bytes(18)
+
+
+def test_a_recorded_digest_of_another_length(
+    anatomy: Anatomy, key: SigningKey, tmp_path: Path
+) -> None:
+    block = Forger(key, [(SignatureAlgorithm.ECDSA_SHA512, bytes(32))]).block()
+    apk = tmp_path / "odd.apk"
+    apk.write_bytes(anatomy.with_pairs((BlockId.V3, block)).build())
+    with pytest.raises(IdsigError, match="ECDSA_SHA512 with a digest of 32 bytes"):
+        update(apk, tmp_path / "idsig")
 
 
 def test_the_same_contents_signed_by_another_key_make_it_stale(

@@ -27,7 +27,6 @@ HASH_SHA256 = 1
 _LOG2_BLOCK_SIZE = 12
 _MAX_INFO = 64 << 10
 _MAX_SALT = 64
-_MAX_TREE = 0xFFFFFFFF
 _DIGEST_SIZES = {kind.length for kind in ContentDigest}
 
 
@@ -232,14 +231,11 @@ def _describe(apk: SignedApk, salt: bytes, sdk: int, allow_v2: bool) -> Idsig:
         raise IdsigError(
             f"failed to create idsig: {algorithm.name} with a digest of {len(digest)} bytes"
         )
-    size = merkle.tree_size(apk.source.size)
-    if size > _MAX_TREE:
-        raise IdsigError(f"failed to create idsig: a tree of {size} bytes is too large")
     return Idsig(
         root_hash=bytes(merkle.HASH_SIZE),
         apk_digest=digest,
         signature_algorithm_id=algorithm,
-        tree_size=size,
+        tree_size=merkle.tree_size(apk.source.size),
         salt=salt,
     )
 
