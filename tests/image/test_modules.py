@@ -6,7 +6,7 @@ import pytest
 import zstandard
 
 from avf.image import KernelError, KernelFiles, module_closure, module_name, read_module
-from avf.image.modules import ModuleTree, modinfo
+from avf.image.modules import ModuleTree, modinfo, without_signature
 
 C_MODULE = '__attribute__((section(".modinfo"), used)) static const char info[] = "{info}";'
 
@@ -103,3 +103,18 @@ def test_real_kernel(kernel: KernelFiles) -> None:
     ]:
         assert found.index(earlier) < found.index(later)
     assert len(found) == len(set(found))
+
+
+def test_signatures_are_cut_off(kernel: KernelFiles) -> None:
+    for path in module_closure(kernel, ["dm-verity"]):
+        signed = read_module(path)
+        assert signed.endswith(b"~Module signature appended~\n")
+        plain = without_signature(signed)
+        assert signed.startswith(plain)
+        assert modinfo(plain) == modinfo(signed)
+        assert without_signature(plain) == plain
+
+
+def test_a_signature_longer_than_its_module_is_refused() -> None:
+    with pytest.raises(KernelError, match="longer"):
+        without_signature(b"\x7fELF" + bytes(8) + b"\x7f\0\0\0" + b"~Module signature appended~\n")

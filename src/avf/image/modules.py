@@ -119,6 +119,16 @@ def modinfo(image: bytes, name: str = "module") -> list[str]:
 
 
 def _elf_section(image: bytes, wanted: bytes) -> bytes:
+    headers, (names_offset, names_size) = _section_headers(image)
+    names = image[names_offset : names_offset + names_size]
+    for name_offset, offset, length in headers:
+        if names[name_offset : names.index(b"\0", name_offset)] == wanted:
+            return image[offset : offset + length]
+    raise ValueError(f"no {wanted.decode()} section")
+
+
+def _section_headers(image: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, int]]:
+    """(offset of the name, offset, size) of each section, and (offset, size) of the section that holds the names."""
     if image[:6] != b"\x7fELF\x02\x01":
         raise ValueError("no ELF64 little-endian header")
     (table,) = struct.unpack_from("<Q", image, 0x28)
@@ -126,9 +136,4 @@ def _elf_section(image: bytes, wanted: bytes) -> bytes:
     if table + count * size > len(image):
         raise ValueError("section headers outside of the file")
     headers = [struct.unpack_from("<I20xQQ", image, table + index * size) for index in range(count)]
-    _, names_offset, names_size = headers[names_index]
-    names = image[names_offset : names_offset + names_size]
-    for name_offset, offset, length in headers:
-        if names[name_offset : names.index(b"\0", name_offset)] == wanted:
-            return image[offset : offset + length]
-    raise ValueError(f"no {wanted.decode()} section")
+    return headers, headers[names_index][1:]
