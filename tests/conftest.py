@@ -12,6 +12,7 @@ import pytest
 
 from tests.eventually import eventually
 
+BUILD = Path(__file__).parents[1] / "build"
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 15
 
@@ -61,3 +62,18 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
         vms = Path(folder, "vms")
         eventually(lambda: sorted(map(str, vms.rglob("*"))), [])
+
+
+@pytest.fixture(scope="session")
+def image_dir() -> Path:
+    """The guest image as `make image` has built it."""
+    folder = Path(os.environ.setdefault("AVF_IMAGE_DIR", str(BUILD / "image")))
+    assert (folder / "microdroid.json").exists(), "no guest image: run `make image`"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_apk() -> Path:
+    path = BUILD / "payload" / "sample.apk"
+    assert path.exists(), "no sample payload: run `make build/payload/sample.apk`"
+    return path

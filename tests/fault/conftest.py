@@ -1,3 +1,3 @@
-from tests.vm.conftest import app, image_dir, sample_apk, service
+from tests.vm.conftest import app, service
 
-__all__ = ["app", "image_dir", "sample_apk", "service"]
+__all__ = ["app", "service"]

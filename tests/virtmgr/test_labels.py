@@ -60,6 +60,28 @@ def test_owner_and_mode(tmp_path: Path, owner: int, mode: int, allowed: bool) ->
                 check_file(file.fileno(), USER)
 
 
+@pytest.mark.parametrize(
+    ("label", "allowed"),
+    [
+        ("u:object_r:apk_data_file:s0", True),
+        ("u:object_r:app_data_file:s0", False),
+        ("u:object_r", False),
+        ("system_u:object_r:user_home_t:s0", True),
+    ],
+)
+def test_the_label_a_file_carries(tmp_path: Path, label: str, allowed: bool) -> None:
+    """Android's labels decide; those of other policies know nothing of VMs, so owner and mode do."""
+    path = tmp_path / "image"
+    path.touch(mode=0o600)
+    os.setxattr(path, "security.selinux", label.encode() + b"\0")
+    with path.open("rb") as file:
+        if allowed:
+            check_file(file.fileno(), os.getuid())
+        else:
+            with pytest.raises(LabelError, match=r"[Ll]abel"):
+                check_file(file.fileno(), os.getuid())
+
+
 def test_memfd_of_the_caller() -> None:
     fd = os.memfd_create("image")
     try:

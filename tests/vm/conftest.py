@@ -1,6 +1,5 @@
 """Real machines: the guest image and the sample payload as `make` has built them, a client with its own virtmgr."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,26 +8,11 @@ import pytest
 
 from avf.client import AppConfig, DebugLevel, PartitionType, VirtualizationService, connect
 
-BUILD = Path(__file__).parents[2] / "build"
 INSTANCE_SIZE = 10 << 20
 
 
-@pytest.fixture(scope="session", autouse=True)
-def image_dir() -> Path:
-    folder = Path(os.environ.setdefault("AVF_IMAGE_DIR", str(BUILD / "image")))
-    assert (folder / "microdroid.json").exists(), "no guest image: run `make image`"
-    return folder
-
-
-@pytest.fixture(scope="session")
-def sample_apk() -> Path:
-    path = BUILD / "payload" / "sample.apk"
-    assert path.exists(), "no sample payload: run `make build/payload/sample.apk`"
-    return path
-
-
 @pytest.fixture
-def service(runtime_dir: Path) -> Iterator[VirtualizationService]:
+def service(runtime_dir: Path, image_dir: Path) -> Iterator[VirtualizationService]:
     with connect() as connection:
         yield connection
 

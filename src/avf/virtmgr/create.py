@@ -72,6 +72,7 @@ class VmCreation:
             os_log = _output(config, log_fd, f"Log({context.cid})", files)
             machine_config = self._load(config, context.temporary_directory, files)
             is_app = config.which == "app_config"
+            self._check_features(config, machine_config)
             _check_labels(machine_config, is_app, requester.uid)
             spec = self._specify(machine_config, context, files, console, os_log)
             machine = VmInstance(
@@ -110,6 +111,18 @@ class VmCreation:
                 continue
             return context
         raise failure("Too many attempts to create VM context failed.")
+
+    def _check_features(self, config: VirtualMachineConfig, machine: MachineConfig) -> None:
+        """Refuses, in so many words, what this host or this VM cannot have. Raises RemoteException."""
+        if machine.protected and not self._vmm.supports_protected:
+            raise RemoteException.unsupported_operation(
+                f"Protected VMs are not supported: {self._vmm.name} cannot keep a guest's memory from"
+                " the host"
+            )
+        if machine.gdb_port > 0 and machine.protected:
+            raise RemoteException.security("Can't use gdb with protected VMs")
+        if machine.gdb_port > 0 and config.which == "app_config" and not _is_debuggable(config):
+            raise RemoteException.security("Can't use gdb with non-debuggable VMs")
 
     def _load(self, config: VirtualMachineConfig, directory: Path, files: Fds) -> MachineConfig:
         if config.which == "raw_config":

@@ -1,6 +1,7 @@
 """Which files a VM may run code from.
 
-Where a file has an SELinux label, its type decides, as on Android. Elsewhere the file must belong to root or to the
+A file that carries a label of Android's SELinux policy (user `u`) is judged by the label's type, as on Android, whether
+the kernel enforces it or not: only a privileged process can set one. Any other file must belong to root or to the
 caller and not be writable by everyone (an unlinked file, such as a memfd, cannot be reached by others and may be).
 """
 
@@ -11,7 +12,8 @@ import stat
 ALLOWED_TYPES = frozenset({"system_file", "apk_data_file", "staging_data_file", "shell_data_file"})
 
 _EXEMPT = frozenset({"vm-instance", "encryptedstore", "microdroid-apk-idsig", "payload-metadata"})
-_SELINUX = "/sys/fs/selinux/enforce"
+_ANDROID_USER = "u"
+_XATTR = "security.selinux"
 
 
 class LabelError(Exception):
@@ -25,8 +27,8 @@ def is_exempt(partition_label: str) -> bool:
 
 def check_file(fd: int, uid: int) -> None:
     """Raises LabelError unless a VM of `uid` may use what `fd` is open on."""
-    label = _selinux_label(fd) if os.path.exists(_SELINUX) else None  # noqa: PTH110
-    if label is not None:
+    label = _selinux_label(fd)
+    if label is not None and label.partition(":")[0] == _ANDROID_USER:
         check_label(label)
     else:
         _check_owner(fd, uid)
@@ -43,11 +45,11 @@ def check_label(context: str) -> None:
 
 def _selinux_label(fd: int) -> str | None:
     try:
-        return os.getxattr(fd, "security.selinux").rstrip(b"\0").decode()
+        return os.getxattr(fd, _XATTR).rstrip(b"\0").decode()
     except UnicodeDecodeError as e:
         raise LabelError("label is not UTF-8") from e
     except OSError as e:
-        if e.errno in (errno.ENODATA, errno.ENOTSUP):
+        if e.errno in (errno.ENODATA, errno.ENOTSUP, errno.EBADF):
             return None
         raise LabelError(f"fgetfilecon failed: {e.strerror}") from e
 

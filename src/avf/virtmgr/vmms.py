@@ -2,12 +2,15 @@
 
 import os
 
-from avf.vmm import Qemu, Vmm
+from avf.vmm import Crosvm, Qemu, Vmm
 
 
 def choose_vmm() -> Vmm:
-    """`$AVF_VMM` (qemu), QEMU if unset. Raises ValueError for a name that is not known."""
-    name = os.environ.get("AVF_VMM", "qemu")
-    if name != "qemu":
-        raise ValueError(f"AVF_VMM={name}: no such VMM (there is qemu)")
-    return Qemu()
+    """`$AVF_VMM` (qemu, crosvm), QEMU if unset. Raises ValueError for a name that is not known."""
+    match os.environ.get("AVF_VMM", "qemu"):
+        case "qemu":
+            return Qemu()
+        case "crosvm":
+            return Crosvm()
+        case name:
+            raise ValueError(f"AVF_VMM={name}: no such VMM (there are qemu and crosvm)")

@@ -138,6 +138,8 @@ class Vmm(Protocol):
     """A kind of VMM."""
 
     name: str
+    supports_protected: bool
+    """Whether it can keep a guest's memory from the host (VmSpec.protected)."""
 
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> VmProcess:
         """Spawns the VM; returns once the process runs, not when the guest has booted.

@@ -32,6 +32,7 @@ class Crosvm:
     """A Vmm: crosvm. It needs KVM and the kernel's vhost-vsock; the board is always PCI."""
 
     name = "crosvm"
+    supports_protected = True
 
     def __init__(
         self, program: str | None = None, *, balloon: bool = True, firmware: str | None = None

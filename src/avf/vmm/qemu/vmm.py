@@ -55,6 +55,7 @@ class Qemu:
     """A Vmm: QEMU for x86_64, on microvm or q35. Task profiles mean nothing to it."""
 
     name = "qemu"
+    supports_protected = False
 
     def __init__(self, program: str | None = None, accelerator: Accelerator | None = None) -> None:
         """`accelerator` None: whichever probe_accelerator finds, at the first start."""
