@@ -1,6 +1,6 @@
 """What binder tests share: servers on real sockets, and a look at what is left behind."""
 
-import os
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -20,14 +20,11 @@ Connect = Callable[..., Session]
 
 
 def open_descriptors() -> set[str]:
-    return {f"{name} {os.readlink(path)}" for name, path in _descriptors()}
-
-
-def _descriptors() -> Iterator[tuple[str, str]]:
-    for name in os.listdir("/proc/self/fd"):
-        path = f"/proc/self/fd/{name}"
-        if os.path.islink(path):
-            yield name, path
+    return {
+        f"{path.name} {path.readlink()}"
+        for path in list(Path("/proc/self/fd").iterdir())
+        if path.is_symlink()
+    }
 
 
 def binder_threads() -> list[str]:
@@ -39,8 +36,10 @@ def nothing_is_left() -> Iterator[None]:
     """No test of this folder leaves a descriptor or a binder thread behind."""
     before = open_descriptors()
     yield
-    eventually(binder_threads, [])
-    eventually(lambda: open_descriptors() - before, set())
+    nothing: list[str] = []
+    eventually(binder_threads, nothing)
+    gc.collect()
+    eventually(lambda: sorted(open_descriptors() - before), nothing)
 
 
 class Served:

@@ -2,14 +2,12 @@
 
 import gc
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from avf.binder import (
     DeadObjectError,
-    FdMode,
     IBinder,
     ProtocolError,
     Status,
@@ -152,7 +150,10 @@ def test_frames_of_a_call() -> None:
     assert body[40:] == token + struct.pack("<ii", 2, 3)
     returned, reply = client.log
     assert returned == (wire.DEC_STRONG, bytes.fromhex("0300000000000000" + "01000000" + "00" * 4))
-    assert reply == (wire.REPLY, bytes.fromhex("00000000" + "08000000" + "00" * 12 + "0000000005000000"))
+    assert reply == (
+        wire.REPLY,
+        bytes.fromhex("00000000" + "08000000" + "00" * 12 + "0000000005000000"),
+    )
 
 
 def test_frames_of_version_0() -> None:
@@ -197,7 +198,7 @@ def test_what_was_received_several_times_is_given_back_at_once() -> None:
 
 
 def test_addresses_are_never_reused_by_accident() -> None:
-    client, server, root = with_root(Echo())
+    client, _, root = with_root(Echo())
     first = root.return_binder()
     del first
     client.give_back()
@@ -293,7 +294,7 @@ def test_oneway_calls_that_wait_for_a_gap_are_limited(monkeypatch: pytest.Monkey
 
 def test_objects_of_queued_oneway_calls_are_not_given_back_before_they_ran() -> None:
     echo = Echo()
-    client, server, root = with_root(echo)
+    _, server, root = with_root(echo)
     assert server.core.receive(oneway_body(1, 1), None) is None
     root.add_ints(1, 1)
     assert server.counts()[ROOT][1] == 2
@@ -304,9 +305,7 @@ def test_objects_of_queued_oneway_calls_are_not_given_back_before_they_ran() -> 
 
 
 def transact_body(key: int, code: int, parcel: bytes, size: int | None = None) -> bytes:
-    return (
-        struct.pack("<QIIQI12x", key, code, 0, 0, len(parcel) if size is None else size) + parcel
-    )
+    return struct.pack("<QIIQI12x", key, code, 0, 0, len(parcel) if size is None else size) + parcel
 
 
 @pytest.mark.parametrize(
@@ -464,19 +463,12 @@ def test_impossible_header_sizes(size: int) -> None:
         METHODS[2].read_result(status_header(struct.pack("<ii", -128, size)))
 
 
-def big_reply(limit: int) -> Callable[[], bytes]:
-    """What `echo_bytes` has to return for a reply parcel of `limit` bytes."""
-    return lambda: bytes(limit - 8)
-
-
 def test_replies_beyond_the_limit_become_errors() -> None:
-    client, server, root = with_root(Echo())
-
     class Big(Echo):
         def echo_bytes(self, value: bytes) -> bytes:
             return bytes(int.from_bytes(value, "little"))
 
-    client, server, root = with_root(Big())
+    _, _, root = with_root(Big())
     fits = wire.MAX_BODY - 8
     assert len(root.echo_bytes(fits.to_bytes(4, "little"))) == fits
     with pytest.raises(StatusError) as raised:
@@ -519,7 +511,7 @@ def test_too_many_objects(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_ended_session_refuses_everything() -> None:
-    client, server, root = with_root(Echo())
+    client, _, root = with_root(Echo())
     told: list[int] = []
     assert root._remote is not None
     root._remote.recipients.append(lambda: told.append(1))
@@ -532,4 +524,3 @@ def test_an_ended_session_refuses_everything() -> None:
     with pytest.raises(DeadObjectError):
         root.add_ints(1, 2)
     assert client.counts() == {}
-    assert FdMode.NONE == 0

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ from avf.binder import (
 from tests.eventually import eventually
 from tests.interop.echo import Echo, IEcho, P
 
-from .conftest import BOTH_MODES, Serve, listening
+from .conftest import Serve, listening
 
 
 @contextmanager
@@ -126,9 +127,7 @@ def test_everything_over_every_transport(
     with ExitStack() as stack:
         server = Server(Echo(), max_threads=max_threads, max_version=versions[1])
         connector = transport(server, tmp_path, stack)
-        with connect(
-            connector, incoming_threads=2, max_version=versions[0], timeout=10
-        ) as session:
+        with connect(connector, incoming_threads=2, max_version=versions[0], timeout=10) as session:
             assert session.version == min(versions)
             exercise(session)
         eventually(lambda: server.sessions, 0)
@@ -391,9 +390,7 @@ def test_errors_of_callbacks_are_reported_and_hurt_nobody(
     assert root.add_ints(1, 1) == 2
     link_to_death(root, recipient)
     session.close()
-    eventually(
-        lambda: sorted(map(str, reported)), ["'echo_string'", "on_released", "recipient"]
-    )
+    eventually(lambda: sorted(map(str, reported)), ["'echo_string'", "on_released", "recipient"])
 
 
 def test_death(serve: Serve) -> None:
@@ -491,9 +488,9 @@ def test_calls_by_name_and_wrong_calls(serve: Serve) -> None:
         root.add_ints(1, c=2)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"IEcho.add_ints, b: "):
         root.add_ints(1, "2")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"IEcho.add_ints, a: "):
+    with pytest.raises(ValueError, match=r"IEcho.add_ints, a: "):
         root.add_ints(2**31, 0)
-    with pytest.raises(TypeError, match=r"IEcho.echo_parcelable, value: P\.a: "):
+    with pytest.raises(ValueError, match=r"IEcho.echo_parcelable, value: P\.a: "):
         root.echo_parcelable(P(a=2**31))
     with pytest.raises(TypeError, match=r"IEcho.hold_binder, binder: IBinder wanted, not str"):
         root.hold_binder("x")  # type: ignore[arg-type]
@@ -689,7 +686,7 @@ def test_who_closes_a_descriptor(serve: Serve) -> None:
         dup.close()
         kept.clear()
         with root.open_file("/dev/null") as fd:
-            assert os.fstat(fd.fileno()).st_rdev == os.stat("/dev/null").st_rdev
+            assert os.fstat(fd.fileno()).st_rdev == Path("/dev/null").stat().st_rdev
         eventually(lambda: kept[0].closed, True)  # type: ignore[union-attr]
 
 
@@ -729,9 +726,9 @@ def test_dump(serve: Serve) -> None:
             os.write(fd, repr(args).encode())
 
     root = serve(root=Dumping()).connect().get_root(IEcho)
-    for dumping in (lambda fd: dump(root, fd, ["-a", ""]), lambda fd: root.dump(fd, ["-a", ""])):
+    for dumping in (partial(dump, root), root.dump):
         reading, writing = os.pipe()
-        dumping(writing)
+        dumping(writing, ["-a", ""])
         os.close(writing)
         with open(reading, "rb") as file:
             assert file.read() == b"['-a', '']"
@@ -742,4 +739,3 @@ def test_server_options_that_make_no_sense() -> None:
         Server(Echo(), max_threads=0)
     with pytest.raises(ValueError, match="version 2"):
         Server(Echo(), max_version=2)
-    assert BOTH_MODES == {FdMode.NONE, FdMode.UNIX}

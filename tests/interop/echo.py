@@ -263,19 +263,19 @@ class Echo(IEcho):
 
     def call_held_async(self, v: int) -> None:
         held = interface_cast(IEcho, self._held())
-        failures: list[StatusError] = []
+        failures: list[int] = []
 
         def call() -> None:
             try:
                 held.on_notify(v)
             except StatusError as error:
-                failures.append(error)
+                failures.append(error.status)
 
         thread = threading.Thread(target=call)
         thread.start()
         thread.join()
         if failures:
-            raise failures[0]
+            raise StatusError(failures[0])
 
     def _held(self) -> IBinder:
         if self.held is None:

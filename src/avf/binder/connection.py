@@ -165,6 +165,9 @@ class Connection:
         fds, self._fds = self._fds, None
         self._size = -1
         self._body = None
+        if fds and self._command == wire.DEC_STRONG:
+            close_fds(fds)
+            fds = None
         return self._command, body, fds
 
     # Sending
@@ -218,7 +221,6 @@ class Connection:
             return
         if frame[0] == wire.DEC_STRONG:
             self.on_return(frame[1])
-            close_fds(frame[2] or ())
         else:
             self._early.append(frame)
 

@@ -16,13 +16,11 @@ from typing import Any, Self, TypeVar
 from .codecs import Codec, Reader, Writer, codec_for
 from .errors import ExceptionCode, RemoteException, Status, StatusError
 from .objects import IBinder
-from .parcel import Parcel, ParcelReader, refused
+from .parcel import Parcel, ParcelReader, misfit, refused
 from .values import resolve
 from .wire import MAX_USER_CODE
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-HANDLED = (StatusError, ValueError, TypeError, RecursionError)
 
 
 def method(code: int, *, oneway: bool = False) -> Callable[[_F], _F]:
@@ -88,8 +86,7 @@ class Method:
             except (StatusError, OSError):
                 raise
             except Exception as error:
-                kind = ValueError if isinstance(error, ValueError) else TypeError
-                raise kind(f"{self.name}, {self.arguments[index]}: {error}") from error
+                raise misfit(error, f"{self.name}, {self.arguments[index]}") from error
 
     def read_arguments(self, reader: ParcelReader) -> list[Any]:
         """Checks the interface token and reads what follows. Raises StatusError or RemoteException."""
@@ -111,6 +108,17 @@ class Method:
                 f"Parcel data not fully consumed, unread size: {unread}"
             )
         return args
+
+    def write_result(self, parcel: Parcel, value: Any) -> None:
+        """The status header of success and the result. Raises TypeError, ValueError or StatusError."""
+        parcel.data += b"\0\0\0\0"
+        if self.result is not None:
+            try:
+                self.result.write(parcel, value)
+            except (StatusError, OSError):
+                raise
+            except Exception as error:
+                raise misfit(error, f"result of {self.name}") from error
 
     def read_result(self, reader: ParcelReader) -> Any:
         """Reads the status header and the result. Raises RemoteException or StatusError."""

@@ -15,7 +15,7 @@ from .connection import Connection, TooMuchData
 from .contract import Method
 from .errors import DeadObjectError, ProtocolError, Status, StatusError, report
 from .objects import Handle
-from .parcel import Parcel, ParcelReader
+from .parcel import Parcel, ParcelReader, close_fds
 from .peer import context
 from .session import SessionCore, Transaction
 
@@ -245,6 +245,7 @@ class Endpoint:
                 elif command == wire.DEC_STRONG:
                     core.dec_strong(body)
                 else:
+                    close_fds(fds or ())
                     raise ProtocolError("REPLY to no call")
         except TooMuchData:
             lone = True

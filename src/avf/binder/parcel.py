@@ -252,3 +252,11 @@ def refused(error: Exception, what: str) -> StatusError:
     if isinstance(error, struct.error):
         return StatusError(Status.NOT_ENOUGH_DATA, f"{what}: the parcel is too short")
     return StatusError(Status.BAD_VALUE, f"{what}: {error}")
+
+
+def misfit(error: Exception, where: str) -> TypeError | ValueError:
+    """What to raise for a value that cannot be written as its type: a TypeError or ValueError that says where."""
+    text = f"{where}: {error}"
+    if isinstance(error, TypeError | AttributeError) or "required argument" in str(error):
+        return TypeError(text)
+    return ValueError(text)

@@ -5,7 +5,8 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from . import wire
 from .connection import Connection, received_fds
@@ -66,11 +67,8 @@ class Server:
         self._threads: set[threading.Thread] = set()
         self._setting_up: set[Connection] = set()
         self._stopped = False
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_wake"):
-            os.close(self._wake)
+        self._wakes: set[int] = set()
+        """An eventfd for each accept loop that runs."""
 
     @property
     def sessions(self) -> int:
@@ -81,15 +79,15 @@ class Server:
 
     def serve(self, listener: socket.socket) -> None:
         """Accepts connections until `shutdown`, then closes the listener, which is taken over."""
-        with listener:
+        with listener, self._accepting() as wake:
             listener.setblocking(False)
-            while self._wait(listener):
+            while _wait(listener, wake):
                 self._accept_one(listener)
 
     def start(self, listener: socket.socket) -> None:
         """`serve` in a thread."""
         thread = threading.Thread(
-            target=self.serve, args=(listener,), name="binder-accept", daemon=True
+            target=self._run_accept, args=(listener,), name="binder-accept", daemon=True
         )
         with self._lock:
             if self._stopped:
@@ -98,14 +96,23 @@ class Server:
             self._threads.add(thread)
             thread.start()
 
+    def _run_accept(self, listener: socket.socket) -> None:
+        try:
+            self.serve(listener)
+        except Exception as error:  # noqa: BLE001 - the thread ends here
+            report(error)
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
     def serve_bootstrap(self, sock: socket.socket) -> None:
         """Takes connections that come as descriptors over a unix socket, until its peer closes it or `shutdown`.
 
         Sessions outlive it. The socket is taken over.
         """
-        with sock:
+        with sock, self._accepting() as wake:
             sock.setblocking(True)
-            while self._wait(sock):
+            while _wait(sock, wake):
                 data, control, flags, _ = sock.recvmsg(
                     4, socket.CMSG_SPACE(wire.MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
                 )
@@ -118,13 +125,20 @@ class Server:
                 else:
                     close_fds(fds)
 
-    def _wait(self, sock: socket.socket) -> bool:
-        """Waits for something to read; False on shutdown."""
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        ready = [fd for fd, _ in poll.poll()]
-        return self._wake not in ready
+    @contextmanager
+    def _accepting(self) -> Iterator[int]:
+        """An eventfd that is readable from `shutdown` on."""
+        wake = os.eventfd(0, os.EFD_CLOEXEC)
+        try:
+            with self._lock:
+                self._wakes.add(wake)
+                if self._stopped:
+                    os.eventfd_write(wake, 1)
+            yield wake
+        finally:
+            with self._lock:
+                self._wakes.discard(wake)
+                os.close(wake)
 
     def _accept_one(self, listener: socket.socket) -> None:
         try:
@@ -258,7 +272,8 @@ class Server:
         """Stops accepting, ends all sessions, waits for the threads (but for the calling one). Idempotent."""
         with self._lock:
             self._stopped = True
-            os.eventfd_write(self._wake, 1)
+            for wake in self._wakes:
+                os.eventfd_write(wake, 1)
             for connection in self._setting_up:
                 connection.shutdown()
             endpoints = list(self._sessions.values())
@@ -297,3 +312,11 @@ def _read(connection: Connection, size: int, deadline: float | None) -> bytes:
             connection.sock.settimeout(left)
         data += connection.read_some(size - len(data))
     return data
+
+
+def _wait(sock: socket.socket, wake: int) -> bool:
+    """Waits for something to read; False once there is something on `wake`."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    poll.register(wake, select.POLLIN)
+    return wake not in [fd for fd, _ in poll.poll()]

@@ -10,10 +10,10 @@ import heapq
 import struct
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import predefined, wire
-from .contract import HANDLED, Method, write_exception
+from .contract import write_exception
 from .errors import (
     DeadObjectError,
     ProtocolError,
@@ -316,7 +316,8 @@ class SessionCore:
                 self._dispatch(call.target, call.code, call.reader, reply)
             return reply
         except StatusError as error:
-            failure = error
+            # A new one: kept with its traceback, it would be a cycle that keeps the method's variables.
+            failure = StatusError(error.status, error.text)
         except RemoteException as error:
             return self._exception_reply(reply, error)
         except NotImplementedError as error:
@@ -348,11 +349,8 @@ class SessionCore:
         args = method.read_arguments(reader)
         reader.close()
         result = getattr(target, name)(*args)
-        if method.oneway:
-            return
-        reply.data += b"\0\0\0\0"
-        if method.result is not None:
-            _write_result(method, reply, result)
+        if not method.oneway:
+            method.write_result(reply, result)
 
     def _special(self, code: int, reply: Parcel) -> None:
         if code == wire.SPECIAL_GET_MAX_THREADS:
@@ -450,17 +448,6 @@ class SessionCore:
         """Lets go, once ended, of what only a running session needs."""
         self.remote = None
         self.root = None
-
-
-def _write_result(method: Method, reply: Parcel, result: Any) -> None:
-    codec = method.result
-    assert codec is not None
-    try:
-        codec.write(reply, result)
-    except HANDLED as error:
-        if isinstance(error, StatusError):
-            raise
-        raise TypeError(f"result of {method.name}: {error}") from error
 
 
 def _tell_dead(handle: Handle) -> None:

@@ -32,7 +32,7 @@ from .codecs import (
     write_i64,
 )
 from .errors import Status, StatusError
-from .parcel import I32, Parcel, ParcelReader
+from .parcel import I32, Parcel, ParcelReader, misfit
 
 
 class Enum(enum.IntEnum):
@@ -221,8 +221,10 @@ def _body_functions(cls: type[Parcelable]) -> tuple[Writer, Reader]:
         for name, write_field in names_writers:
             try:
                 write_field(parcel, getattr(value, name))
-            except (TypeError, ValueError, AttributeError) as error:
-                raise type(error)(f"{cls.__name__}.{name}: {error}") from error
+            except (StatusError, OSError):
+                raise
+            except Exception as error:
+                raise misfit(error, f"{cls.__name__}.{name}") from error
         I32.pack_into(data, start, len(data) - start)
 
     def read(reader: ParcelReader) -> Any:

@@ -1,0 +1,170 @@
+"""RPC Binder over AF_UNIX between two processes, beside a bare blocking ping-pong on the same kind of socket.
+
+python -m bench.rpc        prints the figures as JSON
+"""
+
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avf.binder import FdMode, Interface, Server, connect, method, unix
+
+CALLS = 5000
+ONEWAY_CALLS = 20_000
+ECHOES = 400
+ECHO_SIZE = 65_536
+
+
+class IBench(Interface, descriptor="avf.bench.IBench"):
+    @method(1)
+    def add_ints(self, a: int, b: int) -> int:
+        raise NotImplementedError
+
+    @method(2)
+    def echo_bytes(self, value: bytes) -> bytes:
+        raise NotImplementedError
+
+    @method(3, oneway=True)
+    def note(self, value: int) -> None:
+        raise NotImplementedError
+
+    @method(4)
+    def noted(self) -> int:
+        raise NotImplementedError
+
+
+class Bench(IBench):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add_ints(self, a: int, b: int) -> int:
+        return a + b
+
+    def echo_bytes(self, value: bytes) -> bytes:
+        return value
+
+    def note(self, value: int) -> None:
+        self.count += 1
+
+    def noted(self) -> int:
+        count, self.count = self.count, 0
+        return count
+
+
+def run() -> dict[str, float]:
+    """Medians: microseconds per call, oneway calls a second, MB/s each way of echoed arrays."""
+    figures: dict[str, float] = {}
+    with _peer("raw") as path:
+        raw = _raw_ping_pong(path)
+    with _peer("serve") as path:
+        for mode in (FdMode.UNIX, FdMode.NONE):
+            measured = _measure(path, mode)
+            suffix = "" if mode is FdMode.NONE else ".fd_mode_unix"
+            figures |= {f"{name}{suffix}": value for name, value in measured.items()}
+    figures["raw_socket.ping_pong.p50_us"] = raw
+    figures["rpc.add_ints.vs_raw_socket"] = figures["rpc.add_ints.p50_us"] / raw
+    return figures
+
+
+def _measure(path: str, mode: FdMode) -> dict[str, float]:
+    with connect(unix(path), fd_mode=mode) as session:
+        root = session.get_root(IBench)
+        return {
+            "rpc.add_ints.p50_us": _median_us(lambda: root.add_ints(1, 2), CALLS),
+            "rpc.oneway.per_s": _oneway_rate(root),
+            "rpc.echo_64k.mb_per_s": _echo_rate(root),
+        }
+
+
+def _median_us(call: object, count: int) -> float:
+    assert callable(call)
+    for _ in range(count // 10):
+        call()
+    times = []
+    for _ in range(count):
+        start = time.perf_counter_ns()
+        call()
+        times.append(time.perf_counter_ns() - start)
+    return statistics.median(times) / 1000
+
+
+def _oneway_rate(root: IBench) -> float:
+    rates = []
+    for _ in range(3):
+        root.noted()
+        start = time.perf_counter()
+        for i in range(ONEWAY_CALLS):
+            root.note(i)
+        seen = root.noted()
+        while seen < ONEWAY_CALLS:
+            seen += root.noted()
+        rates.append(ONEWAY_CALLS / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+def _echo_rate(root: IBench) -> float:
+    data = bytes(ECHO_SIZE)
+    return ECHO_SIZE / _median_us(lambda: root.echo_bytes(data), ECHOES)
+
+
+def _raw_ping_pong(path: str) -> float:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        message = bytes(64)
+
+        def call() -> None:
+            sock.send(message)
+            sock.recv(4096)
+
+        return _median_us(call, CALLS)
+
+
+@contextmanager
+def _peer(role: str) -> Iterator[str]:
+    """The other process, listening at the path."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = str(Path(directory, "bench.sock"))
+        command = [sys.executable, "-m", "bench.rpc", role, path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout is not None
+                process.stdout.readline()
+                yield path
+            finally:
+                process.terminate()
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(50)
+    print("ready", flush=True)
+    return listener
+
+
+def _serve(path: str) -> None:
+    Server(Bench(), fd_modes=frozenset({FdMode.NONE, FdMode.UNIX})).serve(_listen(path))
+
+
+def _serve_raw(path: str) -> None:
+    with _listen(path) as listener, listener.accept()[0] as sock:
+        while piece := sock.recv(4096):
+            sock.send(piece)
+
+
+def main() -> None:
+    if len(sys.argv) == 3:
+        {"serve": _serve, "raw": _serve_raw}[sys.argv[1]](sys.argv[2])
+    else:
+        print(json.dumps(run(), indent=2))
+
+
+if __name__ == "__main__":
+    main()
