@@ -3,7 +3,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,6 +114,7 @@ def running(
     params: str = PARAMS,
     kernel_path: Path | None = None,
     gdb_port: int | None = None,
+    on_event: Callable[[str], None] | None = None,
 ) -> Iterator[Guest]:
     """Starts a guest; it is killed, and all it had is closed, when the context ends."""
     outputs = Output(), Output(), Output()
@@ -145,7 +146,7 @@ def running(
                     failure=outputs[2].write_end,
                     ramdump=ramdump.fileno(),
                 ),
-                events.append,
+                on_event or events.append,
             )
         finally:
             for output in outputs:

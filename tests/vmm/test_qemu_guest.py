@@ -316,6 +316,17 @@ def test_qemu_has_no_other_descriptors(tmp_path: Path) -> None:
     assert [name for name in names if not name.startswith(allowed)] == []
 
 
+def test_a_failing_event_handler_harms_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(event: str) -> None:
+        raise ValueError(event)
+
+    with running("", tmp_path, on_event=fail) as guest:
+        assert guest.end().cause is ExitCause.SHUTDOWN
+    assert "ValueError: SHUTDOWN guest-shutdown" in caplog.text
+
+
 def test_two_guests_at_once_and_events(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from avf.vmm import facts
 from avf.vmm.base import VmmUnavailable
+from avf.vmm.probe_guest import EXIT_PORT, EXIT_STATUS, probe_firmware
 
 _DEADLINE = 5.0
-_PROBE_VALUE = 0x2A
-_EXIT_PORT = 0xF4
-_FIRMWARE_SIZE = 64 << 10
 
 
 class Accelerator(Enum):
@@ -81,12 +79,12 @@ def _probe_once(qemu: str) -> bool:
 
 
 def runs_guest(qemu: str, accelerator: Accelerator, deadline: float) -> bool:
-    """Whether a guest of four instructions ends QEMU with the expected status within `deadline` seconds."""
+    """Whether a tiny guest gets as far as 64-bit mode and ends QEMU within `deadline` seconds."""
     import subprocess  # slow to import, and needed once per boot
 
     firmware = os.memfd_create("avf-probe", os.MFD_CLOEXEC)
     try:
-        os.write(firmware, _probe_firmware())
+        os.write(firmware, probe_firmware())
         result = subprocess.run(
             _probe_command(qemu, accelerator, firmware),
             stdin=subprocess.DEVNULL,
@@ -100,20 +98,14 @@ def runs_guest(qemu: str, accelerator: Accelerator, deadline: float) -> bool:
         return False
     finally:
         os.close(firmware)
-    return result.returncode == _PROBE_VALUE << 1 | 1
+    return result.returncode == EXIT_STATUS
 
 
 def _probe_command(qemu: str, accelerator: Accelerator, firmware: int) -> list[str]:
-    exit_device = f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=1"
+    exit_device = f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1"
     return [
         qemu,
         *("-accel", accelerator.value, "-machine", "microvm,pit=off,pic=off,rtc=off", "-m", "16"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-bios", f"/proc/self/fd/{firmware}", "-device", exit_device),
     ]
-
-
-def _probe_firmware() -> bytes:
-    """Real-mode code at the reset vector, 16 bytes below the end: mov al, value; out port, al; hlt; jmp to the hlt."""
-    code = bytes([0xB0, _PROBE_VALUE, 0xE6, _EXIT_PORT, 0xF4, 0xEB, 0xFD])
-    return code.ljust(16, b"\x90").rjust(_FIRMWARE_SIZE, b"\x90")

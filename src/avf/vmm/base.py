@@ -145,5 +145,7 @@ class Vmm(Protocol):
         """Spawns the VM; returns once the process runs, not when the guest has booted.
 
         The process dies with the calling process, even under SIGKILL, and inherits no descriptor but those of the spec.
+        `on_event` gets lines for people, in the thread that watches the VM: it must neither wait for the VM nor ask it
+        anything.
         Raises VmmUnavailable or VmmStartError and leaves nothing behind.
         """

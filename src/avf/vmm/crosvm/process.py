@@ -1,5 +1,6 @@
 """One running crosvm, watched by one thread."""
 
+import logging
 import select
 import threading
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from avf.vmm.base import BalloonStats, ExitCause, ExitReport, NotSupported, VmmC
 from avf.vmm.crosvm.control import ControlSocket
 from avf.vmm.spawn import Child
 from avf.vmm.tail import Tail
+
+_log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT = 10.0
 _CAUSES = {
@@ -89,6 +92,9 @@ class CrosvmProcess:
         self._control.remove()
         event = f"crosvm exited with status {returncode}"
         if self._on_event is not None:
-            self._on_event(event)
+            try:
+                self._on_event(event)
+            except Exception:  # noqa: BLE001  another's fault must not end the watching
+                _log.exception("an event handler of VM process %d failed", self.pid)
         self._report = ExitReport(exit_cause(returncode), returncode, self._tail.close(), (event,))
         self._done.set()

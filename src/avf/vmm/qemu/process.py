@@ -1,5 +1,6 @@
 """One running QEMU and its vsock device process, watched by one thread until both are gone."""
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from avf.vmm.qemu.monitor import Monitor
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT = 10.0
 _DUMP_TIMEOUT = 600.0
@@ -173,7 +176,10 @@ class QemuProcess:
 
     def _report_line(self, text: str) -> None:
         if self._outcome.note(text) and self._on_event is not None:
-            self._on_event(text)
+            try:
+                self._on_event(text)
+            except Exception:  # noqa: BLE001  another's fault must not end the watching
+                _log.exception("an event handler of VM process %d failed", self.pid)
 
     # Requests: coroutines in the watching thread, called from any other.
 
