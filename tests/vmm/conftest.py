@@ -22,11 +22,20 @@ def open_descriptors() -> dict[str, str]:
     return {fd: name for fd, name in found.items() if "/proc/" not in name}
 
 
+def children_of(pid: int) -> list[int]:
+    """The pids of a process's children, however its threads come and go while they are counted."""
+    while True:
+        try:
+            return children(pid)
+        except FileNotFoundError:
+            continue
+
+
 @pytest.fixture
 def nothing_is_left() -> Iterator[None]:
     before = open_descriptors()
     yield
-    assert not children(os.getpid())
+    assert not children_of(os.getpid())
     assert {thread.name for thread in threading.enumerate()} <= LASTING
     left = open_descriptors().items() - before.items()
     assert not left

@@ -22,7 +22,7 @@ from avf.vmm import (
     VmSpec,
 )
 from avf.vsock import HybridVsock
-from tests.conftest import children
+from tests.vmm.conftest import children_of
 from tests.vmm.guest import CID, TIMEOUT, Output, kernel, running
 
 pytestmark = [pytest.mark.vm, pytest.mark.usefixtures("nothing_is_left")]
@@ -281,7 +281,7 @@ def test_a_killed_owner_takes_everything_with_it(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == owner.stdout.readline()  # spawned, then started
-        pids = children(owner.pid)
+        pids = children_of(owner.pid)
         assert len(pids) == 2
         assert {Path(f"/proc/{pid}/exe").resolve().name for pid in pids} > {"qemu-system-x86_64"}
         pidfds = [os.pidfd_open(pid) for pid in pids]

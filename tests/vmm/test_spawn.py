@@ -12,7 +12,7 @@ import pytest
 
 from avf.vmm import VmmStartError, VmmUnavailable
 from avf.vmm.spawn import Child, spawn
-from tests.conftest import children
+from tests.vmm.conftest import children_of
 
 _LIST_DESCRIPTORS = "for fd in $(seq 0 99); do [ ! -e /proc/$$/fd/$fd ] || echo $fd; done"
 NEVER_STARTED = 125
@@ -168,6 +168,6 @@ def test_many_at_once() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {child.pid for child in made} == set(children(os.getpid()))
+    assert {child.pid for child in made} == set(children_of(os.getpid()))
     for child in made:
         child.abort()
