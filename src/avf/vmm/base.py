@@ -68,6 +68,9 @@ class VmSpec:
     """Write end of the console (ttyS0 and hvc0), or None for nowhere."""
     log: int | None = None
     """Write end of the log port (hvc2), or None for nowhere."""
+    console_copy: int | None = None
+    """Write end of a pipe that gets what the console gets, if there is one and the VMM can copy."""
+    log_copy: int | None = None
     failure: int | None = None
     """Write end of the pipe behind the failure-reason port (ttyS1)."""
     ramdump: int | None = None
@@ -132,6 +135,9 @@ class VmProcess(Protocol):
 
     def dump_memory(self, fd: int) -> None:
         """Writes the guest's memory as an ELF core to `fd`. Raises VmmControlError."""
+
+    def set_console_input(self, fd: int) -> None:
+        """Has the guest's hvc0 read from the pipe `fd`, which stays the caller's. Raises VmmControlError."""
 
 
 class Vmm(Protocol):

@@ -15,27 +15,34 @@ class Outlet:
     fd: int | None = None
     """None: nowhere."""
     is_socket: bool = False
+    copy: int | None = None
+    """A pipe that gets the same."""
+
+    @property
+    def fds(self) -> list[int]:
+        return [fd for fd in (self.fd, self.copy) if fd is not None]
 
 
 NOWHERE = Outlet()
 
 
-def open_outlet(fd: int | None, what: str, stack: ExitStack) -> Outlet:
+def open_outlet(fd: int | None, what: str, stack: ExitStack, *, copy: int | None = None) -> Outlet:
     """A write-only descriptor of our own onto what `fd` shows, so that the VMM changes no flag of the giver's.
 
-    It belongs to `stack`. Where the system refuses to open it anew, and for sockets, `fd` is duplicated. Raises
-    VmmStartError if `fd` is not open for writing or is no stream.
+    It belongs to `stack`. Where the system refuses to open it anew, and for sockets, `fd` is duplicated, as `copy` is.
+    Raises VmmStartError if `fd` is not open for writing or is no stream.
     """
     if fd is None:
         return NOWHERE
     try:
         mode = os.fstat(fd).st_mode
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        copied = None if copy is None else _duplicate(copy, stack)
         if stat.S_ISSOCK(mode):
-            return Outlet(_keep(stack, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)), is_socket=True)
+            return Outlet(_duplicate(fd, stack), is_socket=True, copy=copied)
         if flags & os.O_ACCMODE == os.O_RDONLY or stat.S_ISDIR(mode):
             raise VmmStartError(f"the {what} descriptor is not open for writing")
-        return Outlet(_keep(stack, _open_for_writing(fd, flags)))
+        return Outlet(_keep(stack, _open_for_writing(fd, flags)), copy=copied)
     except OSError as error:
         raise VmmStartError(f"cannot use the {what} descriptor: {error.strerror}") from error
 
@@ -49,6 +56,10 @@ def _open_for_writing(fd: int, flags: int) -> int:
         if error.errno not in refused or flags & os.O_ACCMODE != os.O_WRONLY:
             raise
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def _duplicate(fd: int, stack: ExitStack) -> int:
+    return _keep(stack, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
 
 
 def _keep(stack: ExitStack, fd: int) -> int:

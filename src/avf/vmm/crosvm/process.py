@@ -73,6 +73,9 @@ class CrosvmProcess:
     def dump_memory(self, fd: int) -> None:
         raise NotSupported("crosvm writes no memory dumps")
 
+    def set_console_input(self, fd: int) -> None:
+        raise NotSupported("crosvm's console is given its input at the start or never")
+
     def _check_running(self) -> None:
         if self._done.is_set():
             raise VmmControlError("crosvm has ended")

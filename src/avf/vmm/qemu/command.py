@@ -45,7 +45,8 @@ class Inputs:
         single = (self.kernel, self.initrd, self.firmware, self.vhost, self.vsock_control)
         return [
             self.monitor,
-            *(fd for fd in (*(outlet.fd for outlet in outlets), *single) if fd is not None),
+            *(fd for outlet in outlets for fd in outlet.fds),
+            *(fd for fd in single if fd is not None),
             *(fd for disk in self.disks for fd in disk.fds),
         ]
 

@@ -9,6 +9,8 @@ from avf.vmm.base import Machine
 from avf.vmm.outlets import Outlet
 
 MEMORY_ID = "ram"
+CONSOLE = "hvc0"
+"""The character device behind the console that a guest can read from."""
 
 
 def escape(text: str) -> str:
@@ -95,10 +97,27 @@ def add_fd(fd: int) -> list[str]:
 def chardev(name: str, outlet: Outlet) -> list[str]:
     if outlet.fd is None:
         return ["-chardev", f"null,id={name}"]
+    copy, fds = "", []
+    if outlet.copy is not None:
+        fds = add_fd(outlet.copy)
+        copy = f",logfile={fdset_path(outlet.copy)},logappend=on"
     if outlet.is_socket:
-        return ["-chardev", f"socket,id={name},fd={outlet.fd}"]
+        return [*fds, "-chardev", f"socket,id={name},fd={outlet.fd}{copy}"]
     path = fdset_path(outlet.fd)
-    return [*add_fd(outlet.fd), "-chardev", f"file,id={name},path={path},append=on"]
+    file = f"file,id={name},path={path},append=on{copy}"
+    return [*fds, *add_fd(outlet.fd), "-chardev", file]
+
+
+def file_backend(output: int, input_set: int, copy: int | None) -> dict[str, object]:
+    """QMP's form of what `chardev` gives a file, with descriptors of `-add-fd`, and with an input besides."""
+    data: dict[str, object] = {
+        "out": fdset_path(output),
+        "in": fdset_path(input_set),
+        "append": True,
+    }
+    if copy is not None:
+        data |= {"logfile": fdset_path(copy), "logappend": True}
+    return {"type": "file", "data": data}
 
 
 def serial_port(index: int, name: str, outlet: Outlet) -> list[str]:

@@ -14,6 +14,8 @@ from avf.vmm.base import (
     NotSupported,
     VmmControlError,
 )
+from avf.vmm.outlets import NOWHERE, Outlet
+from avf.vmm.qemu.devices import CONSOLE, file_backend
 from avf.vmm.qemu.outcome import Outcome
 from avf.vmm.spawn import Child
 from avf.vmm.tail import Tail
@@ -49,15 +51,17 @@ class QemuProcess:
         stderr: int,
         memory: int,
         *,
+        console: Outlet = NOWHERE,
         frozen: bool = False,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
-        """`memory` is the guest's, in bytes; `frozen`: leave it to a debugger to let the guest run."""
+        """`memory` is the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: leave it to a debugger to let the guest run."""
         self._qemu = qemu
         self._device = device
         self._socket = monitor
         self._tail = Tail(stderr)
         self._memory = memory
+        self._console = console
         self._frozen = frozen
         self._on_event = on_event
         self._outcome = Outcome()
@@ -93,6 +97,11 @@ class QemuProcess:
 
     def dump_memory(self, fd: int) -> None:
         self._request(self._dump_memory(fd), _DUMP_TIMEOUT)
+
+    def set_console_input(self, fd: int) -> None:
+        if self._console.fd is None or self._console.is_socket:
+            raise NotSupported("the console has no place for another's input")
+        self._request(self._set_console_input(self._console.fd, fd))
 
     # What follows runs in the watching thread.
 
@@ -228,6 +237,17 @@ class QemuProcess:
             available_memory=_stat(stats, "stat-available-memory"),
             free_memory=_stat(stats, "stat-free-memory"),
         )
+
+    async def _set_console_input(self, output: int, fd: int) -> None:
+        added = await self._execute("add-fd", {"opaque": "console input"}, fd)
+        fdset = added.get("fdset-id") if isinstance(added, dict) else None
+        if not isinstance(fdset, int):
+            raise VmmControlError(f"add-fd answered {added!r}")
+        try:
+            backend = file_backend(output, fdset, self._console.copy)
+            await self._execute("chardev-change", {"id": CONSOLE, "backend": backend})
+        finally:
+            await self._execute("remove-fd", {"fdset-id": fdset})
 
     async def _dump_memory(self, fd: int) -> None:
         await self._execute("getfd", {"fdname": "dump"}, fd)

@@ -112,6 +112,7 @@ class _Start:
                 undo.callback(device.abort)
             inputs = self._inputs(theirs.fileno(), vhost, control)
             command = qemu_command(program, spec, inputs, host)
+            console = inputs.console[1]
             qemu = spawn(command, fds=inputs.fds, stderr=stderr_write)
             undo.callback(qemu.abort)
             memory = (spec.memory_mib or DEFAULT_MEMORY_MIB) << 20
@@ -121,6 +122,7 @@ class _Start:
                 ours,
                 stderr,
                 memory,
+                console=console,
                 frozen=spec.gdb_port is not None,
                 on_event=on_event,
             )
@@ -132,12 +134,12 @@ class _Start:
         return Inputs(
             monitor=monitor,
             console=(
-                open_outlet(spec.console, "console", stack),
-                open_outlet(spec.console, "console", stack),
+                open_outlet(spec.console, "console", stack, copy=spec.console_copy),
+                open_outlet(spec.console, "console", stack, copy=spec.console_copy),
             ),
             failure=open_outlet(spec.failure, "failure", stack),
             ramdump=open_outlet(spec.ramdump, "ramdump", stack),
-            log=open_outlet(spec.log, "log", stack),
+            log=open_outlet(spec.log, "log", stack, copy=spec.log_copy),
             disks=tuple(
                 qemu_disk(disk, f"disk{index}", stack) for index, disk in enumerate(spec.disks)
             ),
