@@ -1,6 +1,7 @@
 """The script the guest's init runs: puts the bundle in place and starts the agent."""
 
 import gc
+import os
 import sys
 
 gc.disable()  # what is imported stays; looking for garbage in it would only take time
@@ -14,4 +15,4 @@ from avf.guest.agent import main  # noqa: E402
 
 gc.freeze()
 gc.enable()
-sys.exit(main())
+os._exit(main())  # threads may still be waiting for calls; nothing is left to be tidied up

@@ -18,7 +18,7 @@ from avf.image.apt import AptCache, Package, Progress
 from avf.image.errors import ImageError, PackageError
 
 _LIBRARIES = re.compile(
-    r"(ld-linux-x86-64|libc|libm|libz|libexpat|libffi|libcrypto|libdl|libpthread|librt|libutil"
+    r"(ld-linux-x86-64|libc|libm|libz|libexpat|libffi|libcrypto|libdl|libpthread|librt|libutil|libgcc_s"
     r"|libext2fs|libe2p|libcom_err|libblkid|libuuid)\.so\.[0-9]+(\.[0-9.]+)?"
 )
 _STDLIB_LEFT_OUT = re.compile(
@@ -152,6 +152,7 @@ def _package_names(apt: AptCache, cache: Path, update: bool) -> list[str]:
         "zlib1g",
         "libexpat1",
         "libffi8",
+        "libgcc-s1",
         "busybox-static",
         "e2fsprogs",
         "libblkid1",
