@@ -18,7 +18,7 @@ from avf.binder import (
 from avf.binder.contract import Method
 from avf.binder.objects import Handle
 from avf.binder.parcel import Parcel, ParcelReader
-from avf.binder.session import Frame, SessionCore
+from avf.binder.session import Frame, SessionCore, tell_dead
 from tests.interop.echo import Echo, IEcho
 
 METHODS = {made.code: made for _, made in IEcho._contract.methods().values()}  # type: ignore[union-attr]
@@ -90,7 +90,8 @@ class End:
 
     def give_back(self) -> None:
         self.peer.take(self.core.returns(), self)
-        self.core.settle()
+        self.core.drained()
+        self.core.tell_released()
 
     def counts(self) -> dict[int, tuple[int, int]]:
         return {
@@ -215,7 +216,7 @@ def test_object_kept_by_the_peer_lives_and_dies_with_its_proxy() -> None:
     root.drop_held()
     server.give_back()
     client_end = server.peer
-    client_end.core.settle()
+    client_end.core.tell_released()
     assert mine.released.is_set()
 
 
@@ -236,15 +237,15 @@ def test_losing_the_last_object_ends_the_session_on_both_sides() -> None:
     del root
     gc.collect()
     server.take(client.core.returns(), client)
-    assert client.core.settle()
-    assert server.core.settle()
+    assert client.core.drained()
+    assert server.core.drained()
 
 
 def test_a_session_that_never_knew_an_object_goes_on() -> None:
     client, server = pair()
     client.special(wire.SPECIAL_GET_MAX_THREADS)
-    assert not client.core.settle()
-    assert not server.core.settle()
+    assert not client.core.drained()
+    assert not server.core.drained()
 
 
 def test_excessive_and_unknown_returns_are_ignored() -> None:
@@ -290,6 +291,18 @@ def test_oneway_calls_that_wait_for_a_gap_are_limited(monkeypatch: pytest.Monkey
         run_oneway(server, oneway_body(number, 0))
     with pytest.raises(ProtocolError, match="10 oneway calls are waiting"):
         run_oneway(server, oneway_body(11, 0))
+
+
+def test_oneway_calls_that_wait_may_not_take_all_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(oneway_body(0, 0))
+    monkeypatch.setattr(wire, "MAX_QUEUED_BYTES", 3 * size)
+    echo = Echo()
+    _, server, _root = with_root(echo)
+    for number in (1, 2, 3, 0, 6, 5, 5):
+        run_oneway(server, oneway_body(number, number))
+    assert echo.appended == [0, 1, 2, 3]
+    with pytest.raises(ProtocolError, match="3 oneway calls are waiting"):
+        run_oneway(server, oneway_body(7, 7))
 
 
 def test_objects_of_queued_oneway_calls_are_not_given_back_before_they_ran() -> None:
@@ -515,10 +528,10 @@ def test_an_ended_session_refuses_everything() -> None:
     told: list[int] = []
     assert root._remote is not None
     root._remote.recipients.append(lambda: told.append(1))
-    tell = client.core.end()
-    assert tell is not None
-    assert told == []
-    tell()
+    handles = client.core.end()
+    assert handles is not None
+    tell_dead(handles)
+    tell_dead(handles)
     assert told == [1]
     assert client.core.end() is None
     with pytest.raises(DeadObjectError):

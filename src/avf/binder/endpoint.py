@@ -17,7 +17,7 @@ from .errors import DeadObjectError, ProtocolError, Status, StatusError, report
 from .objects import Handle
 from .parcel import Parcel, ParcelReader, close_fds
 from .peer import context
-from .session import SessionCore, Transaction
+from .session import SessionCore, Transaction, tell_dead
 
 BROKEN = (OSError, EOFError, ProtocolError)
 """What ends a session when a connection raises it."""
@@ -94,6 +94,7 @@ class Endpoint:
                     self._waiting -= 1
 
     def _release(self, connection: Connection) -> None:
+        """Gives a borrowed connection back. Runs no user code: it may be called in the middle of anything."""
         if self.core.attention and not self.core.ended:
             self._attend(connection)
         with self._changed:
@@ -105,6 +106,12 @@ class Endpoint:
                 self._changed.notify()
         if self.core.attention:
             self._collect()
+
+    def _give_back(self, connection: Connection) -> None:
+        """`_release` after a call."""
+        self._release(connection)
+        if self.core.table.released:
+            self.core.tell_released()
 
     def _forget(self, connection: Connection) -> None:
         """With the lock held."""
@@ -140,7 +147,7 @@ class Endpoint:
             if reader is not None:
                 reader.close()
             if borrowed:
-                self._release(connection)
+                self._give_back(connection)
 
     def transact(self, handle: Handle | None, code: int, parcel: Parcel) -> ParcelReader:
         """A sync call as parcels; the reader is the caller's to close."""
@@ -149,7 +156,7 @@ class Endpoint:
             return self._exchange(connection, handle, code, parcel)
         finally:
             if borrowed:
-                self._release(connection)
+                self._give_back(connection)
 
     def _for_sync_call(self, parcel: Parcel) -> tuple[Connection, bool]:
         nested = context.connections.get(self)
@@ -170,7 +177,7 @@ class Endpoint:
         try:
             self._send_request(connection, handle, code, parcel, oneway=True)
         finally:
-            self._release(connection)
+            self._give_back(connection)
 
     def _send_request(
         self,
@@ -238,6 +245,8 @@ class Endpoint:
                 if core.attention:
                     self._attend_from(connection)
                     owed_calls = 0
+                if core.table.released:
+                    core.tell_released()
                 command, body, fds = connection.read_frame()
                 if command == wire.TRANSACT:
                     self._serve_call(connection, body, fds)
@@ -321,16 +330,16 @@ class Endpoint:
     # Housekeeping
 
     def _attend(self, connection: Connection) -> None:
-        """Sends what is to be given back, and does what follows from what the peer gave back."""
+        """Sends what is to be given back; ends the session if nothing is left of it. Runs no user code."""
         try:
             frames = self.core.returns()
             if frames:
                 connection.send(frames)
         except BROKEN:
-            self.end()
+            self.end(in_passing=True)
             return
-        if self.core.settle():
-            self.end()
+        if self.core.drained():
+            self.end(in_passing=True)
 
     def _attend_from(self, serving: Connection) -> None:
         """Attends on an outgoing connection, since nobody reads the far end of a serving one between calls.
@@ -356,8 +365,6 @@ class Endpoint:
             self.core.lock.release()
         if connection is not None:
             self._release(connection)
-        elif self._outgoing == 0 and self.core.settle():
-            self.end()
 
     def release(self, handle: Handle) -> None:
         self.core.release(handle)
@@ -380,10 +387,13 @@ class Endpoint:
         if unused:
             self.end()
 
-    def end(self) -> None:
-        """Ends the session: calls under way fail, death recipients run, sockets close. Idempotent."""
-        tell = self.core.end()
-        if tell is None:
+    def end(self, *, in_passing: bool = False) -> None:
+        """Ends the session: calls under way fail, sockets close, death recipients run. Idempotent.
+
+        `in_passing`, where no user code may run, the recipients run in a thread of their own.
+        """
+        handles = self.core.end()
+        if handles is None:
             return
         with self._changed:
             while self._free:
@@ -391,7 +401,14 @@ class Endpoint:
             for connection in self._connections:
                 connection.shutdown()
             self._changed.notify_all()
-        tell()
+        if not in_passing:
+            self._tell(handles)
+        elif handles or self.core.table.released:
+            threading.Thread(target=self._tell, args=(handles,), name="binder-end").start()
         self._on_end()
         self._on_end = self.core.on_garbage = _nothing
         self.core.forget_owner()
+
+    def _tell(self, handles: list[Handle]) -> None:
+        tell_dead(handles)
+        self.core.tell_released()

@@ -5,12 +5,14 @@ received back when its proxy dies; the receiver of its own object gives it back 
 count is above zero, and a session whose last entry goes is over. Nothing here locks; the session does.
 """
 
+import heapq
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .errors import Status, StatusError
+from . import wire
+from .errors import ProtocolError, Status, StatusError
 from .objects import Handle, IBinder, hold
 from .wire import (
     ADDRESS_CREATED,
@@ -75,6 +77,8 @@ class RefTable:
         """The last entry has gone."""
         self._local: dict[int, Node] = {}
         self._next = 0
+        self._queued = 0
+        """Bytes of oneway calls that wait for others."""
 
     def leaving(self, binder: IBinder) -> tuple[int, int]:
         """Counts `binder` as sent; its address and stability."""
@@ -191,11 +195,28 @@ class RefTable:
             self._erase_if_done(node)
         return frames
 
+    def queue(self, node: Node, number: int, call: "Transaction") -> None:
+        """Keeps a oneway call that came before its turn. Raises ProtocolError if too much is waiting."""
+        self._queued += call.reader.end
+        if len(node.queue) >= wire.MAX_QUEUED_ONEWAY or self._queued > wire.MAX_QUEUED_BYTES:
+            raise ProtocolError(f"{len(node.queue)} oneway calls are waiting for one object")
+        heapq.heappush(node.queue, (number, call))
+
+    def dequeue(self, node: Node) -> "Transaction | None":
+        """The oneway call whose turn it is, if it has come."""
+        queue = node.queue
+        while queue and queue[0][0] <= node.async_in:
+            number, call = heapq.heappop(queue)
+            self._queued -= call.reader.end
+            if number == node.async_in:
+                return call
+            call.reader.close()  # a number used twice
+        return None
+
     def _erase_if_done(self, node: Node) -> None:
         if node.times_sent or node.times_received or node.address not in self.nodes:
             return
         del self.nodes[node.address]
-        forget_queue(node)
         if not self.nodes:
             self.drained = True
 
@@ -210,15 +231,10 @@ class RefTable:
             if handle is not None:
                 handles.append(handle)
             node.hold = None
-            forget_queue(node)
+            for _, call in node.queue:
+                call.reader.close()
+            node.queue.clear()
         self.nodes.clear()
         self._local.clear()
         self.owed.clear()
         return handles
-
-
-def forget_queue(node: Node) -> None:
-    """Closes what oneway calls that will never run brought along."""
-    for _, transaction in node.queue:
-        transaction.reader.close()
-    node.queue.clear()

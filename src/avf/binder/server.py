@@ -177,9 +177,14 @@ class Server:
             if self._stopped or len(self._threads) >= self._max_connections:
                 connection.close()
                 return
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads
+                report(error)
+                connection.close()
+                return
             self._threads.add(thread)
             self._setting_up.add(connection)
-            thread.start()
 
     # One connection
 
@@ -263,8 +268,8 @@ class Server:
         return endpoint
 
     def _forget(self, session_id: bytes) -> None:
-        with self._lock:
-            self._sessions.pop(session_id, None)
+        # Without the lock: a session may end in the middle of anything, when the last proxy is collected.
+        self._sessions.pop(session_id, None)
 
     # Ending
 

@@ -1,12 +1,11 @@
 """One end of a session without its sockets: frames in, frames out.
 
 Whoever moves the bytes calls `request` and `answer` around a call of ours, and `receive`, `execute` and `finish` for
-what comes from the peer; after each it looks at `attention` and, if set, sends `returns` and runs `settle`. All
-methods may be called from any thread; user code (methods, death recipients, `on_released`) runs only in `execute`, in
-`settle` and in what `end` returns.
+what comes from the peer. After each it looks at `attention` and, if set, sends `returns` and ends the session if it is
+`drained`; and has `tell_released` called when `table.released` holds something. All methods may be called from any
+thread. User code runs only in `execute`, `tell_released` and `tell_dead`.
 """
 
-import heapq
 import struct
 import threading
 from collections.abc import Callable
@@ -101,7 +100,7 @@ class SessionCore:
         self.remote: Remote | None = None
         """What proxies call through; set by the owner before any frame is exchanged."""
         self.attention = False
-        """Something is to be returned, told or ended: call `returns`, then `settle`."""
+        """Something is to be returned, or the session to be ended: call `returns`, then `drained`."""
         self.owing = False
         """Returns are due, but may wait until nothing else is to be done."""
         self.ended = False
@@ -243,7 +242,7 @@ class SessionCore:
         table = self.table
         with self.lock:
             held = table.dec_strong(address, amount)
-            if table.released or table.owed or table.drained:
+            if table.owed or table.drained:
                 self.attention = True
         del held
 
@@ -278,11 +277,7 @@ class SessionCore:
             if not oneway:
                 return made
             if node.running or number != node.async_in:
-                if len(node.queue) >= wire.MAX_QUEUED_ONEWAY:
-                    raise ProtocolError(
-                        f"{len(node.queue)} oneway calls are waiting for one object"
-                    )
-                heapq.heappush(node.queue, (number, made))
+                self.table.queue(node, number, made)
                 return None
             node.running = True
             return made
@@ -294,15 +289,12 @@ class SessionCore:
             return None
         with self.lock:
             node.async_in += 1
-            queue = node.queue
-            while queue and queue[0][0] < node.async_in:
-                heapq.heappop(queue)[1].reader.close()  # a number used twice
-            if queue and queue[0][0] == node.async_in and not self.ended:
-                return heapq.heappop(queue)[1]
-            node.running = False
-            self.table.owed.add(node)
-            self.owing = True
-            return None
+            found = None if self.ended else self.table.dequeue(node)
+            if found is None:
+                node.running = False
+                self.table.owed.add(node)
+                self.owing = True
+            return found
 
     def execute(self, call: Transaction) -> Parcel | StatusError:
         """Runs a call; its reply, or the status it failed with. Never raises."""
@@ -419,30 +411,30 @@ class SessionCore:
                 self.table.close(handle)
                 self.attention = True
 
-    def settle(self) -> bool:
-        """Tells local objects that they were let go of. True if the session has to end, having lost its last object."""
+    def drained(self) -> bool:
+        """Whether the session has to end, having lost its last object."""
+        with self.lock:
+            self.attention = bool(self.table.owed or self.table.garbage)
+            return self.table.drained and not self.ended
+
+    def tell_released(self) -> None:
+        """Tells local objects that the peer let go of them."""
         with self.lock:
             released, self.table.released = self.table.released, []
-            drained = self.table.drained and not self.ended
-            self.attention = bool(self.table.owed or self.table.garbage)
-        _tell_released(released)
-        return drained
+        for binder in released:
+            if let_go(binder):
+                try:
+                    binder.on_released()
+                except Exception as error:  # noqa: BLE001 - nobody else could catch it
+                    report(error)
 
-    def end(self) -> Callable[[], None] | None:
-        """Ends the session and forgets all objects. What tells those concerned, or None if it had ended already."""
+    def end(self) -> list[Handle] | None:
+        """Ends the session and forgets all objects. The handles to `tell_dead`, or None if it had ended already."""
         with self.lock:
             if self.ended:
                 return None
             self.ended = True
-            handles = self.table.clear()
-            released, self.table.released = self.table.released, []
-
-        def tell() -> None:
-            for handle in handles:
-                _tell_dead(handle)
-            _tell_released(released)
-
-        return tell
+            return self.table.clear()
 
     def forget_owner(self) -> None:
         """Lets go, once ended, of what only a running session needs."""
@@ -450,20 +442,12 @@ class SessionCore:
         self.root = None
 
 
-def _tell_dead(handle: Handle) -> None:
-    recipients, handle.recipients = handle.recipients, []
-    for recipient in recipients:
-        try:
-            recipient()
-        except Exception as error:  # noqa: BLE001 - nobody else could catch it
-            report(error)
-
-
-def _tell_released(released: list[IBinder]) -> None:
-    for binder in released:
-        if not let_go(binder):
-            continue
-        try:
-            binder.on_released()
-        except Exception as error:  # noqa: BLE001 - nobody else could catch it
-            report(error)
+def tell_dead(handles: list[Handle]) -> None:
+    """Calls the death recipients of handles whose session has ended."""
+    for handle in handles:
+        recipients, handle.recipients = handle.recipients, []
+        for recipient in recipients:
+            try:
+                recipient()
+            except Exception as error:  # noqa: BLE001 - nobody else could catch it
+                report(error)

@@ -18,6 +18,8 @@ MAX_BINDERS = 100_000
 """Objects one session may know."""
 MAX_QUEUED_ONEWAY = 10_000
 """Early oneway calls one object may have waiting."""
+MAX_QUEUED_BYTES = 64 << 20
+"""Of early oneway calls in a session; ours alone, libbinder counts calls only."""
 
 HEADER_SIZE = 16
 TRANSACT_SIZE = 40
