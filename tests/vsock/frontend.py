@@ -12,7 +12,7 @@ from pathlib import Path
 
 from avf.vsock.device.main import Arguments, Process
 from avf.vsock.device.packet import HEADER, Header, Op
-from avf.vsock.device.vhost_user import FEATURES, PROTOCOL_FEATURES, Request
+from avf.vsock.device.vhost_user import FEATURE_EVENT_IDX, FEATURES, PROTOCOL_FEATURES, Request
 
 CID = 3000
 SIZE = 16
@@ -46,7 +46,9 @@ class DriverRing:
         self.used = (self.avail + 6 + 2 * size + 3) & ~3
         self.end = self.used + 6 + 8 * size
         self.avail_index = 0
+        self.notified = 0
         self.seen = 0
+        self.event_idx = True
         self.kick = os.eventfd(0, os.EFD_NONBLOCK)
         self.call = os.eventfd(0, os.EFD_NONBLOCK)
 
@@ -98,6 +100,13 @@ class DriverRing:
         return taken
 
     def notify(self) -> None:
+        """Kicks if the device wants to hear of what was offered since the last time."""
+        new, old = self.avail_index, self.notified
+        self.notified = new
+        if not self.event_idx or (new - self.avail_event - 1) & 0xFFFF < (new - old) & 0xFFFF:
+            self.kick_anyway()
+
+    def kick_anyway(self) -> None:
         os.eventfd_write(self.kick, 1)
 
     def calls(self) -> int:
@@ -110,7 +119,7 @@ class DriverRing:
     def restart(self) -> None:
         """What a new driver does: all zero."""
         self.memory[self.desc : self.end] = bytes(self.end - self.desc)
-        self.avail_index = self.seen = 0
+        self.avail_index = self.notified = self.seen = 0
 
 
 @dataclass
@@ -202,6 +211,8 @@ class Guest:
     def boot(self, features: int = FEATURES) -> None:
         """The driver comes up."""
         self.negotiate(features)
+        for ring in self.rings:
+            ring.event_idx = bool(features & FEATURE_EVENT_IDX)
         self.share_memory()
         for index in (RX, TX):
             self.start_ring(index)

@@ -7,8 +7,9 @@ import socket
 import pytest
 
 from avf.vsock import guest_address
+from avf.vsock.device.connection import Connection, State
 from avf.vsock.device.connections import CONNECTIONS_MAX
-from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, Op
+from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, Header, Op
 from tests.vsock.frontend import RX, WINDOW, Descriptor, Guest
 from tests.vsock.frontend import guest as make_guest
 
@@ -472,3 +473,12 @@ def test_receive_buffers_in_pieces() -> None:
                 b"0123456789abcdef",
                 b"ghij",
             ]
+
+
+def test_a_giant_window_is_used_by_half() -> None:
+    """Otherwise a count that wraps could not be told from one that acknowledges too much."""
+    connection = Connection(3000, 80, 1, State.OPEN, WINDOW)
+    header = Header(3000, 2, 1, 80, 0, 1, Op.CREDIT_UPDATE, 0, 0xFFFF_FFFF, 0)
+    assert connection.learn(header)
+    assert connection.credit == 0x7FFF_FFFF
+    assert not connection.learn(header._replace(fwd_cnt=1))
