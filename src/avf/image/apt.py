@@ -82,7 +82,7 @@ class AptCache:
         """Whether the host's sources offer a package of this name."""
         with self._locked():
             self._prepare(update=False)
-            return bool(self._apt("apt-cache", "pkgnames", name).split())
+            return name in self._apt("apt-cache", "pkgnames", name).split()
 
     def _download(self, names: list[str], *, update: bool) -> dict[str, _Pin]:
         self._prepare(update=update)
