@@ -133,6 +133,7 @@ def test_kernels_are_not_copied(stack: contextlib.ExitStack, tmp_path: Path) -> 
         ({"disks": (ImageDisk(1 << 20),)}, VmmStartError, "."),
         ({"vsock": KernelVsock(2048)}, VmmUnavailable, "/dev/vhost-vsock"),
         ({"name": "a\0b"}, VmmStartError, "NUL"),
+        ({"disks": (ImageDisk(0),) * 27}, VmmStartError, "27 disks; QEMU takes 26"),
     ],
 )
 def test_starts_that_fail_leave_nothing(

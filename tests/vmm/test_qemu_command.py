@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from avf.disk import ImageDisk
 from avf.vmm import Accelerator, Machine, VmSpec
 from avf.vmm.outlets import NOWHERE, Outlet
 from avf.vmm.qemu.command import Host, Inputs, board_of, qemu_command
@@ -98,6 +99,16 @@ def test_the_fast_board_needs_the_tsc_rate_only_under_tcg() -> None:
     assert board_of(fast, TCG) is Machine.FAST
     assert board_of(fast, KVM) is Machine.FAST
     assert board_of(fast, replace(TCG, tsc_khz=None)) is Machine.PCI
+
+
+def test_many_disks_need_the_bigger_board() -> None:
+    fast = replace(SPEC, machine=Machine.FAST)
+    assert board_of(replace(fast, disks=(ImageDisk(0),) * 20), TCG) is Machine.FAST
+    assert board_of(replace(fast, disks=(ImageDisk(0),) * 21), TCG) is Machine.PCI
+
+
+def test_the_rate_is_named_only_once() -> None:
+    fast = replace(SPEC, machine=Machine.FAST)
     assert "tsc_early_khz" not in value(qemu_command("q", fast, INPUTS, KVM), "-append")
 
 

@@ -19,6 +19,7 @@ from avf.vmm import (
     NotSupported,
     Qemu,
     VmmControlError,
+    VmProcess,
     VmSpec,
 )
 from avf.vsock import HybridVsock
@@ -149,6 +150,31 @@ def test_a_running_guest(tmp_path: Path) -> None:
         assert guest.end() is report
         with pytest.raises(VmmControlError):
             guest.process.set_balloon(0)
+
+
+def test_requests_while_the_guest_dies(tmp_path: Path) -> None:
+    """Whatever the moment, a request is answered or fails at once; none hangs or is forgotten."""
+    outcomes: list[object] = []
+
+    def ask(process: VmProcess) -> None:
+        try:
+            while True:
+                outcomes.append(process.set_balloon(0))
+        except VmmControlError as error:
+            outcomes.append(error)
+
+    with running(WAITS, tmp_path) as guest:
+        askers = [threading.Thread(target=ask, args=(guest.process,)) for _ in range(8)]
+        for asker in askers:
+            asker.start()
+        guest.log.wait_for(b"up")
+        guest.process.kill()
+        guest.end()
+        for asker in askers:
+            asker.join(5)
+            assert not asker.is_alive()
+    assert None in outcomes
+    assert len([outcome for outcome in outcomes if outcome is not None]) == len(askers)
 
 
 def await_balloon(process: object, size: int) -> None:
@@ -316,15 +342,28 @@ def test_qemu_has_no_other_descriptors(tmp_path: Path) -> None:
     assert [name for name in names if not name.startswith(allowed)] == []
 
 
+@pytest.mark.parametrize("count", [20, 26])
+def test_as_many_disks_as_promised(tmp_path: Path, count: int) -> None:
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    with open(tmp_path / "disk", "rb") as file:
+        disks = (ImageDisk(file.fileno()),) * count
+        with running("ls /dev/vd* | wc -l > /dev/hvc2", tmp_path, disks=disks) as guest:
+            assert guest.end().cause is ExitCause.SHUTDOWN
+            assert guest.log.all() == b"%d\n" % count
+
+
 def test_a_failing_event_handler_harms_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(event: str) -> None:
+        if event != "started":
+            guest.process.set_balloon(0)
         raise ValueError(event)
 
     with running("", tmp_path, on_event=fail) as guest:
         assert guest.end().cause is ExitCause.SHUTDOWN
-    assert "ValueError: SHUTDOWN guest-shutdown" in caplog.text
+    assert "ValueError: started" in caplog.text
+    assert "VmmControlError: an event handler cannot make requests" in caplog.text
 
 
 def test_two_guests_at_once_and_events(tmp_path: Path) -> None:

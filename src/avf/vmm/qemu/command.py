@@ -9,6 +9,8 @@ from avf.vmm.outlets import Outlet
 from avf.vmm.qemu import devices
 
 DEFAULT_MEMORY_MIB = 256
+MAX_DISKS = {Machine.FAST: 20, Machine.PCI: 26}
+"""What a board has places for besides the other devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
 
 
 def board_of(spec: VmSpec, host: Host) -> Machine:
-    """The board asked for; PCI if the fast one cannot be told its TSC rate and would hang for want of it."""
+    """The board asked for; PCI if the fast one has too few places or would hang for want of its TSC rate."""
+    if len(spec.disks) > MAX_DISKS[Machine.FAST]:
+        return Machine.PCI
     if _needs_tsc_rate(spec, host) and host.tsc_khz is None:
         return Machine.PCI
     return spec.machine

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from avf.vmm.base import (
@@ -40,6 +41,14 @@ _BALLOON = "/machine/peripheral/balloon"
 _UNKNOWN_STAT = (1 << 64) - 1
 
 
+class _Link(Enum):
+    """Whether requests can be made."""
+
+    OPENING = "not open yet"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
 class QemuProcess:
     """A VmProcess. It owns its children, the QMP socket and the read end of their standard error."""
 
@@ -55,7 +64,7 @@ class QemuProcess:
         frozen: bool = False,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
-        """`memory` is the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: leave it to a debugger to let the guest run."""
+        """`memory` is the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: a debugger lets the guest run."""
         self._qemu = qemu
         self._device = device
         self._socket = monitor
@@ -67,7 +76,8 @@ class QemuProcess:
         self._outcome = Outcome()
         self._monitor: Monitor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._controllable = threading.Event()
+        self._link = threading.Condition()
+        self._link_state = _Link.OPENING
         self._done = threading.Event()
         self._report = ExitReport(ExitCause.UNKNOWN, 0)
         self._thread = threading.Thread(target=self._watch, name=f"qemu-{qemu.pid}", daemon=True)
@@ -142,8 +152,9 @@ class QemuProcess:
             await asyncio.wait({device_gone}, timeout=_DEVICE_GRACE)
             self._device.kill()
             await device_gone
-        self._controllable.clear()
-        self._loop = None
+        # From here on no request is taken; those already taken are cancelled when the loop ends.
+        self._set_link(_Link.CLOSED)
+        await asyncio.sleep(0)
 
     async def _talk(self) -> None:
         """Opens QMP, lets the guest run, and follows QEMU's events until it hangs up."""
@@ -159,11 +170,17 @@ class QemuProcess:
             self._outcome.started = True
             self._report_line("started")
             self._monitor = monitor
-            self._controllable.set()
+            self._set_link(_Link.OPEN)
         await monitor.closed()
+
+    def _set_link(self, state: "_Link") -> None:
+        with self._link:
+            self._link_state = state
+            self._link.notify_all()
 
     def _bury(self) -> None:
         """Reaps what is left and makes the report."""
+        self._set_link(_Link.CLOSED)
         if self._device is not None:
             self._device.abort()
         self._qemu.kill_unless_ended()
@@ -194,17 +211,25 @@ class QemuProcess:
 
     def _request(self, coroutine: Coroutine[Any, Any, T], timeout: float = _REQUEST_TIMEOUT) -> T:
         import asyncio
+        from concurrent.futures import CancelledError
 
-        loop = self._loop if self._controllable.wait(timeout) else None
-        if loop is None or self._thread is threading.current_thread():
-            coroutine.close()
-            raise VmmControlError("QEMU is not running or not yet listening")
+        with self._link:
+            from_inside = threading.current_thread() is self._thread
+            if from_inside:
+                coroutine.close()
+                raise VmmControlError("an event handler cannot make requests")
+            self._link.wait_for(lambda: self._link_state is not _Link.OPENING, timeout)
+            if self._link_state is not _Link.OPEN or self._loop is None:
+                coroutine.close()
+                raise VmmControlError(f"QEMU's monitor is {self._link_state.value}")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
             return future.result(timeout)
         except TimeoutError:
             future.cancel()
             raise VmmControlError(f"QEMU did not answer within {timeout:.0f} s") from None
+        except CancelledError:
+            raise VmmControlError("QEMU has ended") from None
 
     async def _execute(
         self, command: str, arguments: Mapping[str, object] | None = None, fd: int | None = None

@@ -13,7 +13,7 @@ from avf.vmm.accel import Accelerator, probe_accelerator
 from avf.vmm.base import Machine, VmmStartError, VmmUnavailable, VmSpec
 from avf.vmm.images import open_firmware, open_image
 from avf.vmm.outlets import open_outlet
-from avf.vmm.qemu.command import DEFAULT_MEMORY_MIB, Host, Inputs, qemu_command
+from avf.vmm.qemu.command import DEFAULT_MEMORY_MIB, MAX_DISKS, Host, Inputs, qemu_command
 from avf.vmm.qemu.process import QemuProcess
 from avf.vmm.spawn import Child, spawn
 from avf.vmm.tsc import tsc_khz
@@ -88,6 +88,8 @@ def _check(spec: VmSpec) -> None:
         raise VmmUnavailable("QEMU runs no protected VMs")
     if spec.kernel is None and spec.bootloader is None:
         raise VmmStartError("neither a kernel nor a bootloader is given")
+    if len(spec.disks) > MAX_DISKS[Machine.PCI]:
+        raise VmmStartError(f"{len(spec.disks)} disks; QEMU takes {MAX_DISKS[Machine.PCI]}")
 
 
 class _Start:
