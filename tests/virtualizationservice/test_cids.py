@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from avf.virtualizationservice.cids import CidAllocator, CidError
+from avf.virtualizationservice.cids import CidAllocator
+from avf.virtualizationservice.errors import CidError
 from avf.vsock import GUEST_CID_MAX, GUEST_CID_MIN
 
 

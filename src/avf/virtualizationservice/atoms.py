@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 4 << 20
+MAX_TEXT = 4096
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ class AtomLog:
 
     def write(self, name: str, fields: dict[str, Any]) -> None:
         """Never fails: an atom that cannot be written is a warning in the log."""
+        fields = {k: v[:MAX_TEXT] if isinstance(v, str) else v for k, v in fields.items()}
         line = json.dumps({"atom": name, "time": round(time.time(), 3), **fields}) + "\n"
         with self._lock:
             try:

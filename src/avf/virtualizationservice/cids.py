@@ -5,13 +5,10 @@ import logging
 from collections.abc import Container
 from pathlib import Path
 
+from avf.virtualizationservice.errors import CidError
 from avf.vsock import GUEST_CID_MAX, GUEST_CID_MIN
 
 log = logging.getLogger(__name__)
-
-
-class CidError(Exception):
-    """No CID can be given out."""
 
 
 class CidAllocator:
@@ -21,35 +18,44 @@ class CidAllocator:
     Not for concurrent use.
     """
 
-    def __init__(self, last_cid_file: Path) -> None:
+    def __init__(
+        self, last_cid_file: Path, first: int = GUEST_CID_MIN, last: int = GUEST_CID_MAX
+    ) -> None:
+        """Gives out `first` to `last`, both included. Raises ValueError unless guests may have all of them."""
+        if not GUEST_CID_MIN <= first <= last <= GUEST_CID_MAX:
+            raise ValueError(
+                f"CIDs {first} to {last} are not between {GUEST_CID_MIN} and {GUEST_CID_MAX}"
+            )
         self._file = last_cid_file
+        self._first = first
+        self._last = last
 
     def allocate(self, in_use: Container[int]) -> int:
         """The next CID after the last one that is not in use, round the range.
 
         Raises CidError if all are in use, OSError if the file cannot be read or written.
         """
-        first = self._first_candidate()
-        for cid in itertools.chain(range(first, GUEST_CID_MAX + 1), range(GUEST_CID_MIN, first)):
+        start = self._start()
+        for cid in itertools.chain(range(start, self._last + 1), range(self._first, start)):
             if cid not in in_use:
                 self._store(cid)
                 return cid
         raise CidError("Could not find an available CID.")
 
-    def _first_candidate(self) -> int:
+    def _start(self) -> int:
         try:
             text = self._file.read_text(errors="replace")
         except FileNotFoundError:
-            return GUEST_CID_MIN
+            return self._first
         try:
-            last = int(text)
+            stored = int(text)
         except ValueError:
             log.error("%s: %r is not a CID; starting over", self._file, text[:32])
-            return GUEST_CID_MIN
-        if not GUEST_CID_MIN <= last <= GUEST_CID_MAX:
-            log.error("%s: CID %d is out of range; starting over", self._file, last)
-            return GUEST_CID_MIN
-        return GUEST_CID_MIN if last == GUEST_CID_MAX else last + 1
+            return self._first
+        if not self._first <= stored <= self._last:
+            log.error("%s: CID %d is out of range; starting over", self._file, stored)
+            return self._first
+        return self._first if stored == self._last else stored + 1
 
     def _store(self, cid: int) -> None:
         scratch = self._file.with_name(self._file.name + ".new")

@@ -1,10 +1,10 @@
 """The virtualizationservice daemon."""
 
-import argparse
 import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -12,29 +12,39 @@ import threading
 from pathlib import Path
 
 from avf.binder import FdMode, Server
-from avf.policy import PolicyError, load_policy
-from avf.runtime import SERVICE_SOCKET_NAME, SYSTEM_RUNTIME_DIR, user_runtime_dir
+from avf.policy import PolicyError, PolicyFile
+from avf.runtime import SERVICE_SOCKET_NAME
+from avf.virtualizationservice import systemd
 from avf.virtualizationservice.atoms import AtomLog
 from avf.virtualizationservice.cids import CidAllocator
 from avf.virtualizationservice.contexts import ContextTable
+from avf.virtualizationservice.identity import Identifier
+from avf.virtualizationservice.options import Options, parse
+from avf.virtualizationservice.quotas import ConnectionQuota
+from avf.virtualizationservice.receiver import ReceiverLimits, TombstoneReceiver
 from avf.virtualizationservice.service import VirtualizationServiceInternal
 from avf.virtualizationservice.tempdirs import TempDirs
+from avf.virtualizationservice.tombstones import TombstoneStore
+from avf.vsock import HOST_CID, kernel_vhost_available, listen_host
 
-FIRST_ACTIVATED_FD = 3
+TOMBSTONE_PORT = 2000
 IDLE_CHECK_SECONDS = 0.5
 LOCK_SECONDS = 10
+MAX_CONNECTIONS = 4096
+DESCRIPTORS_WANTED = 65536
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until idle or told to end. 0; 1 when it cannot start, with the reason on standard error."""
-    options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s virtualizationservice: %(levelname)s: %(message)s"
     )
+    os.umask(0o077)
     try:
-        with Daemon(options.system) as daemon:
+        options = parse(arguments)
+        with Daemon(options) as daemon:
             daemon.run(options.idle_timeout, options.ready_fd)
     except (OSError, PolicyError) as e:
         print(f"virtualizationservice: {e}", file=sys.stderr)
@@ -42,51 +52,74 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="virtualizationservice", description=__doc__)
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument(
-        "--user", dest="system", action="store_false", help="serve the calling user (default)"
-    )
-    kind.add_argument("--system", action="store_true", help="serve every user of the host")
-    parser.add_argument(
-        "--idle-timeout",
-        type=float,
-        default=0,
-        metavar="SECONDS",
-        help="leave when nobody has been connected for so long (0: never)",
-    )
-    parser.add_argument("--ready-fd", type=int, help="closed once the service can be reached")
-    return parser
-
-
 class Daemon:
-    """One service and what it owns: the lock that keeps it single, its socket, its directories."""
+    """One service and what it owns: the lock that keeps it single, its sockets, its directories."""
 
-    def __init__(self, system: bool) -> None:
+    def __init__(self, options: Options) -> None:
         self._stack = contextlib.ExitStack()
         self._stop = threading.Event()
         with contextlib.ExitStack() as undo:
             undo.callback(self._stack.close)
-            self._set_up(system)
+            self._set_up(options)
             undo.pop_all()
 
-    def _set_up(self, system: bool) -> None:
-        policy = load_policy(system=system)
-        directory = _system_runtime_dir() if system else user_runtime_dir()
+    def _set_up(self, options: Options) -> None:
+        _raise_descriptor_limit()
+        policy = PolicyFile(system=options.system, file=options.policy)
+        directory = options.directory
+        _make_directory(directory, 0o755 if options.system else 0o700)
         self._stack.callback(os.close, _lock(directory / "service.lock"))
-        directories = TempDirs(directory / "vms")
-        self._stack.callback(directories.close)
-        contexts = ContextTable(CidAllocator(directory / "last_cid"), directories)
+        self._contexts = self._make_contexts(options)
+        self._receiver: TombstoneReceiver | None = None
+        try:
+            self._receive_tombstones(options)
+        except OSError as e:
+            log.warning("Error receiving tombstone from guest or writing them. Error: %s", e)
         service = VirtualizationServiceInternal(
-            contexts, policy, AtomLog(directory / "atoms.jsonl")
+            self._contexts, policy, AtomLog(_state_dir(options) / "atoms.jsonl")
         )
+        limit = options.max_connections
+        accept = None if limit is None else ConnectionQuota(limit)
         self._server = Server(
-            service, fd_modes=frozenset({FdMode.NONE, FdMode.UNIX}), max_threads=4
+            service,
+            fd_modes=frozenset({FdMode.NONE, FdMode.UNIX}),
+            max_threads=4,
+            max_connections=MAX_CONNECTIONS,
+            accept=accept,
         )
-        listener = _activated_socket() or self._listen(directory / SERVICE_SOCKET_NAME, system)
-        self._server.start(listener)
+        listener = systemd.activated_socket()
+        if listener is None:
+            listener = self._listen(directory / SERVICE_SOCKET_NAME, options.system)
         self._stack.callback(self._server.shutdown)
+        self._stack.callback(self._contexts.freeze)
+        self._server.start(listener)
+
+    def _make_contexts(self, options: Options) -> ContextTable:
+        directories = TempDirs(options.directory / "vms")
+        self._stack.callback(directories.close)
+        self._stack.callback(directories.survivors)
+        cids = CidAllocator(options.directory / "last_cid", *options.cids)
+        return ContextTable(cids, directories, limit_per_uid=options.max_vms)
+
+    def _receive_tombstones(self, options: Options) -> None:
+        """Listens on the tombstone port, of the kernel's vsock and of that in user space."""
+        store = TombstoneStore(
+            _state_dir(options) / "tombstones", per_user=options.system, count=options.tombstones
+        )
+        limits = ReceiverLimits(bytes=options.tombstone_bytes)
+        receiver = TombstoneReceiver(store, Identifier(self._contexts), limits)
+        self._receiver = receiver
+        self._stack.callback(receiver.close)
+        if kernel_vhost_available():
+            try:
+                receiver.start(_listen_vsock(TOMBSTONE_PORT))
+            except OSError as e:
+                log.warning("Error receiving tombstone from guest or writing them. Error: %s", e)
+        directory = options.directory / "vsock"
+        _make_directory(directory, 0o755 if options.system else 0o700)
+        mode = 0o666 if options.system else 0o600
+        receiver.start(listen_host(TOMBSTONE_PORT, directory, mode=mode))
+        self._stack.callback((directory / str(TOMBSTONE_PORT)).unlink, missing_ok=True)
 
     def _listen(self, path: Path, system: bool) -> socket.socket:
         path.unlink(missing_ok=True)
@@ -95,7 +128,7 @@ class Daemon:
             undo.callback(listener.close)
             listener.bind(str(path))
             path.chmod(0o666 if system else 0o600)
-            listener.listen(64)
+            listener.listen(128)
             undo.pop_all()
         self._stack.callback(path.unlink, missing_ok=True)
         return listener
@@ -107,24 +140,61 @@ class Daemon:
         self._stack.close()
 
     def run(self, idle_timeout: float, ready_fd: int | None) -> None:
-        """Blocks until a signal, or until nobody has been connected for `idle_timeout` seconds."""
+        """Blocks until a signal, or until there has been neither connection nor VM for `idle_timeout` seconds."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         if ready_fd is not None:
             os.close(ready_fd)
-        _notify_systemd("READY=1")
+        systemd.notify("READY=1")
         log.info("ready")
         idle = 0.0
         while not self._stop.wait(IDLE_CHECK_SECONDS if idle_timeout else None):
-            idle = 0.0 if self._server.sessions else idle + IDLE_CHECK_SECONDS
-            if idle >= idle_timeout:
+            idle = 0.0 if self._is_used() else idle + IDLE_CHECK_SECONDS
+            if idle_timeout and idle >= idle_timeout:
                 log.info("nobody is connected; leaving")
-                return
+                break
+        systemd.notify("STOPPING=1")
+
+    def _is_used(self) -> bool:
+        coming_in = self._receiver is not None and self._receiver.active
+        return bool(self._server.sessions or coming_in or self._contexts.live())
 
 
-def _system_runtime_dir() -> Path:
-    SYSTEM_RUNTIME_DIR.mkdir(mode=0o755, exist_ok=True)
-    return SYSTEM_RUNTIME_DIR
+def _make_directory(path: Path, mode: int) -> None:
+    """Raises OSError if it is there already and somebody else's, or others may write to it."""
+    try:
+        path.mkdir()
+        path.chmod(mode)
+    except FileExistsError:
+        status = path.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise OSError(
+                f"{path} must be uid {os.geteuid()}'s, and others must not write to it"
+            ) from None
+
+
+def _state_dir(options: Options) -> Path:
+    """Where to keep what is to outlive a reboot, if systemd gave us such a place (StateDirectory=)."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(given) if options.system and given else options.directory
+
+
+def _listen_vsock(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    try:
+        listener.bind((HOST_CID, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _lock(path: Path) -> int:
@@ -145,24 +215,6 @@ def _lock(path: Path) -> int:
 
 def _give_up(*_: object) -> None:
     raise TimeoutError
-
-
-def _activated_socket() -> socket.socket | None:
-    """The socket systemd listens on for us (sd_listen_fds(3)), or None."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
-        return None
-    return socket.socket(fileno=FIRST_ACTIVATED_FD)
-
-
-def _notify_systemd(state: str) -> None:
-    """sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-        notifier.sendto(state.encode(), address)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,10 @@
 """IVirtualizationServiceInternal."""
 
+import errno
+import os
 import resource
+from pathlib import Path
+from typing import Any
 
 from avf.aidl.virtualizationservice import VirtualMachineDebugInfo
 from avf.aidl.virtualizationservice_internal import (
@@ -11,24 +15,36 @@ from avf.aidl.virtualizationservice_internal import (
     IVirtualizationServiceInternal,
 )
 from avf.binder import RemoteException, calling_peer
-from avf.policy import Permission, Policy, denial
+from avf.policy import Permission, PolicyFile, denial
 from avf.virtualizationservice.atoms import AtomLog
-from avf.virtualizationservice.cids import CidError
 from avf.virtualizationservice.contexts import ContextTable
+from avf.virtualizationservice.errors import ServiceError
+from avf.virtualizationservice.quotas import RateLimit
+
+ATOM_BURST = 300
+ATOMS_PER_SECOND = 10
 
 
 class VirtualizationServiceInternal(IVirtualizationServiceInternal):
-    """The root object that every virtmgr on the host talks to; who calls is known by SO_PEERCRED."""
+    """The root object that every virtmgr on the host talks to; who calls is known by SO_PEERCRED.
 
-    def __init__(self, contexts: ContextTable, policy: Policy, atoms: AtomLog) -> None:
+    The uid in an atom is the caller's, whatever the caller says.
+    """
+
+    def __init__(self, contexts: ContextTable, policy: PolicyFile, atoms: AtomLog) -> None:
         self._contexts = contexts
         self._policy = policy
         self._atoms = atoms
+        self._atom_rate = RateLimit(ATOM_BURST, ATOMS_PER_SECOND)
 
     def remove_memlock_rlimit(self) -> None:
+        # Android leaves it to SELinux to let virtmgr alone call this.
+        self._require(Permission.MANAGE_VIRTUAL_MACHINE)
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         try:
-            resource.prlimit(_caller_pid(), resource.RLIMIT_MEMLOCK, unlimited)
+            pid = _caller_pid()
+            _check_owner(pid, _caller_uid())
+            resource.prlimit(pid, resource.RLIMIT_MEMLOCK, unlimited)
         except OSError as e:
             raise RemoteException.illegal_state(f"{e.strerror} (os error {e.errno})") from e
 
@@ -36,24 +52,22 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
         self._require(Permission.MANAGE_VIRTUAL_MACHINE)
         try:
             return self._contexts.allocate(_caller_uid(), requester_debug_pid)
-        except (CidError, OSError) as e:
+        except (ServiceError, OSError) as e:
             raise RemoteException.illegal_state(str(e)) from e
 
     def atom_vm_booted(self, atom: AtomVmBooted) -> None:
-        self._atoms.write(
+        self._write(
             "VmBooted",
             {
-                "uid": atom.uid,
                 "vm_identifier": atom.vm_identifier,
                 "elapsed_time_millis": atom.elapsed_time_millis,
             },
         )
 
     def atom_vm_creation_requested(self, atom: AtomVmCreationRequested) -> None:
-        self._atoms.write(
+        self._write(
             "VmCreationRequested",
             {
-                "uid": atom.uid,
                 "vm_identifier": atom.vm_identifier,
                 "hypervisor": "other",
                 "is_protected": atom.is_protected,
@@ -68,10 +82,9 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
         )
 
     def atom_vm_exited(self, atom: AtomVmExited) -> None:
-        self._atoms.write(
+        self._write(
             "VmExited",
             {
-                "uid": atom.uid,
                 "vm_identifier": atom.vm_identifier,
                 "death_reason": atom.death_reason.name,
                 "exit_signal": atom.exit_signal,
@@ -86,8 +99,13 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
         self._require(Permission.DEBUG_VIRTUAL_MACHINE)
         return self._contexts.live()
 
+    def _write(self, name: str, fields: dict[str, Any]) -> None:
+        uid = _caller_uid()
+        if self._atom_rate.take(uid):
+            self._atoms.write(name, {"uid": uid, **fields})
+
     def _require(self, permission: Permission) -> None:
-        if not self._policy.allows(permission, _caller_uid()):
+        if not self._policy.current().allows(permission, _caller_uid(), calling_peer().pid):
             raise RemoteException.security(denial(permission))
 
 
@@ -103,3 +121,13 @@ def _caller_pid() -> int:
     if not pid:
         raise RemoteException.security("the caller's process is not known")
     return pid
+
+
+def _check_owner(pid: int, uid: int) -> None:
+    """Raises OSError if the process has ended, and somebody else's has its number now."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except FileNotFoundError:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+    if f"\nUid:\t{uid}\t" not in status:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))

@@ -7,9 +7,10 @@ killed and comes back leaves locked directories, and their CIDs, alone.
 import fcntl
 import logging
 import os
-import shutil
-import stat
+import uuid
 from pathlib import Path
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +21,9 @@ class TempDirs:
     def __init__(self, root: Path) -> None:
         """Makes `root` (0711: others may pass through to what is theirs) if need be."""
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        root.chmod(0o711)
         self.root = root
-        self._fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._fd = os.open(root, _OPEN_DIRECTORY)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -50,12 +52,14 @@ class TempDirs:
         """Removes the directory of `cid` and all in it; no error if there is none. Raises OSError."""
         name = str(cid)
         try:
-            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            fd = os.open(name, _OPEN_DIRECTORY, dir_fd=self._fd)
         except FileNotFoundError:
             return
-        if not stat.S_ISDIR(status.st_mode):
-            raise NotADirectoryError(20, "is not a directory", str(self.root / name))
-        shutil.rmtree(name, dir_fd=self._fd)
+        try:
+            _empty(fd)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=self._fd)
 
     def survivors(self) -> dict[int, int]:
         """CID -> owner's uid of every directory that is still locked; unlocked ones are removed. Raises OSError."""
@@ -73,9 +77,8 @@ class TempDirs:
 
     def is_locked(self, cid: int) -> bool:
         """Whether a virtmgr holds the directory of `cid`."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(str(cid), flags, dir_fd=self._fd)
+            fd = os.open(str(cid), _OPEN_DIRECTORY, dir_fd=self._fd)
         except FileNotFoundError:
             return False
         try:
@@ -85,3 +88,45 @@ class TempDirs:
         finally:
             os.close(fd)
         return False
+
+
+def _empty(top: int) -> None:
+    """Removes all in a directory that somebody else may have filled, however deep.
+
+    What lies deeper is moved up, so that depth costs neither stack nor descriptors. Directories are taken over first:
+    to change owners is a right that the service has, to write where others alone may is not.
+    """
+    _take_over(top)
+    todo: list[str] = []
+    _empty_one(top, top, todo)
+    while todo:
+        name = todo.pop()
+        fd = os.open(name, _OPEN_DIRECTORY, dir_fd=top)
+        try:
+            _empty_one(fd, top, todo)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=top)
+
+
+def _empty_one(fd: int, top: int, todo: list[str]) -> None:
+    with os.scandir(fd) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in found:
+        if not is_directory:
+            os.unlink(name, dir_fd=fd)
+            continue
+        child = os.open(name, _OPEN_DIRECTORY, dir_fd=fd)
+        try:
+            _take_over(child)
+        finally:
+            os.close(child)
+        moved = uuid.uuid4().hex
+        os.rename(name, moved, src_dir_fd=fd, dst_dir_fd=top)
+        todo.append(moved)
+
+
+def _take_over(fd: int) -> None:
+    if os.fstat(fd).st_uid != os.geteuid():
+        os.fchown(fd, os.geteuid(), -1)
+    os.fchmod(fd, 0o700)

@@ -1,0 +1,128 @@
+"""The command line of the daemon."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from avf.policy import SYSTEM_POLICY_FILE
+from avf.runtime import SYSTEM_RUNTIME_DIR, user_runtime_dir
+from avf.vsock import GUEST_CID_MAX, GUEST_CID_MIN
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`max_vms` and `max_connections` are for each uid but root; None: as many as there can be."""
+
+    system: bool
+    directory: Path
+    policy: Path
+    idle_timeout: float
+    ready_fd: int | None
+    cids: tuple[int, int]
+    max_vms: int | None
+    max_connections: int | None
+    tombstones: int
+    tombstone_bytes: int
+
+
+def parse(arguments: list[str] | None) -> Options:
+    """Ends the process with status 2 and a usage line if `arguments` are not good. Raises OSError."""
+    given = _parser().parse_args(arguments)
+    default = SYSTEM_RUNTIME_DIR if given.system else None
+    return Options(
+        system=given.system,
+        directory=given.directory or default or user_runtime_dir(),
+        policy=given.policy,
+        idle_timeout=given.idle_timeout,
+        ready_fd=given.ready_fd,
+        cids=given.cid_range,
+        max_vms=given.max_vms if given.system else None,
+        max_connections=given.max_connections if given.system else None,
+        tombstones=given.tombstones,
+        tombstone_bytes=given.tombstone_kib << 10,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="virtualizationservice",
+        description="Gives out what is unique on a host: CIDs, directories of VMs, the tombstone port.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--user", dest="system", action="store_false", help="serve the calling user (default)"
+    )
+    kind.add_argument(
+        "--system", action="store_true", default=False, help="serve every user of the host"
+    )
+    parser.add_argument(
+        "--directory",
+        type=_absolute,
+        help="keep socket, state and VMs there instead of where clients look",
+    )
+    parser.add_argument("--policy", type=Path, default=SYSTEM_POLICY_FILE, metavar="FILE")
+    parser.add_argument(
+        "--idle-timeout",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="leave when there has been no VM and no connection for so long (0: never)",
+    )
+    parser.add_argument("--ready-fd", type=int, help="closed once the service can be reached")
+    parser.add_argument(
+        "--cid-range",
+        type=_cids,
+        default=f"{GUEST_CID_MIN}-{GUEST_CID_MAX}",
+        metavar="FIRST-LAST",
+        help="CIDs to give out",
+    )
+    parser.add_argument(
+        "--max-vms", type=_count, default=1024, metavar="N", help="VMs a user may have (--system)"
+    )
+    parser.add_argument(
+        "--max-connections",
+        type=_count,
+        default=512,
+        metavar="N",
+        help="connections a user may have (--system)",
+    )
+    parser.add_argument(
+        "--tombstones",
+        type=_tombstones,
+        default=32,
+        metavar="N",
+        help="tombstones to keep, per user (1 to 100)",
+    )
+    parser.add_argument(
+        "--tombstone-kib", type=_count, default=4096, metavar="N", help="longest tombstone"
+    )
+    return parser
+
+
+def _cids(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    numbers = int(first), int(last)
+    if not GUEST_CID_MIN <= numbers[0] <= numbers[1] <= GUEST_CID_MAX:
+        raise ValueError
+    return numbers
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def _tombstones(text: str) -> int:
+    if (number := _count(text)) > 100:
+        raise ValueError
+    return number
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()
+
+
+_cids.__name__ = "CID range"
+_count.__name__ = _tombstones.__name__ = "number"
