@@ -4,12 +4,17 @@ import contextlib
 import fcntl
 import logging
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from avf.aidl.virtualizationservice_internal import IGlobalVmContext
 from avf.aidl.virtualmachineservice import IVirtualMachineService
+from avf.aidl.vm_control import CONTROL_SOCKET_NAME, IVmControl
 from avf.binder import BinderError, FdMode, Server, release
 from avf.vsock import HostVsock, HybridVsock, KernelVsock, kernel_vhost_available
+
+MAX_CONTROLLERS = 32
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +31,8 @@ class VmContext:
             self.cid = handle.get_cid()
             self.temporary_directory = Path(handle.get_temporary_directory())
             self._stack.callback(remove_temporary_files, self.temporary_directory)
-            self._stack.callback(os.close, _lock(self.temporary_directory))
+            self._directory_fd = _lock(self.temporary_directory)
+            self._stack.callback(os.close, self._directory_fd)
             self.vsock = host_vsock(self.cid, self.temporary_directory)
             undo.pop_all()
 
@@ -42,9 +48,29 @@ class VmContext:
         self._server = server
         server.start(listener)
 
+    def serve_control(self, control: IVmControl) -> None:
+        """Serves those who may use this directory: the user, and root. A failure is logged, for a VM runs without."""
+        try:
+            listener = _listen(self._directory_fd)
+        except OSError as e:
+            log.warning("the VM with CID %d cannot be controlled from outside: %s", self.cid, e)
+            return
+        server = Server(
+            control,
+            fd_modes=frozenset({FdMode.UNIX}),
+            accept=lambda peer: peer.uid in (0, os.getuid()),
+            max_connections=MAX_CONTROLLERS,
+        )
+        self._stack.callback(server.shutdown)
+        server.start(listener)
+
     def stop_serving(self) -> None:
         """The guest is gone: ends its service, what it had sent having been dealt with."""
         self._server.shutdown()
+
+    def on_close(self, function: Callable[[int], None], cid: int) -> None:
+        """Has `function(cid)` called when the context is closed."""
+        self._stack.callback(function, cid)
 
     def close(self) -> None:
         self._stack.close()
@@ -58,15 +84,29 @@ def host_vsock(cid: int, temporary_directory: Path) -> HostVsock:
     return HybridVsock(cid, temporary_directory / "vsock.sock")
 
 
-def remove_temporary_files(directory: Path) -> None:
-    """Empties a VM's directory; what cannot be removed is logged."""
+def remove_temporary_files(directory: Path, keep: frozenset[str] = frozenset()) -> None:
+    """Empties a VM's directory but for what to `keep`; what cannot be removed is logged."""
     try:
         for path in directory.iterdir():
-            path.unlink()
+            if path.name not in keep:
+                path.unlink()
     except FileNotFoundError:
         pass
     except OSError as e:
         log.error("cannot remove the temporary files in %s: %s", directory, e)
+
+
+def _listen(directory_fd: int) -> socket.socket:
+    """The VM's control socket, by the directory's descriptor, since a unix socket's path must be short."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(f"/proc/self/fd/{directory_fd}/{CONTROL_SOCKET_NAME}")
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _lock(directory: Path) -> int:

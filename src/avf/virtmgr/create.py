@@ -20,6 +20,7 @@ from avf.virtmgr.app_config import load_app_config, load_payload_config
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.config import PLATFORM_VERSION, DiskConfig, MachineConfig, from_raw_config
 from avf.virtmgr.context import VmContext
+from avf.virtmgr.control import VmControl
 from avf.virtmgr.errors import VirtmgrError, failure, full_chain
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
@@ -27,7 +28,9 @@ from avf.virtmgr.loggers import logging_pipe
 from avf.virtmgr.machine import Requester, VmInstance, VmTable
 from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.notifications import VirtualMachineService
+from avf.virtmgr.output import VmOutput
 from avf.virtmgr.permissions import require
+from avf.virtmgr.task_profiles import ConfinedVmm, default_cgroup, load_profiles
 from avf.virtmgr.timeouts import boot_timeout
 from avf.virtmgr.version_req import VersionReqError, matches
 from avf.vmm import Vmm, VmSpec
@@ -80,10 +83,13 @@ class VmCreation:
                 spec,
                 files,
                 requester,
-                self._vmm,
+                self._confined_vmm(context, machine_config.task_profiles),
                 VmMetrics(self._atoms, requester.uid, spec.name),
                 boot_timeout() if is_app else None,
+                VmOutput(console=console is not None, log=os_log is not None),
+                takes_console_input=console is not None and (_is_debuggable(config) or not is_app),
             )
+            context.serve_control(VmControl(machine))
             self._machines.add(machine)
             undo.pop_all()
         log.info("%s created", machine)
@@ -111,6 +117,17 @@ class VmCreation:
                 continue
             return context
         raise failure("Too many attempts to create VM context failed.")
+
+    def _confined_vmm(self, context: VmContext, task_profiles: list[str]) -> Vmm:
+        """The VMM within what its task profiles allow; crosvm knows profiles itself."""
+        if not task_profiles or self._vmm.name == "crosvm":
+            return self._vmm
+        with _told("Failed to create VM: "):
+            profiles = load_profiles()
+            settings = profiles.merged(task_profiles)
+            vmm = ConfinedVmm(self._vmm, profiles.cgroup or default_cgroup(), settings)
+        context.on_close(vmm.remove_group, context.cid)
+        return vmm
 
     def _check_features(self, config: VirtualMachineConfig, machine: MachineConfig) -> None:
         """Refuses, in so many words, what this host or this VM cannot have. Raises RemoteException."""
