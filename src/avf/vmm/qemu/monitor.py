@@ -1,5 +1,6 @@
 """QMP to one QEMU, inside one event loop. Importing this module is slow: import it when a VM starts."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ class Monitor:
         self._client.logger = _log
         self._client.events.event_filter = lambda _: False  # else it would keep every event
         self._client.register_listener(_Sink(on_event))
+        self._fd_lock = asyncio.Lock()
 
     async def open(self, sock: socket.socket) -> None:
         """Takes over the connected `sock`. Raises VmmControlError if QEMU hangs up."""
@@ -57,10 +59,13 @@ class Monitor:
         self, command: str, arguments: Mapping[str, object] | None = None, fd: int | None = None
     ) -> object:
         """Runs `command`, sending `fd` along with it. Raises NotSupported or VmmControlError."""
+        given = dict(arguments) if arguments else None
         try:
-            if fd is not None:
+            if fd is None:
+                return await self._client.execute(command, given)
+            async with self._fd_lock:  # QEMU drops a descriptor that another overtakes
                 self._client.send_fd_scm(fd)
-            return await self._client.execute(command, dict(arguments) if arguments else None)
+                return await self._client.execute(command, given)
         except ExecuteError as error:
             kind = NotSupported if error.error_class in _NOT_SUPPORTED else VmmControlError
             raise kind(f"QEMU refused {command}: {error}") from error

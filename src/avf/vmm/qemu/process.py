@@ -64,7 +64,7 @@ class QemuProcess:
         frozen: bool = False,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
-        """`memory` is the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: a debugger lets the guest run."""
+        """`memory`: the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: a debugger lets the guest run."""
         self._qemu = qemu
         self._device = device
         self._socket = monitor
@@ -213,11 +213,10 @@ class QemuProcess:
         import asyncio
         from concurrent.futures import CancelledError
 
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise VmmControlError("an event handler cannot make requests")
         with self._link:
-            from_inside = threading.current_thread() is self._thread
-            if from_inside:
-                coroutine.close()
-                raise VmmControlError("an event handler cannot make requests")
             self._link.wait_for(lambda: self._link_state is not _Link.OPENING, timeout)
             if self._link_state is not _Link.OPEN or self._loop is None:
                 coroutine.close()
