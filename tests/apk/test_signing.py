@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from avf.apk import (
     ApkBuilder,
@@ -148,6 +150,29 @@ def test_pem_round_trip_and_mismatch(keys: dict[str, SigningKey]) -> None:
         SigningKey.from_pem(b"junk", certificate)
 
 
+@pytest.mark.parametrize(
+    ("kind", "algorithm"),
+    [
+        ("rsa-2048", SignatureAlgorithm.RSA_PKCS1_V1_5_SHA256),
+        ("rsa-4096", SignatureAlgorithm.RSA_PKCS1_V1_5_SHA512),
+        ("ec-p256", SignatureAlgorithm.ECDSA_SHA256),
+        ("ec-p384", SignatureAlgorithm.ECDSA_SHA512),
+    ],
+)
+def test_large_keys_go_with_sha512(
+    keys: dict[str, SigningKey], kind: str, algorithm: SignatureAlgorithm
+) -> None:
+    assert keys[kind].algorithm is algorithm
+
+
+def test_a_key_that_apks_cannot_be_signed_with(key: SigningKey) -> None:
+    pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    with pytest.raises(SigningError, match="neither RSA nor EC"):
+        SigningKey.from_pem(pem, key.to_pem()[1])
+
+
 def test_wrong_use(unsigned: Path, key: SigningKey) -> None:
     with pytest.raises(SigningError, match="unknown kind of key 'dsa'"):
         SigningKey.generate("dsa")
@@ -158,5 +183,8 @@ def test_wrong_use(unsigned: Path, key: SigningKey) -> None:
             key,
             algorithms=[SignatureAlgorithm.RSA_PSS_SHA256],
         )
-    with pytest.raises(SigningError, match="v2 and v3"):
-        sign_apk(io.BytesIO(), io.BytesIO(), key, schemes=[Scheme.V3_1])
+    with pytest.raises(SigningError, match="ECDSA_SHA256 does not go with this key"):
+        SigningKey.generate("rsa-2048").sign(SignatureAlgorithm.ECDSA_SHA256, b"")
+    for schemes in ([Scheme.V3_1], []):
+        with pytest.raises(SigningError, match="v2 and v3"):
+            sign_apk(io.BytesIO(), io.BytesIO(), key, schemes=schemes)

@@ -192,8 +192,6 @@ def _with_cd_offset(eocd: bytes, offset: int) -> bytes:
 
 def _padded_block(pairs: list[tuple[int, bytes]]) -> bytes:
     unpadded = len(signing_block.encode(pairs))
-    if unpadded % _ALIGNMENT == 0:
-        return signing_block.encode(pairs)
     padding_size = -(unpadded + 12) % _ALIGNMENT
     return signing_block.encode([*pairs, (BlockId.VERITY_PADDING, bytes(padding_size))])
 
