@@ -508,6 +508,41 @@ def test_any_handshake_at_all(serve: Serve, sent: bytes) -> None:
 # Hostile servers
 
 
+@pytest.mark.parametrize("fd_mode", wire.FdMode)
+def test_a_server_that_answers_every_oneway_call_before_it_reads_the_next(
+    tmp_path: Path, fd_mode: wire.FdMode
+) -> None:
+    """Far more returns than a socket holds: the client has to read them while it sends."""
+    count = 20_000
+
+    def run(listener: socket.socket) -> None:
+        with listener, listener.accept()[0] as sock:
+            read_exactly(sock, 24)
+            sock.sendall(bytes.fromhex("0100000000000000"))
+            for reply in (struct.pack("<i", 1), struct.pack("<i", 32) + b"i" * 32):
+                read_frame(sock)
+                sock.sendall(frame(wire.REPLY, struct.pack("<iI12x", 0, len(reply)) + reply))
+            read_frame(sock)
+            root = binder(1, ROOT, 12)
+            sock.sendall(frame(wire.REPLY, struct.pack("<iI12x", 0, len(root)) + root))
+            for number in range(count):
+                command, body = read_frame(sock)
+                assert (command, body[16:24]) == (wire.TRANSACT, struct.pack("<Q", number))
+                sock.sendall(wire.dec_strong(ROOT, 1))
+            read_frame(sock)
+            sock.sendall(frame(wire.REPLY, struct.pack("<iI12xii", 0, 8, 0, 5)))
+            sock.recv(1)
+
+    thread = threading.Thread(target=run, args=(listening(tmp_path / "sock"),))
+    thread.start()
+    with connect(unix(tmp_path / "sock"), fd_mode=fd_mode, timeout=10) as made:
+        root = made.get_root(IEcho)
+        for i in range(count):
+            root.append(i)
+        assert root.add_ints(2, 3) == 5
+    thread.join()
+
+
 class FakeServer:
     """Accepts one connection, answers the handshake and the specials, then sends `answer` to the next call."""
 

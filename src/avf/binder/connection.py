@@ -20,7 +20,11 @@ from .session import Frame
 
 _PIECE = 65536
 _CONTROL_SIZE = socket.CMSG_SPACE(wire.MAX_FDS * 4)
-_SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+# Plain ints: combining the enums of `socket` takes longer than a system call.
+_DONTWAIT = int(socket.MSG_DONTWAIT)
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_CTRUNC = int(socket.MSG_CTRUNC)
+_SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _MAX_EARLY = 16
 """Frames read ahead while a send is blocked."""
 
@@ -80,13 +84,17 @@ class Connection:
             if frame is not None:
                 return frame
 
-    def ready(self) -> bool:
-        """Whether something can be read without waiting."""
-        if self._early or self._pos < len(self._buffer):
-            return True
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
+    def poll_frame(self) -> ReceivedFrame | None:
+        """A frame, if one can be had without waiting."""
+        if self._early:
+            return self._early.popleft()
+        try:
+            while True:
+                frame = self._step(_DONTWAIT)
+                if frame is not None:
+                    return frame
+        except BlockingIOError:
+            return None
 
     def _step(self, flags: int) -> ReceivedFrame | None:
         """At most one receive; the frame, if it is complete now."""
@@ -123,11 +131,11 @@ class Connection:
     def _step_fd_head(self, flags: int) -> ReceivedFrame | None:
         head = self._buffer
         piece, control, message_flags, _ = self.sock.recvmsg(
-            wire.HEADER_SIZE - len(head), _CONTROL_SIZE, flags | socket.MSG_CMSG_CLOEXEC
+            wire.HEADER_SIZE - len(head), _CONTROL_SIZE, flags | _CLOEXEC
         )
         if control:
             self._fds = (self._fds or []) + received_fds(control)
-        if message_flags & socket.MSG_CTRUNC:
+        if message_flags & _CTRUNC:
             raise ProtocolError("file descriptors were lost on the way")
         if not piece:
             raise EOFError("the peer closed the connection")
@@ -214,7 +222,7 @@ class Connection:
 
     def _read_early(self) -> None:
         try:
-            frame = self._step(socket.MSG_DONTWAIT)
+            frame = self._step(_DONTWAIT)
         except BlockingIOError:
             return
         if frame is None:

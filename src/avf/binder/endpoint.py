@@ -240,14 +240,15 @@ class Endpoint:
         try:
             owed_calls = 0
             while not core.ended:
-                if core.owing and (owed_calls >= _MAX_OWED_CALLS or not connection.ready()):
-                    core.attention = True
-                if core.attention:
+                frame = None
+                if core.owing and owed_calls < _MAX_OWED_CALLS:
+                    frame = connection.poll_frame()
+                if core.attention or (core.owing and frame is None):
                     self._attend_from(connection)
                     owed_calls = 0
                 if core.table.released:
                     core.tell_released()
-                command, body, fds = connection.read_frame()
+                command, body, fds = frame or connection.read_frame()
                 if command == wire.TRANSACT:
                     self._serve_call(connection, body, fds)
                     owed_calls += 1
@@ -349,6 +350,7 @@ class Endpoint:
         with self._changed:
             connection = self._free.popleft() if self._free else None
             if connection is None and self._outgoing:
+                self.core.attention = True
                 return
         if connection is None:
             self._attend(serving)
