@@ -10,7 +10,7 @@ from avf.vsock import guest_address
 from avf.vsock.device.connection import Connection, State
 from avf.vsock.device.connections import CONNECTIONS_MAX
 from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, Header, Op
-from tests.vsock.frontend import RX, WINDOW, Descriptor, Guest
+from tests.vsock.frontend import RX, SIZE, WINDOW, Descriptor, Guest
 from tests.vsock.frontend import guest as make_guest
 
 
@@ -482,3 +482,19 @@ def test_a_giant_window_is_used_by_half() -> None:
     assert connection.learn(header)
     assert connection.credit == 0x7FFF_FFFF
     assert not connection.learn(header._replace(fwd_cnt=1))
+
+
+def test_connections_take_turns(guest: Guest) -> None:
+    with guest.listener(80) as listener:
+        socks = [guest.dial(listener, 80, port) for port in (1, 2)]
+        guest.keep_receiving = False
+        for port in range(SIZE):
+            guest.packet(Op.RW, 1, port)
+        for sock in socks:
+            sock.sendall(bytes(100_000))
+        assert {packet.op for packet in guest.received()} == {Op.RST}
+        guest.keep_receiving = True
+        guest.supply(SIZE)
+        ports = [packet.header.dst_port for packet in guest.received()]
+    half = len(ports) // 2
+    assert set(ports[:half]) == set(ports[half:]) == {1, 2}

@@ -217,6 +217,10 @@ class Streams(RuleBasedStateMachine):
 class Chaos(Streams):
     """... and over queues and control messages that are anything but in order."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.guest.sane = False
+
     @rule(chain=chains, content=st.binary(max_size=64))
     def raw_chain(self, chain: list[Descriptor], content: bytes) -> None:
         self.guest.write(PLACE, content)

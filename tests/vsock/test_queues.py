@@ -238,6 +238,19 @@ def test_without_receive_buffers_the_other_direction_goes_on(fresh: Guest) -> No
         assert b"".join(packet.data for packet in fresh.received()) == b"waits"
 
 
+def test_the_device_asks_to_be_kicked_when_buffers_are_missing(guest: Guest) -> None:
+    guest.keep_receiving = False
+    for port in range(SIZE + 3):
+        guest.packet(Op.RW, 1, port)
+    assert len(guest.received()) == SIZE
+    for _ in range(3):
+        assert guest.rings[RX].avail_event == guest.rings[RX].avail_index
+        guest.rings[RX].offer(0)
+        guest.rings[RX].notify()
+        guest.settle()
+        assert guest.only().op is Op.RST
+
+
 def test_connections_end_when_the_guest_reboots(guest: Guest) -> None:
     with guest.listener(80) as listener, guest.dial(listener, 80, 1) as sock:
         guest.reboot()
