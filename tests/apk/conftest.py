@@ -5,6 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from avf.apk import ApkBuilder, Scheme, SigningKey
 from tests.apk.forge import Anatomy
@@ -82,11 +88,8 @@ def key_arguments(key: SigningKey, stem: Path) -> list[str]:
     private, certificate = stem.with_suffix(".pk8"), stem.with_suffix(".pem")
     pem, certificate_pem = key.to_pem()
     certificate.write_bytes(certificate_pem)
-    subprocess.run(
-        ["openssl", "pkcs8", "-topk8", "-nocrypt", "-outform", "DER", "-out", str(private)],
-        input=pem,
-        check=True,
-    )
+    loaded = load_pem_private_key(pem, None)
+    private.write_bytes(loaded.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
     return ["--key", str(private), "--cert", str(certificate)]
 
 
