@@ -21,7 +21,7 @@ from avf.binder.parcel import Parcel, ParcelReader
 from avf.binder.session import Frame, SessionCore, tell_dead
 from tests.interop.echo import Echo, IEcho
 
-METHODS = {made.code: made for _, made in IEcho._contract.methods().values()}  # type: ignore[union-attr]
+METHODS = IEcho._contract.methods()  # type: ignore[union-attr]
 
 
 def frames(data: bytes | bytearray | memoryview) -> list[tuple[int, bytes]]:

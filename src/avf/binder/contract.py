@@ -41,7 +41,9 @@ class Method:
 
     __slots__ = (
         "arguments",
+        "attribute",
         "code",
+        "function",
         "name",
         "oneway",
         "readers",
@@ -52,6 +54,8 @@ class Method:
 
     def __init__(self, contract: "Contract", function: Any) -> None:
         self.name = f"{contract.name}.{function.__name__}"
+        self.attribute: str = function.__name__
+        self.function = function
         self.code: int = function._binder_code
         self.oneway: bool = function._binder_oneway
         self.token = contract.token
@@ -66,6 +70,13 @@ class Method:
             self.result = _codec(hints, "return", self.name, contract.module)
         if self.oneway and self.result is not None:
             raise TypeError(f"{self.name}: a oneway method returns nothing")
+
+    def of(self, target: IBinder) -> Callable[..., Any]:
+        """A local object's implementation. Raises UNKNOWN_TRANSACTION if it has none but the interface's own."""
+        bound: Callable[..., Any] = getattr(target, self.attribute)
+        if getattr(bound, "__func__", None) is self.function:
+            raise StatusError(Status.UNKNOWN_TRANSACTION, f"{self.name} is not implemented")
+        return bound
 
     def bind(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         """Positional arguments from positional and named ones."""
@@ -192,25 +203,27 @@ class Contract:
         token = Parcel()
         token.write_string(descriptor)
         self.token = token.payload()
-        self._methods: dict[int, tuple[str, Method]] | None = None
+        self._methods: dict[int, Method] | None = None
         self._proxy: type[Interface] | None = None
 
-    def methods(self) -> dict[int, tuple[str, Method]]:
-        """Attribute name and method by transaction code."""
+    def methods(self) -> dict[int, Method]:
+        """By transaction code."""
         if self._methods is None:
-            found: dict[int, tuple[str, Method]] = {}
-            for name, function in vars(self.interface).items():
+            found: dict[int, Method] = {}
+            for function in vars(self.interface).values():
                 if hasattr(function, "_binder_code"):
                     made = Method(self, function)
                     if made.code in found:
                         raise TypeError(f"{made.name}: code {made.code} is taken")
-                    found[made.code] = (name, made)
+                    found[made.code] = made
             self._methods = found
         return self._methods
 
     def proxy_class(self) -> "type[Interface]":
         if self._proxy is None:
-            calls: dict[str, Any] = {name: _caller(made) for name, made in self.methods().values()}
+            calls: dict[str, Any] = {
+                made.attribute: _caller(made) for made in self.methods().values()
+            }
             calls["dump"] = _dump
             calls["__module__"] = self.module
             self._proxy = type(f"{self.name}Proxy", (self.interface,), calls)
@@ -222,7 +235,7 @@ def _caller(made: Method) -> Callable[..., Any]:
         handle = self._remote
         return handle.remote.call(handle, made, made.bind(args, named) if named else args)
 
-    call.__name__ = made.name.rpartition(".")[2]
+    call.__name__ = made.attribute
     call.__qualname__ = made.name
     return call
 

@@ -312,8 +312,6 @@ class SessionCore:
             failure = StatusError(error.status, error.text)
         except RemoteException as error:
             return self._exception_reply(reply, error)
-        except NotImplementedError as error:
-            failure = StatusError(Status.UNKNOWN_TRANSACTION, str(error))
         except BaseException as error:  # noqa: BLE001 - a method may raise anything; its thread goes on
             report(error)
             failure = StatusError(Status.UNKNOWN_ERROR, repr(error))
@@ -333,14 +331,14 @@ class SessionCore:
 
     def _dispatch(self, target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> None:
         contract = target._contract
-        found = contract.methods().get(code) if contract is not None else None
-        if found is None:
+        method = contract.methods().get(code) if contract is not None else None
+        if method is None:
             predefined.serve(target, code, reader, reply)
             return
-        name, method = found
+        implementation = method.of(target)
         args = method.read_arguments(reader)
         reader.close()
-        result = getattr(target, name)(*args)
+        result = implementation(*args)
         if not method.oneway:
             method.write_result(reply, result)
 
