@@ -51,7 +51,7 @@ def test_defaults() -> None:
         ({"cpus": 2}, "-smp", "2"),
         ({"gdb_port": 99}, "-gdb", "tcp:127.0.0.1:99"),
         ({"params": None, "machine": Machine.FAST}, "-append", "tsc_early_khz=2000000"),
-        ({"machine": Machine.FAST}, "-append", "quiet tsc_early_khz=2000000"),
+        ({"machine": Machine.FAST}, "-append", "tsc_early_khz=2000000 quiet"),
         (
             {"machine": Machine.FAST, "params": "tsc_early_khz=7"},
             "-append",

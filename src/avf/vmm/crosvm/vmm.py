@@ -25,7 +25,7 @@ def find_crosvm(program: str | None = None) -> str:
     found = shutil.which(wanted)
     if found is None:
         raise VmmUnavailable(f"{wanted} is not installed")
-    return str(Path(found).resolve())
+    return str(Path(found).absolute())
 
 
 class Crosvm:

@@ -97,7 +97,8 @@ def _boot(spec: VmSpec, inputs: Inputs, host: Host, machine: Machine) -> list[st
         return []
     params = spec.params or ""
     if machine is Machine.FAST and _needs_tsc_rate(spec, host) and "tsc_early_khz=" not in params:
-        params = f"{params} tsc_early_khz={host.tsc_khz}".strip()
+        # In front, since what follows "--" is for the guest's init.
+        params = f"tsc_early_khz={host.tsc_khz} {params}".strip()
     return devices.kernel(inputs.kernel, inputs.initrd, params)
 
 

@@ -1,11 +1,23 @@
 """From QEMU's events and exit status to the cause of a VM's end."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 
 from avf.vmm.base import ExitCause
 
 _KEPT = 32
+_TIMES_TOLD = 10
+_TOLD = frozenset(
+    {
+        "BLOCK_IO_ERROR",
+        "GUEST_PANICKED",
+        "GUEST_CRASHLOADED",
+        "MEMORY_FAILURE",
+        "SHUTDOWN",
+        "STOP",
+        "WATCHDOG",
+    }
+)
 _REASONS = {
     "guest-shutdown": ExitCause.SHUTDOWN,
     "guest-reset": ExitCause.REBOOT,
@@ -14,7 +26,7 @@ _REASONS = {
 
 
 class Outcome:
-    """What has happened to one VM. The guest can cause events at will: only a few are kept."""
+    """What has happened to one VM. The guest can cause events at will: only a few of each kind are told and kept."""
 
     def __init__(self) -> None:
         self.started = False
@@ -25,20 +37,18 @@ class Outcome:
         self._panicked = False
         self._watchdog = False
         self._events: deque[str] = deque(maxlen=_KEPT)
+        self._told: Counter[str] = Counter()
 
     @property
     def events(self) -> tuple[str, ...]:
         return tuple(self._events)
 
-    def note(self, text: str) -> bool:
-        """Keeps a line for people; False if the last one said the same."""
-        if self._events and self._events[-1] == text:
-            return False
+    def note(self, text: str) -> None:
+        """Keeps a line for people."""
         self._events.append(text)
-        return True
 
-    def qmp_event(self, name: str, data: Mapping[str, object]) -> str:
-        """Takes one QMP event in and returns it as text."""
+    def qmp_event(self, name: str, data: Mapping[str, object]) -> str | None:
+        """Takes one QMP event in and returns it as a line for people; None if it tells them nothing (any more)."""
         reason = data.get("reason")
         if name == "SHUTDOWN" and isinstance(reason, str):
             self._shutdown_reason = self._shutdown_reason or reason
@@ -46,6 +56,9 @@ class Outcome:
             self._panicked = True
         elif name == "WATCHDOG":
             self._watchdog = True
+        if name not in _TOLD or self._told[name] == _TIMES_TOLD:
+            return None
+        self._told[name] += 1
         details = [str(data[key]) for key in ("reason", "action") if key in data]
         return " ".join([name, *details])
 

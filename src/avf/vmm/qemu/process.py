@@ -33,7 +33,8 @@ _log = logging.getLogger(__name__)
 _REQUEST_TIMEOUT = 10.0
 _DUMP_TIMEOUT = 600.0
 _DEVICE_GRACE = 2.0
-_QEMU_GRACE = 2.0
+_HANG_UP_GRACE = 2.0
+_QEMU_GRACE = 10.0
 _DRAIN_TIMEOUT = 2.0
 _STATS_WAIT = 3.0
 _STATS_POLL = 0.1
@@ -136,10 +137,12 @@ class QemuProcess:
         ends = {future for future in (qemu_gone, device_gone, talk) if future is not None}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         # On its way out QEMU hangs up on us and on the device, and may be the last to go.
-        await asyncio.wait({qemu_gone}, timeout=_QEMU_GRACE)
+        leaving = {qemu_gone, talk}
+        await asyncio.wait(leaving, timeout=_HANG_UP_GRACE, return_when=asyncio.FIRST_COMPLETED)
+        if talk.done():
+            await asyncio.wait({qemu_gone}, timeout=_QEMU_GRACE)
         if not qemu_gone.done():
-            device_lost = device_gone is not None and device_gone.done()
-            who = "the vsock device has ended" if device_lost else "QEMU has closed its monitor"
+            who = "QEMU has closed its monitor" if talk.done() else "the vsock device has ended"
             self._outcome.lost = True
             self._report_line(f"{who}: killing the VM")
             self._qemu.kill()
@@ -197,11 +200,13 @@ class QemuProcess:
             self._loop.remove_reader(self._tail.fd)
 
     def _on_qmp_event(self, name: str, data: Mapping[str, object]) -> None:
-        if self._outcome.started or name != "RESUME":  # what `cont` is answered with
-            self._report_line(self._outcome.qmp_event(name, data))
+        text = self._outcome.qmp_event(name, data)
+        if text is not None:
+            self._report_line(text)
 
     def _report_line(self, text: str) -> None:
-        if self._outcome.note(text) and self._on_event is not None:
+        self._outcome.note(text)
+        if self._on_event is not None:
             try:
                 self._on_event(text)
             except Exception:  # noqa: BLE001  another's fault must not end the watching

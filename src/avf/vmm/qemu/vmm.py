@@ -29,7 +29,7 @@ def find_qemu(program: str | None = None) -> str:
     found = shutil.which(wanted)
     if found is None:
         raise VmmUnavailable(f"{wanted} is not installed (Debian package qemu-system-x86)")
-    return str(Path(found).resolve())
+    return str(Path(found).absolute())
 
 
 def qemu_version(program: str | None = None) -> str:
