@@ -10,10 +10,12 @@ from avf.disk import PartitionKind, create_writable_partition
 from avf.guest.errors import GuestError
 from avf.guest.instance import OUR_UUID, ApkData, InstanceImage, PayloadIdentity
 from avf.guest.secrets import (
+    Cdi,
     agent_cdi,
     config_descriptor,
+    derive_cdi,
     instance_key,
-    payload_cdi,
+    payload_inputs,
     payload_secret,
     storage_key,
 )
@@ -126,11 +128,17 @@ def test_hostile_partitions_never_crash(
         os.close(fd)
 
 
+def payload_cdi(
+    identity: PayloadIdentity, debuggable: bool, path: str | None, binary: str | None
+) -> Cdi:
+    return derive_cdi(agent_cdi(debuggable), payload_inputs(identity, debuggable, path, binary))
+
+
 def test_secrets_depend_on_everything_that_counts() -> None:
     def secret(
         identity: PayloadIdentity = IDENTITY, debuggable: bool = False, binary: str = "x.so"
     ) -> bytes:
-        cdi = payload_cdi(agent_cdi(debuggable), identity, debuggable, None, binary)
+        cdi = payload_cdi(identity, debuggable, None, binary)
         return payload_secret(cdi, b"id", 32)
 
     # a new root hash (an update by the same signer) or another binary keeps the sealing secrets, as in AVF
@@ -146,7 +154,7 @@ def test_secrets_depend_on_everything_that_counts() -> None:
 
 
 def test_secrets_by_identifier_and_size() -> None:
-    cdi = payload_cdi(agent_cdi(False), IDENTITY, False, "/mnt/apk/assets/c.json", None)
+    cdi = payload_cdi(IDENTITY, False, "/mnt/apk/assets/c.json", None)
     assert payload_secret(cdi, b"a", 32) != payload_secret(cdi, b"b", 32)
     assert payload_secret(cdi, b"a", 32).startswith(payload_secret(cdi, b"a", 8))
     assert payload_secret(cdi, b"a", 0) == b""

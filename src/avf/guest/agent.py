@@ -23,7 +23,14 @@ from avf.guest.instance import InstanceImage, PayloadIdentity
 from avf.guest.metadata import Metadata, read_metadata
 from avf.guest.payload import Payload, mount_apks, verify_payload
 from avf.guest.report import log, log_exception, report_failure
-from avf.guest.secrets import Cdi, agent_cdi, instance_key, payload_cdi
+from avf.guest.secrets import (
+    Cdi,
+    PayloadLayer,
+    agent_cdi,
+    instance_key,
+    payload_inputs,
+    payload_layer,
+)
 from avf.guest.task import APK, Process, find_program
 
 METADATA_PARTITION = "payload-metadata"
@@ -79,20 +86,21 @@ def run_payload(host: IVirtualMachineService) -> int:
     payload = verify_and_remember(metadata, cdi)
     if metadata.config_path is None and metadata.binary_name is None:
         raise InvalidConfig("No payload config in metadata")
-    secrets = payload_cdi(
-        cdi, payload.identity, debuggable, metadata.config_path, metadata.binary_name
+    inputs = payload_inputs(
+        payload.identity, debuggable, metadata.config_path, metadata.binary_name
     )
+    layer = payload_layer(cdi, inputs)
     storage = partitions.labels().get(STORAGE_PARTITION)
     if storage is not None:
         from avf.guest.storage import mount_storage
 
-        mount_storage(f"/dev/{storage}", secrets)
+        mount_storage(f"/dev/{storage}", layer.cdi)
     mount_apks(payload)
     config = load_config(metadata, payload)
     if debuggable if config.export_tombstones is None else config.export_tombstones:
         export_tombstones()
     process = prepare(config)
-    serve_payload(host, secrets, restricted_allowed=metadata.config_path is not None)
+    serve_payload(host, layer, restricted_allowed=metadata.config_path is not None)
     try:
         return run_process(host, process)
     finally:
@@ -183,8 +191,10 @@ def prepare(config: PayloadConfig) -> Process:
     return Process(program)
 
 
-def serve_payload(host: IVirtualMachineService, cdi: Cdi, *, restricted_allowed: bool) -> None:
+def serve_payload(
+    host: IVirtualMachineService, layer: PayloadLayer, *, restricted_allowed: bool
+) -> None:
     """Makes the vm_payload API available. Its threads end with the agent."""
     from avf.guest.payload_service import PayloadService, serve
 
-    serve(PayloadService(host, cdi, restricted_allowed))
+    serve(PayloadService(host, layer, restricted_allowed))

@@ -1,4 +1,4 @@
-"""HKDF (RFC 5869) with the standard library, AES-256-GCM with OpenSSL 3's libcrypto."""
+"""HKDF (RFC 5869) with the standard library; AES-256-GCM and Ed25519 with OpenSSL 3's libcrypto."""
 
 import hmac
 from typing import Any
@@ -9,6 +9,7 @@ KEY_SIZE = 32
 
 _SET_TAG = 0x11
 _GET_TAG = 0x10
+_ED25519 = 1087
 _SIZES = {"sha256": 32, "sha512": 64}
 
 _library: Any = None
@@ -80,9 +81,56 @@ def _gcm(key: bytes, nonce: bytes, text: bytes, associated: bytes, tag: bytes | 
         crypto.EVP_CIPHER_CTX_free(context)
 
 
+def ed25519_public_key(seed: bytes) -> bytes:
+    """The public key (32 bytes) of the private key `seed` (32 bytes)."""
+    import ctypes
+
+    key = _ed25519_key(seed)
+    try:
+        public = ctypes.create_string_buffer(32)
+        size = ctypes.c_size_t(32)
+        _must(_load().EVP_PKEY_get_raw_public_key(key, public, ctypes.byref(size)))
+        return public.raw
+    finally:
+        _load().EVP_PKEY_free(key)
+
+
+def ed25519_sign(seed: bytes, message: bytes) -> bytes:
+    """The signature (64 bytes) of `message` (RFC 8032)."""
+    import ctypes
+
+    crypto = _load()
+    key = _ed25519_key(seed)
+    context = ctypes.c_void_p(crypto.EVP_MD_CTX_new())
+    try:
+        signature = ctypes.create_string_buffer(64)
+        size = ctypes.c_size_t(64)
+        _must(crypto.EVP_DigestSignInit(context, None, None, None, key))
+        _must(
+            crypto.EVP_DigestSign(
+                context, signature, ctypes.byref(size), message, ctypes.c_size_t(len(message))
+            )
+        )
+        return signature.raw
+    finally:
+        crypto.EVP_MD_CTX_free(context)
+        crypto.EVP_PKEY_free(key)
+
+
+def _ed25519_key(seed: bytes) -> Any:
+    import ctypes
+
+    if len(seed) != KEY_SIZE:
+        raise ValueError("an Ed25519 key has 32 bytes")
+    key = _load().EVP_PKEY_new_raw_private_key(_ED25519, None, seed, ctypes.c_size_t(len(seed)))
+    if not key:
+        raise CryptoError("libcrypto refuses an Ed25519 key")
+    return ctypes.c_void_p(key)
+
+
 def _must(result: int) -> None:
     if result != 1:
-        raise CryptoError("libcrypto refuses AES-256-GCM")
+        raise CryptoError("libcrypto refuses")
 
 
 def _load() -> Any:
@@ -93,5 +141,7 @@ def _load() -> Any:
         crypto = ctypes.CDLL("libcrypto.so.3")
         crypto.EVP_CIPHER_CTX_new.restype = ctypes.c_void_p
         crypto.EVP_aes_256_gcm.restype = ctypes.c_void_p
+        crypto.EVP_MD_CTX_new.restype = ctypes.c_void_p
+        crypto.EVP_PKEY_new_raw_private_key.restype = ctypes.c_void_p
         _library = crypto
     return _library

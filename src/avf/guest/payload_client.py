@@ -19,23 +19,32 @@ from avf.aidl.vm_payload import (
     VM_PAYLOAD_SERVICE_SOCKET_NAME,
     IVmPayloadService,
 )
-from avf.binder import Interface, Peer, Server, connect, unix
+from avf.binder import Interface, Peer, Server, Session, connect, unix
 
 SOCKET_PATH = f"/dev/socket/{VM_PAYLOAD_SERVICE_SOCKET_NAME}"
 HOST_CID = 2
 
 _lock = threading.Lock()
-_service: IVmPayloadService | None = None
+_session: Session | None = None
 _ready_was_told = False
 
 
 def service() -> IVmPayloadService:
     """The agent's service; the connection is made at the first call and kept."""
-    global _service
+    global _session
     with _lock:
-        if _service is None:
-            _service = connect(unix(SOCKET_PATH)).get_root(IVmPayloadService)
-        return _service
+        if _session is None:
+            _session = connect(unix(SOCKET_PATH))
+        return _session.get_root(IVmPayloadService)
+
+
+def disconnect() -> None:
+    """Closes the connection; the next call makes a new one."""
+    global _session
+    with _lock:
+        if _session is not None:
+            _session.close()
+            _session = None
 
 
 def notify_payload_ready() -> None:

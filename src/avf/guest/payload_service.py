@@ -10,8 +10,9 @@ from typing import NamedTuple
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_payload import VM_PAYLOAD_SERVICE_SOCKET_NAME, IVmPayloadService
 from avf.binder import RemoteException, Server
+from avf.guest.dice import certificate_chain
 from avf.guest.report import log
-from avf.guest.secrets import Cdi, payload_secret
+from avf.guest.secrets import PayloadLayer, payload_secret
 
 SOCKET_DIRECTORY = "/dev/socket"
 _THREADS = 4
@@ -20,9 +21,11 @@ _THREADS = 4
 class PayloadService(IVmPayloadService):
     """`restricted_allowed`: whether the payload may see the DICE values; only those with a configuration file may."""
 
-    def __init__(self, host: IVirtualMachineService, cdi: Cdi, restricted_allowed: bool) -> None:
+    def __init__(
+        self, host: IVirtualMachineService, layer: PayloadLayer, restricted_allowed: bool
+    ) -> None:
         self._host = host
-        self._cdi = cdi
+        self._layer = layer
         self._restricted_allowed = restricted_allowed
 
     def notify_payload_ready(self) -> None:
@@ -30,17 +33,17 @@ class PayloadService(IVmPayloadService):
 
     def get_vm_instance_secret(self, identifier: bytes, size: int) -> bytes:
         try:
-            return payload_secret(self._cdi, identifier, size)
+            return payload_secret(self._layer.cdi, identifier, size)
         except ValueError as error:
             raise RemoteException.illegal_argument(str(error)) from error
 
     def get_dice_attestation_chain(self) -> bytes:
         self._check_restricted()
-        raise RemoteException.unsupported_operation("this guest has no DICE chain")
+        return certificate_chain(self._layer.parent, self._layer.cdi, self._layer.inputs)
 
     def get_dice_attestation_cdi(self) -> bytes:
         self._check_restricted()
-        return self._cdi.attest
+        return self._layer.cdi.attest
 
     def _check_restricted(self) -> None:
         if not self._restricted_allowed:

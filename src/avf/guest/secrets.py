@@ -35,6 +35,24 @@ class Cdi(NamedTuple):
     seal: bytes
 
 
+class DiceInputs(NamedTuple):
+    """What Open DICE measures of a layer. Hashes are SHA-512."""
+
+    code_hash: bytes
+    config_descriptor: bytes
+    authority_hash: bytes
+    mode: int
+    hidden: bytes
+
+
+class PayloadLayer(NamedTuple):
+    """The payload's layer on top of the agent's."""
+
+    parent: Cdi
+    inputs: DiceInputs
+    cdi: Cdi
+
+
 def agent_cdi(debuggable: bool) -> Cdi:
     """The identity of the layer the agent itself is."""
     mode = bytes([_mode(debuggable)])
@@ -44,25 +62,34 @@ def agent_cdi(debuggable: bool) -> Cdi:
     )
 
 
-def payload_cdi(
-    parent: Cdi,
-    identity: PayloadIdentity,
-    debuggable: bool,
-    config_path: str | None,
-    binary_name: str | None,
-) -> Cdi:
-    """The identity of the payload's layer: Open DICE over code, configuration, authority, mode, salt."""
+def payload_inputs(
+    identity: PayloadIdentity, debuggable: bool, config_path: str | None, binary_name: str | None
+) -> DiceInputs:
+    """What the payload's layer is measured by: root hashes, configuration, signers' keys, debug level, salt."""
     apks = (identity.apk, *identity.extra_apks)
-    code = hashlib.sha512(b"".join(apk.root_hash for apk in apks)).digest()
-    authority = hashlib.sha512(b"".join(apk.public_key for apk in apks)).digest()
-    config = hashlib.sha512(config_descriptor(config_path, binary_name)).digest()
-    tail = authority + bytes([_mode(debuggable)]) + identity.salt
-    attest_salt = hashlib.sha512(code + config + tail).digest()
+    return DiceInputs(
+        hashlib.sha512(b"".join(apk.root_hash for apk in apks)).digest(),
+        config_descriptor(config_path, binary_name),
+        hashlib.sha512(b"".join(apk.public_key for apk in apks)).digest(),
+        _mode(debuggable),
+        identity.salt,
+    )
+
+
+def derive_cdi(parent: Cdi, inputs: DiceInputs) -> Cdi:
+    """The next layer's identity. The sealing one leaves out code and configuration: updates keep their secrets."""
+    tail = inputs.authority_hash + bytes([inputs.mode]) + inputs.hidden
+    config_hash = hashlib.sha512(inputs.config_descriptor).digest()
+    attest_salt = hashlib.sha512(inputs.code_hash + config_hash + tail).digest()
     seal_salt = hashlib.sha512(tail).digest()
     return Cdi(
         hkdf(parent.attest, attest_salt, b"CDI_Attest", _CDI_SIZE, "sha512"),
         hkdf(parent.seal, seal_salt, b"CDI_Seal", _CDI_SIZE, "sha512"),
     )
+
+
+def payload_layer(parent: Cdi, inputs: DiceInputs) -> PayloadLayer:
+    return PayloadLayer(parent, inputs, derive_cdi(parent, inputs))
 
 
 def config_descriptor(config_path: str | None, binary_name: str | None) -> bytes:
