@@ -216,3 +216,23 @@ def test_another_users_file(tmp_path: Path, make_file: MakeFile) -> None:
     )
     assert result.stdout.splitlines()[0] == "off"
     assert "must be open for reading only" in result.stdout
+
+
+def test_partitions_beyond_four_tebibytes(export: Export) -> None:
+    size = 5 << 40
+    fds = [os.memfd_create("huge"), os.memfd_create("huge-too")]
+    try:
+        for fd in fds:
+            os.ftruncate(fd, size)
+            os.pwrite(fd, b"end", size - 3)
+        parts = (Partition("rw", fds[0], True), Partition("ro", fds[1]))
+        exporter = export(PartitionedDisk(parts, True))
+        first_end, second_end = FIRST + size - 512, FIRST + 2 * size - 512
+        report = exporter.io(f"read -v {first_end} 512", f"read -v {second_end} 512")
+        assert report.count("65 6e 64") == 2
+        assert "failed" not in exporter.io(f"write -P 1 {first_end} 512", "flush")
+        assert "failed" in exporter.io(f"write -P 1 {second_end} 512")
+        assert os.pread(fds[0], 3, size - 3) == b"\1\1\1"
+    finally:
+        for fd in fds:
+            os.close(fd)
