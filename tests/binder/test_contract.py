@@ -10,13 +10,13 @@ from avf.binder.contract import Contract
 from .conftest import Serve
 
 
-class ISelf(Interface, descriptor="avf.test.ISelf"):
+class IChain(Interface, descriptor="avf.test.IChain"):
     @method(1)
-    def give(self, other: "ISelf | None") -> "ISelf":
+    def give(self, other: "IChain | None") -> "IChain":
         raise NotImplementedError
 
     @method(2)
-    def count(self, values: "list[ISelf]") -> Long:
+    def count(self, values: "list[IChain]") -> Long:
         raise NotImplementedError
 
     @method(7)
@@ -29,36 +29,36 @@ def contract_of(interface: type[Interface]) -> Contract:
     return found
 
 
-class Self(ISelf):
-    def give(self, other: ISelf | None) -> ISelf:
+class Chain(IChain):
+    def give(self, other: IChain | None) -> IChain:
         return other or self
 
-    def count(self, values: list[ISelf]) -> int:
+    def count(self, values: list[IChain]) -> int:
         return len(set(values))
 
 
 def test_methods_by_code() -> None:
-    methods = contract_of(ISelf).methods()
+    methods = contract_of(IChain).methods()
     assert {code: made.name for code, made in methods.items()} == {
-        1: "ISelf.give",
-        2: "ISelf.count",
-        7: "ISelf.void",
+        1: "IChain.give",
+        2: "IChain.count",
+        7: "IChain.void",
     }
-    assert contract_of(Self) is contract_of(ISelf)
-    assert contract_of(ISelf).descriptor == "avf.test.ISelf"
+    assert contract_of(Chain) is contract_of(IChain)
+    assert contract_of(IChain).descriptor == "avf.test.IChain"
 
 
 def test_an_interface_may_speak_of_itself(serve: Serve) -> None:
-    root = serve(root=Self()).connect().get_root(ISelf)
+    root = serve(root=Chain()).connect().get_root(IChain)
     assert root.give(None) is root
     assert root.give(root) is root
-    mine = Self()
+    mine = Chain()
     assert root.give(mine) is mine
     assert root.count([root, mine, root]) == 2
 
 
 def test_a_method_nobody_wrote_is_unknown_even_if_it_would_return_nothing(serve: Serve) -> None:
-    root = serve(root=Self()).connect().get_root(ISelf)
+    root = serve(root=Chain()).connect().get_root(IChain)
     with pytest.raises(StatusError) as raised:
         root.void()
     assert raised.value.status == Status.UNKNOWN_TRANSACTION
@@ -68,10 +68,10 @@ def test_objects_of_other_interfaces_are_refused(serve: Serve) -> None:
     class IOther(Interface, descriptor="avf.test.IOther"):
         pass
 
-    root: Any = serve(root=Self()).connect().get_root(ISelf)
-    with pytest.raises(TypeError, match="other: ISelf wanted, not IOther"):
+    root: Any = serve(root=Chain()).connect().get_root(IChain)
+    with pytest.raises(TypeError, match="other: IChain wanted, not IOther"):
         root.give(IOther())
-    with pytest.raises(TypeError, match="other: ISelf wanted, not IBinder"):
+    with pytest.raises(TypeError, match="other: IChain wanted, not IBinder"):
         root.give(IBinder())
 
 
@@ -124,6 +124,6 @@ def test_interfaces_without_descriptor_have_no_proxies(serve: Serve) -> None:
     class Nameless(Interface):
         pass
 
-    session = serve(root=Self()).connect()
+    session = serve(root=Chain()).connect()
     with pytest.raises(TypeError, match="Nameless has no descriptor"):
         session.get_root(Nameless)
