@@ -1,5 +1,6 @@
 """A host for tests: real QEMU, disks and vsock, and an IVirtualMachineService that writes down what it hears."""
 
+import json
 import os
 import socket
 import threading
@@ -23,7 +24,6 @@ from avf.disk import (
     create_writable_partition,
 )
 from avf.image import Image
-from avf.image.build import KERNEL_PARAMS
 from avf.vmm import ExitReport, Machine, Qemu, VmProcess, VmSpec
 from avf.vsock import HybridVsock
 
@@ -196,7 +196,7 @@ def machine(
             vsock=vsock,
             kernel=opened(image.kernel, os.O_RDONLY),
             initrd=opened(initrd, os.O_RDONLY),
-            params=KERNEL_PARAMS,
+            params=json.loads(image.config.read_bytes())["params"],
             disks=disks,
             memory_mib=256,
             machine=board,

@@ -62,7 +62,7 @@ def builder(folder: Path, text: str = "packed text") -> ApkBuilder:
     apk = ApkBuilder("com.example.test")
     apk.add_native_library("libprobe.so", compile_payload("probe.c", folder))
     apk.add_native_library("libabort.so", compile_payload("abort.c", folder))
-    for script in ("rpc.py", "kill_agent.sh", "extra.py", "storage.sh"):
+    for script in ("rpc.py", "kill_agent.sh", "extra.py", "storage.sh", "panic.sh"):
         apk.add(f"bin/{script}", SOURCES / script)
     apk.add("assets/packed.txt", text.encode(), compress=True)
     apk.add(
@@ -202,6 +202,14 @@ def test_tombstone(image: Image, app: App, tmp_path: Path) -> None:
     assert "signal 6 (SIGABRT)" in text
     assert "libc.so.6" in line_of(text, "#00 pc")
     assert line_of(text, "/mnt/apk/lib/x86_64/libabort.so")
+
+
+def test_a_kernel_that_panics(image: Image, app: App, tmp_path: Path) -> None:
+    with machine(image, tmp_path, app.running("panic.sh")) as running:
+        outcome = running.finish()
+    assert outcome.heard == [("started",)]
+    assert outcome.report.cause is ExitCause.CRASH
+    assert "sysrq triggered crash" in outcome.console
 
 
 def test_an_agent_that_is_killed(image: Image, app: App, tmp_path: Path) -> None:

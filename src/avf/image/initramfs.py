@@ -28,10 +28,12 @@ _MODULES = {
         "loop",
         "fuse",
         "virtio_balloon",
+        "pvpanic-mmio",
     ],
     "pci": ["virtio_pci"],
 }
-_OPTIONAL_MODULES = {"virtio_balloon"}
+_OPTIONAL_MODULES = {"virtio_balloon", "pvpanic-mmio"}
+"""What a guest can do without where a kernel has no such driver."""
 _STORAGE_MODULES = ["dm-crypt", "xts"]
 _DIRECTORIES = [
     "data",
