@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from avf.vsock import (
     HybridVsock,
     KernelVsock,
     guest_address,
+    kernel,
     kernel_vhost_available,
     listen_host,
 )
@@ -205,6 +207,17 @@ def test_kernel_vsock_tells_guests_by_cid() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert not vsock.accepts(ours)
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.25, 60.0])
+def test_kernel_vsock_waits_as_long_as_asked_to(timeout: float) -> None:
+    with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as sock:
+        kernel._set_connect_timeout(sock, timeout)
+        with socket.socket(socket.AF_UNIX, fileno=os.dup(sock.fileno())) as plain:
+            option = plain.getsockopt(socket.AF_VSOCK, 6, 16)
+        seconds, microseconds = struct.unpack("@ll", option)
+    # kept in ticks of the kernel's clock, rounded up
+    assert timeout <= seconds + microseconds / 1e6 <= timeout + 0.02
 
 
 def test_kernel_vsock_listens() -> None:

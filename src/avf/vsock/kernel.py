@@ -10,6 +10,8 @@ from avf.vsock.naming import guest_address
 
 VHOST_DEVICE = "/dev/vhost-vsock"
 _VHOST_GET_FEATURES = 0x8008_AF00  # linux/vhost.h: _IOR(0xAF, 0x00, __u64)
+_SO_VM_SOCKETS_CONNECT_TIMEOUT = 6  # linux/vm_sockets.h; not among socket's constants
+_TIMEVAL = struct.Struct("@ll")
 _BACKLOG = 128
 
 
@@ -51,6 +53,8 @@ class KernelVsock:
         """See HostVsock.connect."""
         sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
         try:
+            if timeout is not None:
+                _set_connect_timeout(sock, timeout)
             sock.settimeout(timeout)
             sock.connect((self.cid, check_port(port)))
             sock.settimeout(None)
@@ -65,3 +69,12 @@ class KernelVsock:
             return False
         address = guest_address(peer_sock)
         return address is not None and address[0] == self.cid
+
+
+def _set_connect_timeout(sock: socket.socket, timeout: float) -> None:
+    """Else the kernel gives up after 2 s, however long the caller is willing to wait."""
+    microseconds = max(1, round(timeout * 1_000_000))
+    timeval = _TIMEVAL.pack(*divmod(microseconds, 1_000_000))
+    # A socket object of family AF_VSOCK takes integers only, so another one stands in for it.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=os.dup(sock.fileno())) as plain:
+        plain.setsockopt(socket.AF_VSOCK, _SO_VM_SOCKETS_CONNECT_TIMEOUT, timeval)
