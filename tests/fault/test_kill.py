@@ -63,6 +63,7 @@ def test_qemu_is_killed(app: App, runtime_dir: Path) -> None:
 def test_the_vsock_device_is_killed(app: App, runtime_dir: Path) -> None:
     with app.service.create_vm(app.running("echo.py")) as vm:
         vm.start()
+        vm.wait_until_ready(300)
         with all_end(runtime_dir, QEMU, DEVICE):
             kill(the_one(runtime_dir, DEVICE))
             assert vm.wait_for_death(60) is DeathReason.KILLED
