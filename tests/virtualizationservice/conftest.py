@@ -1,0 +1,15 @@
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.virtualizationservice.daemon import Host
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with tempfile.TemporaryDirectory(prefix="avf-host-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield Host(folder)
