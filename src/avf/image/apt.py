@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from avf.image.errors import PackageError
 
 Progress = Callable[[str], None]
+T = TypeVar("T")
 
 _URI_LINE = re.compile(
     r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<hash>[0-9a-f]{64})$"
@@ -48,29 +49,53 @@ class _Pin:
 
 
 class AptCache:
-    """Packages kept under one directory. Several processes may share it."""
+    """Packages kept under one directory. Several processes may share it.
 
-    def __init__(self, directory: Path, progress: Progress = lambda _: None) -> None:
+    `sources` is a one-line-style list of package sources to use in place of the host's.
+    """
+
+    def __init__(
+        self, directory: Path, progress: Progress = lambda _: None, sources: Path | None = None
+    ) -> None:
         self._directory = directory.resolve()
         self._archives = self._directory / "archives"
         self._state = self._directory / "apt"
         self._progress = progress
+        self._sources = sources
 
     def fetch(self, names: Iterable[str], *, update: bool = False) -> dict[str, Package]:
-        """The newest (or, without `update`, the pinned) package of each name. Raises PackageError."""
+        """The pinned package of each name; the newest known one if none is or with `update`. Raises PackageError."""
         wanted = list(dict.fromkeys(names))
         with self._locked():
             pins = {} if update else self._pins()
             unknown = [name for name in wanted if not self._is_here(pins.get(name))]
             if unknown:
-                pins |= self._download(unknown, update=update)
+                self._prepare()
+                pins |= self._resolve(unknown)
+                self._download(pins)
                 self._write_pins(self._pins() | pins)
         return {name: _package(name, self._archives / pins[name].file) for name in wanted}
+
+    def with_lists(self, attempt: Callable[[], T], *, update: bool) -> T:
+        """What `attempt` makes of the package lists at hand; of fresh ones with `update` or if it fails with those."""
+        if not update:
+            try:
+                return attempt()
+            except PackageError as error:
+                self._progress(f"trying with fresh package lists: {error}")
+        self.refresh()
+        return attempt()
+
+    def refresh(self) -> None:
+        """Fetches the package lists anew. Raises PackageError."""
+        with self._locked():
+            self._prepare()
+            self._refresh()
 
     def dependency(self, name: str, pattern: str) -> str:
         """The dependency of `name` that matches `pattern`, e.g. the versioned package behind a meta package."""
         with self._locked():
-            self._prepare(update=False)
+            self._prepare()
             listing = self._apt("apt-cache", "depends", "--important", name)
         for line in listing.splitlines():
             kind, _, dependency = line.strip().partition(": ")
@@ -79,23 +104,10 @@ class AptCache:
         raise PackageError(f"no package like {pattern!r} among the dependencies of {name}")
 
     def exists(self, name: str) -> bool:
-        """Whether the host's sources offer a package of this name."""
+        """Whether the sources offer a package of this name."""
         with self._locked():
-            self._prepare(update=False)
+            self._prepare()
             return name in self._apt("apt-cache", "pkgnames", name).split()
-
-    def _download(self, names: list[str], *, update: bool) -> dict[str, _Pin]:
-        self._prepare(update=update)
-        try:
-            pins = self._resolve(names)
-            self._download_missing(pins)
-        except PackageError:
-            if update:
-                raise
-            self._prepare(update=True)
-            pins = self._resolve(names)
-            self._download_missing(pins)
-        return pins
 
     def _resolve(self, names: list[str]) -> dict[str, _Pin]:
         found = {}
@@ -107,11 +119,13 @@ class AptCache:
             raise PackageError(f"apt offers no SHA256-hashed package for: {' '.join(missing)}")
         return found
 
-    def _download_missing(self, pins: dict[str, _Pin]) -> None:
+    def _download(self, pins: dict[str, _Pin]) -> None:
         missing = [name for name, pin in pins.items() if not self._is_here(pin)]
         for number, name in enumerate(missing, 1):
             self._progress(f"downloading {name} ({number}/{len(missing)})")
-            self._apt("apt-get", "-qq", "download", name)
+            # apt takes a file of the right size for the right file
+            (self._archives / pins[name].file).unlink(missing_ok=True)
+            self._apt("apt-get", "-qq", "download", name, directory=self._archives)
         for name in missing:
             if not self._is_here(pins[name]):
                 raise PackageError(
@@ -127,18 +141,22 @@ class AptCache:
         except FileNotFoundError:
             return False
 
-    def _prepare(self, *, update: bool) -> None:
+    def _prepare(self) -> None:
+        """apt's directories and settings, and the host's package lists where there are none of our own yet."""
         lists = self._state / "state/lists"
         (lists / "partial").mkdir(parents=True, exist_ok=True)
         (self._state / "cache/archives/partial").mkdir(parents=True, exist_ok=True)
         (self._state / "status").touch()
         self._write_config()
-        if not _index_files(lists):
+        if not _index_files(lists) and self._sources is None:
             for file in _index_files(_HOST_LISTS):
                 shutil.copy2(file, lists)
-        if update or not _index_files(lists):
-            self._progress("refreshing the package lists")
-            self._apt("apt-get", "-qq", "update")
+        if not _index_files(lists):
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self._progress("refreshing the package lists")
+        self._apt("apt-get", "-qq", "update")
 
     def _write_config(self) -> None:
         """The host's own settings (proxies, pins) minus its directories and its hooks, which would act on the host."""
@@ -152,12 +170,14 @@ class AptCache:
             "Dir::Etc::main": "/dev/null",
             "APT::Sandbox::User": "root",
         }
+        if self._sources:
+            ours |= {"Dir::Etc::sourcelist": self._sources, "Dir::Etc::sourceparts": "/dev/null"}
         lines = kept + [f'{key} "{value}";' for key, value in ours.items()]
         (self._state / "apt.conf").write_text("\n".join(lines) + "\n")
 
-    def _apt(self, *command: str) -> str:
+    def _apt(self, *command: str, directory: Path | None = None) -> str:
         environment = os.environ | {"APT_CONFIG": str(self._state / "apt.conf"), "LC_ALL": "C"}
-        return _run(list(command), environment, self._archives)
+        return _run(list(command), environment, directory or self._state)
 
     def _pins(self) -> dict[str, _Pin]:
         try:
@@ -187,7 +207,7 @@ class AptCache:
 
 
 def _index_files(lists: Path) -> list[Path]:
-    return [path for path in lists.glob("*_dists_*") if path.is_file()]
+    return [path for path in lists.glob("*_*") if path.is_file()]
 
 
 def _package(name: str, path: Path) -> Package:

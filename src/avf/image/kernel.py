@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avf.image import deb
-from avf.image.apt import AptCache, Progress
+from avf.image.apt import AptCache, Package, Progress
 from avf.image.bzimage import extract_vmlinux
 from avf.image.errors import KernelError, PackageError
 from avf.image.modules import ModuleTree
@@ -41,13 +41,16 @@ def fetch_kernel(
     if platform.machine() != "x86_64":
         raise KernelError(f"no kernel package is known for {platform.machine()}")
     apt = AptCache(cache, progress)
-    names = _package_names(apt)
-    packages = apt.fetch(names, update=update)
+
+    def fetch() -> list[Package]:
+        return list(apt.fetch(_package_names(apt), update=update).values())
+
+    packages = apt.with_lists(fetch, update=update)
     progress("unpacking the kernel")
-    release = names[0].removeprefix("linux-image-").removeprefix("unsigned-")
-    directory = cache / "kernel" / f"{release}_{packages[names[0]].version}"
+    release = packages[0].name.removeprefix("linux-image-").removeprefix("unsigned-")
+    directory = cache / "kernel" / f"{release}_{packages[0].version}"
     if not directory.exists():
-        _unpack([packages[name].path for name in names], release, directory)
+        _unpack([package.path for package in packages], release, directory)
     _point_current(cache, directory, release)
     return _files(directory, release)
 

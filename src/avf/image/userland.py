@@ -80,8 +80,11 @@ def fetch_userland(
 ) -> Userland:
     """Downloads and unpacks what is not in `cache` yet. Raises ImageError."""
     apt = AptCache(cache, progress)
-    names = _package_names(apt, cache, update)
-    packages = tuple(apt.fetch(names, update=update).values())
+
+    def fetch() -> tuple[Package, ...]:
+        return tuple(apt.fetch(_package_names(apt, cache, update), update=update).values())
+
+    packages = apt.with_lists(fetch, update=update)
     key = hashlib.sha256("\n".join(package.path.name for package in packages).encode())
     root = cache / f"userland-{key.hexdigest()[:16]}"
     if not root.exists():
@@ -89,7 +92,9 @@ def fetch_userland(
         _unpack(packages, root)
     interpreters = sorted(root.glob("usr/bin/python3.[0-9]*"))
     if not interpreters:
-        raise PackageError(f"no Python interpreter in {' '.join(names)}")
+        raise PackageError(
+            f"no Python interpreter in {' '.join(package.name for package in packages)}"
+        )
     return Userland(root, interpreters[0], packages)
 
 
