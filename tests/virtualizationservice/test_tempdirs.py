@@ -41,6 +41,21 @@ def test_what_a_former_vm_left_is_removed(dirs: TempDirs) -> None:
     assert list(dirs.create(2048, UID).iterdir()) == []
 
 
+def test_depth_costs_nothing(dirs: TempDirs) -> None:
+    """A user cannot stop the service by a directory that is too deep for recursion, or forbidden."""
+    fd = os.open(dirs.create(2048, UID), os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=fd)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.fchown(deeper, UID, UID)
+        os.fchmod(deeper, 0)
+        os.close(fd)
+        fd = deeper
+    os.close(fd)
+    dirs.remove(2048)
+    assert list(dirs.root.iterdir()) == []
+
+
 def test_links_are_removed_not_followed(dirs: TempDirs, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
