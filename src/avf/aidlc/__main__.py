@@ -1,0 +1,7 @@
+"""`python -m avf.aidlc`"""
+
+import sys
+
+from .main import main
+
+sys.exit(main())

@@ -1,0 +1,430 @@
+"""Computes constant expressions as Android's compiler does: C's rules on 8 to 64 bit integers, overflow an error."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+
+from . import tree
+from .errors import Diagnostics
+from .lexer import Kind
+from .model import Builtin, Constant, EnumValue, Type, TypeDef
+from .source import Source, Span
+from .world import World
+
+
+class Sort(IntEnum):
+    """What a value is. The integers are in order of their width; booleans count as the narrowest."""
+
+    BOOLEAN = 0
+    INT8 = 8
+    INT32 = 32
+    INT64 = 64
+    CHAR = 100
+    STRING = 101
+    FLOAT = 102
+    ARRAY = 103
+    ENUMERATOR = 104
+
+
+_NAMES = {
+    Sort.BOOLEAN: "a boolean",
+    Sort.INT8: "an integer",
+    Sort.INT32: "an integer",
+    Sort.INT64: "an integer",
+    Sort.CHAR: "a character",
+    Sort.STRING: "a string",
+    Sort.FLOAT: "a floating point number",
+    Sort.ARRAY: "an array",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A computed expression. `enumerator` is the one it names, if it is just a name."""
+
+    sort: Sort
+    value: int | float | str | tuple[tuple[tree.Expression, "Value"], ...]
+    enumerator: EnumValue | None = None
+    suffix: bool = False
+    """Whether a floating point number ends in f."""
+
+    @property
+    def is_integer(self) -> bool:
+        return self.sort <= Sort.INT64
+
+    @property
+    def number(self) -> int:
+        assert isinstance(self.value, int)
+        return self.value
+
+
+class _Refused(Exception):
+    """Has been reported."""
+
+
+_MAX_CHAIN = 100
+"""Constants that lead to one another."""
+
+_MAX_FLOAT = 3.4028235677973366e38
+"""What is below this rounds to a float that is finite."""
+
+_RANGES = {Builtin.BYTE: 8, Builtin.INT: 32, Builtin.LONG: 64}
+
+
+def fits(value: int, bits: int) -> bool:
+    return -(1 << (bits - 1)) <= value < 1 << (bits - 1)
+
+
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def parse_integer(text: str) -> Value | None:
+    """An integer literal; None if it is none or too big."""
+    digits = text
+    suffixes = []
+    while True:
+        for suffix in ("u8", "u32", "u64", "l", "L"):
+            if digits.endswith(suffix):
+                digits = digits[: -len(suffix)]
+                suffixes.append(suffix.lower())
+                break
+        else:
+            break
+    is_hex = digits[:2] in ("0x", "0X")
+    groups = (digits[2:] if is_hex else digits).split("_")
+    if len(suffixes) > 1 or not all(groups) or len(digits) > 80:
+        return None
+    value = int("".join(groups), 16 if is_hex else 10)
+    suffix = suffixes[0] if suffixes else ""
+    if suffix in ("u8", "u32", "u64"):
+        bits = int(suffix[1:])
+        return Value(Sort(bits), _signed(value, bits)) if value >> bits == 0 else None
+    if is_hex:
+        if value >> 64:
+            return None
+        bits = 64 if suffix or value >> 32 else 32
+        return Value(Sort(bits), _signed(value, bits))
+    for bits in (64,) if suffix else (8, 32, 64):
+        if fits(value, bits):
+            return Value(Sort(bits), value)
+    # 2^63 is only good for what follows a minus sign; Android's compiler refuses it as well.
+    return None
+
+
+class Evaluator:
+    """Computes constants and remembers them."""
+
+    def __init__(self, world: World, diagnostics: Diagnostics) -> None:
+        self.world = world
+        self.diagnostics = diagnostics
+        self._known: dict[tree.Constant | tree.Enumerator, Value | None] = {}
+        self._open: list[tree.Constant | tree.Enumerator] = []
+
+    # For the outside
+
+    def convert(self, expression: tree.Expression, target: Type, scope: TypeDef) -> Constant | None:
+        """An expression as a value of a type; None if that was reported to be impossible."""
+        try:
+            value = self._compute(expression, scope)
+            return self._as(value, target, expression, scope.source)
+        except _Refused:
+            return None
+
+    def size(self, expression: tree.Expression, scope: TypeDef) -> int | None:
+        """An array's size; None if it was reported to be none."""
+        try:
+            value = self._compute(expression, scope)
+        except _Refused:
+            return None
+        if not value.is_integer or value.sort > Sort.INT32 or value.number < 0:
+            message = "an array's size must be an int that is not negative"
+            self.diagnostics.error(message, scope.source, expression.span)
+            return None
+        return value.number
+
+    def enumerator(self, enum: TypeDef, index: int, backing: Builtin) -> int | None:
+        """An enumerator's number, computed after all those before it; None if that was reported to fail."""
+        declaration = enum.declaration
+        assert isinstance(declaration, tree.EnumDecl)
+        node = declaration.enumerators[index]
+        try:
+            value = self._enumerator(enum, index)
+            if not value.is_integer or not fits(value.number, _RANGES[backing]):
+                where = node.value.span if node.value else node.name.span
+                message = (
+                    f"{self._told(value)} is no {backing.value}, which {enum.simple} is made of"
+                )
+                raise self._refused(message, enum.source, where)
+            return int(value.number)
+        except _Refused:
+            return None
+
+    # Computing
+
+    def _refused(self, message: str, source: Source, span: Span) -> _Refused:
+        self.diagnostics.error(message, source, span)
+        return _Refused()
+
+    def _compute(self, expression: tree.Expression, scope: TypeDef) -> Value:
+        source = scope.source
+        if isinstance(expression, tree.Literal):
+            return self._literal(expression, source)
+        if isinstance(expression, tree.Reference):
+            return self._reference(expression, scope)
+        if isinstance(expression, tree.Unary):
+            return self._unary(expression, scope)
+        if isinstance(expression, tree.Array):
+            items = tuple((item, self._compute(item, scope)) for item in expression.items)
+            return Value(Sort.ARRAY, items)
+        # Long sums lean to the left: they are walked along, not down.
+        chain: list[tree.Binary] = []
+        left: tree.Expression = expression
+        while isinstance(left, tree.Binary):
+            chain.append(left)
+            left = left.left
+        value = self._compute(left, scope)
+        for node in reversed(chain):
+            value = self._binary(node, value, self._compute(node.right, scope), source)
+        return value
+
+    def _literal(self, literal: tree.Literal, source: Source) -> Value:
+        text = literal.text
+        if literal.kind is Kind.KEYWORD:
+            return Value(Sort.BOOLEAN, int(text == "true"))
+        if literal.kind is Kind.INTEGER:
+            if (parsed := parse_integer(text)) is None:
+                raise self._refused(
+                    f"'{text}' is no integer of at most 64 bits", source, literal.span
+                )
+            return parsed
+        if literal.kind is Kind.FLOAT:
+            number = float(text.removesuffix("f"))
+            if math.isinf(number):
+                raise self._refused(f"'{text}' is too big", source, literal.span)
+            return Value(Sort.FLOAT, number, suffix=text.endswith("f"))
+        inner = text[1:-1]
+        for index, char in enumerate(inner):
+            if not " " <= char < "\x7f" or char == "\\":
+                span = Span(literal.span.start + 1 + index, literal.span.start + 2 + index)
+                raise self._refused(f"AIDL does not allow {char!r} here", source, span)
+        return Value(Sort.CHAR if literal.kind is Kind.CHAR else Sort.STRING, inner)
+
+    def _reference(self, reference: tree.Reference, scope: TypeDef) -> Value:
+        outer, _, last = reference.name.text.rpartition(".")
+        if not outer:
+            around: TypeDef | None = scope
+            while around is not None:
+                if (found := self._member(around, last)) is not None:
+                    return found
+                around = around.parent
+            raise self._refused(f"no constant '{last}' here", scope.source, reference.span)
+        owner = self.world.lookup(outer, scope.source, scope)
+        if not isinstance(owner, TypeDef):
+            more = self.world.suggestion(outer, scope.source, scope)
+            raise self._refused(f"unknown type '{outer}'{more}", scope.source, reference.span)
+        if (found := self._member(owner, last)) is not None:
+            return found
+        raise self._refused(
+            f"{owner.simple} has no constant '{last}'", scope.source, reference.span
+        )
+
+    def _member(self, owner: TypeDef, name: str) -> Value | None:
+        declaration = owner.declaration
+        if isinstance(declaration, tree.EnumDecl):
+            for index, enumerator in enumerate(declaration.enumerators):
+                if enumerator.name.text == name:
+                    value = self._enumerator(owner, index)
+                    marked = EnumValue(owner, name, value.number if value.is_integer else 0)
+                    return Value(value.sort, value.value, marked)
+            return None
+        node = next((c for c in declaration.constants if c.name.text == name), None)
+        if node is None:
+            return None
+        return self._once(node, node.name, owner, lambda: self._compute(node.value, owner))
+
+    def _enumerator(self, enum: TypeDef, index: int) -> Value:
+        declaration = enum.declaration
+        assert isinstance(declaration, tree.EnumDecl)
+        # One without a value counts on from the last one that has one.
+        start = index
+        while start and declaration.enumerators[start].value is None:
+            start -= 1
+        for at in range(start, index + 1):
+            node = declaration.enumerators[at]
+            if node not in self._known:
+                self._once(node, node.name, enum, partial(self._numbered, enum, at))
+        node = declaration.enumerators[index]
+        return self._once(node, node.name, enum, partial(self._numbered, enum, index))
+
+    def _numbered(self, enum: TypeDef, index: int) -> Value:
+        declaration = enum.declaration
+        assert isinstance(declaration, tree.EnumDecl)
+        node = declaration.enumerators[index]
+        if node.value is not None:
+            value = self._compute(node.value, enum)
+            return Value(value.sort, value.value)
+        if index == 0:
+            return Value(Sort.INT8, 0)
+        before = self._known.get(declaration.enumerators[index - 1])
+        if before is None:
+            raise _Refused
+        sort = max(before.sort, Sort.INT32)
+        return self._checked(before.number + 1, sort, enum.source, node.name.span)
+
+    def _once(
+        self,
+        node: tree.Constant | tree.Enumerator,
+        name: tree.Name,
+        owner: TypeDef,
+        compute: Callable[[], Value],
+    ) -> Value:
+        if node in self._known:
+            value = self._known[node]
+            if value is None:
+                raise _Refused
+            return value
+        if node in self._open:
+            raise self._refused(f"'{name.text}' is defined by itself", owner.source, name.span)
+        if len(self._open) >= _MAX_CHAIN:
+            message = f"'{name.text}' ends a chain of more than {_MAX_CHAIN} constants"
+            raise self._refused(message, owner.source, name.span)
+        self._open.append(node)
+        try:
+            value = self._known[node] = compute()
+        except _Refused:
+            self._known[node] = None
+            raise
+        finally:
+            self._open.pop()
+        return value
+
+    def _checked(self, value: int, sort: Sort, source: Source, span: Span) -> Value:
+        if sort is not Sort.BOOLEAN and not fits(value, sort):
+            raise self._refused(f"this overflows {sort.value} bits", source, span)
+        return Value(sort, value)
+
+    def _unary(self, node: tree.Unary, scope: TypeDef) -> Value:
+        operand = self._compute(node.operand, scope)
+        operator = node.operator
+        if operand.sort is Sort.FLOAT and operator in "+-":
+            assert isinstance(operand.value, float)
+            number = -operand.value if operator == "-" else operand.value
+            return Value(Sort.FLOAT, number, suffix=operand.suffix)
+        if operator == "!" and operand.is_integer:
+            return Value(operand.sort, int(not operand.value))
+        if not operand.is_integer or operand.sort is Sort.BOOLEAN:
+            message = f"'{operator}' cannot be applied to {_NAMES[operand.sort]}"
+            raise self._refused(message, scope.source, node.span)
+        value = {"+": operand.number, "-": -operand.number, "~": ~operand.number}[operator]
+        return self._checked(value, operand.sort, scope.source, node.span)
+
+    def _binary(self, node: tree.Binary, left: Value, right: Value, source: Source) -> Value:
+        operator = node.operator
+        if left.sort is Sort.STRING and right.sort is Sort.STRING and operator == "+":
+            return Value(Sort.STRING, f"{left.value}{right.value}")
+        if not (left.is_integer and right.is_integer):
+            message = f"'{operator}' cannot join {_NAMES[left.sort]} and {_NAMES[right.sort]}"
+            raise self._refused(message, source, node.operator_span)
+        a, b = left.number, right.number
+        if operator in _COMPARISONS:
+            return Value(Sort.BOOLEAN, int(_COMPARISONS[operator](a, b)))
+        sort = max(left.sort, right.sort, Sort.INT32)
+        if operator in ("<<", ">>"):
+            return self._shift(node, a, b, sort, source)
+        if operator in "/%":
+            if b == 0:
+                raise self._refused("this divides by zero", source, node.span)
+            quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+            result = quotient if operator == "/" else a - b * quotient
+            if not fits(quotient, sort):
+                result = quotient
+        else:
+            result = _ARITHMETIC[operator](a, b)
+        return self._checked(result, sort, source, node.span)
+
+    def _shift(self, node: tree.Binary, a: int, b: int, sort: Sort, source: Source) -> Value:
+        """Shifting by less than nothing shifts the other way."""
+        left = (node.operator == "<<") == (b >= 0)
+        if a < 0 or abs(b) >= sort or (left and a.bit_length() + abs(b) > sort):
+            raise self._refused(f"this overflows {sort.value} bits", source, node.span)
+        return Value(sort, _signed(a << abs(b), sort) if left else a >> abs(b))
+
+    # Turning into a type
+
+    def _told(self, value: Value) -> str:
+        return str(value.value) if value.is_integer else _NAMES[value.sort]
+
+    def _as(self, value: Value, target: Type, node: tree.Expression, source: Source) -> Constant:
+        if target.is_array:
+            return self._as_array(value, target, node, source)
+        base = target.base
+        if isinstance(base, TypeDef):
+            if base.is_enum and value.enumerator is not None and value.enumerator.type is base:
+                return value.enumerator
+            what = "one of its enumerators" if base.is_enum else "no constant"
+            raise self._refused(f"a {base.simple} can only be given {what}", source, node.span)
+        if base in _RANGES and value.is_integer:
+            return self._as_integer(value, base, node, source)
+        if base is Builtin.BOOLEAN and value.is_integer:
+            return bool(value.value)
+        if base is Builtin.CHAR and value.sort is Sort.CHAR:
+            return str(value.value)
+        if base is Builtin.STRING and value.sort is Sort.STRING:
+            return str(value.value)
+        if base in (Builtin.FLOAT, Builtin.DOUBLE) and value.sort is Sort.FLOAT:
+            assert isinstance(value.value, float)
+            if base is Builtin.FLOAT and not value.suffix:
+                raise self._refused("a float's value must end in 'f'", source, node.span)
+            if base is Builtin.FLOAT and abs(value.value) > _MAX_FLOAT:
+                raise self._refused("this is too big for a float", source, node.span)
+            return value.value
+        raise self._refused(f"{target} cannot be given {_NAMES[value.sort]}", source, node.span)
+
+    def _as_integer(
+        self, value: Value, base: Builtin, node: tree.Expression, source: Source
+    ) -> int:
+        bits = _RANGES[base]
+        if not fits(value.number, bits):
+            hint = ""
+            if isinstance(node, tree.Literal) and 0 <= value.number < 1 << bits:
+                hint = f" (did you mean '{node.text}u{bits}'?)"
+            raise self._refused(
+                f"{value.value} does not fit into {base.value}{hint}", source, node.span
+            )
+        return int(value.number)
+
+    def _as_array(
+        self, value: Value, target: Type, node: tree.Expression, source: Source
+    ) -> Constant:
+        if value.sort is not Sort.ARRAY:
+            raise self._refused(f"{target} cannot be given {_NAMES[value.sort]}", source, node.span)
+        assert isinstance(value.value, tuple)
+        size = target.dimensions[0]
+        if size is not None and len(value.value) != size:
+            message = f"{target} wants {size} elements, not {len(value.value)}"
+            raise self._refused(message, source, node.span)
+        item = target.item()
+        return [self._as(inner, item, part, source) for part, inner in value.value]
+
+
+_COMPARISONS: dict[str, Callable[[int, int], bool]] = {
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    ">": lambda a, b: a > b,
+    "<=": lambda a, b: a <= b,
+    ">=": lambda a, b: a >= b,
+    "&&": lambda a, b: bool(a and b),
+    "||": lambda a, b: bool(a or b),
+}
+_ARITHMETIC: dict[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "|": lambda a, b: a | b,
+    "&": lambda a, b: a & b,
+    "^": lambda a, b: a ^ b,
+}

@@ -1,0 +1,90 @@
+"""What is wrong with .aidl files, and how it is told.
+
+AidlError       one run's errors, each with its place; `str()` is what people read
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from .source import Source, Span
+
+LIMIT = 50
+"""Errors told in one run; what follows so many is noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A span of a source."""
+
+    source: Source
+    span: Span
+
+    def __str__(self) -> str:
+        line, column = self.source.locate(self.span.start)
+        return f"{self.source.path}:{line}:{column}"
+
+    def excerpt(self) -> list[str]:
+        """The line, and below it a caret under the place."""
+        number, column = self.source.locate(self.span.start)
+        text = self.source.line(number)
+        before = "".join("\t" if char == "\t" else " " for char in text[: column - 1])
+        length = min(self.span.end - self.span.start, len(text) - column + 1)
+        return [text, f"{before}^{'~' * max(length - 1, 0)}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One error; `place` is None for what is no file's fault. `notes` tell of other places."""
+
+    message: str
+    place: Place | None = None
+    notes: tuple[tuple[str, Place | None], ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        yield from _told("error", self.message, self.place)
+        for message, place in self.notes:
+            yield from _told("note", message, place)
+
+
+def _told(severity: str, message: str, place: Place | None) -> Iterator[str]:
+    yield f"{place}: {severity}: {message}" if place else f"{severity}: {message}"
+    if place:
+        yield from place.excerpt()
+
+
+class AidlError(Exception):
+    """.aidl files could not be compiled; nothing was written."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__(self.diagnostics)
+
+    def __str__(self) -> str:
+        return "\n".join(line for found in self.diagnostics for line in found.lines())
+
+
+class Diagnostics:
+    """Collects errors, so that one run tells of several. The same error at the same place is told once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int, str], Diagnostic] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def error(
+        self,
+        message: str,
+        source: Source | None = None,
+        span: Span | None = None,
+        *notes: tuple[str, Place | None],
+    ) -> None:
+        place = Place(source, span) if source is not None and span is not None else None
+        key = (source.path if source else "", span.start if span else 0, message)
+        if key not in self._found and len(self._found) < LIMIT:
+            self._found[key] = Diagnostic(message, place, notes)
+
+    def check(self) -> None:
+        """Raises AidlError if there were errors: in the order of files, then of places."""
+        if self._found:
+            raise AidlError(self._found[key] for key in sorted(self._found, key=lambda k: k[:2]))

@@ -1,0 +1,65 @@
+"""Lines as ruff's formatter would break them."""
+
+import re
+from collections.abc import Iterable
+
+WIDTH = 100
+
+
+def fill(indent: int, head: str, items: list[str], tail: str) -> list[str]:
+    """A call or a parameter list: on one line, else its items on one, else one item per line."""
+    margin = " " * indent
+    joined = ", ".join(items)
+    one = f"{margin}{head}{joined}{tail}"
+    if len(one) <= WIDTH or not items:
+        return [one]
+    inner = " " * (indent + 4)
+    if len(inner) + len(joined) <= WIDTH:
+        return [margin + head, inner + joined, margin + tail]
+    return [margin + head, *(f"{inner}{item}," for item in items), margin + tail]
+
+
+def stack(indent: int, head: str, items: list[str], tail: str) -> list[str]:
+    """A list or an import: on one line, else one item per line."""
+    margin = " " * indent
+    one = f"{margin}{head}{', '.join(items)}{tail}"
+    if len(one) <= WIDTH or not items:
+        return [one]
+    inner = " " * (indent + 4)
+    return [margin + head, *(f"{inner}{item}," for item in items), margin + tail]
+
+
+def import_lines(module: str, names: Iterable[str]) -> list[str]:
+    """`from MODULE import NAMES`, sorted as isort does: constants, classes, the rest."""
+    ordered = sorted(set(names), key=_import_key)
+    one = f"from {module} import {', '.join(ordered)}"
+    if len(one) <= WIDTH:
+        return [one]
+    return [f"from {module} import (", *(f"    {name}," for name in ordered), ")"]
+
+
+def all_lines(names: Iterable[str]) -> list[str]:
+    """`__all__`, sorted as ruff does: by case and then by name."""
+    ordered = sorted(set(names), key=_all_key)
+    return stack(0, "__all__ = [", [f'"{name}"' for name in ordered], "]")
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """Numbers in names count as numbers."""
+    parts = re.findall(r"\d+|\D+", text)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def _rank(name: str) -> int:
+    if len(name) > 1 and name.isupper():
+        return 0
+    return 1 if name[:1].isupper() else 2
+
+
+def _import_key(name: str) -> tuple[int, list[tuple[int, int, str]], list[tuple[int, int, str]]]:
+    plain = name.split(" as ")[0]
+    return _rank(plain), _natural(plain.lower()), _natural(plain)
+
+
+def _all_key(name: str) -> tuple[int, list[tuple[int, int, str]]]:
+    return _rank(name), _natural(name)

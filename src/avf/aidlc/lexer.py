@@ -1,0 +1,134 @@
+"""Characters to tokens."""
+
+import enum
+import re
+from dataclasses import dataclass
+
+from .errors import Diagnostics
+from .source import Source, Span
+
+
+class Kind(enum.Enum):
+    """What a token is."""
+
+    KEYWORD = "keyword"
+    IDENTIFIER = "identifier"
+    ANNOTATION = "annotation"
+    INTEGER = "integer"
+    FLOAT = "floating point number"
+    CHAR = "character"
+    STRING = "string"
+    SYMBOL = "symbol"
+    END = "end of file"
+
+
+KEYWORDS = frozenset(
+    {
+        "const",
+        "enum",
+        "false",
+        "import",
+        "in",
+        "inout",
+        "interface",
+        "oneway",
+        "out",
+        "package",
+        "parcelable",
+        "true",
+        "union",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token; `doc` is the last documentation comment before it."""
+
+    kind: Kind
+    text: str
+    span: Span
+    doc: str | None = None
+
+    def __str__(self) -> str:
+        return "end of file" if self.kind is Kind.END else f"'{self.text}'"
+
+
+_PATTERN = re.compile(
+    r"""
+    (?P<space>[\s]+)
+  | (?P<line>//[^\n]*)
+  | (?P<block>/\*.*?\*/)
+  | (?P<annotation>@[A-Za-z_][A-Za-z0-9_]*)
+  | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+  | (?P<integer>0[xX][0-9a-fA-F_]+(?:u8|u32|u64|[lL])*(?![A-Za-z0-9_.]))
+  | (?P<float>[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)f?(?![A-Za-z0-9_.])
+      |[0-9]*\.[0-9]+f?(?![A-Za-z0-9_.])
+      |[0-9]+f(?![A-Za-z0-9_.]))
+  | (?P<decimal>[0-9][0-9_]*(?:u8|u32|u64|[lL])*(?![A-Za-z0-9_.]))
+  | (?P<number>[0-9][A-Za-z0-9_.]*)
+  | (?P<char>'[^\n]')
+  | (?P<string>"[^"\n]*")
+  | (?P<symbol><<|>>|<=|>=|==|!=|&&|\|\||[-(){}\[\]<>:;,.=+*/%&|^!~])
+    """,
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+
+_KINDS = {
+    "annotation": Kind.ANNOTATION,
+    "integer": Kind.INTEGER,
+    "decimal": Kind.INTEGER,
+    "float": Kind.FLOAT,
+    "char": Kind.CHAR,
+    "string": Kind.STRING,
+    "symbol": Kind.SYMBOL,
+}
+
+
+def tokenize(source: Source, diagnostics: Diagnostics) -> list[Token]:
+    """All tokens, an END last. What is no token is reported and left out."""
+    text = source.text
+    tokens: list[Token] = []
+    doc: str | None = None
+    at = 0
+    while at < len(text):
+        match = _PATTERN.match(text, at)
+        if match is None:
+            at = _report(source, at, diagnostics)
+            continue
+        span = Span(at, match.end())
+        at = match.end()
+        group = match.lastgroup or ""
+        if group == "block" and match.group().startswith("/**") and len(match.group()) > 4:
+            doc = match.group()
+        if group in ("space", "line", "block"):
+            continue
+        if group == "number":
+            diagnostics.error(f"'{match.group()}' is no number", source, span)
+            continue
+        tokens.append(Token(_kind(group, match.group()), match.group(), span, doc))
+        doc = None
+    tokens.append(Token(Kind.END, "", Span(len(text), len(text)), doc))
+    return tokens
+
+
+def _kind(group: str, text: str) -> Kind:
+    if group == "word":
+        return Kind.KEYWORD if text in KEYWORDS else Kind.IDENTIFIER
+    return _KINDS[group]
+
+
+def _report(source: Source, at: int, diagnostics: Diagnostics) -> int:
+    """Reports what begins at `at` and tells where to go on."""
+    text = source.text
+    if text.startswith("/*", at):
+        diagnostics.error("this comment does not end", source, Span(at, at + 2))
+        return len(text)
+    if text[at] in "\"'":
+        stop = text.find("\n", at)
+        stop = len(text) if stop < 0 else stop
+        what = "string" if text[at] == '"' else "character"
+        diagnostics.error(f"this {what} does not end", source, Span(at, stop))
+        return stop
+    diagnostics.error(f"unexpected character {text[at]!r}", source, Span(at, at + 1))
+    return at + 1

@@ -1,0 +1,51 @@
+"""The order in which a module's classes stand."""
+
+from collections.abc import Callable, Iterable
+
+from .model import Definition, TypeDef
+
+
+def ordered(
+    definitions: Iterable[Definition], needs: Callable[[Definition], set[TypeDef]]
+) -> list[Definition]:
+    """Enums, parcelables and unions, interfaces; each after those it needs and, where that goes, those it mentions."""
+    by_rank = sorted(definitions, key=lambda made: (_rank(made.type), made.type.name))
+    known = {made.type: made for made in by_rank}
+    hard = {made.type: needs(made) & known.keys() for made in by_rank}
+    done: dict[TypeDef, Definition] = {}
+    open_: set[TypeDef] = set()
+
+    def visit(type_def: TypeDef) -> None:
+        if type_def in done or type_def in open_:
+            return
+        open_.add(type_def)
+        for needed in sorted(hard[type_def], key=lambda found: found.name):
+            visit(needed)
+        for mentioned in known[type_def].bases():
+            later = mentioned not in known or _rank(mentioned) > _rank(type_def)
+            if not later and not _reaches(mentioned, open_, hard):
+                visit(mentioned)
+        open_.remove(type_def)
+        done[type_def] = known[type_def]
+
+    for made in by_rank:
+        visit(made.type)
+    return list(done.values())
+
+
+def _rank(type_def: TypeDef) -> int:
+    return 0 if type_def.is_enum else 2 if type_def.is_interface else 1
+
+
+def _reaches(start: TypeDef, goals: set[TypeDef], hard: dict[TypeDef, set[TypeDef]]) -> bool:
+    """Whether something in `goals` must stand before `start`."""
+    seen = {start}
+    waiting = [start]
+    while waiting:
+        for needed in hard[waiting.pop()]:
+            if needed in goals:
+                return True
+            if needed not in seen:
+                seen.add(needed)
+                waiting.append(needed)
+    return False

@@ -1,0 +1,186 @@
+"""What is to be written, and what can be said about it before a line is: modules, names, defaults."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from . import tree
+from .analysis import Analysis
+from .docs import paragraphs
+from .errors import Diagnostics
+from .model import Builtin, Constant, Definition, EnumValue, FieldDef, Type, TypeDef
+from .names import PackageNames
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """Which Python module an AIDL package is.
+
+    `mapped` and `external` take a package, or what several begin with, to a module; external ones are there already.
+    A package that neither names is the module of its own name.
+    """
+
+    mapped: Mapping[str, str] = field(default_factory=dict)
+    external: Mapping[str, str] = field(default_factory=dict)
+
+    def module(self, package: str) -> str:
+        return self._find({**self.mapped, **self.external}, package) or package
+
+    def is_external(self, package: str) -> bool:
+        return self._find(self.external, package) is not None
+
+    def _find(self, table: Mapping[str, str], package: str) -> str | None:
+        prefix = package
+        while prefix:
+            if prefix in table:
+                return table[prefix] + package[len(prefix) :]
+            prefix = prefix.rpartition(".")[0]
+        return table.get("") if not package else None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`classes` names the Python classes of parcelables that have no fields in AIDL: "module.Class"."""
+
+    modules: Modules = field(default_factory=Modules)
+    classes: Mapping[str, str] = field(default_factory=dict)
+    version: int = 0
+    hash: str = ""
+
+    def is_given(self, type_def: TypeDef) -> bool:
+        """Whether a type's Python class is there already."""
+        return type_def.name in self.classes or self.modules.is_external(type_def.package)
+
+
+class Plan:
+    """The definitions to write, by type, and what they depend on."""
+
+    def __init__(
+        self,
+        definitions: list[Definition],
+        roots: frozenset[TypeDef],
+        names: Mapping[str, PackageNames],
+        analysis: Analysis,
+        options: Options,
+        diagnostics: Diagnostics,
+    ) -> None:
+        self.definitions = {definition.type: definition for definition in definitions}
+        self.roots = roots
+        self.options = options
+        self.diagnostics = diagnostics
+        self._names = names
+        self._analysis = analysis
+        self._constructible: dict[TypeDef, bool | None] = {}
+        self._cycles = self._import_cycles()
+
+    # Names and modules
+
+    def module(self, type_def: TypeDef) -> str:
+        if type_def.name in self.options.classes:
+            return self.options.classes[type_def.name].rpartition(".")[0]
+        return self.options.modules.module(type_def.package)
+
+    def name(self, type_def: TypeDef) -> str:
+        """What its class is called in its module."""
+        if type_def.name in self.options.classes:
+            return self.options.classes[type_def.name].rpartition(".")[2]
+        return self._names[type_def.package].type_name(type_def)
+
+    def constant_name(self, owner: TypeDef, name: str) -> str:
+        return self._names[owner.package].constant_name(owner, name)
+
+    def cyclic(self, module: str, other: str) -> bool:
+        """Whether two modules need one another, so that neither can be imported whole before the other."""
+        return module != other and other in self._cycles[module]
+
+    def _import_cycles(self) -> dict[str, set[str]]:
+        """For each module the others that it needs and that need it, in however many steps."""
+        direct: dict[str, set[str]] = {}
+        for type_def, definition in self.definitions.items():
+            needed = direct.setdefault(self.module(type_def), set())
+            needed.update(self.module(base) for base in definition.bases())
+        reach = {module: _closure(module, direct) for module in direct}
+        return {
+            module: {other for other in found if module in reach.get(other, ())}
+            for module, found in reach.items()
+        }
+
+    # Defaults
+
+    def default_needs(self, part: FieldDef, module: str) -> set[TypeDef] | None:
+        """The classes that must be there before a field's default can be made; None if it can have none."""
+        if part.default is not None:
+            needs: set[TypeDef] | None = set(_enums(part.default))
+        else:
+            needs = self._needs(part.type)
+        if needs and any(self.cyclic(module, self.module(needed)) for needed in needs):
+            return None
+        return needs
+
+    def _needs(self, found: Type) -> set[TypeDef] | None:
+        if found.nullable or (found.is_array and found.dimensions[0] in (None, 0)):
+            return set()
+        if found.is_array:
+            return self._needs(found.item())
+        base = found.base
+        if isinstance(base, Builtin):
+            handed = (Builtin.IBINDER, Builtin.PARCEL_FILE_DESCRIPTOR)
+            return None if base in handed else set()
+        if base.is_enum:
+            return {base}
+        return {base} if base.is_parcelable and self.constructible(base) else None
+
+    def constructible(self, type_def: TypeDef) -> bool:
+        """Whether a parcelable can be made of nothing. Reports one that would hold itself."""
+        if isinstance(type_def.declaration, tree.ForwardDecl):
+            return False
+        known = self._constructible.get(type_def, False)
+        if type_def in self._constructible:
+            if known is None:
+                message = (
+                    f"{type_def.simple} holds itself without end; make a field @nullable or a List"
+                )
+                span = type_def.declaration.name.span
+                self.diagnostics.error(message, type_def.source, span)
+            return bool(known)
+        self._constructible[type_def] = None
+        fields = self._analysis.definition(type_def).fields
+        if isinstance(type_def.declaration, tree.UnionDecl):
+            fields = fields[:1]
+        module = self.module(type_def)
+        made = all(self.default_needs(part, module) is not None for part in fields)
+        self._constructible[type_def] = made
+        return made
+
+    # What the files say
+
+    def definition(self, type_def: TypeDef) -> Definition:
+        """Of types in other modules, too."""
+        return self._analysis.definition(type_def)
+
+    def package_doc(self, types: Iterable[TypeDef]) -> list[str]:
+        """What stands before the package statements of the files of these types."""
+        found: list[str] = []
+        for source in {type_def.source: None for type_def in sorted(types, key=_name)}:
+            found += paragraphs(self._analysis.world.document(source).doc)
+        return found
+
+
+def _name(type_def: TypeDef) -> str:
+    return type_def.name
+
+
+def _closure(start: str, direct: Mapping[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for module in direct.get(waiting.pop(), ()):
+            if module not in found:
+                found.add(module)
+                waiting.append(module)
+    return found
+
+
+def _enums(value: Constant) -> set[TypeDef]:
+    if isinstance(value, list):
+        return {found for item in value for found in _enums(item)}
+    return {value.type} if isinstance(value, EnumValue) else set()

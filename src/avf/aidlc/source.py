@@ -1,0 +1,40 @@
+"""The text of one .aidl file and places in it."""
+
+import bisect
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters `start` up to `end` of a source."""
+
+    start: int
+    end: int
+
+    def to(self, other: "Span") -> "Span":
+        """From the start of this one to the end of the other."""
+        return Span(self.start, max(self.end, other.end))
+
+
+class Source:
+    """A file's text. `path` is how messages call it."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.text = text
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *(at + 1 for at, char in enumerate(self.text) if char == "\n")]
+
+    def locate(self, offset: int) -> tuple[int, int]:
+        """Line and column, both from 1."""
+        line = bisect.bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """A line's text without its end."""
+        start = self._starts[number - 1]
+        stop = self._starts[number] - 1 if number < len(self._starts) else len(self.text)
+        return self.text[start:stop].rstrip("\r")

@@ -1,0 +1,179 @@
+"""Types and values as one Python module spells them, and the imports it needs for that."""
+
+from collections.abc import Container
+
+from . import tree
+from .model import Builtin, Constant, EnumValue, FieldDef, Type, TypeDef
+from .names import enumerator_name, member_name
+from .plan import Plan
+
+_SCALARS = {
+    Builtin.BOOLEAN: ("bool", "False"),
+    Builtin.BYTE: ("Byte", "0"),
+    Builtin.CHAR: ("Char", '"\\0"'),
+    Builtin.INT: ("int", "0"),
+    Builtin.LONG: ("Long", "0"),
+    Builtin.FLOAT: ("Float", "0.0"),
+    Builtin.DOUBLE: ("float", "0.0"),
+    Builtin.STRING: ("str", '""'),
+}
+_FROM_BINDER = {
+    Builtin.BYTE: "Byte",
+    Builtin.CHAR: "Char",
+    Builtin.LONG: "Long",
+    Builtin.FLOAT: "Float",
+    Builtin.IBINDER: "IBinder",
+    Builtin.PARCEL_FILE_DESCRIPTOR: "ParcelFileDescriptor",
+    Builtin.PARCELABLE_HOLDER: "ParcelableHolder",
+}
+_BINDER = "avf.binder"
+
+
+class Spelling:
+    """`taken` are the names the module gives itself; `imports` and `late` grow as names are used."""
+
+    def __init__(self, plan: Plan, module: str, taken: Container[str]) -> None:
+        self.plan = plan
+        self.module = module
+        self.taken = taken
+        self.imports: dict[str, set[str]] = {}
+        self.late: set[str] = set()
+        """Modules to import at the end: they need this one."""
+        self.written: set[TypeDef] = set()
+        """The classes above the place that is being written."""
+        self._quote = False
+
+    # Names
+
+    def imported(self, module: str, name: str) -> str:
+        """Imports a name, as another one if the module has its own use for it."""
+        known = name in self.taken or any(
+            name in names for other, names in self.imports.items() if other != module
+        )
+        spelled = f"{_camel(module)}{name}" if known else name
+        wanted = f"{name} as {spelled}" if known else name
+        self.imports.setdefault(module, set()).add(wanted)
+        return spelled
+
+    def binder(self, name: str) -> str:
+        """Something of avf.binder."""
+        return self.imported(_BINDER, name)
+
+    def reference(self, type_def: TypeDef) -> str:
+        """A class by its name; `annotation` quotes it if it is not there yet."""
+        module, name = self.plan.module(type_def), self.plan.name(type_def)
+        if module == self.module:
+            self._quote = self._quote or type_def not in self.written
+            return name
+        if self.plan.cyclic(self.module, module):
+            self.late.add(module)
+            self._quote = True
+            return f"{module}.{name}"
+        return self.imported(module, name)
+
+    # Types
+
+    def annotation(self, *types: Type) -> str:
+        """One type, or the tuple of several."""
+        self._quote = False
+        texts = [self._type(found) for found in types]
+        text = texts[0] if len(texts) == 1 else f"tuple[{', '.join(texts)}]"
+        return f'"{text}"' if self._quote else text
+
+    def _type(self, found: Type) -> str:
+        text = self._plain_type(found)
+        return f"{text} | None" if found.nullable else text
+
+    def _plain_type(self, found: Type) -> str:
+        if found.is_array:
+            inner = "bytes" if _is_bytes(found) else f"list[{self._type(found.item())}]"
+            if found.is_fixed:
+                annotated = self.imported("typing", "Annotated")
+                return f"{annotated}[{inner}, {self.binder('FixedSize')}({found.dimensions[0]})]"
+            return inner
+        base = found.base
+        if isinstance(base, TypeDef):
+            return self.reference(base)
+        if base is Builtin.LIST:
+            assert found.element is not None
+            return f"list[{self._type(Type(found.element.base, (), found.nullable))}]"
+        return self.binder(_FROM_BINDER[base]) if base in _FROM_BINDER else _SCALARS[base][0]
+
+    # Values
+
+    def value(self, value: Constant, found: Type) -> str:
+        if isinstance(value, list):
+            if _is_bytes(found):
+                return _bytes(bytes(int(item) & 0xFF for item in value if isinstance(item, int)))
+            return f"[{', '.join(self.items(value, found))}]"
+        if isinstance(value, EnumValue):
+            return f"{self.reference(value.type)}.{enumerator_name(value.name)}"
+        return f"{value!r}" if not isinstance(value, str) else _quoted(value)
+
+    def items(self, values: list[Constant], found: Type) -> list[str]:
+        return [self.value(item, found.item()) for item in values]
+
+    def default(self, part: FieldDef) -> str | None:
+        """A field's default; None if it can have none."""
+        if self.plan.default_needs(part, self.module) is None:
+            return None
+        return (
+            self._empty(part.type) if part.default is None else self.value(part.default, part.type)
+        )
+
+    def _empty(self, found: Type) -> str:
+        """A value of a type that nobody has given one."""
+        if found.nullable:
+            return "None"
+        if found.is_array:
+            return self._empty_array(found)
+        base = found.base
+        if isinstance(base, TypeDef):
+            return self._empty_instance(base)
+        if base is Builtin.LIST:
+            return "[]"
+        if base is Builtin.PARCELABLE_HOLDER:
+            return f"{self.binder('ParcelableHolder')}()"
+        return _SCALARS[base][1]
+
+    def _empty_instance(self, type_def: TypeDef) -> str:
+        name = self.reference(type_def)
+        if type_def.is_enum:
+            enumerators = self.plan.definition(type_def).enumerators
+            zero = next((e.name for e in enumerators if e.value == 0), None)
+            return f"{name}(0)" if zero is None else f"{name}.{enumerator_name(zero)}"
+        if isinstance(type_def.declaration, tree.UnionDecl):
+            first = self.plan.definition(type_def).fields[0]
+            return f"{name}({member_name(first.name)}={self.default(first)})"
+        return f"{name}()"
+
+    def _empty_array(self, found: Type) -> str:
+        size = found.dimensions[0] or 0
+        if _is_bytes(found):
+            return f"bytes({size})" if size else 'b""'
+        if not size:
+            return "[]"
+        item = self._empty(found.item())
+        base = found.base
+        mutable = len(found.dimensions) > 1 or (isinstance(base, TypeDef) and base.is_parcelable)
+        return f"[{item} for _ in range({size})]" if mutable else f"[{item}] * {size}"
+
+
+def _is_bytes(found: Type) -> bool:
+    return found.base is Builtin.BYTE and len(found.dimensions) == 1
+
+
+def _camel(module: str) -> str:
+    return module.rpartition(".")[2].title().replace("_", "")
+
+
+def _quoted(text: str) -> str:
+    """AIDL's strings have no backslashes and no double quotes; its characters may be one."""
+    return "'\"'" if text == '"' else f'"{text}"'
+
+
+def _bytes(data: bytes) -> str:
+    text = "".join(
+        f"\\x{byte:02x}" if not 32 < byte < 127 or byte in b'"\\' else chr(byte) for byte in data
+    )
+    return f'b"{text}"'
