@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from avf.vmm import (
     NotSupported,
     Qemu,
     VmmControlError,
+    VmmStartError,
     VmProcess,
     VmSpec,
 )
@@ -164,7 +166,7 @@ def test_requests_while_the_guest_dies(tmp_path: Path) -> None:
             outcomes.append(error)
 
     with running(WAITS, tmp_path) as guest:
-        askers = [threading.Thread(target=ask, args=(guest.process,)) for _ in range(8)]
+        askers = [threading.Thread(target=ask, args=(guest.process,)) for _ in range(3)]
         for asker in askers:
             asker.start()
         guest.log.wait_for(b"up")
@@ -340,6 +342,41 @@ def test_qemu_has_no_other_descriptors(tmp_path: Path) -> None:
     )
     allowed = (*kinds, str(kernel().vmlinux))
     assert [name for name in names if not name.startswith(allowed)] == []
+
+
+def test_relative_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vm").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AVF_RUNTIME_DIR", "runtime")
+    with running("sleep 1000", Path("vm")), open_when_there(tmp_path / "vm/vsock") as sock:
+        sock.sendall(b"CONNECT 7\n")
+
+
+def open_when_there(path: Path) -> socket.socket:
+    """A connection to a unix socket that is about to appear."""
+    sock = socket.socket(socket.AF_UNIX)
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            sock.connect(str(path))
+            return sock
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert time.monotonic() < deadline, f"{path} never appeared"
+            time.sleep(0.01)
+
+
+def test_no_more_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure between spawning QEMU and watching it leaves neither process behind."""
+
+    def refuse(self: threading.Thread) -> None:
+        if self.name.startswith("qemu-"):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(VmmStartError, match="new thread"), running("", tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("count", [20, 26])

@@ -54,7 +54,7 @@ class Crosvm:
                 return self._start(program, spec, stack, on_event)
         except DiskError as error:
             raise VmmStartError(str(error)) from error
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the latter: no thread can be started
             raise VmmStartError(f"cannot start crosvm: {error}") from error
 
     def _start(

@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT = 10.0
 _DUMP_TIMEOUT = 600.0
-_DEVICE_GRACE = 2.0
+_DEVICE_GRACE = 5.0
+"""The device itself takes up to 2 s to deliver what the guest sent last."""
 _HANG_UP_GRACE = 2.0
 _QEMU_GRACE = 10.0
 _DRAIN_TIMEOUT = 2.0
@@ -139,7 +140,7 @@ class QemuProcess:
         # On its way out QEMU hangs up on us and on the device, and may be the last to go.
         leaving = {qemu_gone, talk}
         await asyncio.wait(leaving, timeout=_HANG_UP_GRACE, return_when=asyncio.FIRST_COMPLETED)
-        if talk.done():
+        if talk.done() and talk.exception() is None:
             await asyncio.wait({qemu_gone}, timeout=_QEMU_GRACE)
         if not qemu_gone.done():
             who = "QEMU has closed its monitor" if talk.done() else "the vsock device has ended"

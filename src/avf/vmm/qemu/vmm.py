@@ -72,7 +72,7 @@ class Qemu:
                 return _Start(spec, stack).run(program, host, on_event)
         except DiskError as error:
             raise VmmStartError(str(error)) from error
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the latter: no thread can be started
             raise VmmStartError(f"cannot start QEMU: {error}") from error
 
     def _host(self, spec: VmSpec, program: str) -> Host:
@@ -162,8 +162,10 @@ class _Start:
         qemu_end, device_end = socket.socketpair()
         self._stack.callback(qemu_end.close)
         with device_end:
+            # The device does not start in our working directory.
+            host_dirs = [directory.absolute() for directory in runtime.host_vsock_dirs()]
             command = device_command(
-                device_end.fileno(), vsock.base, self._spec.cid, runtime.host_vsock_dirs()
+                device_end.fileno(), vsock.base.absolute(), self._spec.cid, host_dirs
             )
             device = spawn(command, fds=[device_end.fileno()], stderr=stderr)
         return None, qemu_end.fileno(), device
