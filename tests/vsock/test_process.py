@@ -48,6 +48,12 @@ def test_it_is_ready_when_base_listens_and_leaves_with_the_front_end(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_paths_mean_the_same_in_another_working_directory() -> None:
+    command = device_command(3, Path("vsock"), 2048, [Path("host")])
+    assert f"{Path.cwd()}/vsock" in command
+    assert f"{Path.cwd()}/host" in command
+
+
 def test_base_is_nobody_elses(tmp_path: Path) -> None:
     base = tmp_path / "vsock"
     base.write_text("precious")

@@ -24,13 +24,13 @@ def device_command(
 
     `ctl_fd` (one end of a socketpair, the other goes to QEMU as `-chardev socket,fd=`) and `ready_fd` must be
     inherited. The device writes one byte to `ready_fd` once it listens on `base`, and ends when `ctl_fd` reaches end
-    of file. It needs no environment and no site-packages.
+    of file. It needs no environment, no site-packages and no particular working directory.
     """
     program = os.path.join(os.path.dirname(__file__), "device", "__main__.py")  # noqa: PTH118, PTH120
     command = [sys.executable, "-I", "-S", program, "--ctl-fd", str(ctl_fd)]
-    command += ["--base", os.fspath(base), "--cid", str(check_guest_cid(cid))]
+    command += ["--base", str(base.absolute()), "--cid", str(check_guest_cid(cid))]
     for directory in host_dirs:
-        command += ["--host-dir", os.fspath(directory)]
+        command += ["--host-dir", str(directory.absolute())]
     if ready_fd is not None:
         command += ["--ready-fd", str(ready_fd)]
     return command
