@@ -17,6 +17,7 @@ def apk(tmp_path: Path) -> Path:
         "lib/x86_64/both": b"\x7fELF...",
         "bin/both": b"#!/bin/sh\n",
         "bin/script": b"#!/usr/bin/env python3\nprint()\n",
+        "bin/options": b"#!/usr/bin/env python3 -u\n",
         "bin/bare": b"#! /bin/sh\n",
         "assets/plain.py": b"print()\n",
         "assets/data": b"just data",
@@ -34,15 +35,11 @@ def launched(apk: Path, command: str) -> Program:
 def test_kinds(apk: Path) -> None:
     assert launched(apk, "native.so") == (Kind.LIBRARY, (f"{apk}/lib/x86_64/native.so",))
     assert launched(apk, "both") == (Kind.PROGRAM, (f"{apk}/lib/x86_64/both",))
-    assert launched(apk, "script") == (
-        Kind.PROGRAM,
-        ("/usr/bin/env", "python3", f"{apk}/bin/script"),
-    )
+    assert launched(apk, "script") == (Kind.SCRIPT, (f"{apk}/bin/script",))
+    options = ("/usr/bin/env", "python3 -u", f"{apk}/bin/options")
+    assert launched(apk, "options") == (Kind.PROGRAM, options)
     assert launched(apk, "bare") == (Kind.PROGRAM, ("/bin/sh", f"{apk}/bin/bare"))
-    assert launched(apk, "plain.py") == (
-        Kind.PROGRAM,
-        ("/usr/bin/python3", f"{apk}/assets/plain.py"),
-    )
+    assert launched(apk, "plain.py") == (Kind.SCRIPT, (f"{apk}/assets/plain.py",))
 
 
 @pytest.mark.parametrize("command", ["absent.so", "../lib/x86_64/native.so", "/etc/passwd", ""])

@@ -32,7 +32,9 @@ class BundleImporter:
 
 
 def install(path: str = BUNDLE) -> None:
-    """Makes the bundle's modules importable, before anything on sys.path."""
+    """Makes the bundle's modules importable, before anything on sys.path. Again: nothing."""
+    if any(isinstance(finder, BundleImporter) for finder in sys.meta_path):
+        return
     with open(path, "rb") as file:
         modules = marshal.loads(file.read())
     sys.meta_path.insert(2, BundleImporter(modules))  # type: ignore[arg-type]

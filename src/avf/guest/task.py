@@ -18,7 +18,7 @@ APK = "/mnt/apk"
 SEARCHED = (f"lib/{ABI}", "bin", "assets")
 """Where below /mnt/apk a binary's name is looked for, in this order."""
 
-_PYTHON = "/usr/bin/python3"
+_PYTHON = {("/usr/bin/python3",), ("/usr/bin/env", "python3")}
 _PYTHON_PATH = "/usr/lib/avf/python"
 _MAX_SHEBANG = 256
 
@@ -27,7 +27,11 @@ class Kind(Enum):
     """How a program is started."""
 
     LIBRARY = "library"
+    """Loaded into a process forked from the agent."""
+    SCRIPT = "script"
+    """Python source, run in a process forked from the agent."""
     PROGRAM = "program"
+    """Executed."""
 
 
 class Program(NamedTuple):
@@ -55,14 +59,15 @@ def program_at(path: str) -> Program:
     with open(path, "rb") as file:
         head = file.read(_MAX_SHEBANG)
     if head.startswith(b"#!"):
-        interpreter = head[2:].split(b"\n", 1)[0].decode("utf-8", "replace").strip()
-        name, _, argument = interpreter.partition(" ")
-        arguments = (name, argument.strip(), path) if argument.strip() else (name, path)
-        return Program(Kind.PROGRAM, arguments)
+        line = head[2:].split(b"\n", 1)[0].decode("utf-8", "replace")
+        interpreter = tuple(line.strip().split(None, 1))
+        if interpreter in _PYTHON:
+            return Program(Kind.SCRIPT, (path,))
+        return Program(Kind.PROGRAM, (*interpreter, path))
     if head.startswith(b"\x7fELF"):
         return Program(Kind.LIBRARY if path.endswith(".so") else Kind.PROGRAM, (path,))
     if path.endswith(".py"):
-        return Program(Kind.PROGRAM, (_PYTHON, path))
+        return Program(Kind.SCRIPT, (path,))
     raise GuestError(f"{path} is no library, no program and no script")
 
 
@@ -129,8 +134,12 @@ def _wait_and_run(go: int, program: Program) -> None:
         from avf.guest.launcher import exit_process, run_library
 
         exit_process(run_library(program.arguments[0]))
-    environment = os.environ | {"PYTHONPATH": _PYTHON_PATH, "PYTHONUNBUFFERED": "1"}
-    os.execvpe(program.arguments[0], program.arguments, environment)
+    os.environ |= {"PYTHONPATH": _PYTHON_PATH, "PYTHONUNBUFFERED": "1"}
+    if program.kind is Kind.SCRIPT:
+        from avf.guest.script import run_script
+
+        os._exit(run_script(program.arguments[0]))
+    os.execvp(program.arguments[0], program.arguments)
 
 
 def _restore_signals() -> None:
