@@ -5,10 +5,10 @@ import fcntl
 import logging
 import os
 import resource
+import select
 import signal
 import socket
 import sys
-import threading
 from pathlib import Path
 
 from avf.binder import FdMode, Server
@@ -57,9 +57,10 @@ class Daemon:
 
     def __init__(self, options: Options) -> None:
         self._stack = contextlib.ExitStack()
-        self._stop = threading.Event()
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)  # a signal handler must not take a lock
         with contextlib.ExitStack() as undo:
             undo.callback(self._stack.close)
+            self._stack.callback(os.close, self._stop)
             self._set_up(options)
             undo.pop_all()
 
@@ -142,18 +143,21 @@ class Daemon:
     def run(self, idle_timeout: float, ready_fd: int | None) -> None:
         """Blocks until a signal, or until there has been neither connection nor VM for `idle_timeout` seconds."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+            signal.signal(number, lambda *_: os.eventfd_write(self._stop, 1))
         if ready_fd is not None:
             os.close(ready_fd)
         systemd.notify("READY=1")
         log.info("ready")
         idle = 0.0
-        while not self._stop.wait(IDLE_CHECK_SECONDS if idle_timeout else None):
+        while not self._told_to_end(IDLE_CHECK_SECONDS if idle_timeout else None):
             idle = 0.0 if self._is_used() else idle + IDLE_CHECK_SECONDS
             if idle_timeout and idle >= idle_timeout:
                 log.info("nobody is connected; leaving")
                 break
         systemd.notify("STOPPING=1")
+
+    def _told_to_end(self, patience: float | None) -> bool:
+        return bool(select.select([self._stop], [], [], patience)[0])
 
     def _is_used(self) -> bool:
         coming_in = self._receiver is not None and self._receiver.active
