@@ -10,6 +10,7 @@ from avf.vmm.qemu import devices
 FAST, PCI = Machine.FAST, Machine.PCI
 KVM, TCG = Accelerator.KVM, Accelerator.TCG
 MICROVM = "microvm,acpi=on,pit=on,pic=on,rtc=on,isa-serial=off,auto-kernel-cmdline=off"
+PRIVATE = "dump-guest-core=off,mem-merge=off"
 MODERN = "-global virtio-mmio.force-legacy=false"
 
 
@@ -26,19 +27,19 @@ MODERN = "-global virtio-mmio.force-legacy=false"
         (devices.identity(""), ""),
         (
             devices.board(FAST, TCG, shared_memory=True),
-            f"-accel tcg,tb-size=256 -machine {MICROVM},memory-backend=ram {MODERN}",
+            f"-accel tcg,tb-size=256 -machine {MICROVM},{PRIVATE},memory-backend=ram {MODERN}",
         ),
         (
             devices.board(FAST, KVM, shared_memory=False),
-            f"-accel kvm -machine {MICROVM} {MODERN}",
+            f"-accel kvm -machine {MICROVM},{PRIVATE} {MODERN}",
         ),
         (
             devices.board(PCI, KVM, shared_memory=True),
-            "-accel kvm -machine q35,vmport=off,memory-backend=ram",
+            f"-accel kvm -machine q35,vmport=off,{PRIVATE},memory-backend=ram",
         ),
         (
             devices.board(PCI, TCG, shared_memory=False),
-            "-accel tcg,tb-size=256 -machine q35,vmport=off",
+            f"-accel tcg,tb-size=256 -machine q35,vmport=off,{PRIVATE}",
         ),
         (devices.processor(FAST, TCG, 1), "-cpu qemu64,+rdrand -smp 1"),
         (devices.processor(PCI, TCG, 2), "-cpu max -smp 2"),

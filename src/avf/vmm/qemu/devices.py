@@ -34,14 +34,17 @@ def identity(name: str) -> list[str]:
 
 
 def board(machine: Machine, accelerator: Accelerator, *, shared_memory: bool) -> list[str]:
-    backend = f",memory-backend={MEMORY_ID}" if shared_memory else ""
+    """The guest's memory is in no core dump of QEMU and is never merged with another's."""
+    memory = "dump-guest-core=off,mem-merge=off"
+    if shared_memory:
+        memory += f",memory-backend={MEMORY_ID}"
     acceleration = ["-accel", "kvm" if accelerator is Accelerator.KVM else "tcg,tb-size=256"]
     if machine is Machine.PCI:
-        return [*acceleration, "-machine", f"q35,vmport=off{backend}"]
+        return [*acceleration, "-machine", f"q35,vmport=off,{memory}"]
     # Serial ports are devices of their own here, since the board itself would make only the first.
     options = "acpi=on,pit=on,pic=on,rtc=on,isa-serial=off,auto-kernel-cmdline=off"
     modern = ["-global", "virtio-mmio.force-legacy=false"]
-    return [*acceleration, "-machine", f"microvm,{options}{backend}", *modern]
+    return [*acceleration, "-machine", f"microvm,{options},{memory}", *modern]
 
 
 def processor(machine: Machine, accelerator: Accelerator, cpus: int) -> list[str]:

@@ -46,9 +46,13 @@ class Monitor:
         except ConnectError as error:
             raise VmmControlError(f"no QMP: {error}") from error
 
+    @property
+    def is_open(self) -> bool:
+        return self._client.runstate is Runstate.RUNNING
+
     async def closed(self) -> None:
         """Waits until QEMU has hung up, then releases the connection."""
-        while self._client.runstate is Runstate.RUNNING:
+        while self.is_open:
             await self._client.runstate_changed()
         if self._client.runstate is Runstate.DISCONNECTING:
             # How the connection broke does not matter, only that it did.

@@ -170,6 +170,8 @@ class QemuProcess:
             await monitor.execute("query-status" if self._frozen else "cont")
         except VmmControlError as error:
             self._outcome.note(str(error))
+            if monitor.is_open:  # it lives but does not let the guest run
+                self._qemu.kill()
         else:
             self._outcome.started = True
             self._report_line("started")
