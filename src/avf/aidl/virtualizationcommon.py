@@ -1,5 +1,7 @@
 """Package android.system.virtualizationcommon."""
 
+# Written by avf-aidl from .aidl files: change those and run it again.
+
 from avf.binder import Enum
 
 __all__ = ["DeathReason", "ErrorCode"]

@@ -1,7 +1,18 @@
 """Package android.system.virtualizationservice: what a client asks of virtmgr."""
 
+# Written by avf-aidl from .aidl files: change those and run it again.
+
 from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
-from avf.binder import Enum, Interface, Long, Parcelable, ParcelFileDescriptor, Union, method
+from avf.binder import (
+    Enum,
+    IBinder,
+    Interface,
+    Long,
+    Parcelable,
+    ParcelFileDescriptor,
+    Union,
+    method,
+)
 
 __all__ = [
     "CpuTopology",
@@ -23,25 +34,6 @@ __all__ = [
 ]
 
 
-class VirtualMachineState(Enum):
-    """Where a VM is in its life. 5 was never given out again."""
-
-    NOT_STARTED = 0
-    STARTING = 1
-    STARTED = 2
-    READY = 3
-    FINISHED = 4
-    DEAD = 6
-
-
-class PartitionType(Enum):
-    """What initialize_writable_partition puts into a partition."""
-
-    RAW = 0
-    ANDROID_VM_INSTANCE = 1
-    ENCRYPTEDSTORE = 2
-
-
 class CpuTopology(Enum, backing="byte"):
     """How many CPUs a VM gets."""
 
@@ -57,11 +49,46 @@ class MemoryTrimLevel(Enum):
     TRIM_MEMORY_RUNNING_MODERATE = 2
 
 
+class PartitionType(Enum):
+    """What initialize_writable_partition puts into a partition."""
+
+    RAW = 0
+    ANDROID_VM_INSTANCE = 1
+    ENCRYPTEDSTORE = 2
+
+
 class DebugLevel(Enum, backing="byte"):
-    """VirtualMachineAppConfig.DebugLevel."""
+    """How much can be seen of the guest."""
 
     NONE = 0
     FULL = 1
+
+
+class VirtualMachineState(Enum):
+    """Where a VM is in its life. 5 was never given out again."""
+
+    NOT_STARTED = 0
+    STARTING = 1
+    STARTED = 2
+    READY = 3
+    FINISHED = 4
+    DEAD = 6
+
+
+class Partition(Parcelable):
+    """One partition of a disk put together from files. `image` is required."""
+
+    label: str = ""
+    image: ParcelFileDescriptor | None = None
+    writable: bool = False
+
+
+class DiskImage(Parcelable):
+    """A disk: an image, or partitions, never both."""
+
+    image: ParcelFileDescriptor | None = None
+    writable: bool = False
+    partitions: list[Partition] = []
 
 
 class VirtualMachinePayloadConfig(Parcelable):
@@ -71,14 +98,17 @@ class VirtualMachinePayloadConfig(Parcelable):
 
 
 class Payload(Union):
-    """VirtualMachineAppConfig.Payload."""
+    """What is run."""
 
     config_path: str
+    """A configuration file in the APK."""
     payload_config: VirtualMachinePayloadConfig
 
 
 class VirtualMachineAppConfig(Parcelable):
-    """A VM that runs a payload from an APK. `apk`, `idsig` and `instance_image` are required."""
+    """A VM that runs a payload from an APK. `apk`, `idsig` and `instance_image` are required; they are nullable here so
+    that who leaves one out is told which.
+    """
 
     name: str = ""
     apk: ParcelFileDescriptor | None = None
@@ -94,22 +124,6 @@ class VirtualMachineAppConfig(Parcelable):
     task_profiles: list[str] = []
     gdb_port: int = 0
     """Not in the original; 0 is off."""
-
-
-class Partition(Parcelable):
-    """One partition of a disk put together from files."""
-
-    label: str = ""
-    image: ParcelFileDescriptor | None = None
-    writable: bool = False
-
-
-class DiskImage(Parcelable):
-    """A disk: an image, or partitions, never both."""
-
-    image: ParcelFileDescriptor | None = None
-    writable: bool = False
-    partitions: list[Partition] = []
 
 
 class VirtualMachineRawConfig(Parcelable):
@@ -182,22 +196,31 @@ class IVirtualMachine(Interface, descriptor="android.system.virtualizationservic
     @method(3)
     def register_callback(self, callback: IVirtualMachineCallback) -> None:
         """Adds to whom is told; past events are not told again."""
+        raise NotImplementedError
 
     @method(4)
     def start(self) -> None:
         """Starts the VM; returns when the VMM runs. Service-specific error -1 if it was started before."""
+        raise NotImplementedError
 
     @method(5)
     def stop(self) -> None:
         """Kills the VM; returns when all of it is gone. Service-specific error -1 if it is not running."""
+        raise NotImplementedError
 
     @method(6)
     def on_trim_memory(self, level: MemoryTrimLevel) -> None:
         """Takes memory back from the guest by the balloon."""
+        raise NotImplementedError
 
     @method(7)
     def connect_vsock(self, port: int) -> ParcelFileDescriptor:
         """A stream to `port` (unsigned 32 bit, from 1024 on) of the running guest."""
+        raise NotImplementedError
+
+    @method(0x00A00001)
+    def get_control(self) -> IBinder:
+        """Not in the original: the org.avf.linux.control.IVmControl of this VM."""
         raise NotImplementedError
 
 
@@ -221,12 +244,14 @@ class IVirtualizationService(
         self, image_fd: ParcelFileDescriptor, size_bytes: Long, type: PartitionType
     ) -> None:
         """Empties `image_fd` and makes it a partition image of at least `size_bytes`."""
+        raise NotImplementedError
 
     @method(3)
     def create_or_update_idsig_file(
         self, input_fd: ParcelFileDescriptor, idsig_fd: ParcelFileDescriptor
     ) -> None:
         """Brings the idsig (APK Signature Scheme v4) of an APK up to date."""
+        raise NotImplementedError
 
     @method(4)
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:

@@ -1,5 +1,7 @@
 """Package android.system.virtualizationservice_internal: what virtmgr asks of virtualizationservice."""
 
+# Written by avf-aidl from .aidl files: change those and run it again.
+
 from avf.aidl.virtualizationcommon import DeathReason
 from avf.aidl.virtualizationservice import VirtualMachineDebugInfo
 from avf.binder import Interface, Long, Parcelable, method
@@ -71,6 +73,7 @@ class IVirtualizationServiceInternal(
     @method(1)
     def remove_memlock_rlimit(self) -> None:
         """Lifts RLIMIT_MEMLOCK of the calling process."""
+        raise NotImplementedError
 
     @method(2)
     def allocate_global_vm_context(self, requester_debug_pid: int) -> IGlobalVmContext:
@@ -78,13 +81,16 @@ class IVirtualizationServiceInternal(
         raise NotImplementedError
 
     @method(3)
-    def atom_vm_booted(self, atom: AtomVmBooted) -> None: ...
+    def atom_vm_booted(self, atom: AtomVmBooted) -> None:
+        raise NotImplementedError
 
     @method(4)
-    def atom_vm_creation_requested(self, atom: AtomVmCreationRequested) -> None: ...
+    def atom_vm_creation_requested(self, atom: AtomVmCreationRequested) -> None:
+        raise NotImplementedError
 
     @method(5)
-    def atom_vm_exited(self, atom: AtomVmExited) -> None: ...
+    def atom_vm_exited(self, atom: AtomVmExited) -> None:
+        raise NotImplementedError
 
     @method(6)
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:

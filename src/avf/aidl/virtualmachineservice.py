@@ -1,5 +1,7 @@
 """Package android.system.virtualmachineservice: what a guest tells its host."""
 
+# Written by avf-aidl from .aidl files: change those and run it again.
+
 from avf.aidl.virtualizationcommon import ErrorCode
 from avf.binder import Interface, method
 
@@ -15,13 +17,17 @@ class IVirtualMachineService(
     """Served by virtmgr on the host vsock port that equals the CID of the VM, for that VM alone."""
 
     @method(1)
-    def notify_payload_started(self) -> None: ...
+    def notify_payload_started(self) -> None:
+        raise NotImplementedError
 
     @method(2)
-    def notify_payload_ready(self) -> None: ...
+    def notify_payload_ready(self) -> None:
+        raise NotImplementedError
 
     @method(3)
-    def notify_payload_finished(self, exit_code: int) -> None: ...
+    def notify_payload_finished(self, exit_code: int) -> None:
+        raise NotImplementedError
 
     @method(4)
-    def notify_error(self, error_code: ErrorCode, message: str) -> None: ...
+    def notify_error(self, error_code: ErrorCode, message: str) -> None:
+        raise NotImplementedError

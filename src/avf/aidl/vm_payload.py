@@ -1,5 +1,7 @@
 """Package android.system.virtualization.payload: what a payload asks of the agent in its own guest."""
 
+# Written by avf-aidl from .aidl files: change those and run it again.
+
 from avf.binder import Interface, method
 
 __all__ = [
@@ -20,7 +22,8 @@ class IVmPayloadService(
     """Served on the guest's unix socket /dev/socket/vm_payload_service."""
 
     @method(1)
-    def notify_payload_ready(self) -> None: ...
+    def notify_payload_ready(self) -> None:
+        raise NotImplementedError
 
     @method(2)
     def get_vm_instance_secret(self, identifier: bytes, size: int) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from . import tree
 from .annotations import Target, check, target_of
-from .constants import Evaluator, parse_integer
+from .constants import Evaluator
 from .errors import Diagnostics
 from .model import (
     ArgumentDef,
@@ -20,6 +20,7 @@ from .model import (
 )
 from .resolver import TypeResolver
 from .source import Span
+from .values import literal_text, parse_integer
 from .world import World
 
 FIRST_CODE = 1
@@ -295,36 +296,3 @@ def _directions(found: Type) -> tuple[str, tuple[tree.Direction, ...]]:
             return f"a {base.kind}", (way.IN, way.OUT, way.INOUT)
         return "an enum" if base.is_enum else "an interface", (way.IN,)
     return f"a {base.value}", (way.IN,)
-
-
-def literal_text(expression: tree.Expression | None, value: Constant) -> str:
-    """Python for an integer as it was written, where hexadecimal or a shift says more than the number."""
-    text = _plain(expression)
-    return text if text and isinstance(value, int) and _meant(expression) == value else ""
-
-
-def _plain(node: tree.Expression | None) -> str:
-    if isinstance(node, tree.Literal) and parse_integer(node.text) is not None:
-        digits = node.text.rstrip("lL").replace("X", "x")
-        if node.text[:2] in ("0x", "0X"):
-            return "0x" + digits[2:].upper()
-        return digits
-    if isinstance(node, tree.Binary) and node.operator == "<<":
-        left, right = _plain(node.left), _plain(node.right)
-        simple = isinstance(node.left, tree.Literal) and isinstance(node.right, tree.Literal)
-        return f"{left} << {right}" if simple and left and right else ""
-    return ""
-
-
-def _meant(node: tree.Expression | None) -> int | None:
-    """What Python makes of `_plain`."""
-    if isinstance(node, tree.Binary):
-        left, right = _meant(node.left), _meant(node.right)
-        return left << right if left is not None and right is not None and 0 <= right < 64 else None
-    if not isinstance(node, tree.Literal):
-        return None
-    digits = node.text.rstrip("lL")
-    try:
-        return int(digits, 16 if digits[:2] in ("0x", "0X") else 10)
-    except ValueError:
-        return None

@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
 
 from . import tree
@@ -11,22 +9,8 @@ from .errors import Diagnostics
 from .lexer import Kind
 from .model import Builtin, Constant, EnumValue, Type, TypeDef
 from .source import Source, Span
+from .values import Sort, Value, fits, parse_integer, signed
 from .world import World
-
-
-class Sort(IntEnum):
-    """What a value is. The integers are in order of their width; booleans count as the narrowest."""
-
-    BOOLEAN = 0
-    INT8 = 8
-    INT32 = 32
-    INT64 = 64
-    CHAR = 100
-    STRING = 101
-    FLOAT = 102
-    ARRAY = 103
-    ENUMERATOR = 104
-
 
 _NAMES = {
     Sort.BOOLEAN: "a boolean",
@@ -40,26 +24,6 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A computed expression. `enumerator` is the one it names, if it is just a name."""
-
-    sort: Sort
-    value: int | float | str | tuple[tuple[tree.Expression, "Value"], ...]
-    enumerator: EnumValue | None = None
-    suffix: bool = False
-    """Whether a floating point number ends in f."""
-
-    @property
-    def is_integer(self) -> bool:
-        return self.sort <= Sort.INT64
-
-    @property
-    def number(self) -> int:
-        assert isinstance(self.value, int)
-        return self.value
-
-
 class _Refused(Exception):
     """Has been reported."""
 
@@ -71,47 +35,6 @@ _MAX_FLOAT = 3.4028235677973366e38
 """What is below this rounds to a float that is finite."""
 
 _RANGES = {Builtin.BYTE: 8, Builtin.INT: 32, Builtin.LONG: 64}
-
-
-def fits(value: int, bits: int) -> bool:
-    return -(1 << (bits - 1)) <= value < 1 << (bits - 1)
-
-
-def _signed(value: int, bits: int) -> int:
-    return value - (1 << bits) if value >> (bits - 1) else value
-
-
-def parse_integer(text: str) -> Value | None:
-    """An integer literal; None if it is none or too big."""
-    digits = text
-    suffixes = []
-    while True:
-        for suffix in ("u8", "u32", "u64", "l", "L"):
-            if digits.endswith(suffix):
-                digits = digits[: -len(suffix)]
-                suffixes.append(suffix.lower())
-                break
-        else:
-            break
-    is_hex = digits[:2] in ("0x", "0X")
-    groups = (digits[2:] if is_hex else digits).split("_")
-    if len(suffixes) > 1 or not all(groups) or len(digits) > 80:
-        return None
-    value = int("".join(groups), 16 if is_hex else 10)
-    suffix = suffixes[0] if suffixes else ""
-    if suffix in ("u8", "u32", "u64"):
-        bits = int(suffix[1:])
-        return Value(Sort(bits), _signed(value, bits)) if value >> bits == 0 else None
-    if is_hex:
-        if value >> 64:
-            return None
-        bits = 64 if suffix or value >> 32 else 32
-        return Value(Sort(bits), _signed(value, bits))
-    for bits in (64,) if suffix else (8, 32, 64):
-        if fits(value, bits):
-            return Value(Sort(bits), value)
-    # 2^63 is only good for what follows a minus sign; Android's compiler refuses it as well.
-    return None
 
 
 class Evaluator:
@@ -350,7 +273,7 @@ class Evaluator:
         left = (node.operator == "<<") == (b >= 0)
         if a < 0 or abs(b) >= sort or (left and a.bit_length() + abs(b) > sort):
             raise self._refused(f"this overflows {sort.value} bits", source, node.span)
-        return Value(sort, _signed(a << abs(b), sort) if left else a >> abs(b))
+        return Value(sort, signed(a << abs(b), sort) if left else a >> abs(b))
 
     # Turning into a type
 

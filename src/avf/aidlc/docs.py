@@ -2,13 +2,17 @@
 
 import re
 import textwrap
+from collections.abc import Mapping
 
+from .layout import PROSE_WIDTH
 from .names import snake_case
 
 _TAG = re.compile(r"^@(\w+)\s*(.*)$", re.DOTALL)
 _INLINE = re.compile(r"\{@(\w+)\s*([^{}]*)\}")
 _HTML = re.compile(r"</?(?:code|b|i|em|tt|strong|ul|ol|pre|a|dl|dt|dd|h\d)(?:\s[^<>]*)?>", re.I)
 _ITEM = re.compile(r"^(?:[-*+•]|\d+[.)])\s")
+_WORD = re.compile(r"\b[a-z][a-z0-9]*[A-Z][A-Za-z0-9]*\b")
+_NO_WORDS: Mapping[str, str] = {}
 _LICENSE = ("Copyright", "Licensed under", "SPDX-License")
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&nbsp;": " ", "&quot;": '"', "&amp;": "&"}
 
@@ -69,14 +73,14 @@ def _told(part: str) -> str:
     return ""
 
 
-def docstring(parts: list[str], indent: int, width: int) -> list[str]:
-    """The lines of a docstring, indented; none for no text."""
+def docstring(parts: list[str], indent: int, words: Mapping[str, str] = _NO_WORDS) -> list[str]:
+    """The lines of a docstring, indented; none for no text. `words` are called otherwise in Python."""
     if not parts:
         return []
     margin = " " * indent
-    text = [_escaped(part) for part in parts]
+    text = [_escaped(_WORD.sub(lambda m: words.get(m[0], m[0]), part)) for part in parts]
     only = text[0]
-    if len(text) == 1 and len(margin) + len(only) + 6 <= width:
+    if len(text) == 1 and len(margin) + len(only) + 6 <= PROSE_WIDTH:
         return [f'{margin}"""{only}"""']
     lines: list[str] = []
     for number, part in enumerate(text):
@@ -87,7 +91,7 @@ def docstring(parts: list[str], indent: int, width: int) -> list[str]:
         later = f"{margin}  " if item else margin
         lines += textwrap.wrap(
             part,
-            width,
+            PROSE_WIDTH,
             initial_indent=first,
             subsequent_indent=later,
             break_long_words=False,

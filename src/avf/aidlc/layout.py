@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 WIDTH = 100
+PROSE_WIDTH = 120
 
 
 def fill(indent: int, head: str, items: list[str], tail: str) -> list[str]:

@@ -15,8 +15,8 @@ from .source import Source
 _EPILOG = """\
 A package becomes the module of its name: android.os is OUT/android/os.py. With --map android.os=my.os it is
 OUT/my/os.py; what begins with android.os. follows. Types that the given files mention are written as well, unless
-their package is --external, that is in its module already. Exit status: 0 done, 1 errors or --check found differences,
-2 wrong usage.
+their package is --external, that is in its module already. @FILE stands for the arguments in FILE, one a line.
+Exit status: 0 done, 1 errors or --check found differences, 2 wrong usage.
 """
 
 
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Compiles AIDL to typed Python for avf.binder.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help=".aidl files, or directories of them")

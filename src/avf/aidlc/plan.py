@@ -1,6 +1,6 @@
 """What is to be written, and what can be said about it before a line is: modules, names, defaults."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from . import tree
@@ -8,7 +8,7 @@ from .analysis import Analysis
 from .docs import paragraphs
 from .errors import Diagnostics
 from .model import Builtin, Constant, Definition, EnumValue, FieldDef, Type, TypeDef
-from .names import PackageNames
+from .names import PackageNames, argument_name, field_name, method_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class Plan:
         self._analysis = analysis
         self._constructible: dict[TypeDef, bool | None] = {}
         self._cycles = self._import_cycles()
+        self.words = dict(word for made in definitions for word in _renamed(made))
+        """What AIDL and Python call otherwise, for documentation."""
 
     # Names and modules
 
@@ -163,6 +165,15 @@ class Plan:
         for source in {type_def.source: None for type_def in sorted(types, key=_name)}:
             found += paragraphs(self._analysis.world.document(source).doc)
         return found
+
+
+def _renamed(made: Definition) -> Iterator[tuple[str, str]]:
+    for part in made.fields:
+        yield part.name, field_name(part.name)
+    for method in made.methods:
+        yield method.name, method_name(method.name)
+        for argument in method.arguments:
+            yield argument.name, argument_name(argument.name)
 
 
 def _name(type_def: TypeDef) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from . import tree
 from .analysis import HASH_CODE, VERSION_CODE
 from .docs import docstring, paragraphs
-from .layout import WIDTH, all_lines, fill, import_lines, stack
+from .layout import all_lines, fill, import_lines, stack
 from .model import ArgumentDef, Builtin, Definition, FieldDef, MethodDef, Type, TypeDef
 from .names import (
     argument_name,
@@ -76,7 +76,7 @@ class ModuleWriter:
         said = self.plan.package_doc(definition.type for definition in self.definitions)
         title = f"Package {', '.join(packages)}"
         first = f"{title}: {said[0][:1].lower()}{said[0][1:]}" if said else f"{title}."
-        lines = [*docstring([first, *said[1:]], 0, WIDTH), "", _NOTE, ""]
+        lines = [*docstring([first, *said[1:]], 0, self.plan.words), "", _NOTE, ""]
         imports = self.spelling.imports
         if "typing" in imports:
             lines += [*import_lines("typing", imports["typing"]), ""]
@@ -90,7 +90,7 @@ class ModuleWriter:
         for constant in definition.constants:
             name = self.plan.constant_name(definition.type, constant.name)
             value = constant.text or self.spelling.value(constant.value, constant.type)
-            lines += [f"{name} = {value}", *docstring(paragraphs(constant.doc), 0, WIDTH)]
+            lines += [f"{name} = {value}", *self._doc(constant.doc, 0)]
         return lines
 
     # Classes
@@ -113,10 +113,13 @@ class ModuleWriter:
             base = [self.spelling.binder("Parcelable")]
             members = self._fields(definition)
         head = fill(0, f"class {self.plan.name(type_def)}(", base, "):")
-        doc = docstring(self._about(type_def), 4, WIDTH)
+        doc = docstring(self._about(type_def), 4, self.plan.words)
         if doc and members:
             return [*head, *doc, "", *members]
         return [*head, *(doc or members or ["    pass"])]
+
+    def _doc(self, comment: str | None, indent: int) -> list[str]:
+        return docstring(paragraphs(comment), indent, self.plan.words)
 
     def _about(self, type_def: TypeDef) -> list[str]:
         said = paragraphs(type_def.declaration.doc)
@@ -139,7 +142,7 @@ class ModuleWriter:
         lines: list[str] = []
         for part, (name, _, _) in zip(definition.enumerators, names, strict=True):
             lines.append(f"    {name} = {part.text or part.value}")
-            lines += docstring(paragraphs(part.doc), 4, WIDTH)
+            lines += self._doc(part.doc, 4)
         return lines
 
     def _members(self, definition: Definition) -> list[str]:
@@ -149,7 +152,7 @@ class ModuleWriter:
         lines: list[str] = []
         for part, (name, _, _) in zip(definition.fields, names, strict=True):
             lines.append(f"    {name}: {self.spelling.annotation(part.type)}")
-            lines += docstring(paragraphs(part.doc), 4, WIDTH)
+            lines += self._doc(part.doc, 4)
         return lines
 
     def _fields(self, definition: Definition) -> list[str]:
@@ -158,7 +161,7 @@ class ModuleWriter:
         lines: list[str] = []
         for part, (name, _, _) in zip(definition.fields, names, strict=True):
             lines += self._field(part, f"{name}: {self.spelling.annotation(part.type)}")
-            lines += docstring(paragraphs(part.doc), 4, WIDTH)
+            lines += self._doc(part.doc, 4)
         return lines
 
     def _field(self, part: FieldDef, head: str) -> list[str]:
@@ -181,7 +184,7 @@ class ModuleWriter:
         return [*lines, *self._meta_methods(definition)][1:]
 
     def _method(self, part: MethodDef, name: str, type_def: TypeDef) -> list[str]:
-        marks = [str(part.code), *(["oneway=True"] if part.oneway else [])]
+        marks = [_code(part.code), *(["oneway=True"] if part.oneway else [])]
         results = [part.result] if part.result else []
         parameters: list[tuple[str, str, Span]] = []
         annotated: list[str] = []
@@ -193,7 +196,7 @@ class ModuleWriter:
                 parameters.append((parameter, argument.name, argument.span))
         self._distinct(parameters, type_def)
         returned = self.spelling.annotation(*results) if results else "None"
-        doc = docstring(paragraphs(part.doc), 8, WIDTH)
+        doc = self._doc(part.doc, 8)
         if part.oneway:
             body, end = doc, ":" if doc else ": ..."
         else:
@@ -219,16 +222,20 @@ class ModuleWriter:
         mark = self.spelling.binder("method") if options.version or options.hash else ""
         lines: list[str] = []
         if options.version:
-            lines += ["", f"    @{mark}({VERSION_CODE})"]
+            lines += ["", f"    @{mark}({_code(VERSION_CODE)})"]
             lines += ["    def get_interface_version(self) -> int:"]
             lines += ['        """The version of the interface that the other side has."""']
             lines += [f"        return {options.version}"]
         if options.hash:
-            lines += ["", f"    @{mark}({HASH_CODE})"]
+            lines += ["", f"    @{mark}({_code(HASH_CODE)})"]
             lines += ["    def get_interface_hash(self) -> str:"]
             lines += ['        """The hash of the frozen interface that the other side has."""']
             lines += [f'        return "{options.hash}"']
         return lines
+
+
+def _code(code: int) -> str:
+    return str(code) if code < 1 << 16 else f"0x{code:08X}"
 
 
 def _has_length(argument: ArgumentDef) -> bool:

@@ -1,0 +1,33 @@
+/** What the owner of a VM, and root, can ask of it from outside. Not in the original. */
+package org.avf.linux.control;
+
+import org.avf.linux.control.DeathReport;
+import org.avf.linux.control.VmInfo;
+import org.avf.linux.control.VmMetrics;
+
+/** One VM, seen from outside. Holding this is not holding the VM: it neither keeps it alive nor ends it. */
+interface IVmControl {
+    /** The unix socket in a VM's directory whose root object is the VM's IVmControl. */
+    const String CONTROL_SOCKET_NAME = "control.sock";
+
+    VmInfo getInfo();
+
+    VmMetrics getMetrics();
+
+    /** Null while the VM has not died. */
+    @nullable DeathReport getDeathReport();
+
+    /** Kills the VM; returns when all of it is gone. Service-specific error -1 if it is not running. */
+    void stop();
+
+    /**
+     * A stream socket: the last of what the console said, then, if `live`, what it goes on to say, until it ends.
+     *
+     * What is written to it goes to the console of a running guest that takes input. Service-specific error -1
+     * if the VM has no console to show.
+     */
+    ParcelFileDescriptor attachConsole(boolean live);
+
+    /** As attachConsole, for the log, which takes no input. */
+    ParcelFileDescriptor followLog(boolean live);
+}
