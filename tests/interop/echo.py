@@ -202,7 +202,14 @@ class Echo(IEcho):
 
     def oneway_notify(self, cb: IBinder, v: int) -> None:
         echo = interface_cast(IEcho, cb)
-        threading.Timer(0.02, lambda: echo.on_notify(v + 1)).start()
+
+        def notify() -> None:
+            try:
+                echo.on_notify(v + 1)
+            except StatusError:
+                pass  # nobody is left to be told
+
+        threading.Timer(0.02, notify).start()
 
     def open_file(self, path: str) -> ParcelFileDescriptor:
         try:

@@ -216,8 +216,8 @@ class Session:
     def close(self) -> None:
         """Ends the session and waits for its threads, unless called from one. Idempotent."""
         self._endpoint.end()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
+        if threading.current_thread() not in self._threads:
+            for thread in self._threads:
                 thread.join()
 
     def __enter__(self) -> "Session":

@@ -216,7 +216,7 @@ class Endpoint:
                 if command == wire.DEC_STRONG:
                     core.dec_strong(body)
                 else:
-                    self._serve_nested(connection, body, fds)
+                    self._serve_call(connection, body, fds)
         except StatusError:
             raise
         except TimeoutError:
@@ -234,8 +234,6 @@ class Endpoint:
     def serve(self, connection: Connection) -> None:
         """Serves a connection taken by `add_serving` until it or the session ends, then closes it. Never raises."""
         core = self.core
-        context.peer = connection.peer
-        context.connections[self] = connection
         lone = False
         try:
             owed_calls = 0
@@ -264,8 +262,6 @@ class Endpoint:
         except BaseException as error:  # noqa: BLE001 - the thread ends here
             report(error)
         finally:
-            del context.connections[self]
-            context.peer = None
             self._lost(connection, alone=lone)
 
     def _lost(self, connection: Connection, *, alone: bool) -> None:
@@ -278,23 +274,6 @@ class Endpoint:
         if not alone:
             self.end()
 
-    def _serve_nested(
-        self, connection: Connection, body: bytes | bytearray, fds: list[int] | None
-    ) -> None:
-        """Serves a call that came while waiting for a reply on the same connection."""
-        outer_peer = context.peer
-        outer = context.connections.get(self)
-        context.peer = connection.peer
-        context.connections[self] = connection
-        try:
-            self._serve_call(connection, body, fds)
-        finally:
-            context.peer = outer_peer
-            if outer is None:
-                del context.connections[self]
-            else:
-                context.connections[self] = outer
-
     def _serve_call(
         self, connection: Connection, body: bytes | bytearray, fds: list[int] | None
     ) -> None:
@@ -302,31 +281,37 @@ class Endpoint:
         call = core.receive(body, fds)
         if call is None:
             return
-        if call.oneway:
-            self._serve_oneway(connection, call)
-            return
-        result = core.execute(call)
-        frame = core.finish(call, result)
+        outer_peer = context.peer
+        outer_connection = context.connections.pop(self, None)
+        context.peer = connection.peer
+        try:
+            if call.oneway:
+                self._run_oneway(call)
+                return
+            # Only now, while it waits for the reply, does the peer take calls on this connection.
+            context.connections[self] = connection
+            frame = core.finish(call, core.execute(call))
+            del context.connections[self]
+        finally:
+            context.peer = outer_peer
+            if outer_connection is not None:
+                context.connections[self] = outer_connection
         try:
             connection.send_frame(frame)
         finally:
             if frame.parcel is not None:
                 frame.parcel.close_descriptors()
 
-    def _serve_oneway(self, connection: Connection, first: Transaction) -> None:
-        """Runs a oneway call and those that waited for it. They must not make nested calls on this connection."""
+    def _run_oneway(self, first: Transaction) -> None:
+        """Runs a oneway call and those that waited for it."""
         core = self.core
-        del context.connections[self]
         call: Transaction | None = first
-        try:
-            while call is not None:
-                result = core.execute(call)
-                if isinstance(result, Parcel):
-                    result.discard()
-                    result.close_descriptors()
-                call = core.next_oneway(call)
-        finally:
-            context.connections[self] = connection
+        while call is not None:
+            result = core.execute(call)
+            if isinstance(result, Parcel):
+                result.discard()
+                result.close_descriptors()
+            call = core.next_oneway(call)
 
     # Housekeeping
 

@@ -67,6 +67,7 @@ class Server:
         self._threads: set[threading.Thread] = set()
         self._setting_up: set[Connection] = set()
         self._stopped = False
+        self._stopping: set[threading.Thread] = set()
         self._wakes: set[int] = set()
         """An eventfd for each accept loop that runs."""
 
@@ -274,20 +275,23 @@ class Server:
     # Ending
 
     def shutdown(self) -> None:
-        """Stops accepting, ends all sessions, waits for the threads (but for the calling one). Idempotent."""
+        """Stops accepting, ends all sessions, waits for the threads but those that are in here. Idempotent."""
         with self._lock:
             self._stopped = True
             for wake in self._wakes:
                 os.eventfd_write(wake, 1)
             for connection in self._setting_up:
                 connection.shutdown()
+            self._stopping.add(threading.current_thread())
             endpoints = list(self._sessions.values())
         for endpoint in endpoints:
             endpoint.end()
         with self._lock:
-            threads = self._threads - {threading.current_thread()}
+            threads = self._threads - self._stopping
         for thread in threads:
             thread.join()
+        with self._lock:
+            self._stopping.discard(threading.current_thread())
 
 
 class _SessionRoot:
