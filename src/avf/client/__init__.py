@@ -1,5 +1,5 @@
 """Run VMs from Python: connect, create, watch, talk. `avf.client.aio` is the same for asyncio, `avf.client.store` keeps
-VMs with names.
+VMs with names, `avf.client.control` looks into VMs that other processes run.
 
 with connect() as service, service.create_vm(config) as vm:
     vm.start()
@@ -22,6 +22,7 @@ from avf.client.errors import (
     ConfigError,
     Died,
     Finished,
+    NoSuchVm,
     ServiceDied,
     ServiceError,
     ServiceStartError,
@@ -42,6 +43,7 @@ from avf.client.events import (
 )
 from avf.client.json_config import load_raw_config
 from avf.client.machine import GuestService, VirtualMachine
+from avf.client.report import DeathReport
 
 __all__ = [
     "AppConfig",
@@ -49,6 +51,7 @@ __all__ = [
     "ConfigError",
     "CpuTopology",
     "DeathReason",
+    "DeathReport",
     "DebugLevel",
     "Died",
     "Disk",
@@ -58,6 +61,7 @@ __all__ = [
     "Finished",
     "GuestService",
     "MemoryTrimLevel",
+    "NoSuchVm",
     "Partition",
     "PartitionType",
     "PayloadError",

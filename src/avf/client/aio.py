@@ -29,6 +29,7 @@ from avf.client.connection import START_TIMEOUT, VmInfo
 from avf.client.events import DeathReason, Event, VmDied
 from avf.client.lifecycle import Lifecycle
 from avf.client.machine import SERVICE_TIMEOUT, GuestService
+from avf.client.report import DeathReport
 
 __all__ = ["VirtualMachine", "VirtualizationService", "connect"]
 
@@ -138,6 +139,10 @@ class VirtualMachine:
     def death_reason(self) -> DeathReason | None:
         """None while the VM has not died."""
         return self._lifecycle.death_reason
+
+    async def death_report(self) -> DeathReport | None:
+        """How the VM died, for people; None while it lives or if virtmgr cannot tell. To be asked before `close`."""
+        return await _in_thread(lambda: self._vm.death_report)
 
     async def wait_until_ready(self, timeout: float | None = None) -> None:
         """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished."""

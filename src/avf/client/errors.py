@@ -50,6 +50,10 @@ class VmStateError(ClientError):
     """A stored VM is not in the state that the call needs."""
 
 
+class NoSuchVm(ClientError):
+    """No VM has this CID, or it is another user's."""
+
+
 class WaitError(ClientError):
     """The VM did not become ready."""
 

@@ -14,11 +14,14 @@ from avf.aidl.virtualizationservice import (
     MemoryTrimLevel,
     VirtualMachineState,
 )
+from avf.aidl.vm_control import IVmControl
 from avf.binder import (
     BinderError,
     Interface,
     Session,
+    StatusError,
     connect,
+    interface_cast,
     link_to_death,
     release,
     unlink_to_death,
@@ -34,6 +37,7 @@ from avf.client.events import (
     PayloadStarted,
     VmDied,
 )
+from avf.client.report import DeathReport
 from avf.client.watch import Listener, Watch
 
 T = TypeVar("T", bound=Interface)
@@ -97,6 +101,17 @@ class VirtualMachine:
     def death_reason(self) -> DeathReason | None:
         """None while the VM has not died."""
         return self._watch.death_reason
+
+    @property
+    def death_report(self) -> DeathReport | None:
+        """How the VM died, for people; None while it lives or if virtmgr cannot tell. To be asked before `close`."""
+        try:
+            with self._using() as handle:
+                control = interface_cast(IVmControl, handle.get_control())
+                report = control.get_death_report()
+        except (ServiceDied, StatusError):
+            return None
+        return None if report is None else DeathReport.from_aidl(report)
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
         """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished."""

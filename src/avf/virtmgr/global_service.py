@@ -54,7 +54,7 @@ class GlobalService:
         try:
             self.call(lambda service: service.remove_memlock_rlimit())
         except (BinderError, GlobalServiceError, OSError) as e:
-            log.warning("the limit on locked memory stays: %s", e)
+            log.info("the limit on locked memory stays: %s", e)
 
     def policy(self) -> Policy:
         """What the user of this process may do. Raises GlobalServiceError if the policy cannot be read."""

@@ -6,8 +6,10 @@
 The payload inside has a state of its own that only goes forward: Starting < Started < Ready < Finished < Hangup.
 """
 
+import contextlib
 import dataclasses
 import logging
+import os
 import pwd
 import threading
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from enum import IntEnum
 
 from avf.aidl.virtualizationcommon import ErrorCode
 from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
+from avf.aidl.vm_control import CONTROL_SOCKET_NAME, DeathReport
 from avf.binder import RemoteException
 from avf.virtmgr.callbacks import VirtualMachineCallbacks
 from avf.virtmgr.context import VmContext, remove_temporary_files
@@ -23,11 +26,14 @@ from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.loggers import Collector
 from avf.virtmgr.metrics import VmMetrics
+from avf.virtmgr.output import VmOutput
+from avf.virtmgr.report import death_report
 from avf.vmm import ExitReport, Vmm, VmmError, VmProcess, VmSpec
 
 CALLBACK_SECONDS = 5
 """How long a death waits for a callback that does not take its last event."""
 FAILURE_TEXT_SECONDS = 5
+OUTPUT_SECONDS = 2
 
 log = logging.getLogger(__name__)
 
@@ -108,21 +114,33 @@ class VmInstance:
         vmm: Vmm,
         metrics: VmMetrics,
         boot_timeout: float | None,
+        output: VmOutput,
+        takes_console_input: bool,
     ) -> None:
-        """Takes over `context` and `files`. `boot_timeout`: seconds in which the payload must start, None for ever."""
+        """Takes over `context`, `files` and `output`.
+
+        `boot_timeout`: seconds in which the payload must start, None for ever.
+        """
         self.context = context
         self.cid = context.cid
         self.name = spec.name
         self.protected = spec.protected
         self.requester = requester
+        self.spec = spec
+        """What it is made of; the descriptors in it are gone once it was started."""
+        self.vmm_name = vmm.name
+        self.metrics = metrics
+        self.output = output
+        self.takes_console_input = takes_console_input
         self.callbacks = VirtualMachineCallbacks(self.cid)
         self._files = files
         self._vmm = vmm
-        self._metrics = metrics
         self._boot_timeout = boot_timeout
         self._changed = threading.Condition()
         self._state: VmState = NotStarted(spec)
         self._payload_state = PayloadState.STARTING
+        self._last_step = "created"
+        self._death_report: DeathReport | None = None
         self._payload_events = threading.Lock()
 
     def __str__(self) -> str:
@@ -151,6 +169,11 @@ class VmInstance:
         with self._changed:
             return self._payload_state
 
+    @property
+    def death_report(self) -> DeathReport | None:
+        with self._changed:
+            return self._death_report
+
     def process(self) -> VmProcess:
         """The VMM. Raises VirtmgrError unless the VM is running."""
         with self._changed:
@@ -170,32 +193,49 @@ class VmInstance:
                 raise VirtmgrError("VM already started or failed")
             spec = self._state.spec
             self._state = Failed()
-            self._metrics.started()
+            self.metrics.started()
+            self._last_step = "starting the VMM"
             failure = Collector()
             try:
-                process = self._vmm.start(dataclasses.replace(spec, failure=failure.write_end))
-            except VmmError as e:
+                process = self._start_vmm(spec, failure)
+            except (VmmError, OSError) as e:
                 raise VirtmgrError(f"{self} failed to start") from e
             finally:
                 failure.close_write_end()
                 self._files.close()
+            self._last_step = "the VMM was started; nothing was heard of the payload"
             monitor = threading.Thread(
                 target=self._watch_exit, args=(process, failure), name=f"exit-{self.cid}"
             )
             self._state = Running(process, monitor)
             monitor.start()
-        self._metrics.sample(process.pid)
+        self.metrics.sample(process.pid)
         if self._boot_timeout is not None:
             threading.Thread(
                 target=self._watch_boot, args=(process, self._boot_timeout), daemon=True
             ).start()
 
-    def stop(self) -> None:
+    def _start_vmm(self, spec: VmSpec, failure: Collector) -> VmProcess:
+        with contextlib.ExitStack() as stack:
+            copies = self.output.open()
+            for fd in copies:
+                if fd is not None:
+                    stack.callback(os.close, fd)
+            spec = dataclasses.replace(
+                spec,
+                failure=failure.write_end,
+                console_copy=copies.console,
+                log_copy=copies.log,
+            )
+            return self._vmm.start(spec)
+
+    def stop(self, why: str = "stopped by its owner") -> None:
         """Kills the VM and returns when all of it is gone and told. Raises VirtmgrError unless it is running."""
         with self._changed:
             if not isinstance(self._state, Running):
                 raise VirtmgrError("VM is not running")
             running = self._state
+            self._last_step = why
         running.process.kill()
         if running.monitor is not threading.current_thread():
             running.monitor.join()
@@ -208,21 +248,31 @@ class VmInstance:
             pass
         self.callbacks.close()
         self._files.close()
+        self.output.close()
         self.context.close()
 
     def _watch_exit(self, process: VmProcess, failure: Collector) -> None:
         report = self._wait(process)
-        self._metrics.ended()
+        self.metrics.ended()
         self.context.stop_serving()
         with self._changed:
             self._state = Dead()
             self._changed.notify_all()
         log.info("%s exited", self)
-        reason = death_reason(report, self._failure_text(failure))
+        failure_text = self._failure_text(failure)
+        reason = death_reason(report, failure_text)
+        self.output.wait_until_ended(OUTPUT_SECONDS)
+        console = self.output.recent_console()
+        with self._changed:
+            self._death_report = death_report(
+                reason, self._last_step, report, failure_text, console
+            )
         log.info("%s died: %s%s", self, reason.name, _account(report))
         self.callbacks.notify_died(reason, CALLBACK_SECONDS)
-        self._metrics.exited(reason, report.signal if report else 0)
-        remove_temporary_files(self.context.temporary_directory)
+        self.metrics.exited(reason, report.signal if report else 0)
+        remove_temporary_files(
+            self.context.temporary_directory, keep=frozenset({CONTROL_SOCKET_NAME})
+        )
 
     def _wait(self, process: VmProcess) -> ExitReport | None:
         try:
@@ -248,6 +298,7 @@ class VmInstance:
                 return
             log.error("%s has not started its payload in %g s", self, timeout)
             self._payload_state = PayloadState.HANGUP
+            self._last_step = f"killed for not having started its payload in {timeout:g} s"
         process.kill()
 
     def _has_booted_or_ended(self) -> bool:
@@ -258,30 +309,32 @@ class VmInstance:
 
     def payload_started(self) -> None:
         with self._payload_events:
-            self._advance(PayloadState.STARTED)
+            self._advance(PayloadState.STARTED, "the payload was started")
             log.info("VM with CID %d started payload", self.cid)
             self.callbacks.notify_payload_started()
-            self._metrics.booted()
+            self.metrics.booted()
 
     def payload_ready(self) -> None:
         with self._payload_events:
-            self._advance(PayloadState.READY)
+            self._advance(PayloadState.READY, "the payload was ready")
             log.info("VM with CID %d reported payload is ready", self.cid)
             self.callbacks.notify_payload_ready()
 
     def payload_finished(self, exit_code: int) -> None:
         with self._payload_events:
-            self._advance(PayloadState.FINISHED)
+            self._advance(PayloadState.FINISHED, f"the payload finished with exit code {exit_code}")
             log.info("VM with CID %d finished payload", self.cid)
             self.callbacks.notify_payload_finished(exit_code)
 
     def payload_failed(self, code: ErrorCode, message: str) -> None:
         with self._payload_events:
-            self._advance(PayloadState.FINISHED)
+            self._advance(
+                PayloadState.FINISHED, f"the guest told of an error, {code.name}: {message}"
+            )
             log.info("VM with CID %d encountered an error", self.cid)
             self.callbacks.notify_error(code, message)
 
-    def _advance(self, new: PayloadState) -> None:
+    def _advance(self, new: PayloadState, step: str) -> None:
         with self._changed:
             if new <= self._payload_state:
                 raise RemoteException.illegal_state(
@@ -289,6 +342,7 @@ class VmInstance:
                     f" {self._payload_state.title} to {new.title}"
                 )
             self._payload_state = new
+            self._last_step = step
             self._changed.notify_all()
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from avf.aidl.virtualizationcommon import DeathReason
 from avf.aidl.virtualizationservice_internal import AtomVmBooted, AtomVmExited
+from avf.aidl.vm_control import VmMetrics as MetricsSnapshot
 from avf.virtmgr.atoms import AtomSender
 
 SAMPLE_SECONDS = 1.0
-GUEST_TIME_FIELD = 42
+USER_TIME_FIELD, SYSTEM_TIME_FIELD, GUEST_TIME_FIELD = 13, 14, 42
 GUEST_MEMORY_NAMES = (b"crosvm_guest", b"memfd:memory-backend-memfd", b"/dev/zero (deleted)")
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,10 @@ class VmMetrics:
         self._identifier = identifier
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._created_at = time.monotonic()
         self._started_at: float | None = None
         self._guest_millis = 0
+        self._cpu_millis = 0
         self._rss_vm_kb = 0
         self._rss_vmm_kb = 0
 
@@ -63,6 +66,25 @@ class VmMetrics:
         )
         self._sender.send(lambda service: service.atom_vm_exited(atom))
 
+    def millis_since_creation(self) -> int:
+        return int((time.monotonic() - self._created_at) * 1000)
+
+    def millis_since_start(self) -> int:
+        """-1 if it was never started."""
+        with self._lock:
+            started = self._started_at
+        return -1 if started is None else int((time.monotonic() - started) * 1000)
+
+    def snapshot(self) -> MetricsSnapshot:
+        """What is kept when the VM has died."""
+        with self._lock:
+            return MetricsSnapshot(
+                cpu_time_millis=self._cpu_millis,
+                guest_time_millis=self._guest_millis,
+                peak_rss_vm_kb=self._rss_vm_kb,
+                peak_rss_vmm_kb=self._rss_vmm_kb,
+            )
+
     def _elapsed(self) -> int:
         with self._lock:
             return (
@@ -72,11 +94,13 @@ class VmMetrics:
     def _run(self, pid: int) -> None:
         while True:
             try:
-                guest, (rss_vm, rss_vmm) = guest_time_millis(pid), resident_kb(pid)
+                cpu, guest = cpu_time_millis(pid), guest_time_millis(pid)
+                rss_vm, rss_vmm = resident_kb(pid)
             except (OSError, ValueError, IndexError) as e:
                 log.debug("no more metrics of process %d: %s", pid, e)
                 return
             with self._lock:
+                self._cpu_millis = cpu
                 self._guest_millis = guest
                 self._rss_vm_kb = max(self._rss_vm_kb, rss_vm)
                 self._rss_vmm_kb = max(self._rss_vmm_kb, rss_vmm)
@@ -86,9 +110,23 @@ class VmMetrics:
 
 def guest_time_millis(pid: int) -> int:
     """CPU time the process has spent in its guest (proc(5), stat, guest_time; 0 under emulation)."""
+    return _ticks_to_millis(_stat_fields(pid)[GUEST_TIME_FIELD])
+
+
+def cpu_time_millis(pid: int) -> int:
+    """CPU time of the process, that in its guest included (proc(5), stat, utime and stime)."""
+    fields = _stat_fields(pid)
+    return _ticks_to_millis(fields[USER_TIME_FIELD], fields[SYSTEM_TIME_FIELD])
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """By index; what stands before the state is left out."""
     text = Path(f"/proc/{pid}/stat").read_text()
-    after_name = text.rpartition(")")[2].split()
-    return int(after_name[GUEST_TIME_FIELD - 2]) * 1000 // os.sysconf("SC_CLK_TCK")
+    return ["", "", *text.rpartition(")")[2].split()]
+
+
+def _ticks_to_millis(*ticks: str) -> int:
+    return sum(map(int, ticks)) * 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def resident_kb(pid: int) -> tuple[int, int]:

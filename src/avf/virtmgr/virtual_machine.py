@@ -8,7 +8,8 @@ from avf.aidl.virtualizationservice import (
     MemoryTrimLevel,
     VirtualMachineState,
 )
-from avf.binder import ParcelFileDescriptor
+from avf.binder import IBinder, ParcelFileDescriptor
+from avf.virtmgr.control import VmControl
 from avf.virtmgr.errors import VirtmgrError, failure
 from avf.virtmgr.machine import VmInstance, VmTable
 from avf.vmm import NotSupported, VmmControlError
@@ -29,6 +30,7 @@ class VirtualMachine(IVirtualMachine):
     def __init__(self, machine: VmInstance, machines: VmTable) -> None:
         self._machine = machine
         self._machines = machines
+        self._control = VmControl(machine)
 
     def get_cid(self) -> int:
         return self._machine.cid
@@ -80,6 +82,9 @@ class VirtualMachine(IVirtualMachine):
         except (OSError, AddressError) as e:
             raise failure(f"Failed to connect: {e}") from e
         return ParcelFileDescriptor(sock.detach())
+
+    def get_control(self) -> IBinder:
+        return self._control
 
     def on_released(self) -> None:
         log.debug("dropping %s", self._machine)

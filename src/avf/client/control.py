@@ -1,0 +1,203 @@
+"""VMs that run already, whoever made them: look into them, end them. Their owners' rights are needed, or root's.
+
+    with open_vm(2048) as vm:
+        print(vm.details().name, vm.metrics().cpu_time_millis)
+        vm.stop()
+
+An object of this module does not hold its VM: it neither keeps it alive nor ends it when it is closed.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from avf.aidl.virtualizationservice import VirtualMachineState
+from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
+from avf.aidl.vm_control import CONTROL_SOCKET_NAME, IVmControl, PayloadState
+from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, unix
+from avf.client.connection import VmInfo
+from avf.client.errors import NoSuchVm
+from avf.client.report import DeathReport
+from avf.runtime import SYSTEM_RUNTIME_DIR, service_sockets, user_runtime_dir
+
+__all__ = ["ControlledVm", "PayloadState", "VmDetails", "VmMetrics", "list_vms", "open_vm"]
+
+_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class VmDetails:
+    """What a VM is, and how far it has come."""
+
+    cid: int
+    name: str
+    state: VirtualMachineState
+    payload_state: PayloadState
+    vmm: str
+    vmm_pid: int | None
+    """None unless the VM runs."""
+    requester_uid: int
+    requester_pid: int
+    protected: bool
+    memory_mib: int | None
+    """None: whatever the VMM gives."""
+    cpus: int | None
+    """None: as many as the host has."""
+    age: float
+    """Seconds since it was created."""
+    uptime: float | None
+    """Seconds since it was started; None: never."""
+    has_console: bool
+    has_log: bool
+    takes_console_input: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VmMetrics:
+    """What a VM uses; the present values are 0 unless it runs."""
+
+    cpu_time_millis: int
+    guest_time_millis: int
+    rss_vm_kb: int
+    rss_vmm_kb: int
+    peak_rss_vm_kb: int
+    peak_rss_vmm_kb: int
+
+
+def list_vms() -> list[VmInfo]:
+    """The VMs of every user, by CID, as the virtualizationservices that run know them; none is started for that.
+
+    Raises RemoteException (SECURITY) without the right to know.
+    """
+    found = {}
+    for path in service_sockets():
+        try:
+            session = connect(unix(path), fd_mode=FdMode.NONE, timeout=_TIMEOUT)
+        except (OSError, DeadObjectError):
+            continue
+        with session:
+            for info in session.get_root(IVirtualizationServiceInternal).debug_list_vms():
+                found[info.temporary_directory] = VmInfo(
+                    info.cid, info.temporary_directory, info.requester_uid, info.requester_pid
+                )
+    return sorted(found.values(), key=lambda info: info.cid)
+
+
+def open_vm(cid: int) -> "ControlledVm":
+    """The VM with that CID. Raises NoSuchVm."""
+    problem = None
+    for directory in _directories(cid):
+        try:
+            return open_vm_in(directory)
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            problem = f"the VM with CID {cid} belongs to another user"
+        except (OSError, BinderError) as error:
+            problem = f"the VM with CID {cid} cannot be reached: {error}"
+    raise NoSuchVm(problem or f"there is no VM with CID {cid}")
+
+
+def open_vm_in(directory: str | os.PathLike[str]) -> "ControlledVm":
+    """The VM with that temporary directory. Raises OSError or BinderError."""
+    with _short_path(directory) as path:
+        session = connect(unix(path), fd_mode=FdMode.UNIX, timeout=_TIMEOUT)
+    return ControlledVm(session)
+
+
+def _directories(cid: int) -> Iterator[Path]:
+    known = [base / "vms" / str(cid) for base in (user_runtime_dir(), SYSTEM_RUNTIME_DIR)]
+    yield from known
+    try:
+        listed = [Path(info.temporary_directory) for info in list_vms() if info.cid == cid]
+    except BinderError:
+        return
+    yield from (directory for directory in listed if directory not in known)
+
+
+@contextmanager
+def _short_path(directory: str | os.PathLike[str]) -> Iterator[str]:
+    """Its control socket's path, by a descriptor, since a unix socket's path must be short."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{CONTROL_SOCKET_NAME}"
+    finally:
+        os.close(fd)
+
+
+class ControlledVm:
+    """A VM seen from outside. What virtmgr refuses raises RemoteException, a VM that is gone DeadObjectError."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        try:
+            self._control = session.get_root(IVmControl)
+        except BaseException:
+            session.close()
+            raise
+
+    def details(self) -> VmDetails:
+        info = self._control.get_info()
+        started = info.started_millis_ago
+        return VmDetails(
+            cid=info.cid,
+            name=info.name,
+            state=info.state,
+            payload_state=info.payload_state,
+            vmm=info.vmm,
+            vmm_pid=info.vmm_pid or None,
+            requester_uid=info.requester_uid,
+            requester_pid=info.requester_pid,
+            protected=info.is_protected,
+            memory_mib=info.memory_mib or None,
+            cpus=info.num_cpus or None,
+            age=info.created_millis_ago / 1000,
+            uptime=None if started < 0 else started / 1000,
+            has_console=info.has_console,
+            has_log=info.has_log,
+            takes_console_input=info.takes_console_input,
+        )
+
+    def metrics(self) -> VmMetrics:
+        now = self._control.get_metrics()
+        return VmMetrics(
+            now.cpu_time_millis,
+            now.guest_time_millis,
+            now.rss_vm_kb,
+            now.rss_vmm_kb,
+            now.peak_rss_vm_kb,
+            now.peak_rss_vmm_kb,
+        )
+
+    def death_report(self) -> DeathReport | None:
+        """None while the VM has not died."""
+        report = self._control.get_death_report()
+        return None if report is None else DeathReport.from_aidl(report)
+
+    def stop(self) -> None:
+        """Kills the VM; returns when all of it is gone."""
+        self._control.stop()
+
+    def attach_console(self, *, live: bool = True) -> socket.socket:
+        """A stream: the last of what the console said, then, if `live`, what it goes on to say, until it ends.
+
+        What is written to it goes to the guest's console, if that takes input.
+        """
+        return socket.socket(fileno=self._control.attach_console(live).detach())
+
+    def follow_log(self, *, live: bool = True) -> socket.socket:
+        """As attach_console, for the log, which takes no input."""
+        return socket.socket(fileno=self._control.follow_log(live).detach())
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

@@ -1,0 +1,301 @@
+"""What a VM says, for others than its owner: the last of its console and its log, and then what follows.
+
+The VMM writes to pipes of ours a copy of what the owner gets. A thread of the VM's own takes it at once, whatever those
+who listen do: a listener that is too slow loses some and is told so.
+"""
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from avf.virtmgr.errors import VirtmgrError
+
+RECENT_SIZE = 64 << 10
+"""How much is kept of each, and how much of it may wait for a listener."""
+MAX_LISTENERS = 16
+_CHUNK = 64 << 10
+
+
+class Copies(NamedTuple):
+    """Where the VMM copies to; None: nothing is said there."""
+
+    console: int | None
+    log: int | None
+
+
+class _Listener:
+    """One who listens, at the other end of a socket."""
+
+    def __init__(self, recent: bytearray, live: bool) -> None:
+        self.sock, self.peer = socket.socketpair()
+        self.sock.setblocking(False)
+        self.pending = bytearray(recent)
+        self.live = live
+        self.listens_only = False
+        """It has ended its own side."""
+        self._skipped = 0
+
+    def take(self, data: bytes) -> None:
+        if not self.live:
+            return
+        self.pending += data
+        if (excess := len(self.pending) - RECENT_SIZE) > 0:
+            del self.pending[:excess]
+            self._skipped += excess
+
+    def flush(self) -> bool:
+        """Sends what can be sent; False if nobody listens any more."""
+        if self._skipped:
+            self.pending[:0] = b"\r\n[%d bytes skipped]\r\n" % self._skipped
+            self._skipped = 0
+        try:
+            while self.pending:
+                del self.pending[: self.sock.send(self.pending)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class _Stream:
+    """The console or the log. `spoken` is false for one that goes nowhere."""
+
+    def __init__(self, spoken: bool) -> None:
+        self.spoken = spoken
+        self.recent = bytearray()
+        self.listeners: list[_Listener] = []
+        self.source: int | None = None
+        self.ended = not spoken
+
+    def say(self, data: bytes) -> None:
+        self.recent += data
+        del self.recent[:-RECENT_SIZE]
+        for listener in self.listeners:
+            listener.take(data)
+
+    def end(self) -> None:
+        self.ended = True
+        if self.source is not None:
+            os.close(self.source)
+            self.source = None
+
+    def dismiss(self) -> None:
+        """Lets those go who have heard all that they are to hear."""
+        for listener in list(self.listeners):
+            alive = listener.flush()
+            done = (self.ended or not listener.live) and not listener.pending
+            if done or not alive:
+                self.remove(listener)
+
+    def remove(self, listener: _Listener) -> None:
+        self.listeners.remove(listener)
+        listener.close()
+
+
+class VmOutput:
+    """The console and the log of one VM. `close` ends it, whatever state it is in."""
+
+    def __init__(self, *, console: bool, log: bool) -> None:
+        self._console = _Stream(console)
+        self._log = _Stream(log)
+        self._streams = (self._console, self._log)
+        self._lock = threading.Condition()
+        self._connecting = threading.Lock()
+        self._wake: int | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._input: int | None = None
+        self._unread = b""
+        """Input that the guest has not taken yet."""
+
+    @property
+    def has_console(self) -> bool:
+        return self._console.spoken
+
+    @property
+    def has_log(self) -> bool:
+        return self._log.spoken
+
+    def recent_console(self) -> bytes:
+        with self._lock:
+            return bytes(self._console.recent)
+
+    def open(self) -> Copies:
+        """The pipes that the VMM copies to, which the caller closes when the VMM has them.
+
+        Raises VirtmgrError or OSError.
+        """
+        with self._lock:
+            if self._closed:
+                raise VirtmgrError("This VM is gone")
+            self._run()
+            return Copies(_open(self._console), _open(self._log))
+
+    def attach_console(
+        self, *, live: bool, connect_input: Callable[[int], None] | None = None
+    ) -> int:
+        """A socket as of IVmControl. `connect_input` has the VMM read the console's input from a pipe.
+
+        Raises VirtmgrError, OSError, or what `connect_input` raises.
+        """
+        if connect_input is not None:
+            self._connect_input(connect_input)
+        return self._attach(self._console, "console", live)
+
+    def follow_log(self, *, live: bool) -> int:
+        """As attach_console."""
+        return self._attach(self._log, "log", live)
+
+    def wait_until_ended(self, timeout: float) -> None:
+        """Waits until all that the VMM has said is here, once the VMM is gone."""
+        with self._lock:
+            self._lock.wait_for(lambda: all(stream.ended for stream in self._streams), timeout)
+
+    def close(self) -> None:
+        """Whoever listens hears the end. Idempotent."""
+        with self._lock:
+            self._closed = True
+            self._notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _attach(self, stream: _Stream, what: str, live: bool) -> int:
+        with self._lock:
+            if not stream.spoken:
+                raise VirtmgrError(f"This VM has no {what} to show")
+            if self._closed:
+                raise VirtmgrError("This VM is gone")
+            if sum(len(stream.listeners) for stream in self._streams) >= MAX_LISTENERS:
+                raise VirtmgrError(f"{MAX_LISTENERS} listen to this VM already")
+            self._run()
+            listener = _Listener(stream.recent, live)
+            stream.listeners.append(listener)
+            self._notify()
+            return listener.peer.detach()
+
+    def _connect_input(self, connect: Callable[[int], None]) -> None:
+        with self._connecting:
+            if self._input is not None:
+                return
+            read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                connect(read_end)
+            except BaseException:
+                os.close(write_end)
+                raise
+            finally:
+                os.close(read_end)
+            with self._lock:
+                if self._closed:
+                    os.close(write_end)
+                    return
+                self._run()
+                self._input = write_end
+
+    # The thread
+
+    def _run(self) -> None:
+        if self._thread is None and not self._closed:
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._thread = threading.Thread(target=self._serve, name="vm-output", daemon=True)
+            self._thread.start()
+
+    def _notify(self) -> None:
+        if self._wake is not None:
+            os.eventfd_write(self._wake, 1)
+
+    def _serve(self) -> None:
+        with self._lock:
+            while not self._closed:
+                poll = self._interests()
+                self._lock.release()
+                try:
+                    ready = poll.poll()
+                finally:
+                    self._lock.acquire()
+                self._handle(dict(ready))
+                self._lock.notify_all()
+            self._end()
+
+    def _interests(self) -> select.poll:
+        poll = select.poll()
+        assert self._wake is not None
+        poll.register(self._wake, select.POLLIN)
+        for stream in self._streams:
+            if stream.source is not None:
+                poll.register(stream.source, select.POLLIN)
+            for listener in stream.listeners:
+                events = select.POLLOUT if listener.pending else 0
+                if self._may_speak(stream, listener):
+                    events |= select.POLLIN
+                poll.register(listener.sock, events)
+        if self._input is not None and self._unread:
+            poll.register(self._input, select.POLLOUT)
+        return poll
+
+    def _may_speak(self, stream: _Stream, listener: _Listener) -> bool:
+        heard = stream is self._console and self._input is not None and not self._unread
+        return heard and not listener.listens_only
+
+    def _handle(self, ready: dict[int, int]) -> None:
+        if self._wake in ready:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+        for stream in self._streams:
+            if stream.source in ready:
+                data = os.read(stream.source, _CHUNK)
+                stream.say(data) if data else stream.end()
+            for listener in list(stream.listeners):
+                events = ready.get(listener.sock.fileno(), 0)
+                if events & select.POLLIN and self._may_speak(stream, listener):
+                    self._listen(listener)
+                if events & (select.POLLHUP | select.POLLERR):
+                    stream.remove(listener)
+            stream.dismiss()
+        self._pass_input_on()
+
+    def _listen(self, listener: _Listener) -> None:
+        try:
+            self._unread = listener.sock.recv(_CHUNK)
+        except OSError:
+            self._unread = b""
+        listener.listens_only = not self._unread
+
+    def _pass_input_on(self) -> None:
+        if self._input is None:
+            self._unread = b""
+        elif self._unread:
+            try:
+                self._unread = self._unread[os.write(self._input, self._unread) :]
+            except BlockingIOError:
+                pass
+            except OSError:  # the VMM is gone
+                self._unread = b""
+
+    def _end(self) -> None:
+        for stream in self._streams:
+            stream.end()
+            for listener in list(stream.listeners):
+                listener.flush()
+                stream.remove(listener)
+        for fd in (self._input, self._wake):
+            if fd is not None:
+                os.close(fd)
+        self._input = self._wake = None
+        self._lock.notify_all()
+
+
+def _open(stream: _Stream) -> int | None:
+    if not stream.spoken:
+        return None
+    stream.source, copy = os.pipe2(os.O_CLOEXEC)
+    return copy
