@@ -66,7 +66,7 @@ def test_the_vsock_device_is_killed(app: App, runtime_dir: Path) -> None:
         vm.wait_until_ready(300)
         with all_end(runtime_dir, QEMU, DEVICE):
             kill(the_one(runtime_dir, DEVICE))
-            assert vm.wait_for_death(60) is DeathReason.KILLED
+            assert vm.wait_for_death(60) is DeathReason.INFRASTRUCTURE_ERROR
 
 
 def test_virtmgr_is_killed(app: App, runtime_dir: Path, service: VirtualizationService) -> None:

@@ -16,6 +16,7 @@ from avf.vmm import ExitCause, ExitReport
         (ExitCause.WATCHDOG, DeathReason.WATCHDOG_REBOOT),
         (ExitCause.KILLED, DeathReason.KILLED),
         (ExitCause.START_FAILED, DeathReason.START_FAILED),
+        (ExitCause.INFRASTRUCTURE, DeathReason.INFRASTRUCTURE_ERROR),
         (ExitCause.UNKNOWN, DeathReason.UNKNOWN),
     ],
 )

@@ -205,7 +205,7 @@ def test_the_death_of_the_vsock_device_ends_the_vm(tmp_path: Path) -> None:
         ]
         os.kill(device, 9)
         report = guest.end()
-        assert report.cause is ExitCause.UNKNOWN
+        assert report.cause is ExitCause.INFRASTRUCTURE
         assert report.events[-1].startswith("the vsock device has ended")
 
 

@@ -32,6 +32,7 @@ _CAUSES = {
     ExitCause.WATCHDOG: DeathReason.WATCHDOG_REBOOT,
     ExitCause.KILLED: DeathReason.KILLED,
     ExitCause.START_FAILED: DeathReason.START_FAILED,
+    ExitCause.INFRASTRUCTURE: DeathReason.INFRASTRUCTURE_ERROR,
     ExitCause.UNKNOWN: DeathReason.UNKNOWN,
 }
 

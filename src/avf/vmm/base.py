@@ -88,6 +88,8 @@ class ExitCause(Enum):
     WATCHDOG = "watchdog"
     KILLED = "killed"
     START_FAILED = "start failed"
+    INFRASTRUCTURE = "infrastructure"
+    """Something the VMM cannot work without was lost (its vsock device, its monitor)."""
     UNKNOWN = "unknown"
 
 

@@ -65,7 +65,7 @@ class Outcome:
     def cause(self, returncode: int) -> ExitCause:
         """The cause, given QEMU's exit status (negative: the signal that ended it)."""
         if self.lost:
-            return ExitCause.UNKNOWN if self.started else ExitCause.START_FAILED
+            return ExitCause.INFRASTRUCTURE if self.started else ExitCause.START_FAILED
         if returncode < 0:
             return ExitCause.KILLED
         if self._watchdog:
