@@ -33,9 +33,9 @@ def children_of(pid: int) -> list[int]:
 
 @pytest.fixture
 def nothing_is_left() -> Iterator[None]:
-    before = open_descriptors()
+    descriptors, children = open_descriptors(), set(children_of(os.getpid()))
+    threads = set(threading.enumerate())
     yield
-    assert not children_of(os.getpid())
-    assert {thread.name for thread in threading.enumerate()} <= LASTING
-    left = open_descriptors().items() - before.items()
-    assert not left
+    assert not set(children_of(os.getpid())) - children
+    assert {thread.name for thread in set(threading.enumerate()) - threads} <= LASTING
+    assert not open_descriptors().items() - descriptors.items()

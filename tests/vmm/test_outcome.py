@@ -50,7 +50,7 @@ def test_causes(
         (1, False, False, ExitCause.START_FAILED),
         (127, False, False, ExitCause.START_FAILED),
         (-9, True, False, ExitCause.START_FAILED),
-        (-9, True, True, ExitCause.UNKNOWN),
+        (-9, True, True, ExitCause.INFRASTRUCTURE),
     ],
 )
 def test_failures(returncode: int, lost: bool, started: bool, cause: ExitCause) -> None:
