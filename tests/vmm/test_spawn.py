@@ -168,6 +168,6 @@ def test_many_at_once() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {child.pid for child in made} == set(children_of(os.getpid()))
+    assert len({child.pid for child in made} & set(children_of(os.getpid()))) == 20
     for child in made:
         child.abort()
