@@ -137,7 +137,9 @@ class VmOutput:
             if self._closed:
                 raise VirtmgrError("This VM is gone")
             self._run()
-            return Copies(_open(self._console), _open(self._log))
+            copies = Copies(_open(self._console), _open(self._log))
+            self._notify()
+            return copies
 
     def attach_console(
         self, *, live: bool, connect_input: Callable[[int], None] | None = None
@@ -200,6 +202,7 @@ class VmOutput:
                     return
                 self._run()
                 self._input = write_end
+                self._notify()
 
     # The thread
 
