@@ -9,9 +9,10 @@ from avf.image.errors import ImageError
 _FLAGS = [
     "-std=gnu11",
     "-O2",
+    "-U_FORTIFY_SOURCE",
+    "-D_FORTIFY_SOURCE=2",
     "-Wall",
     "-Wextra",
-    "-Werror",
     "-fstack-protector-strong",
     "-s",
     "-Wl,--build-id=none",

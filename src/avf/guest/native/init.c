@@ -1,7 +1,9 @@
 /*
- * PID 1 of the guest: mounts, loads modules, runs the agent, reaps orphans and powers the machine off when the agent is gone.
+ * PID 1 of the guest: mounts, loads modules, runs the agent, reaps orphans, and powers the machine off when the agent
+ * is gone.
  *
- * It stays this small so that whatever happens to the agent (killed, out of memory), the host still hears a reason and the machine stops.
+ * It stays this small so that whatever happens to the agent (killed, out of memory), the host still hears a reason and
+ * the machine stops.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -89,7 +91,7 @@ static void mount_all(void)
 	mount_at("tmpfs", "/data", MS_NOSUID | MS_NODEV, "mode=0771,size=128m");
 	mount_at("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777");
 	mkdir("/dev/socket", 0755);
-	symlink("/proc/self/fd", "/dev/fd");
+	must(symlink("/proc/self/fd", "/dev/fd"), "/dev/fd");
 }
 
 static int is_populated(const char *directory)
@@ -139,7 +141,7 @@ static void write_kernel_log(int console)
 	}
 }
 
-/* Ports of the virtio console appear only once the host's end has answered. Raw: what is written must arrive as it is. */
+/* Ports of the virtio console appear once the host's end has answered. Raw: what is written must arrive as it is. */
 static int open_port(const char *path)
 {
 	for (int tries = 0; tries < 500; tries++) {
@@ -235,7 +237,7 @@ int main(void)
 	load_modules();
 	set_up_stdio();
 	set_up_loopback();
-	sethostname("microdroid", 10);
+	must(sethostname("microdroid", 10), "sethostname");
 	wait_for_agent(start_agent());
 	power_off();
 }

@@ -1,6 +1,6 @@
 /*
- * libvm_payload.so: the functions native payloads link against. What they do is done by the launcher that loaded the payload; it
- * hands over function pointers before it calls AVmPayload_main.
+ * libvm_payload.so: the functions native payloads link against. What they do is done by the launcher that loaded the
+ * payload; it hands over function pointers before it calls AVmPayload_main.
  */
 #include "vm_payload.h"
 
