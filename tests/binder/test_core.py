@@ -537,3 +537,22 @@ def test_an_ended_session_refuses_everything() -> None:
     with pytest.raises(DeadObjectError):
         root.add_ints(1, 2)
     assert client.counts() == {}
+
+
+def test_oneway_numbers_go_on_when_an_object_comes_again_before_its_return_arrived() -> None:
+    shop, sold = Echo(), Echo()
+    client, server, root = with_root(shop)
+    shop.held = sold
+    for value in (1, 2):
+        taken = root.get_held()
+        assert taken is not None
+        interface_cast(IEcho, taken).append(value)
+        server.give_back()
+        del taken
+    late = client.core.returns()
+    again = root.get_held()
+    assert again is not None
+    interface_cast(IEcho, again).append(3)
+    server.take(late, client)
+    interface_cast(IEcho, again).append(4)
+    assert sold.appended == [1, 2, 3, 4]

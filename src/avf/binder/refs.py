@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from .session import Transaction
 
 
+_REMEMBERED = 256
+
+
 class Node:
     """One object of a session, ours (`local`) or the peer's (`handle`)."""
 
@@ -77,6 +80,7 @@ class RefTable:
         """The last entry has gone."""
         self._local: dict[int, Node] = {}
         self._next = 0
+        self._async_out: dict[int, int] = {}
         self._queued = 0
         """Bytes of oneway calls that wait for others."""
 
@@ -137,6 +141,7 @@ class RefTable:
         if len(self.nodes) >= MAX_BINDERS:
             raise StatusError(Status.NO_MEMORY, f"the session knows {MAX_BINDERS} objects already")
         node = self.nodes[key] = Node(key)
+        node.async_out = self._async_out.pop(key, 0)
         return node
 
     def _own(self, node: Node, stability: int) -> IBinder:
@@ -217,8 +222,17 @@ class RefTable:
         if node.times_sent or node.times_received or node.address not in self.nodes:
             return
         del self.nodes[node.address]
+        if node.async_out:
+            self._remember(node)
         if not self.nodes:
             self.drained = True
+
+    def _remember(self, node: Node) -> None:
+        """Keeps a foreign object's next oneway number: it goes on if the peer sends the object again before it has
+        received what we gave back."""
+        while len(self._async_out) >= _REMEMBERED:
+            del self._async_out[next(iter(self._async_out))]
+        self._async_out[node.address] = node.async_out
 
     def clear(self) -> list[Handle]:
         """Forgets everything; the handles that were still alive."""
