@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 from avf.apk import ApkBuilder, Scheme, SigningKey
 from tests.apk.forge import Anatomy
 
-KINDS = ("rsa-2048", "rsa-4096", "ec-p256", "ec-p384")
+KINDS = ("rsa-2048", "rsa-4096", "ec-p256", "ec-p384", "dsa-1024", "dsa-2048")
 LIBRARY = bytes(range(256)) * 40
 TEXT = b"all work and no play makes Jack a dull boy\n" * 500
 

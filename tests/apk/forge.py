@@ -24,7 +24,7 @@ class Anatomy:
     def of(cls, data: bytes) -> "Anatomy":
         apk = find_signing_block(FileSource(BytesIO(data)))
         pairs = [
-            (pair_id, data[offset : offset + length]) for pair_id, offset, length in apk._pairs()
+            (pair_id, data[offset : offset + length]) for pair_id, offset, length in apk.pairs()
         ]
         start, end = apk.zip.cd_offset, apk.zip.eocd_offset
         return cls(data[: apk.block_offset], pairs, data[start:end], data[end:])

@@ -56,7 +56,7 @@ def test_the_first_value_with_an_id_counts(anatomy: Anatomy) -> None:
     data = anatomy.with_pairs((7, b"first"), (7, b"second"), (8, b"")).build()
     apk = find_signing_block(FileSource(io.BytesIO(data)))
     assert apk.ids() == [7, 7, 8]
-    assert apk.find(7) == b"first"  # type: ignore[arg-type]
+    assert apk.find(7)[0] == b"first"  # type: ignore[arg-type]
     with pytest.raises(SchemeNotFound):
         apk.find(BlockId.V3_1)
 

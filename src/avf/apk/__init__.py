@@ -9,18 +9,30 @@ from typing import TYPE_CHECKING
 from avf.apk.algorithms import ContentDigest, SignatureAlgorithm
 from avf.apk.errors import (
     ApkError,
+    CertificateError,
+    DigestMismatch,
     EntryError,
+    FileChanged,
     IdsigError,
+    IdsigMismatch,
     InputError,
+    LineageError,
+    NoSigner,
+    PublicKeyError,
     SchemeNotFound,
+    SignatureInvalid,
+    SignatureStripped,
+    SignerMismatch,
     SigningBlockError,
     SigningError,
+    TreeMismatch,
     UnsupportedAlgorithm,
     VerificationError,
     ZipFormatError,
 )
 from avf.apk.idsig import Idsig, create_or_update_idsig
-from avf.apk.verify import Scheme, VerifiedApk, claimed_public_key, verify
+from avf.apk.lineage import Capability, LineageNode, encode_lineage_file, parse_lineage_file
+from avf.apk.verify import Scheme, VerifiedApk, VerifiedSigner, claimed_public_key, verify
 from avf.apk.zip import (
     Entry,
     EntryReader,
@@ -33,36 +45,56 @@ from avf.apk.zip import (
 
 if TYPE_CHECKING:
     from avf.apk.builder import ApkBuilder
-    from avf.apk.signing import SigningKey, sign
+    from avf.apk.keys import SigningKey
+    from avf.apk.signing import Rotation, rotate, sign, sign_idsig
 
 __all__ = [
     "ApkBuilder",
     "ApkError",
+    "Capability",
+    "CertificateError",
     "ContentDigest",
+    "DigestMismatch",
     "Entry",
     "EntryError",
     "EntryReader",
+    "FileChanged",
     "Idsig",
     "IdsigError",
+    "IdsigMismatch",
     "InputError",
+    "LineageError",
+    "LineageNode",
+    "NoSigner",
+    "PublicKeyError",
+    "Rotation",
     "Scheme",
     "SchemeNotFound",
     "SignatureAlgorithm",
+    "SignatureInvalid",
+    "SignatureStripped",
+    "SignerMismatch",
     "SigningBlockError",
     "SigningError",
     "SigningKey",
+    "TreeMismatch",
     "UnsupportedAlgorithm",
     "VerificationError",
     "VerifiedApk",
+    "VerifiedSigner",
     "ZipFormatError",
     "claimed_public_key",
     "create_or_update_idsig",
+    "encode_lineage_file",
     "entries",
     "entry_offset",
     "find_entry",
     "open_entry",
+    "parse_lineage_file",
     "read_entry",
+    "rotate",
     "sign",
+    "sign_idsig",
     "verify",
 ]
 
@@ -72,7 +104,11 @@ def __getattr__(name: str) -> object:
         from avf.apk.builder import ApkBuilder
 
         return ApkBuilder
-    if name in ("SigningKey", "sign"):
+    if name == "SigningKey":
+        from avf.apk.keys import SigningKey
+
+        return SigningKey
+    if name in ("Rotation", "rotate", "sign", "sign_idsig"):
         from avf.apk import signing
 
         return getattr(signing, name)

@@ -116,7 +116,8 @@ def _idsig(options: argparse.Namespace) -> Report:
 
 
 def _sign(options: argparse.Namespace) -> Report:
-    from avf.apk.signing import SigningKey, sign, sign_idsig
+    from avf.apk.keys import SigningKey
+    from avf.apk.signing import sign, sign_idsig
 
     if options.out.exists() and options.out.samefile(options.apk):
         raise SigningError("an APK cannot be signed in place")

@@ -26,7 +26,7 @@ class KeyType(Enum):
 
 
 class SignatureAlgorithm(IntEnum):
-    """Ids that the schemes define. DSA has a name but no support."""
+    """Ids that the schemes define."""
 
     RSA_PSS_SHA256 = 0x0101
     RSA_PSS_SHA512 = 0x0102
@@ -56,10 +56,6 @@ class SignatureAlgorithm(IntEnum):
     def pss(self) -> bool:
         """RSA-PSS (salt as long as the hash) rather than PKCS#1 v1.5."""
         return self.name.startswith("RSA_PSS")
-
-    @property
-    def supported(self) -> bool:
-        return self.key_type is not KeyType.DSA
 
 
 _PROPERTIES = {

@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 from avf.apk.axml import manifest
 from avf.apk.errors import SigningError
-from avf.apk.signing import DEFAULT_MIN_SDK, SigningKey, sign
+from avf.apk.keys import SigningKey
+from avf.apk.signing import DEFAULT_MIN_SDK, sign
 from avf.apk.verify import DEFAULT_SDK, Scheme
 
 MANIFEST = "AndroidManifest.xml"

@@ -83,18 +83,16 @@ def _verity_digest(contents: Contents) -> bytes:
             "APK Signing Block does not start on a 4096-byte boundary, as a verity digest requires"
         )
     joined = _Joined(contents)
-    level = b""
+    sizes = merkle.level_sizes(joined.size) or [merkle.BLOCK_SIZE]
+    tree = merkle.TreeBuilder(sizes, _VERITY_SALT, _forget)
     for offset in range(0, joined.size, merkle.READ_SIZE):
-        length = min(merkle.READ_SIZE, joined.size - offset)
-        level += _hash_padded(joined.read_at(offset, length))
-    while len(level) > merkle.BLOCK_SIZE:
-        level = _hash_padded(level)
-    return _hash_padded(level) + u64(joined.size)
+        data = joined.read_at(offset, min(merkle.READ_SIZE, joined.size - offset))
+        tree.add(memoryview(data + bytes(-len(data) % merkle.BLOCK_SIZE)))
+    return tree.finish() + u64(joined.size)
 
 
-def _hash_padded(data: bytes) -> bytes:
-    padded = data + bytes(-len(data) % merkle.BLOCK_SIZE)
-    return merkle.hash_blocks(memoryview(padded), _VERITY_SALT)
+def _forget(offset: int, blocks: bytes) -> None:
+    """The tree itself is not wanted."""
 
 
 class _Joined:

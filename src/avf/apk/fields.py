@@ -11,16 +11,32 @@ _MAX_ITEMS = 64
 
 
 class FieldReader:
-    """Reads fields from `data`; every error is an `error` that names the field and the structure (`what`)."""
+    """Reads fields from `data`; every error is an `error` that names the field and the structure (`what`).
 
-    __slots__ = ("_data", "_end", "_error", "_what", "position")
+    `base` is where in the file the data begin, for the offsets in errors.
+    """
 
-    def __init__(self, data: bytes, what: str, error: type[ApkError]) -> None:
+    __slots__ = ("_base", "_data", "_end", "_error", "_what", "position")
+
+    def __init__(
+        self, data: bytes, what: str, error: type[ApkError], base: int | None = None
+    ) -> None:
         self._data = data
         self._what = what
         self._error = error
+        self._base = base
         self._end = len(data)
         self.position = 0
+
+    @property
+    def offset(self) -> int | None:
+        """Where in the file the next field begins."""
+        return None if self._base is None else self._base + self.position
+
+    def failure(self, reason: str, offset: int | None = None) -> ApkError:
+        """The error to raise about the field at `offset`, or the next one."""
+        where = self.offset if offset is None else offset
+        return self._error(f"{self._what}: {reason}", offset=where)
 
     @property
     def remaining(self) -> int:
@@ -28,8 +44,8 @@ class FieldReader:
 
     def take(self, length: int, field: str) -> bytes:
         if length > self.remaining:
-            raise self._error(
-                f"{self._what}: {field} of {length} bytes does not fit in the {self.remaining} left"
+            raise self.failure(
+                f"{field} of {length} bytes does not fit in the {self.remaining} left"
             )
         start = self.position
         self.position += length
@@ -45,14 +61,17 @@ class FieldReader:
         return int(_U64.unpack(self.take(8, field))[0])
 
     def lp32(self, field: str, limit: int | None = None) -> bytes:
+        start = self.offset
         length = self.u32(f"length of {field}")
         if limit is not None and length > limit:
-            raise self._error(f"{self._what}: {field} has {length} bytes, at most {limit} allowed")
+            raise self.failure(f"{field} has {length} bytes, at most {limit} allowed", start)
         return self.take(length, field)
 
     def inner(self, field: str) -> "FieldReader":
         """A reader over the next lp32."""
-        return FieldReader(self.lp32(field), field, self._error)
+        data = self.lp32(field)
+        end = self.offset
+        return FieldReader(data, field, self._error, None if end is None else end - len(data))
 
     def items(self, field: str) -> "Iterator[FieldReader]":
         """Readers over the lp32 items that fill the next lp32, at most 64."""
@@ -62,7 +81,7 @@ class FieldReader:
                 return
             yield sequence.inner(f"{field} item")
         if sequence.remaining:
-            raise self._error(f"{self._what}: more than {_MAX_ITEMS} {field}")
+            raise self.failure(f"more than {_MAX_ITEMS} {field}", sequence.offset)
 
 
 def u32(value: int) -> bytes:

@@ -38,7 +38,10 @@ def tree_size(size: int) -> int:
 
 def level_offsets(size: int) -> list[int]:
     """Where each level begins in the tree, leaves first."""
-    sizes = level_sizes(size)
+    return _offsets(level_sizes(size))
+
+
+def _offsets(sizes: list[int]) -> list[int]:
     return [sum(sizes[level + 1 :]) for level in range(len(sizes))]
 
 
@@ -64,7 +67,7 @@ def hash_blocks(data: memoryview, salt: bytes = b"") -> bytes:
 
 def build(source: Source, salt: bytes, sink: Sink) -> bytes:
     """Hash all of `source`, hand its tree to `sink` piece by piece, return the root hash. Memory use is fixed."""
-    tree = _Tree(source.size, pad_salt(salt), sink)
+    tree = TreeBuilder(level_sizes(source.size), pad_salt(salt), sink)
     buffer = memoryview(bytearray(min(READ_SIZE, _round_up(max(source.size, 1)))))
     for offset in range(0, source.size, READ_SIZE):
         length = min(READ_SIZE, source.size - offset)
@@ -85,17 +88,19 @@ def build_in_memory(source: Source, salt: bytes = b"") -> tuple[bytes, bytes]:
     return build(source, salt, keep), bytes(tree)
 
 
-class _Tree:
-    """Levels that fill from below; `_pending[n]` holds the digests of level n that make no whole block yet."""
+class TreeBuilder:
+    """Levels of given sizes that fill from below; `_pending[n]` holds the digests of level n that make no whole
+    block yet. `salt` is used as it is."""
 
-    def __init__(self, size: int, salt: bytes, sink: Sink) -> None:
+    def __init__(self, sizes: list[int], salt: bytes, sink: Sink) -> None:
         self._salt = salt
         self._sink = sink
-        self._offsets = level_offsets(size)
+        self._offsets = _offsets(sizes)
         self._pending = [bytearray() for _ in self._offsets]
         self._root = b""
 
     def add(self, blocks: memoryview) -> None:
+        """Hash the next blocks of the file, a multiple of 4096 bytes."""
         self._push(0, hash_blocks(blocks, self._salt))
 
     def finish(self) -> bytes:

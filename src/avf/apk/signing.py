@@ -1,117 +1,71 @@
-"""Sign APKs with the v2 and v3 schemes and idsigs with v4. Needs `cryptography`; no Java."""
+"""Sign APKs with the v2, v3 and v3.1 schemes and idsigs with v4. Needs `cryptography`; no Java."""
 
-import datetime
-from collections.abc import Collection
-from typing import BinaryIO
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256, SHA512
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from collections.abc import Collection, Sequence
+from typing import BinaryIO, NamedTuple
 
 from avf.apk import signing_block
-from avf.apk.algorithms import KeyType, SignatureAlgorithm
+from avf.apk.algorithms import ContentDigest, SignatureAlgorithm
 from avf.apk.digest import Contents, content_digest, make_contents
 from avf.apk.errors import ApkError, SigningError
 from avf.apk.fields import lp32, lp32_items, u32
 from avf.apk.idsig import Idsig
-from avf.apk.signers import ATTRIBUTE_STRIPPING_PROTECTION, MAX_SDK
+from avf.apk.keys import SigningKey
+from avf.apk.lineage import Capability, LineageNode, encode_lineage, verify_lineage
+from avf.apk.signers import (
+    ATTRIBUTE_PROOF_OF_ROTATION,
+    ATTRIBUTE_ROTATION_MIN_SDK,
+    ATTRIBUTE_STRIPPING_PROTECTION,
+    MAX_SDK,
+)
 from avf.apk.signing_block import BlockId, find_signing_block
 from avf.apk.source import FileSource, Source, open_source
-from avf.apk.verify import Scheme
+from avf.apk.verify import MAX_V2_SIGNERS, Scheme
 from avf.apk.zip import EOCD_CD_OFFSET_FIELD, find_sections
 
 DEFAULT_MIN_SDK = 28
+V3_1_MIN_SDK = 33
+"""The first SDK that knows v3.1."""
+DEFAULT_CAPABILITIES = (
+    Capability.INSTALLED_DATA | Capability.SHARED_UID | Capability.PERMISSION | Capability.AUTH
+)
+"""What apksigner grants an old certificate."""
 _ALIGNMENT = 4096
 _COPY_SIZE = 1 << 20
 _V3_ID = 3
-_LARGE_RSA_BITS = 3072
-_LARGE_EC_BITS = 256
-_CURVES: dict[str, ec.EllipticCurve] = {
-    "ec-p256": ec.SECP256R1(),
-    "ec-p384": ec.SECP384R1(),
-    "ec-p521": ec.SECP521R1(),
-}
-_RSA_SIZES = {"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
-_YEAR = datetime.timedelta(days=365)
 
 
-class SigningKey:
-    """A private key (RSA or EC) and the X.509 certificate that APKs signed with it carry."""
+class Rotation(NamedTuple):
+    """How an APK's key took over: from SDK `min_sdk` on it signs, before that `old` does.
 
-    def __init__(
-        self, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, certificate: x509.Certificate
-    ) -> None:
-        self._key = key
-        self.certificate = certificate.public_bytes(Encoding.DER)
-        """DER."""
-        self.public_key = key.public_key().public_bytes(
-            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-        )
-        """SubjectPublicKeyInfo, DER."""
-        if certificate.public_key() != key.public_key():
-            raise SigningError("the certificate is not of the private key")
+    Below SDK 33 no platform knows v3.1, so with an earlier `min_sdk` the new key signs all of v3, and `old` only v2.
+    """
 
-    @classmethod
-    def generate(cls, kind: str = "ec-p256", *, common_name: str = "AVF payload") -> "SigningKey":
-        """A new key with a self-signed certificate; `kind` is ec-p256|p384|p521 or rsa-2048|3072|4096."""
-        key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-        if kind in _CURVES:
-            key = ec.generate_private_key(_CURVES[kind])
-        elif kind in _RSA_SIZES:
-            key = rsa.generate_private_key(65537, _RSA_SIZES[kind])
-        else:
-            raise SigningError(f"unknown kind of key {kind!r}: {', '.join(_CURVES | _RSA_SIZES)}")
-        return cls(key, _self_signed(key, common_name))
+    old: SigningKey
+    """The first certificate in `lineage`."""
+    lineage: tuple[LineageNode, ...]
+    """Ends with the new key's certificate."""
+    min_sdk: int = V3_1_MIN_SDK
 
-    @classmethod
-    def from_pem(
-        cls, key: bytes, certificate: bytes, *, password: bytes | None = None
-    ) -> "SigningKey":
-        """From a PEM private key and a PEM certificate."""
-        try:
-            private = load_pem_private_key(key, password)
-            loaded = x509.load_pem_x509_certificate(certificate)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise SigningError(f"cannot read the signing key: {error}") from None
-        if not isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-            raise SigningError("the signing key is neither RSA nor EC")
-        return cls(private, loaded)
 
-    def to_pem(self) -> tuple[bytes, bytes]:
-        """(private key as unencrypted PKCS #8, certificate)."""
-        key = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return key, x509.load_der_x509_certificate(self.certificate).public_bytes(Encoding.PEM)
-
-    @property
-    def algorithm(self) -> SignatureAlgorithm:
-        """The algorithm that `apksigner` would take for this key: SHA-512 for large keys."""
-        if isinstance(self._key, rsa.RSAPrivateKey):
-            if self._key.key_size > _LARGE_RSA_BITS:
-                return SignatureAlgorithm.RSA_PKCS1_V1_5_SHA512
-            return SignatureAlgorithm.RSA_PKCS1_V1_5_SHA256
-        if self._key.key_size > _LARGE_EC_BITS:
-            return SignatureAlgorithm.ECDSA_SHA512
-        return SignatureAlgorithm.ECDSA_SHA256
-
-    def sign(self, algorithm: SignatureAlgorithm, data: bytes) -> bytes:
-        """A signature over `data`; SigningError if the key is of another type."""
-        digest = SHA256() if algorithm.hash_name == "sha256" else SHA512()
-        if isinstance(self._key, rsa.RSAPrivateKey) and algorithm.key_type is KeyType.RSA:
-            scheme: padding.AsymmetricPadding = padding.PKCS1v15()
-            if algorithm.pss:
-                scheme = padding.PSS(padding.MGF1(digest), digest.digest_size)
-            return self._key.sign(data, scheme, digest)
-        if isinstance(self._key, ec.EllipticCurvePrivateKey) and algorithm.key_type is KeyType.EC:
-            return self._key.sign(data, ec.ECDSA(digest))
-        raise SigningError(f"{algorithm.name} does not go with this key")
+def rotate(
+    old: SigningKey,
+    new: SigningKey,
+    lineage: Sequence[LineageNode] = (),
+    *,
+    capabilities: Capability = DEFAULT_CAPABILITIES,
+) -> tuple[LineageNode, ...]:
+    """Let `old` hand on to `new`: the lineage with one certificate more. An empty one begins with `old`."""
+    nodes = list(lineage) or [LineageNode(old.certificate, capabilities, 0, 0, b"")]
+    if nodes[-1].certificate != old.certificate:
+        raise SigningError("the lineage does not end with the old key's certificate")
+    nodes[-1] = nodes[-1]._replace(algorithm_id=old.algorithm)
+    added = LineageNode(new.certificate, capabilities, old.algorithm, 0, b"")
+    nodes.append(added._replace(signature=old.sign(old.algorithm, added.signed_data)))
+    try:
+        verify_lineage(nodes)
+    except ApkError as error:
+        raise SigningError(f"cannot rotate: {error}") from None
+    return tuple(nodes)
 
 
 def sign(
@@ -123,28 +77,28 @@ def sign(
     algorithms: Collection[SignatureAlgorithm] = (),
     min_sdk: int = DEFAULT_MIN_SDK,
     max_sdk: int = MAX_SDK,
+    others: Sequence[SigningKey] = (),
+    rotation: Rotation | None = None,
 ) -> None:
     """Write `apk`, signed anew, to `out`, an empty file open for reading and writing.
 
     An APK Signing Block that is there is dropped. The new one begins and ends on 4096-byte boundaries. `algorithms`
-    defaults to `key.algorithm`. SigningError if the ZIP is not one that Android installs.
+    are those of `key` and default to `key.algorithm`. `others` sign beside `key`, which v2 alone allows. With
+    `rotation` an earlier key serves older platforms. SigningError if the ZIP is not one that Android installs.
     """
-    if not schemes or not set(schemes) <= {Scheme.V2, Scheme.V3}:
-        raise SigningError("APKs can be signed with the schemes v2 and v3")
-    chosen = tuple(algorithms) or (key.algorithm,)
-    contents = _write_unsigned(apk, out)
-    digests = [(a, content_digest(contents, a.content_digest)) for a in chosen]
+    _check_request(key, set(schemes), others, rotation)
+    digests = _Digests(_write_unsigned(apk, out))
+    first = _Party(key, tuple(algorithms) or (key.algorithm,))
     pairs: list[tuple[int, bytes]] = []
     if Scheme.V2 in schemes:
-        attributes = _stripping_protection() if Scheme.V3 in schemes else b""
-        pairs.append((BlockId.V2, _v2_block(key, digests, attributes)))
+        parties = [_Party.of(rotation.old) if rotation else first, *map(_Party.of, others)]
+        protection = [u32(ATTRIBUTE_STRIPPING_PROTECTION) + u32(_V3_ID)]
+        attributes = protection if Scheme.V3 in schemes else []
+        signers = [_signer(party, digests, b"", attributes) for party in parties]
+        pairs.append((BlockId.V2, lp32_items(signers)))
     if Scheme.V3 in schemes:
-        pairs.append((BlockId.V3, _v3_block(key, digests, min_sdk, max_sdk)))
-    block = _padded_block(pairs)
-    directory = contents.source.read_at(contents.cd_offset, contents.cd_size)
-    out.seek(contents.front)
-    out.write(block + directory + _with_cd_offset(contents.eocd, contents.front + len(block)))
-    out.flush()
+        pairs += _v3_pairs(first, digests, (min_sdk, max_sdk), rotation)
+    _write_signed(out, digests.contents, _padded_block(pairs))
 
 
 def sign_idsig(idsig: Idsig, apk_size: int, key: SigningKey) -> None:
@@ -196,52 +150,89 @@ def _padded_block(pairs: list[tuple[int, bytes]]) -> bytes:
     return signing_block.encode([*pairs, (BlockId.VERITY_PADDING, bytes(padding_size))])
 
 
-def _v2_block(
-    key: SigningKey, digests: list[tuple[SignatureAlgorithm, bytes]], attributes: bytes
-) -> bytes:
-    signed_data = _digest_records(digests) + lp32_items([key.certificate]) + lp32(attributes)
-    return lp32_items([lp32(signed_data) + _proof(key, digests, signed_data)])
-
-
-def _v3_block(
+def _check_request(
     key: SigningKey,
-    digests: list[tuple[SignatureAlgorithm, bytes]],
-    min_sdk: int,
-    max_sdk: int,
-) -> bytes:
-    sdk_range = u32(min_sdk) + u32(max_sdk)
-    signed_data = _digest_records(digests) + lp32_items([key.certificate]) + sdk_range + lp32(b"")
-    return lp32_items([lp32(signed_data) + sdk_range + _proof(key, digests, signed_data)])
+    schemes: set[Scheme],
+    others: Sequence[SigningKey],
+    rotation: Rotation | None,
+) -> None:
+    if not schemes or not schemes <= {Scheme.V2, Scheme.V3}:
+        raise SigningError("APKs can be signed with the schemes v2 and v3")
+    if others and (Scheme.V3 in schemes or len(others) >= MAX_V2_SIGNERS):
+        raise SigningError(f"only v2 has several signers, at most {MAX_V2_SIGNERS}")
+    if rotation is None:
+        return
+    if Scheme.V3 not in schemes:
+        raise SigningError("v2 knows no rotated keys")
+    certificates = [node.certificate for node in rotation.lineage]
+    if certificates[:1] != [rotation.old.certificate] or certificates[-1] != key.certificate:
+        raise SigningError("the lineage does not lead from the old key to the new one")
 
 
-def _digest_records(digests: list[tuple[SignatureAlgorithm, bytes]]) -> bytes:
-    return lp32_items([u32(algorithm) + lp32(digest) for algorithm, digest in digests])
+class _Digests:
+    """The content digests of what is signed, each computed once."""
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+        self._known: dict[ContentDigest, bytes] = {}
+
+    def get(self, kind: ContentDigest) -> bytes:
+        if kind not in self._known:
+            self._known[kind] = content_digest(self.contents, kind)
+        return self._known[kind]
 
 
-def _proof(
-    key: SigningKey, digests: list[tuple[SignatureAlgorithm, bytes]], signed_data: bytes
-) -> bytes:
-    signatures = [u32(a) + lp32(key.sign(a, signed_data)) for a, _ in digests]
-    return lp32_items(signatures) + lp32(key.public_key)
+class _Party(NamedTuple):
+    """A key and the algorithms that it signs with."""
+
+    key: SigningKey
+    algorithms: tuple[SignatureAlgorithm, ...]
+
+    @classmethod
+    def of(cls, key: SigningKey) -> "_Party":
+        return cls(key, (key.algorithm,))
 
 
-def _stripping_protection() -> bytes:
-    """The v2 attribute that says: this APK has a v3 signature too."""
-    return lp32(u32(ATTRIBUTE_STRIPPING_PROTECTION) + u32(_V3_ID))
+def _v3_pairs(
+    party: _Party, digests: _Digests, sdks: tuple[int, int], rotation: Rotation | None
+) -> list[tuple[int, bytes]]:
+    if rotation is None:
+        return [_v3_pair(BlockId.V3, party, digests, sdks, [])]
+    low, high = sdks
+    proof = [u32(ATTRIBUTE_PROOF_OF_ROTATION) + encode_lineage(rotation.lineage)]
+    if rotation.min_sdk < V3_1_MIN_SDK or rotation.min_sdk <= low:
+        return [_v3_pair(BlockId.V3, party, digests, sdks, proof)]
+    before, since = (low, rotation.min_sdk - 1), (rotation.min_sdk, high)
+    promise = [u32(ATTRIBUTE_ROTATION_MIN_SDK) + u32(rotation.min_sdk)]
+    return [
+        _v3_pair(BlockId.V3, _Party.of(rotation.old), digests, before, promise),
+        _v3_pair(BlockId.V3_1, party, digests, since, proof),
+    ]
 
 
-def _self_signed(
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, common_name: str
-) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, common_name)])
-    start = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + 30 * _YEAR)
-        .sign(key, SHA256())
+def _v3_pair(
+    block_id: BlockId,
+    party: _Party,
+    digests: _Digests,
+    sdks: tuple[int, int],
+    attributes: list[bytes],
+) -> tuple[int, bytes]:
+    sdk_range = u32(sdks[0]) + u32(sdks[1])
+    return block_id, lp32_items([_signer(party, digests, sdk_range, attributes)])
+
+
+def _signer(party: _Party, digests: _Digests, sdk_range: bytes, attributes: list[bytes]) -> bytes:
+    key = party.key
+    recorded = [u32(a) + lp32(digests.get(a.content_digest)) for a in party.algorithms]
+    signed_data = (
+        lp32_items(recorded) + lp32_items([key.certificate]) + sdk_range + lp32_items(attributes)
     )
+    signatures = [u32(a) + lp32(key.sign(a, signed_data)) for a in party.algorithms]
+    return lp32(signed_data) + sdk_range + lp32_items(signatures) + lp32(key.public_key)
+
+
+def _write_signed(out: BinaryIO, contents: Contents, block: bytes) -> None:
+    directory = contents.source.read_at(contents.cd_offset, contents.cd_size)
+    out.seek(contents.front)
+    out.write(block + directory + _with_cd_offset(contents.eocd, contents.front + len(block)))
+    out.flush()

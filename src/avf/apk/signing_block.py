@@ -38,23 +38,26 @@ class SignedApk(NamedTuple):
     block_offset: int
     block_size: int
 
-    def find(self, block_id: BlockId) -> bytes:
-        """The first value with this id; SchemeNotFound if there is none."""
-        for pair_id, offset, length in self._pairs():
+    def find(self, block_id: BlockId) -> tuple[bytes, int]:
+        """The first value with this id and its offset in the file; SchemeNotFound if there is none."""
+        for pair_id, offset, length in self.pairs():
             if pair_id == block_id:
                 if length > _MAX_VALUE:
                     raise SigningBlockError(
                         f"APK Signing Block: value {pair_id:#x} has {length} bytes, "
-                        f"at most {_MAX_VALUE} allowed"
+                        f"at most {_MAX_VALUE} allowed",
+                        offset=offset,
                     )
-                return self.source.read_at(offset, length)
-        raise SchemeNotFound(f"APK Signing Block has no value with ID {int(block_id)}")
+                return self.source.read_at(offset, length), offset
+        raise SchemeNotFound(
+            f"APK Signing Block has no value with ID {int(block_id)}", offset=self.block_offset
+        )
 
     def ids(self) -> list[int]:
         """The ids of all values in order."""
-        return [pair_id for pair_id, _, _ in self._pairs()]
+        return [pair_id for pair_id, _, _ in self.pairs()]
 
-    def _pairs(self) -> Iterator[tuple[int, int, int]]:
+    def pairs(self) -> Iterator[tuple[int, int, int]]:
         """(id, offset in the file, length) of every value."""
         position = self.block_offset + 8
         end = self.block_offset + self.block_size - _FOOTER.size
@@ -62,13 +65,17 @@ class SignedApk(NamedTuple):
             if position == end:
                 return
             if end - position < _PAIR.size:
-                raise SigningBlockError(f"APK Signing Block: pair {index} is cut short")
+                raise SigningBlockError(
+                    f"APK Signing Block: pair {index} is cut short", offset=position
+                )
             length, pair_id = _PAIR.unpack(self.source.read_at(position, _PAIR.size))
             if not 4 <= length <= end - position - 8:
-                raise SigningBlockError(f"APK Signing Block: pair {index} has length {length}")
+                raise SigningBlockError(
+                    f"APK Signing Block: pair {index} has length {length}", offset=position
+                )
             yield pair_id, position + _PAIR.size, length - 4
             position += 8 + length
-        raise SigningBlockError(f"APK Signing Block: more than {_MAX_PAIRS} pairs")
+        raise SigningBlockError(f"APK Signing Block: more than {_MAX_PAIRS} pairs", offset=position)
 
 
 def find_signing_block(source: Source) -> SignedApk:
@@ -77,18 +84,23 @@ def find_signing_block(source: Source) -> SignedApk:
     end = sections.cd_offset
     if end < MIN_SIZE:
         raise SigningBlockError(
-            f"APK too small for APK Signing Block. ZIP Central Directory offset: {end}"
+            f"APK too small for APK Signing Block. ZIP Central Directory offset: {end}", offset=end
         )
     size, magic = _FOOTER.unpack(source.read_at(end - _FOOTER.size, _FOOTER.size))
     if magic != MAGIC:
-        raise SigningBlockError("No APK Signing Block before ZIP Central Directory")
+        raise SigningBlockError(
+            "No APK Signing Block before ZIP Central Directory", offset=end - len(MAGIC)
+        )
     start = end - (size + 8)
     if size < _FOOTER.size or start < 0:
-        raise SigningBlockError(f"APK Signing Block size out of range: {size}")
+        raise SigningBlockError(
+            f"APK Signing Block size out of range: {size}", offset=end - _FOOTER.size
+        )
     header = int.from_bytes(source.read_at(start, 8), "little")
     if header != size:
         raise SigningBlockError(
-            f"APK Signing Block sizes in header and footer do not match: {header} vs {size}"
+            f"APK Signing Block sizes in header and footer do not match: {header} vs {size}",
+            offset=start,
         )
     return SignedApk(source, sections, start, size + 8)
 

@@ -2,9 +2,13 @@
 
 import os
 import stat
-from typing import BinaryIO, Protocol
+from collections.abc import Callable
+from typing import BinaryIO, Protocol, TypeAlias
 
-from avf.apk.errors import InputError
+from avf.apk.errors import FileChanged, InputError
+
+Progress: TypeAlias = Callable[[int], None]
+"""Told, after each read, how many bytes were read so far."""
 
 
 class Source(Protocol):
@@ -18,14 +22,18 @@ class Source(Protocol):
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes; InputError, before any allocation, if the file ends before."""
 
+    def check_unchanged(self) -> None:
+        """FileChanged if it can be seen that the file was written to since it was opened here."""
+
 
 class FdSource:
     """A borrowed descriptor of a regular file or block device; its file offset is left alone."""
 
-    __slots__ = ("_fd", "size")
+    __slots__ = ("_fd", "_written", "size")
 
     def __init__(self, fd: int, size: int | None = None) -> None:
         self._fd = fd
+        self._written = _written(fd)
         self.size = _content_size(fd_size(fd), size)
 
     def read_into(self, view: memoryview, offset: int) -> None:
@@ -34,7 +42,10 @@ class FdSource:
         while done < len(view):
             count = os.preadv(self._fd, [view[done:]], offset + done)
             if count == 0:
-                raise InputError(f"the file ends at byte {offset + done}, {self.size} expected")
+                raise FileChanged(
+                    f"the file ends at byte {offset + done}, {self.size} expected",
+                    offset=offset + done,
+                )
             done += count
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -45,6 +56,10 @@ class FdSource:
         whole = bytearray(length)
         self.read_into(memoryview(whole), offset)
         return bytes(whole)
+
+    def check_unchanged(self) -> None:
+        if _written(self._fd) != self._written:
+            raise FileChanged("the file was written to while it was read")
 
 
 class FileSource:
@@ -67,15 +82,50 @@ class FileSource:
         while missing:
             piece = self._file.read(missing)
             if not piece:
-                raise InputError(f"the file ends at byte {offset + length - missing}")
+                end = offset + length - missing
+                raise FileChanged(f"the file ends at byte {end}, {self.size} expected", offset=end)
             pieces.append(piece)
             missing -= len(piece)
         return b"".join(pieces)
 
+    def check_unchanged(self) -> None:
+        """Only a descriptor tells."""
 
-def open_source(apk: int | BinaryIO, size: int | None = None) -> Source:
+
+class WatchedSource:
+    """Another source, telling `progress` how much of it was read."""
+
+    __slots__ = ("_done", "_inner", "_progress", "size")
+
+    def __init__(self, inner: Source, progress: Progress) -> None:
+        self._inner = inner
+        self._progress = progress
+        self._done = 0
+        self.size = inner.size
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        self._inner.read_into(view, offset)
+        self._add(len(view))
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        data = self._inner.read_at(offset, length)
+        self._add(length)
+        return data
+
+    def check_unchanged(self) -> None:
+        self._inner.check_unchanged()
+
+    def _add(self, count: int) -> None:
+        self._done += count
+        self._progress(self._done)
+
+
+def open_source(
+    apk: int | BinaryIO, size: int | None = None, progress: Progress | None = None
+) -> Source:
     """Read from `apk`, a descriptor or seekable file, as if it were `size` bytes long (default: all of it)."""
-    return FdSource(apk, size) if isinstance(apk, int) else FileSource(apk, size)
+    source: Source = FdSource(apk, size) if isinstance(apk, int) else FileSource(apk, size)
+    return WatchedSource(source, progress) if progress else source
 
 
 def fd_size(fd: int) -> int:
@@ -89,6 +139,12 @@ def fd_size(fd: int) -> int:
     size = os.lseek(fd, 0, os.SEEK_END)
     os.lseek(fd, position, os.SEEK_SET)
     return size
+
+
+def _written(fd: int) -> tuple[int, int]:
+    """Changes when the file is written to, as far as the kernel's clock can tell."""
+    status = os.fstat(fd)
+    return status.st_size, status.st_mtime_ns
 
 
 def require_regular(fd: int, what: str) -> os.stat_result:
@@ -109,4 +165,6 @@ def _content_size(available: int, wanted: int | None) -> int:
 
 def _check_range(offset: int, length: int, size: int) -> None:
     if offset < 0 or length < 0 or offset + length > size:
-        raise InputError(f"bytes {offset}..{offset + length} are outside of the file's {size}")
+        raise InputError(
+            f"bytes {offset}..{offset + length} are outside of the file's {size}", offset=offset
+        )

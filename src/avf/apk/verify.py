@@ -1,19 +1,35 @@
 """Does an APK's signature prove its contents?
 
 Follows the v3 scheme's verification steps (https://source.android.com/docs/security/features/apksigning/v3), with
-v3.1 for rotated keys and, where the caller allows it, v2.
+v3.1 for rotated keys and, where the caller allows it, v2. First come AVF's checks in AVF's order, then those that
+only Android's package manager makes: nothing stripped, and the proof of rotation.
 """
 
 from enum import Enum
 from typing import BinaryIO, NamedTuple
 
-from avf.apk.algorithms import SignatureAlgorithm
+from avf.apk.algorithms import ContentDigest, SignatureAlgorithm
 from avf.apk.crypto import certificate_public_key, verify_signature
 from avf.apk.digest import content_digest, contents_of
-from avf.apk.errors import SchemeNotFound, SigningBlockError, VerificationError
+from avf.apk.errors import (
+    CertificateError,
+    DigestMismatch,
+    LineageError,
+    NoSigner,
+    SchemeNotFound,
+    SignatureInvalid,
+    SignatureStripped,
+    SignerMismatch,
+    SigningBlockError,
+)
+from avf.apk.lineage import LineageNode, parse_lineage, verify_lineage
 from avf.apk.signers import (
+    ATTRIBUTE_PROOF_OF_ROTATION,
     ATTRIBUTE_ROTATION_MIN_SDK,
+    ATTRIBUTE_ROTATION_ON_DEV_RELEASE,
     ATTRIBUTE_STRIPPING_PROTECTION,
+    Attribute,
+    Record,
     SignedData,
     Signer,
     parse_signed_data,
@@ -21,9 +37,11 @@ from avf.apk.signers import (
     strongest_signature,
 )
 from avf.apk.signing_block import BlockId, SignedApk, find_signing_block
-from avf.apk.source import open_source
+from avf.apk.source import Progress, open_source
 
 DEFAULT_SDK = 34
+MAX_V2_SIGNERS = 10
+_V2_ID = 2
 
 
 class Scheme(Enum):
@@ -35,26 +53,78 @@ class Scheme(Enum):
 
 
 class Choice(NamedTuple):
-    """The one signer that counts on a platform, not proved yet."""
+    """The signers that count on a platform, not proved yet: one, or with v2 at least one."""
 
     scheme: Scheme
-    signer: Signer
+    signers: tuple[Signer, ...]
+    rotated: tuple[Signer, ...]
+    """Signers of v3.1 that do not count on this platform."""
+    skipped_dev_release: bool
+    """One of `rotated` covers the platform, but only while that is under development."""
+
+    @property
+    def has_sdk_range(self) -> bool:
+        return self.scheme is not Scheme.V2
 
 
-class VerifiedApk(NamedTuple):
-    """What a verified APK has proved. `size` is its true length in bytes."""
+class VerifiedSigner(NamedTuple):
+    """What one signer of a verified APK has proved."""
 
-    scheme: Scheme
     public_key: bytes
     """SubjectPublicKeyInfo, DER."""
     certificates: tuple[bytes, ...]
     """X.509, DER; the signer's own first."""
     algorithm: SignatureAlgorithm
+    """The strongest algorithm, which alone was checked."""
     digest: bytes
     """The content digest that `algorithm` signs."""
+    digests: tuple[Record, ...]
+    """Every recorded digest, in order."""
     min_sdk: int
     max_sdk: int
+    lineage: tuple[LineageNode, ...]
+    """The signer's certificates from the oldest to its own; empty if its key was never rotated."""
+
+
+class VerifiedApk(NamedTuple):
+    """What a verified APK has proved. The properties are those of the first signer: with v3 there is no other."""
+
+    scheme: Scheme
+    signers: tuple[VerifiedSigner, ...]
     size: int
+    """True length in bytes."""
+
+    @property
+    def public_key(self) -> bytes:
+        """SubjectPublicKeyInfo, DER."""
+        return self.signers[0].public_key
+
+    @property
+    def certificates(self) -> tuple[bytes, ...]:
+        """X.509, DER; the signer's own first."""
+        return self.signers[0].certificates
+
+    @property
+    def algorithm(self) -> SignatureAlgorithm:
+        return self.signers[0].algorithm
+
+    @property
+    def digest(self) -> bytes:
+        """The content digest that `algorithm` signs."""
+        return self.signers[0].digest
+
+    @property
+    def min_sdk(self) -> int:
+        return self.signers[0].min_sdk
+
+    @property
+    def max_sdk(self) -> int:
+        return self.signers[0].max_sdk
+
+    @property
+    def lineage(self) -> tuple[LineageNode, ...]:
+        """Certificates from the oldest to the signer's own; empty if the key was never rotated."""
+        return self.signers[0].lineage
 
 
 def verify(
@@ -63,6 +133,7 @@ def verify(
     sdk: int = DEFAULT_SDK,
     size: int | None = None,
     allow_v2: bool = False,
+    progress: Progress | None = None,
 ) -> VerifiedApk:
     """Check the signature and every byte of an APK.
 
@@ -70,39 +141,23 @@ def verify(
     zeros that pad it to a multiple of 4096 do not count. `sdk` picks the signer among those of a rotated key; both
     ends of a signer's range are inclusive. Raises an ApkError that says which step failed.
     """
-    signed_apk = find_signing_block(open_source(apk, size))
-    choice = choose_signer(signed_apk, sdk, allow_v2=allow_v2)
-    signer = choice.signer
-    algorithm, signature = strongest_signature(signer)
-    verify_signature(algorithm, signer.public_key, signer.signed_data, signature)
-    signed_data = parse_signed_data(
-        signer.signed_data, has_sdk_range=choice.scheme is not Scheme.V2
-    )
-    _check_consistent(signer, signed_data)
-    _check_not_stripped(choice.scheme, signed_data, sdk)
-    digest = _check_contents(signed_apk, signed_data, algorithm)
-    _check_certificate(signer, signed_data)
-    return VerifiedApk(
-        choice.scheme,
-        signer.public_key,
-        signed_data.certificates,
-        algorithm,
-        digest,
-        signer.min_sdk,
-        signer.max_sdk,
-        signed_apk.zip.size,
-    )
+    source = open_source(apk, size, progress)
+    signed_apk = find_signing_block(source)
+    choice = choose_signers(signed_apk, sdk, allow_v2=allow_v2)
+    digests = _ContentDigests(signed_apk)
+    signers = tuple([_verify_signer(choice, signer, digests, sdk) for signer in choice.signers])
+    source.check_unchanged()
+    return VerifiedApk(choice.scheme, signers, signed_apk.zip.size)
 
 
 def recorded_digest(
     apk: SignedApk, sdk: int = DEFAULT_SDK, *, allow_v2: bool = False
 ) -> tuple[SignatureAlgorithm, bytes]:
     """The strongest algorithm and the content digest recorded for it. Nothing is verified."""
-    choice = choose_signer(apk, sdk, allow_v2=allow_v2)
-    algorithm, _ = strongest_signature(choice.signer)
-    signed_data = parse_signed_data(
-        choice.signer.signed_data, has_sdk_range=choice.scheme is not Scheme.V2
-    )
+    choice = choose_signers(apk, sdk, allow_v2=allow_v2)
+    signer = choice.signers[0]
+    algorithm, _ = strongest_signature(signer)
+    signed_data = parse_signed_data(signer, has_sdk_range=choice.has_sdk_range)
     return algorithm, _digest_for(signed_data, algorithm)
 
 
@@ -110,80 +165,135 @@ def claimed_public_key(
     apk: int | BinaryIO, *, sdk: int = DEFAULT_SDK, size: int | None = None
 ) -> bytes:
     """The public key (DER) that the APK claims, unproved: for contents that were trusted before."""
-    return choose_signer(find_signing_block(open_source(apk, size)), sdk).signer.public_key
+    return choose_signers(find_signing_block(open_source(apk, size)), sdk).signers[0].public_key
 
 
-def choose_signer(apk: SignedApk, sdk: int, *, allow_v2: bool = False) -> Choice:
-    """The signer for platform `sdk`: of v3.1 if that covers it, else of v3, else of v2 if allowed."""
+def choose_signers(apk: SignedApk, sdk: int, *, allow_v2: bool = False) -> Choice:
+    """The signer for platform `sdk`: of v3.1 if that covers it, else of v3, else those of v2 if allowed."""
     ids = apk.ids()
-    if BlockId.V3_1 in ids and (signers := _signers_for(apk, BlockId.V3_1, sdk)):
-        return Choice(Scheme.V3_1, _only(signers, "V3.1"))
+    rotated = _signers(apk, BlockId.V3_1) if BlockId.V3_1 in ids else ()
+    covering = [signer for signer in rotated if signer.covers(sdk)]
+    usable = [signer for signer in covering if not _only_under_development(signer, sdk)]
+    if usable:
+        return Choice(Scheme.V3_1, (_only(usable, "V3.1"),), (), False)
+    skipped = bool(covering)
     if BlockId.V3 in ids or not allow_v2:
-        return Choice(Scheme.V3, _only(_signers_for(apk, BlockId.V3, sdk), "V3"))
-    return Choice(Scheme.V2, _only(_signers_for(apk, BlockId.V2, sdk), "V2"))
+        signers = [signer for signer in _signers(apk, BlockId.V3) if signer.covers(sdk)]
+        return Choice(Scheme.V3, (_only(signers, "V3"),), rotated, skipped)
+    return Choice(Scheme.V2, _some(_signers(apk, BlockId.V2)), rotated, skipped)
 
 
-def _signers_for(apk: SignedApk, block_id: BlockId, sdk: int) -> list[Signer]:
+def _signers(apk: SignedApk, block_id: BlockId) -> tuple[Signer, ...]:
     try:
-        block = apk.find(block_id)
+        block, offset = apk.find(block_id)
     except SchemeNotFound as error:
         raise SchemeNotFound(
-            f"The APK is not signed with a scheme accepted here: {error}"
+            f"The APK is not signed with a scheme accepted here: {error}", offset=error.offset
         ) from None
-    signers = parse_signers(block, has_sdk_range=block_id != BlockId.V2)
-    return [signer for signer in signers if signer.min_sdk <= sdk <= signer.max_sdk]
+    return parse_signers(block, has_sdk_range=block_id != BlockId.V2, offset=offset)
+
+
+def _only_under_development(signer: Signer, sdk: int) -> bool:
+    """A v3.1 signer may ask for the successor of its lowest SDK while that still has the same number.
+
+    Here, as on a released platform, such a signer does not count for that number.
+    """
+    if signer.min_sdk != sdk:
+        return False
+    signed_data = parse_signed_data(signer, has_sdk_range=True)
+    return bool(signed_data.find(ATTRIBUTE_ROTATION_ON_DEV_RELEASE))
 
 
 def _only(signers: list[Signer], scheme: str) -> Signer:
     if len(signers) != 1:
-        raise VerificationError(
-            f"APK Signature Scheme {scheme} only supports one signer: {len(signers)} signers found."
+        raise NoSigner(
+            f"APK Signature Scheme {scheme} only supports one signer: {len(signers)} signers found.",
+            offset=signers[1].offset if signers else None,
         )
     return signers[0]
 
 
+def _some(signers: tuple[Signer, ...]) -> tuple[Signer, ...]:
+    if not 1 <= len(signers) <= MAX_V2_SIGNERS:
+        raise NoSigner(
+            f"APK Signature Scheme V2 supports 1 to {MAX_V2_SIGNERS} signers: "
+            f"{len(signers)} signers found."
+        )
+    return signers
+
+
+class _ContentDigests:
+    """The content digests of an APK, each computed once."""
+
+    def __init__(self, apk: SignedApk) -> None:
+        self._apk = apk
+        self._known: dict[ContentDigest, bytes] = {}
+
+    def get(self, kind: ContentDigest) -> bytes:
+        if kind not in self._known:
+            self._known[kind] = content_digest(contents_of(self._apk), kind)
+        return self._known[kind]
+
+
+def _verify_signer(
+    choice: Choice, signer: Signer, digests: _ContentDigests, sdk: int
+) -> VerifiedSigner:
+    algorithm, signature = strongest_signature(signer)
+    _check_signature(signer, algorithm, signature)
+    signed_data = parse_signed_data(signer, has_sdk_range=choice.has_sdk_range)
+    _check_consistent(signer, signed_data)
+    digest = _check_contents(signed_data, algorithm, digests)
+    _check_certificate(signer, signed_data)
+    _check_not_stripped(choice, signed_data, sdk)
+    lineage = _check_lineage(signed_data) if choice.has_sdk_range else ()
+    return VerifiedSigner(
+        signer.public_key,
+        signed_data.certificates,
+        algorithm,
+        digest,
+        signed_data.digests,
+        signer.min_sdk,
+        signer.max_sdk,
+        lineage,
+    )
+
+
+def _check_signature(signer: Signer, algorithm: SignatureAlgorithm, signature: bytes) -> None:
+    try:
+        verify_signature(algorithm, signer.public_key, signer.signed_data, signature)
+    except SignatureInvalid as error:
+        error.offset = signer.offset
+        raise
+
+
 def _check_consistent(signer: Signer, signed_data: SignedData) -> None:
     if (signer.min_sdk, signer.max_sdk) != (signed_data.min_sdk, signed_data.max_sdk):
-        raise VerificationError(
-            "SDK versions mismatch between signed and unsigned in v3 signer block."
+        raise SignerMismatch(
+            "SDK versions mismatch between signed and unsigned in v3 signer block.",
+            offset=signer.offset,
         )
     signature_ids = [record.algorithm_id for record in signer.signatures]
     if signature_ids != [record.algorithm_id for record in signed_data.digests]:
-        raise VerificationError(
-            "Signature algorithms don't match between digests and signatures records"
+        raise SignerMismatch(
+            "Signature algorithms don't match between digests and signatures records",
+            offset=signer.offset,
         )
-
-
-def _check_not_stripped(scheme: Scheme, signed_data: SignedData, sdk: int) -> None:
-    """A signer may say that a better signature exists; without that one the APK was tampered with."""
-    for attribute in signed_data.attributes:
-        if attribute.algorithm_id == ATTRIBUTE_STRIPPING_PROTECTION and scheme is Scheme.V2:
-            raise VerificationError(
-                "The v2 signature says that the APK has a newer one, but there is none"
-            )
-        if attribute.algorithm_id == ATTRIBUTE_ROTATION_MIN_SDK and scheme is Scheme.V3:
-            if len(attribute.value) != 4:
-                raise SigningBlockError("signed data: rotation min SDK attribute is not 4 bytes")
-            if int.from_bytes(attribute.value, "little") <= sdk:
-                raise VerificationError(
-                    f"The v3 signature says that v3.1 covers SDK {sdk}, but no v3.1 signer does"
-                )
 
 
 def _digest_for(signed_data: SignedData, algorithm: SignatureAlgorithm) -> bytes:
     for record in signed_data.digests:
         if record.algorithm_id == algorithm:
             return record.value
-    raise VerificationError(f"Digest not found for algorithm: {algorithm.name}")
+    raise SignerMismatch(f"Digest not found for algorithm: {algorithm.name}")
 
 
 def _check_contents(
-    apk: SignedApk, signed_data: SignedData, algorithm: SignatureAlgorithm
+    signed_data: SignedData, algorithm: SignatureAlgorithm, digests: _ContentDigests
 ) -> bytes:
     expected = _digest_for(signed_data, algorithm)
-    computed = content_digest(contents_of(apk), algorithm.content_digest)
+    computed = digests.get(algorithm.content_digest)
     if computed != expected:
-        raise VerificationError(
+        raise DigestMismatch(
             f"Digest mismatch: computed={computed.hex()} vs expected={expected.hex()}"
         )
     return computed
@@ -191,6 +301,66 @@ def _check_contents(
 
 def _check_certificate(signer: Signer, signed_data: SignedData) -> None:
     if not signed_data.certificates:
-        raise VerificationError("No certificates listed")
+        raise CertificateError("No certificates listed", offset=signer.offset)
     if certificate_public_key(signed_data.certificates[0]) != signer.public_key:
-        raise VerificationError("Public key mismatch between certificate and signature record")
+        raise SignerMismatch(
+            "Public key mismatch between certificate and signature record", offset=signer.offset
+        )
+
+
+def _check_not_stripped(choice: Choice, signed_data: SignedData, sdk: int) -> None:
+    """A signer may say that a better signature exists; without that one the APK was tampered with."""
+    if choice.scheme is Scheme.V2:
+        for attribute in signed_data.find(ATTRIBUTE_STRIPPING_PROTECTION):
+            if _u32(attribute, "stripping protection") != _V2_ID:
+                raise SignatureStripped(
+                    "The v2 signature says that the APK has a newer one, but there is none",
+                    offset=attribute.offset,
+                )
+    if choice.scheme is Scheme.V3:
+        for attribute in signed_data.find(ATTRIBUTE_ROTATION_MIN_SDK):
+            _check_rotated(choice, attribute, sdk)
+
+
+def _check_rotated(choice: Choice, attribute: Attribute, sdk: int) -> None:
+    """v3 says from which SDK on v3.1 counts; that may be the one still under development."""
+    promised = _u32(attribute, "rotation min SDK")
+    expected = f"Expected a v3.1 signer from SDK {promised} on"
+    if not choice.rotated:
+        raise SignatureStripped(f"{expected}, but there is none", offset=attribute.offset)
+    lowest = min(signer.min_sdk for signer in choice.rotated)
+    if promised not in (lowest, lowest + 1):
+        raise SignatureStripped(
+            f"{expected}, but it counts from {lowest} on", offset=attribute.offset
+        )
+    if promised < sdk or (promised == sdk and not choice.skipped_dev_release):
+        raise SignatureStripped(f"{expected}, but none covers SDK {sdk}", offset=attribute.offset)
+
+
+def _u32(attribute: Attribute, name: str) -> int:
+    if len(attribute.value) != 4:
+        raise SigningBlockError(
+            f"signed data: {name} attribute is not 4 bytes", offset=attribute.offset
+        )
+    return int.from_bytes(attribute.value, "little")
+
+
+def _check_lineage(signed_data: SignedData) -> tuple[LineageNode, ...]:
+    """The proof of rotation, if there is one; it must lead to the signer's certificate."""
+    attributes = signed_data.find(ATTRIBUTE_PROOF_OF_ROTATION)
+    if not attributes:
+        return ()
+    if len(attributes) > 1:
+        raise LineageError("proof of rotation: there are several", offset=attributes[1].offset)
+    offset = attributes[0].offset
+    nodes = parse_lineage(attributes[0].value, offset)
+    try:
+        verify_lineage(nodes)
+    except LineageError as error:
+        error.offset = offset
+        raise
+    if nodes[-1].certificate != signed_data.certificates[0]:
+        raise LineageError(
+            "proof of rotation: its last certificate is not the signer's", offset=offset
+        )
+    return nodes

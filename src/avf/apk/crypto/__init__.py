@@ -12,6 +12,7 @@ __all__ = ["Backend", "backend", "certificate_public_key", "verify_signature"]
 
 MIN_RSA_BITS = 1024
 MAX_RSA_BITS = 16384
+DSA_BITS = (1024, 2048, 3072, 4096)
 WRONG_KEY = "Public key has the wrong ID"
 BAD_SIGNATURE = "Signature is invalid."
 
@@ -40,7 +41,7 @@ def verify_signature(
 ) -> None:
     """Check `signature` over `data` with a SubjectPublicKeyInfo (DER).
 
-    VerificationError if the key has another type, is of a kind not accepted (RSA of 1024 to 16384 bits; NIST P-256,
-    P-384 or P-521), or the signature is wrong.
+    PublicKeyError if the key has another type or is of a kind not accepted (RSA of 1024 to 16384 bits; DSA of 1024,
+    2048, 3072 or 4096; NIST P-256, P-384 or P-521); SignatureInvalid if the signature is wrong.
     """
     backend().verify_signature(algorithm, public_key, data, signature)

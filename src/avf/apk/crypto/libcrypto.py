@@ -4,11 +4,11 @@ import ctypes
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_void_p
 
 from avf.apk.algorithms import KeyType, SignatureAlgorithm
-from avf.apk.crypto import BAD_SIGNATURE, MAX_RSA_BITS, MIN_RSA_BITS, WRONG_KEY
-from avf.apk.errors import VerificationError
+from avf.apk.crypto import BAD_SIGNATURE, DSA_BITS, MAX_RSA_BITS, MIN_RSA_BITS, WRONG_KEY
+from avf.apk.errors import PublicKeyError, SignatureInvalid
 
 _SONAME = "libcrypto.so.3"
-_KEY_TYPES = {6: KeyType.RSA, 408: KeyType.EC}
+_KEY_TYPES = {6: KeyType.RSA, 116: KeyType.DSA, 408: KeyType.EC}
 _CURVES = (b"prime256v1", b"P-256", b"secp384r1", b"P-384", b"secp521r1", b"P-521")
 _RSA_PKCS1_PADDING = 1
 _RSA_PKCS1_PSS_PADDING = 6
@@ -68,24 +68,25 @@ def _parse_key(crypto: ctypes.CDLL, public_key: bytes) -> int:
     key = crypto.d2i_PUBKEY(None, ctypes.byref(position), len(public_key))
     if not key:
         crypto.ERR_clear_error()
-        raise VerificationError("Public key cannot be read")
+        raise PublicKeyError("Public key cannot be read")
     if position.value != start + len(public_key):
         crypto.EVP_PKEY_free(key)
-        raise VerificationError("Public key cannot be read: bytes follow it")
+        raise PublicKeyError("Public key cannot be read: bytes follow it")
     return int(key)
 
 
 def _check_key(crypto: ctypes.CDLL, key: int, algorithm: SignatureAlgorithm) -> None:
     if _KEY_TYPES.get(crypto.EVP_PKEY_get_base_id(key)) is not algorithm.key_type:
-        raise VerificationError(WRONG_KEY)
-    if algorithm.key_type is KeyType.RSA:
+        raise PublicKeyError(WRONG_KEY)
+    if algorithm.key_type is not KeyType.EC:
         bits = crypto.EVP_PKEY_get_bits(key)
-        if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
-            raise VerificationError(f"Public key has {bits} bits")
+        is_rsa = algorithm.key_type is KeyType.RSA
+        if not (MIN_RSA_BITS <= bits <= MAX_RSA_BITS if is_rsa else bits in DSA_BITS):
+            raise PublicKeyError(f"Public key has {bits} bits")
         return
     name = ctypes.create_string_buffer(64)
     if not crypto.EVP_PKEY_get_group_name(key, name, len(name), None) or name.value not in _CURVES:
-        raise VerificationError(f"Public key is on curve {name.value.decode('ascii', 'replace')}")
+        raise PublicKeyError(f"Public key is on curve {name.value.decode('ascii', 'replace')}")
 
 
 def _verify(
@@ -97,10 +98,10 @@ def _verify(
         key_context = c_void_p()
         started = crypto.EVP_DigestVerifyInit(context, ctypes.byref(key_context), digest, None, key)
         if started != 1 or not _set_padding(crypto, key_context, algorithm):
-            raise VerificationError("Signature cannot be checked: libcrypto refuses the key")
+            raise PublicKeyError("Signature cannot be checked: libcrypto refuses the key")
         result = crypto.EVP_DigestVerify(context, signature, len(signature), data, len(data))
         if result != 1:
-            raise VerificationError(BAD_SIGNATURE)
+            raise SignatureInvalid(BAD_SIGNATURE)
     finally:
         crypto.EVP_MD_CTX_free(context)
 

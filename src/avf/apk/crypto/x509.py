@@ -4,7 +4,7 @@ Android compares this key with the one in the signature record and trusts nothin
 else is looked at. Certificates that strict parsers refuse (negative serial numbers, odd names) are accepted, as there.
 """
 
-from avf.apk.errors import VerificationError
+from avf.apk.errors import CertificateError
 
 _SEQUENCE = 0x30
 _INTEGER = 0x02
@@ -22,7 +22,7 @@ def certificate_public_key(certificate: bytes) -> bytes:
     """The SubjectPublicKeyInfo (DER) of a DER certificate, as it stands there."""
     start, end = _element(certificate, 0, len(certificate), _SEQUENCE, "certificate")
     if end != len(certificate):
-        raise VerificationError(f"Certificate: {len(certificate) - end} bytes follow it")
+        raise CertificateError(f"Certificate: {len(certificate) - end} bytes follow it")
     start, end = _element(certificate, start, end, _SEQUENCE, "to-be-signed part")
     if start < end and certificate[start] == _VERSION:
         _, start = _element(certificate, start, end, _VERSION, "version")
@@ -35,15 +35,15 @@ def certificate_public_key(certificate: bytes) -> bytes:
 def _element(data: bytes, start: int, end: int, tag: int, field: str) -> tuple[int, int]:
     """(start, end) of the contents of the DER element at `start`, which must have `tag` and end by `end`."""
     if end - start < 2 or data[start] != tag:
-        raise VerificationError(f"Certificate: no {field} at byte {start}")
+        raise CertificateError(f"Certificate: no {field} at byte {start}")
     length = data[start + 1]
     body = start + 2
     if length >= 0x80:
         count = length & 0x7F
         if not 1 <= count <= 4 or body + count > end:
-            raise VerificationError(f"Certificate: bad length of {field} at byte {start}")
+            raise CertificateError(f"Certificate: bad length of {field} at byte {start}")
         length = int.from_bytes(data[body : body + count], "big")
         body += count
     if length > end - body:
-        raise VerificationError(f"Certificate: {field} at byte {start} is cut short")
+        raise CertificateError(f"Certificate: {field} at byte {start} is cut short")
     return body, body + length

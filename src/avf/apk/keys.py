@@ -1,0 +1,134 @@
+"""Private keys that sign APKs. Needs `cryptography`."""
+
+import datetime
+from typing import TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256, SHA512
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+
+from avf.apk.algorithms import KeyType, SignatureAlgorithm
+from avf.apk.errors import SigningError
+
+PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | dsa.DSAPrivateKey
+
+_PEM = b"-----BEGIN "
+_LARGE_RSA_BITS = 3072
+_LARGE_EC_BITS = 256
+_CURVES: dict[str, ec.EllipticCurve] = {
+    "ec-p256": ec.SECP256R1(),
+    "ec-p384": ec.SECP384R1(),
+    "ec-p521": ec.SECP521R1(),
+}
+_RSA_SIZES = {"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
+_DSA_SIZES = {"dsa-1024": 1024, "dsa-2048": 2048, "dsa-3072": 3072}
+_YEAR = datetime.timedelta(days=365)
+
+
+class SigningKey:
+    """A private key (RSA, EC or DSA) and the X.509 certificate that APKs signed with it carry."""
+
+    def __init__(self, key: PrivateKey, certificate: x509.Certificate) -> None:
+        self._key = key
+        self.certificate = certificate.public_bytes(Encoding.DER)
+        """DER."""
+        self.public_key = key.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+        """SubjectPublicKeyInfo, DER."""
+        if certificate.public_key() != key.public_key():
+            raise SigningError("the certificate is not of the private key")
+
+    @classmethod
+    def generate(cls, kind: str = "ec-p256", *, common_name: str = "AVF payload") -> "SigningKey":
+        """A new key with a self-signed certificate; `kind` is ec-p256|p384|p521, rsa-2048|3072|4096 or
+        dsa-1024|2048|3072."""
+        key: PrivateKey
+        if kind in _CURVES:
+            key = ec.generate_private_key(_CURVES[kind])
+        elif kind in _RSA_SIZES:
+            key = rsa.generate_private_key(65537, _RSA_SIZES[kind])
+        elif kind in _DSA_SIZES:
+            key = dsa.generate_private_key(_DSA_SIZES[kind])
+        else:
+            kinds = ", ".join(_CURVES | _RSA_SIZES | _DSA_SIZES)
+            raise SigningError(f"unknown kind of key {kind!r}: {kinds}")
+        return cls(key, _self_signed(key, common_name))
+
+    @classmethod
+    def from_pem(
+        cls, key: bytes, certificate: bytes, *, password: bytes | None = None
+    ) -> "SigningKey":
+        """From a PEM private key and a PEM certificate."""
+        return cls.load(key, certificate, password=password)
+
+    @classmethod
+    def load(cls, key: bytes, certificate: bytes, *, password: bytes | None = None) -> "SigningKey":
+        """From a private key and a certificate, each in PEM or DER (PKCS #8, as apksigner takes it)."""
+        load_key = load_pem_private_key if _PEM in key else load_der_private_key
+        is_pem = _PEM in certificate
+        load = x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate
+        try:
+            private = load_key(key, password)
+            loaded = load(certificate)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise SigningError(f"cannot read the signing key: {error}") from None
+        if not isinstance(private, PrivateKey):
+            raise SigningError("the signing key is neither RSA nor EC nor DSA")
+        return cls(private, loaded)
+
+    def to_pem(self) -> tuple[bytes, bytes]:
+        """(private key as unencrypted PKCS #8, certificate)."""
+        key = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return key, x509.load_der_x509_certificate(self.certificate).public_bytes(Encoding.PEM)
+
+    @property
+    def algorithm(self) -> SignatureAlgorithm:
+        """The algorithm that `apksigner` would take for this key: SHA-512 for large keys."""
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            if self._key.key_size > _LARGE_RSA_BITS:
+                return SignatureAlgorithm.RSA_PKCS1_V1_5_SHA512
+            return SignatureAlgorithm.RSA_PKCS1_V1_5_SHA256
+        if isinstance(self._key, dsa.DSAPrivateKey):
+            return SignatureAlgorithm.DSA_SHA256
+        if self._key.key_size > _LARGE_EC_BITS:
+            return SignatureAlgorithm.ECDSA_SHA512
+        return SignatureAlgorithm.ECDSA_SHA256
+
+    def sign(self, algorithm: SignatureAlgorithm, data: bytes) -> bytes:
+        """A signature over `data`; SigningError if the key is of another type."""
+        digest = SHA256() if algorithm.hash_name == "sha256" else SHA512()
+        if isinstance(self._key, rsa.RSAPrivateKey) and algorithm.key_type is KeyType.RSA:
+            scheme: padding.AsymmetricPadding = padding.PKCS1v15()
+            if algorithm.pss:
+                scheme = padding.PSS(padding.MGF1(digest), digest.digest_size)
+            return self._key.sign(data, scheme, digest)
+        if isinstance(self._key, ec.EllipticCurvePrivateKey) and algorithm.key_type is KeyType.EC:
+            return self._key.sign(data, ec.ECDSA(digest))
+        if isinstance(self._key, dsa.DSAPrivateKey) and algorithm.key_type is KeyType.DSA:
+            return self._key.sign(data, digest)
+        raise SigningError(f"{algorithm.name} does not go with this key")
+
+
+def _self_signed(key: PrivateKey, common_name: str) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, common_name)])
+    start = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + 30 * _YEAR)
+        .sign(key, SHA256())
+    )
