@@ -63,6 +63,7 @@ class Analysis:
     def definition(self, type_def: TypeDef) -> Definition:
         """What a type is; what is wrong in it was reported and left out."""
         if type_def not in self._known:
+            self.world.check_imports(type_def.source)
             made = self._known[type_def] = Definition(type_def)
             self._fill(made)
         return self._known[type_def]

@@ -29,7 +29,7 @@ def compile_sources(
         roots += world.load(source)
     diagnostics.check()
     analysis = Analysis(world, diagnostics, options.is_given)
-    definitions = _reach(roots, world, analysis, options)
+    definitions = _reach(roots, analysis, options)
     _check_modules(definitions, options, diagnostics)
     diagnostics.check()
     packages = {definition.type.package for definition in definitions}
@@ -46,20 +46,14 @@ def compile_sources(
     return texts
 
 
-def _reach(
-    roots: list[TypeDef], world: World, analysis: Analysis, options: Options
-) -> list[Definition]:
+def _reach(roots: list[TypeDef], analysis: Analysis, options: Options) -> list[Definition]:
     """The definitions of `roots` and of all they mention, in the order of names."""
     found: dict[TypeDef, Definition] = {}
     waiting = list(roots)
-    checked: set[Source] = set()
     while waiting:
         type_def = waiting.pop()
         if type_def in found:
             continue
-        if type_def.source not in checked:
-            checked.add(type_def.source)
-            world.check_imports(type_def.source)
         if options.modules.is_external(type_def.package) and type_def not in roots:
             continue
         definition = analysis.definition(type_def)

@@ -145,6 +145,8 @@ class Evaluator:
                 around = around.parent
             raise self._refused(f"no constant '{last}' here", scope.source, reference.span)
         owner = self.world.lookup(outer, scope.source, scope)
+        if owner is None and self.world.is_lost(outer, scope.source):
+            raise _Refused
         if not isinstance(owner, TypeDef):
             more = self.world.suggestion(outer, scope.source, scope)
             raise self._refused(f"unknown type '{outer}'{more}", scope.source, reference.span)

@@ -11,6 +11,7 @@ _TAG = re.compile(r"^@(\w+)\s*(.*)$", re.DOTALL)
 _INLINE = re.compile(r"\{@(\w+)\s*([^{}]*)\}")
 _HTML = re.compile(r"</?(?:code|b|i|em|tt|strong|ul|ol|pre|a|dl|dt|dd|h\d)(?:\s[^<>]*)?>", re.I)
 _ITEM = re.compile(r"^(?:[-*+•]|\d+[.)])\s")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _WORD = re.compile(r"\b[a-z][a-z0-9]*[A-Z][A-Za-z0-9]*\b")
 _NO_WORDS: Mapping[str, str] = {}
 _LICENSE = ("Copyright", "Licensed under", "SPDX-License")
@@ -21,7 +22,7 @@ def paragraphs(comment: str | None) -> list[str]:
     """What a `/** */` comment says: paragraphs of one line each, list items starting with "- "."""
     if comment is None or any(word in comment for word in _LICENSE):
         return []
-    lines = [line.strip() for line in comment[3:-2].splitlines()]
+    lines = [line.strip() for line in _CONTROL.sub("", comment[3:-2]).splitlines()]
     text = "\n".join(re.sub(r"^\*+ ?", "", line) for line in lines)
     text = re.sub(r"<(?:p|br)\s*/?>|</p>", "\n\n", text, flags=re.I)
     text = re.sub(r"<li>", "\n- ", re.sub(r"</li>", "\n", text, flags=re.I), flags=re.I)
@@ -79,24 +80,22 @@ def docstring(parts: list[str], indent: int, words: Mapping[str, str] = _NO_WORD
         return []
     margin = " " * indent
     text = [_escaped(_WORD.sub(lambda m: words.get(m[0], m[0]), part)) for part in parts]
-    only = text[0]
-    if len(text) == 1 and len(margin) + len(only) + 6 <= PROSE_WIDTH:
-        return [f'{margin}"""{only}"""']
+    quotes = '""" ' if text[0].startswith('"') else '"""'
     lines: list[str] = []
     for number, part in enumerate(text):
         item = bool(_ITEM.match(part))
         if number and not (item and _ITEM.match(text[number - 1])):
             lines.append("")
-        first = f'{margin}"""' if not number else margin
-        later = f"{margin}  " if item else margin
         lines += textwrap.wrap(
             part,
-            PROSE_WIDTH,
-            initial_indent=first,
-            subsequent_indent=later,
+            PROSE_WIDTH if len(text) > 1 else PROSE_WIDTH - 3,
+            initial_indent=margin if number else margin + quotes,
+            subsequent_indent=f"{margin}  " if item else margin,
             break_long_words=False,
             break_on_hyphens=False,
         )
+    if len(lines) == 1:
+        return [f'{lines[0]}"""']
     return [*lines, f'{margin}"""']
 
 

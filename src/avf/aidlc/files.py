@@ -8,6 +8,8 @@ from .source import Source
 
 MAX_SIZE = 4 << 20
 """Bytes in one .aidl file."""
+_TOLD = 3
+"""Include directories that a message names."""
 
 
 def read_source(path: Path) -> Source:
@@ -80,7 +82,10 @@ class FileLoader:
         return found
 
     def describe(self) -> str:
-        return "in " + ", ".join(f"{root}/" for root in self._roots) if self._roots else "anywhere"
+        roots = [str(root) for root in self._roots]
+        if len(roots) > _TOLD:
+            roots[_TOLD - 1 :] = [f"{len(roots) - _TOLD + 1} other directories"]
+        return f"in {', '.join(roots)}" if roots else "without -I"
 
 
 class Output:

@@ -44,6 +44,8 @@ class TypeResolver:
         target = member | Target.TYPE if member else Target.TYPE
         annotations = check(ref.annotations, target, scope, self.evaluator, self.diagnostics)
         base = self.world.lookup(ref.name.text, scope.source, scope)
+        if base is None and self.world.is_lost(ref.name.text, scope.source):
+            return None
         if base is None:
             more = self.world.suggestion(ref.name.text, scope.source, scope)
             self._error(f"unknown type '{ref.name.text}'{more}", ref, scope)

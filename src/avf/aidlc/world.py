@@ -57,6 +57,8 @@ class World:
         self.documents: dict[str, tree.Document] = {}
         self._by_source: dict[Source, tree.Document] = {}
         self._missing: set[str] = set()
+        self._checked: set[Source] = set()
+        self._lost: set[tuple[Source, str]] = set()
 
     def load(self, source: Source) -> list[TypeDef]:
         """Reads a file and declares what it has; those types, the nested ones after their parents."""
@@ -154,13 +156,23 @@ class World:
         return None
 
     def check_imports(self, source: Source) -> None:
-        """Reports imports that lead nowhere."""
+        """Reports imports that lead nowhere, the first time it is asked to."""
+        if source in self._checked:
+            return
+        self._checked.add(source)
         for name in self.document(source).imports:
-            if name.text in BUILTINS or name.text in _IGNORED or self.named(name.text):
+            if name.text in BUILTINS or name.text in _IGNORED or self._is_somewhere(name.text):
                 continue
             file = name.text.replace(".", "/") + ".aidl"
             message = f"cannot find {file} {self.loader.describe()}"
+            self._lost.add((source, name.text.rpartition(".")[2]))
             self.diagnostics.error(message, source, name.span)
+
+    def _is_somewhere(self, name: str) -> bool:
+        """Whether there is a type of this name, or types inside of it: `parcelable Outer.Inner;` has no Outer."""
+        if self.named(name) is not None:
+            return True
+        return any(known.startswith(f"{name}.") for known in self.types)
 
     def lookup(self, name: str, source: Source, scope: TypeDef | None) -> Builtin | TypeDef | None:
         """What a type's name means in a file, inside of a type."""
@@ -179,8 +191,7 @@ class World:
             if imported.text.rpartition(".")[2] == first:
                 if imported.text in BUILTINS:
                     return BUILTINS[imported.text]
-                found = self.named(imported.text)
-                return self._inside(found, rest) if found else None
+                return self.named(f"{imported.text}.{rest}" if rest else imported.text)
         package = document.package.text if document.package else ""
         return self.named(f"{package}.{name}" if package else name) or self.named(name)
 
@@ -189,6 +200,10 @@ class World:
         for part in rest.split(".") if rest else ():
             found = found.nested.get(part) if found else None
         return found
+
+    def is_lost(self, name: str, source: Source) -> bool:
+        """Whether a name is unknown because of an import that was reported."""
+        return (source, name.partition(".")[0]) in self._lost
 
     def suggestion(self, name: str, source: Source, scope: TypeDef | None) -> str:
         """` (did you mean 'X'?)`, or nothing."""
