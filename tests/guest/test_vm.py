@@ -112,6 +112,7 @@ def test_an_instance_over_several_boots(
     assert line(first, "write /mnt/apk").endswith(": Read-only file system")
     assert line(first, "write /usr").endswith(": Read-only file system")
     assert line(first, "write /data").endswith(": ok")
+    assert line(first, "swap") == "swap /dev/zram0"
 
     second = run(image, app, tmp_path, board=Machine.PCI)
     assert second.heard == first.heard, second.log

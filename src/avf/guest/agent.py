@@ -31,6 +31,7 @@ from avf.guest.secrets import (
     payload_inputs,
     payload_layer,
 )
+from avf.guest.swap import enable_swap
 from avf.guest.task import APK, Process, find_program
 
 METADATA_PARTITION = "payload-metadata"
@@ -115,6 +116,7 @@ def run_process(host: IVirtualMachineService, process: Process) -> int:
     log("executing main task")
     host.notify_payload_started()
     process.start()
+    enable_swap()  # the payload need not wait for it
     try:
         return process.wait()
     except GuestError as error:

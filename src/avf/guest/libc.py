@@ -15,6 +15,7 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
+_FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
 
 _library: Any = None
 
@@ -56,6 +57,25 @@ def umount(target: str, flags: int = 0) -> None:
 def syncfs(fd: int) -> None:
     """Writes back the file system `fd` lies on."""
     _check(_libc().syncfs(fd), "syncfs")
+
+
+def swapon(device: str) -> None:
+    """swapon(2)."""
+    _check(_libc().swapon(device.encode(), 0), device)
+
+
+def load_modules(list_path: str) -> None:
+    """Loads the kernel modules a file names, one a line in load order; those that are loaded already count as done."""
+    with open(list_path, encoding="ascii") as file:
+        paths = file.read().split()
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _check(_libc().syscall(_FINIT_MODULE[os.uname().machine], fd, b"", 0), path)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(fd)
 
 
 def drop_capabilities() -> None:

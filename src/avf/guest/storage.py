@@ -37,7 +37,7 @@ _PREPARE_FAILED = "Unable to prepare encrypted storage. Exitcode=1"
 def mount_storage(partition: str, cdi: Cdi) -> None:
     """Opens, at the first boot formats, and mounts the storage. Raises GuestError."""
     try:
-        _load_modules()
+        libc.load_modules(MODULES)
         fresh = _is_fresh(partition)
         device = _open(partition, cdi)
         if fresh:
@@ -148,17 +148,6 @@ def _open(partition: str, cdi: Cdi) -> str:
             if cipher == _XTS:
                 raise
     raise AssertionError
-
-
-def _load_modules() -> None:
-    """What only guests with a storage need is not loaded at boot."""
-    with open(MODULES, encoding="ascii") as file:
-        for path in file.read().split():
-            done = subprocess.run(
-                ["/usr/bin/busybox", "insmod", path], capture_output=True, check=False
-            )
-            if done.returncode:
-                raise GuestError(f"insmod {path}: {done.stderr.decode(errors='replace').strip()}")
 
 
 def _pwrite_all(fd: int, data: bytes, offset: int) -> None:

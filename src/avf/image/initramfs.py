@@ -34,7 +34,8 @@ _MODULES = {
 }
 _OPTIONAL_MODULES = {"virtio_balloon", "pvpanic-mmio"}
 """What a guest can do without where a kernel has no such driver."""
-_STORAGE_MODULES = ["dm-crypt", "xts"]
+_LATER_MODULES = {"storage": ["dm-crypt", "xts"], "swap": ["lzo-rle", "zram"]}
+"""What the agent loads, and only where it is needed."""
 _DIRECTORIES = [
     "data",
     "dev",
@@ -97,20 +98,22 @@ def debuggable(root: Cpio) -> Cpio:
 
 
 def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
+    """The modules themselves, and the lists that say what init loads and what the agent loads when it needs it."""
     tree = ModuleTree(kernel.modules_dir)
-    lines: list[str] = []
-    seen: set[Path] = set()
-    for bus in ("any", "pci"):
-        wanted = [name for name in _MODULES[bus] if name in tree or name not in _OPTIONAL_MODULES]
+    lists = {"modules": "", "storage-modules": "", "swap-modules": ""}
+    at_boot: set[Path] = set()
+    for bus, names in _MODULES.items():
+        wanted = [name for name in names if name in tree or name not in _OPTIONAL_MODULES]
         for path in tree.closure(wanted):
-            if path not in seen:
-                seen.add(path)
-                lines.append(f"{bus} {_add_module(root, path)}")
-    root.file("etc/avf/modules", "".join(lines).encode())
-    storage = [path for path in tree.closure(_STORAGE_MODULES) if path not in seen]
-    root.file(
-        "etc/avf/storage-modules", "".join(_add_module(root, path) for path in storage).encode()
-    )
+            if path not in at_boot:
+                at_boot.add(path)
+                lists["modules"] += f"{bus} {_add_module(root, path)}"
+    for use, names in _LATER_MODULES.items():
+        for path in tree.closure(names):
+            if path not in at_boot:
+                lists[f"{use}-modules"] += _add_module(root, path)
+    for name, lines in lists.items():
+        root.file(f"etc/avf/{name}", lines.encode())
 
 
 def _add_module(root: Cpio, path: Path) -> str:

@@ -38,6 +38,22 @@ static void try_to_write(const char *path)
 	close(fd);
 }
 
+/* The agent sets the swap up once the payload has been started. */
+static void show_swap(void)
+{
+	char line[128], name[64] = "none";
+
+	for (int tries = 0; tries < 1000 && !strcmp(name, "none"); tries++) {
+		FILE *swaps = fopen("/proc/swaps", "r");
+
+		fgets(line, sizeof line, swaps);
+		fscanf(swaps, "%63s", name);
+		fclose(swaps);
+		usleep(10000);
+	}
+	printf("swap %s\n", name);
+}
+
 int AVmPayload_main(void)
 {
 	const char *storage = AVmPayload_getEncryptedStoragePath();
@@ -52,5 +68,6 @@ int AVmPayload_main(void)
 	try_to_write("/mnt/apk/new");
 	try_to_write("/usr/new");
 	try_to_write("/data/new");
+	show_swap();
 	return 7;
 }
