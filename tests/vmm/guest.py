@@ -129,6 +129,7 @@ def running(
         ramdump = stack.enter_context(open(directory / "ramdump", "w+b"))
         for output in outputs:
             output.start()
+            stack.callback(output.all)
         try:
             process = Qemu().start(
                 VmSpec(
@@ -160,5 +161,3 @@ def running(
         finally:
             process.kill()
             process.wait(TIMEOUT)
-            for output in outputs:
-                output.all()

@@ -94,6 +94,12 @@ def test_firmware_excludes_a_kernel() -> None:
     assert "-kernel" not in command and "-append" not in command
 
 
+def test_the_fast_boards_firmware_is_named() -> None:
+    fast = replace(SPEC, machine=Machine.FAST)
+    assert value(qemu_command("q", fast, INPUTS, TCG), "-bios") == "qboot.rom"
+    assert "-bios" not in qemu_command("q", SPEC, INPUTS, TCG)
+
+
 def test_the_fast_board_needs_the_tsc_rate_only_under_tcg() -> None:
     fast = replace(SPEC, machine=Machine.FAST)
     assert board_of(fast, TCG) is Machine.FAST

@@ -58,6 +58,7 @@ MODERN = "-global virtio-mmio.force-legacy=false"
             "-kernel /proc/self/fd/5 -initrd /proc/self/fd/6 -append quiet",
         ),
         (devices.firmware(5), "-bios /proc/self/fd/5"),
+        (devices.quick_firmware(), "-bios qboot.rom"),
         (
             devices.serial_port(1, "ttyS1", Outlet(9)),
             "-add-fd set=9,fd=9 -chardev file,id=ttyS1,path=/dev/fdset/9,append=on"

@@ -99,7 +99,8 @@ def _boot(spec: VmSpec, inputs: Inputs, host: Host, machine: Machine) -> list[st
     if machine is Machine.FAST and _needs_tsc_rate(spec, host) and "tsc_early_khz=" not in params:
         # In front, since what follows "--" is for the guest's init.
         params = f"tsc_early_khz={host.tsc_khz} {params}".strip()
-    return devices.kernel(inputs.kernel, inputs.initrd, params)
+    quick = devices.quick_firmware() if machine is Machine.FAST else []
+    return [*quick, *devices.kernel(inputs.kernel, inputs.initrd, params)]
 
 
 def _vsock(spec: VmSpec, inputs: Inputs, machine: Machine) -> list[str]:
