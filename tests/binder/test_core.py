@@ -16,6 +16,7 @@ from avf.binder import (
     wire,
 )
 from avf.binder.contract import Method
+from avf.binder.dispatch import execute
 from avf.binder.objects import Handle
 from avf.binder.parcel import Parcel, ParcelReader
 from avf.binder.session import Frame, SessionCore, tell_dead
@@ -82,7 +83,7 @@ class End:
                 return body
             call = self.core.receive(body, None)
             while call is not None:
-                result = self.core.execute(call)
+                result = execute(self.core, call)
                 if not call.oneway:
                     return sender.take(self.core.finish(call, result).data, self)
                 call = self.core.next_oneway(call)
@@ -272,7 +273,7 @@ def oneway_body(number: int, value: int, key: int = ROOT) -> bytes:
 def run_oneway(end: End, body: bytes) -> None:
     call = end.core.receive(body, None)
     while call is not None:
-        end.core.execute(call)
+        execute(end.core, call)
         call = end.core.next_oneway(call)
 
 
@@ -340,7 +341,7 @@ def test_calls_that_end_the_session(body: bytes, text: str) -> None:
 def status_of(server: End, body: bytes) -> int:
     call = server.core.receive(body, None)
     assert call is not None
-    frame: Frame = server.core.finish(call, server.core.execute(call))
+    frame: Frame = server.core.finish(call, execute(server.core, call))
     reply = frames(frame.data)[-1]
     assert reply[0] == wire.REPLY
     status: int = struct.unpack_from("<i", reply[1])[0]
@@ -397,7 +398,7 @@ def test_answers_with_and_without_exceptions(code: int, parcel: bytes, reply: st
     _, server, _root = with_root(Echo())
     call = server.core.receive(transact_body(ROOT, code, parcel), None)
     assert call is not None
-    result = server.core.execute(call)
+    result = execute(server.core, call)
     assert isinstance(result, Parcel)
     if reply is not None:
         assert result.payload() == bytes.fromhex(reply)
@@ -413,7 +414,7 @@ def test_a_proxy_goes_back_with_the_stability_it_came_with(stability: int) -> No
     body = transact_body(ROOT, 16, with_token(binder(1, CALLBACK, stability)))
     call = server.core.receive(body, None)
     assert call is not None
-    result = server.core.execute(call)
+    result = execute(server.core, call)
     assert isinstance(result, Parcel)
     assert result.payload() == bytes(4) + binder(1, CALLBACK, stability)
 
@@ -497,7 +498,7 @@ def test_objects_in_replies_that_are_not_sent_are_not_counted() -> None:
 
     _, server, root = with_root(Odd())
     with pytest.raises(StatusError), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("avf.binder.session.report", lambda error: None)
+        patch.setattr("avf.binder.dispatch.report", lambda error: None)
         root.echo_binder(None)
     assert server.counts() == {ROOT: (1, 0)}
 

@@ -372,6 +372,7 @@ def test_errors_of_callbacks_are_reported_and_hurt_nobody(
 ) -> None:
     reported: list[BaseException] = []
     monkeypatch.setattr("avf.binder.session.report", reported.append)
+    monkeypatch.setattr("avf.binder.dispatch.report", reported.append)
 
     class Bad(Echo):
         def on_released(self) -> None:

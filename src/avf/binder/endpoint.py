@@ -13,11 +13,12 @@ from typing import Any
 from . import wire
 from .connection import Connection, TooMuchData
 from .contract import Method
+from .dispatch import Transaction, execute
 from .errors import DeadObjectError, ProtocolError, Status, StatusError, report
 from .objects import Handle
 from .parcel import Parcel, ParcelReader, close_fds
 from .peer import context
-from .session import SessionCore, Transaction, tell_dead
+from .session import SessionCore, tell_dead
 
 BROKEN = (OSError, EOFError, ProtocolError)
 """What ends a session when a connection raises it."""
@@ -290,7 +291,7 @@ class Endpoint:
                 return
             # Only now, while it waits for the reply, does the peer take calls on this connection.
             context.connections[self] = connection
-            frame = core.finish(call, core.execute(call))
+            frame = core.finish(call, execute(core, call))
             del context.connections[self]
         finally:
             context.peer = outer_peer
@@ -307,7 +308,7 @@ class Endpoint:
         core = self.core
         call: Transaction | None = first
         while call is not None:
-            result = core.execute(call)
+            result = execute(core, call)
             if isinstance(result, Parcel):
                 result.discard()
                 result.close_descriptors()

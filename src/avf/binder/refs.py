@@ -26,8 +26,8 @@ from .wire import (
 )
 
 if TYPE_CHECKING:
+    from .dispatch import Transaction
     from .objects import Remote
-    from .session import Transaction
 
 
 _REMEMBERED = 256

@@ -1,9 +1,9 @@
 """One end of a session without its sockets: frames in, frames out.
 
-Whoever moves the bytes calls `request` and `answer` around a call of ours, and `receive`, `execute` and `finish` for
-what comes from the peer. After each it looks at `attention` and, if set, sends `returns` and ends the session if it is
-`drained`; and has `tell_released` called when `table.released` holds something. All methods may be called from any
-thread. User code runs only in `execute`, `tell_released` and `tell_dead`.
+Whoever moves the bytes calls `request` and `answer` around a call of ours, and `receive`, `dispatch.execute` and
+`finish` for what comes from the peer. After each it looks at `attention` and, if set, sends `returns` and ends the
+session if it is `drained`; and has `tell_released` called when `table.released` holds something. All methods may be
+called from any thread. User code runs only in `execute`, `tell_released` and `tell_dead`.
 """
 
 import struct
@@ -11,17 +11,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import predefined, wire
-from .contract import write_exception
-from .errors import (
-    DeadObjectError,
-    ProtocolError,
-    RemoteException,
-    Status,
-    StatusError,
-    report,
-    status_error,
-)
+from . import wire
+from .dispatch import Transaction
+from .errors import DeadObjectError, ProtocolError, Status, StatusError, report, status_error
 from .objects import Handle, IBinder, let_go
 from .parcel import Parcel, ParcelReader, close_fds
 from .refs import Node, RefTable
@@ -31,31 +23,6 @@ if TYPE_CHECKING:
 
 _REQUEST_HEAD = bytes(wire.TRANSACT_FRAME.size)
 _RETURN_ROOM = wire.DEC_STRONG_FRAME.size
-
-
-class Transaction:
-    """A call received: for `target`, or a special one when that is None."""
-
-    __slots__ = ("code", "node", "oneway", "reader", "refusal", "target")
-
-    def __init__(
-        self,
-        target: IBinder | None,
-        node: Node | None,
-        code: int,
-        oneway: bool,
-        reader: ParcelReader,
-        refusal: StatusError | None,
-    ) -> None:
-        self.target = target
-        self.node = node
-        self.code = code
-        self.oneway = oneway
-        self.reader = reader
-        self.refusal = refusal
-
-    def __lt__(self, other: "Transaction") -> bool:
-        return False
 
 
 class Frame:
@@ -296,77 +263,23 @@ class SessionCore:
                 self.owing = True
             return found
 
-    def execute(self, call: Transaction) -> Parcel | StatusError:
-        """Runs a call; its reply, or the status it failed with. Never raises."""
-        reply = Parcel(self._reply_head, self._reply_base, self, fds_allowed=self.fds_allowed)
-        try:
-            if call.refusal is not None:
-                return call.refusal
-            if call.target is None:
-                self._special(call.code, reply)
-            else:
-                self._dispatch(call.target, call.code, call.reader, reply)
-            return reply
-        except StatusError as error:
-            # A new one: kept with its traceback, it would be a cycle that keeps the method's variables.
-            failure = StatusError(error.status, error.text)
-        except RemoteException as error:
-            return self._exception_reply(reply, error)
-        except BaseException as error:  # noqa: BLE001 - a method may raise anything; its thread goes on
-            report(error)
-            failure = StatusError(Status.UNKNOWN_ERROR, repr(error))
-        finally:
-            call.reader.close()
-            call.reader.close_taken()
-        reply.discard()
-        reply.close_descriptors()
-        return failure
-
-    def _exception_reply(self, reply: Parcel, error: RemoteException) -> Parcel:
-        reply.discard()
-        reply.close_descriptors()
-        other = Parcel(self._reply_head, self._reply_base, self)
-        write_exception(other, error)
-        return other
-
-    def _dispatch(self, target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> None:
-        contract = target._contract
-        method = contract.methods().get(code) if contract is not None else None
-        if method is None:
-            predefined.serve(target, code, reader, reply)
-            return
-        implementation = method.of(target)
-        args = method.read_arguments(reader)
-        reader.close()
-        result = implementation(*args)
-        if not method.oneway:
-            method.write_result(reply, result)
-
-    def _special(self, code: int, reply: Parcel) -> None:
-        if code == wire.SPECIAL_GET_MAX_THREADS:
-            reply.write_int(self.max_threads)
-        elif code == wire.SPECIAL_GET_SESSION_ID:
-            reply.write_bytes(self.session_id)
-        elif not self.table.server:
-            return
-        elif code == wire.SPECIAL_GET_ROOT:
-            reply.write_binder(self.root() if self.root is not None else None)
-        else:
-            raise StatusError(Status.UNKNOWN_TRANSACTION, f"special transaction {code}")
+    def reply_parcel(self) -> Parcel:
+        """A parcel with room for `finish` to put the head into."""
+        return Parcel(self._reply_head, self._reply_base, self, fds_allowed=self.fds_allowed)
 
     def finish(self, call: Transaction, result: Parcel | StatusError) -> Frame:
         """The REPLY frame of a sync call, and the returns due before it."""
         status = 0
         if isinstance(result, StatusError):
             status = result.status or Status.UNKNOWN_ERROR
-            result = Parcel(self._reply_head, self._reply_base)
+            result = self.reply_parcel()
         size = len(result)
         table = result.object_table() if result.positions else b""
         if size + len(table) > wire.MAX_BODY:
             result.discard()
             result.close_descriptors()
             status, size, table = Status.FAILED_TRANSACTION, 0, b""
-            result = Parcel(self._reply_head, self._reply_base)
+            result = self.reply_parcel()
         data = result.data
         if self.version >= 1:
             data += table

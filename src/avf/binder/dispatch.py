@@ -1,0 +1,100 @@
+"""A call that came: what it is, and how it is run."""
+
+from typing import TYPE_CHECKING
+
+from . import predefined, wire
+from .contract import write_exception
+from .errors import RemoteException, Status, StatusError, report
+from .objects import IBinder
+from .parcel import Parcel, ParcelReader
+
+if TYPE_CHECKING:
+    from .refs import Node
+    from .session import SessionCore
+
+
+class Transaction:
+    """A call received: for `target`, or a special one when that is None."""
+
+    __slots__ = ("code", "node", "oneway", "reader", "refusal", "target")
+
+    def __init__(
+        self,
+        target: IBinder | None,
+        node: "Node | None",
+        code: int,
+        oneway: bool,
+        reader: ParcelReader,
+        refusal: StatusError | None,
+    ) -> None:
+        self.target = target
+        self.node = node
+        self.code = code
+        self.oneway = oneway
+        self.reader = reader
+        self.refusal = refusal
+
+    def __lt__(self, other: "Transaction") -> bool:
+        return False
+
+
+def execute(core: "SessionCore", call: Transaction) -> Parcel | StatusError:
+    """Runs a call; its reply, or the status it failed with. Never raises."""
+    reply = core.reply_parcel()
+    try:
+        if call.refusal is not None:
+            return call.refusal
+        if call.target is None:
+            _special(core, call.code, reply)
+        else:
+            _dispatch(call.target, call.code, call.reader, reply)
+        return reply
+    except StatusError as error:
+        # A new one: kept with its traceback, it would be a cycle that keeps the method's variables.
+        failure = StatusError(error.status, error.text)
+    except RemoteException as error:
+        return _exception_reply(core, reply, error)
+    except BaseException as error:  # noqa: BLE001 - a method may raise anything; its thread goes on
+        report(error)
+        failure = StatusError(Status.UNKNOWN_ERROR, repr(error))
+    finally:
+        call.reader.close()
+        call.reader.close_taken()
+    reply.discard()
+    reply.close_descriptors()
+    return failure
+
+
+def _exception_reply(core: "SessionCore", reply: Parcel, error: RemoteException) -> Parcel:
+    reply.discard()
+    reply.close_descriptors()
+    other = core.reply_parcel()
+    write_exception(other, error)
+    return other
+
+
+def _dispatch(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> None:
+    contract = target._contract
+    method = contract.methods().get(code) if contract is not None else None
+    if method is None:
+        predefined.serve(target, code, reader, reply)
+        return
+    implementation = method.of(target)
+    args = method.read_arguments(reader)
+    reader.close()
+    result = implementation(*args)
+    if not method.oneway:
+        method.write_result(reply, result)
+
+
+def _special(core: "SessionCore", code: int, reply: Parcel) -> None:
+    if code == wire.SPECIAL_GET_MAX_THREADS:
+        reply.write_int(core.max_threads)
+    elif code == wire.SPECIAL_GET_SESSION_ID:
+        reply.write_bytes(core.session_id)
+    elif not core.table.server:
+        return
+    elif code == wire.SPECIAL_GET_ROOT:
+        reply.write_binder(core.root() if core.root is not None else None)
+    else:
+        raise StatusError(Status.UNKNOWN_TRANSACTION, f"special transaction {code}")
