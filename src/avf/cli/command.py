@@ -7,6 +7,7 @@ from types import FrameType
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from avf.cli.options import flush_output
 from avf.cli.text import CliError, error_chain, hint_for
@@ -16,10 +17,17 @@ _COMMANDS = {
     "run-microdroid": ("avf.cli.run_app:run_microdroid", "Run a VM with a payload that does nothing."),
     "run": ("avf.cli.run:run", "Run a VM described by a JSON file."),
     "list": ("avf.cli.host:list_vms", "List the VMs of this host."),
+    "top": ("avf.cli.top:top", "Show your VMs and what they use, over and over."),
+    "stop": ("avf.cli.control:stop", "Kill a VM."),
+    "console": ("avf.cli.control:console", "Show the console of a VM, and type into it."),
+    "logs": ("avf.cli.control:logs", "Show the log of a VM."),
+    "tombstones": ("avf.cli.tombstones:tombstones", "List and show what crashing guests have left."),
+    "listen": ("avf.cli.listen:listen", "Write out what guests send to a vsock port of the host."),
     "info": ("avf.cli.host:info", "Say in three lines which VMs this host supports."),
     "doctor": ("avf.cli.doctor:doctor", "Check what this host can do, with a fix for each lack."),
     "create-idsig": ("avf.cli.files:create_idsig", "Make or update the idsig of an APK."),
     "create-partition": ("avf.cli.files:create_partition", "Make an empty partition image."),
+    "completion": ("avf.cli.completion:completion", "Make a shell complete the arguments of vm."),
 }  # fmt: skip
 
 
@@ -36,6 +44,14 @@ class _Group(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

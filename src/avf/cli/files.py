@@ -9,6 +9,7 @@ import click
 
 from avf.binder import BinderError
 from avf.cli.options import FILE, service
+from avf.cli.progress import bytes_read_by, progress
 from avf.cli.text import CliError
 from avf.client import PartitionType, VirtualizationService
 
@@ -50,7 +51,11 @@ def make_idsig(connection: VirtualizationService, apk: Path, idsig: Path) -> Non
     """Brings `idsig` up to date; a new file is removed again if that fails."""
     if not apk.exists():
         raise CliError(f"Failed to open {apk}: No such file or directory")
-    with _opened(idsig, os.O_CREAT) as file:
+    done = bytes_read_by(connection.pid)
+    with (
+        _opened(idsig, os.O_CREAT) as file,
+        progress(f"Making the idsig of {apk.name}", apk.stat().st_size, done),
+    ):
         try:
             connection.create_or_update_idsig_file(apk, file)
         except BinderError as error:

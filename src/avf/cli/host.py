@@ -1,5 +1,7 @@
 """`vm list` and `vm info`."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,10 +12,15 @@ from avf.client import VmInfo
 
 
 @click.command("list")
-def list_vms() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON array.")
+def list_vms(as_json: bool) -> None:
     """List the VMs of this host, whoever runs them."""
     with service() as connection:
-        click.echo(f"Running VMs: {_debug_form(connection.debug_list_vms())}")
+        infos = connection.debug_list_vms()
+    if as_json:
+        click.echo(json.dumps([asdict(info) for info in infos], indent=2))
+    else:
+        click.echo(f"Running VMs: {_debug_form(infos)}")
 
 
 def _debug_form(infos: list[VmInfo]) -> str:
@@ -33,17 +40,33 @@ def _debug_form(infos: list[VmInfo]) -> str:
 
 
 @click.command()
-def info() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def info(as_json: bool) -> None:
     """Say in three lines which VMs this host supports."""
-    from avf.vmm import VmmUnavailable, qemu_version
-
-    try:
-        version = qemu_version()
-    except VmmUnavailable:
+    version = _hypervisor_version()
+    kvm = Path("/dev/kvm").exists()
+    if as_json:
+        facts = {
+            "protected_vms": False,
+            "non_protected_vms": version is not None,
+            "hypervisor_version": version,
+            "dev_kvm": kvm,
+        }
+        click.echo(json.dumps(facts, indent=2))
+        return
+    if version is None:
         click.echo("VMs are not supported.")
         click.echo("Hypervisor version not set.")
     else:
         click.echo("Only non-protected VMs are supported.")
         click.echo(f"Hypervisor version: {version}")
-    there = "exists" if Path("/dev/kvm").exists() else "does not exist"
-    click.echo(f"/dev/kvm {there}.")
+    click.echo(f"/dev/kvm {'exists' if kvm else 'does not exist'}.")
+
+
+def _hypervisor_version() -> str | None:
+    from avf.vmm import VmmUnavailable, qemu_version
+
+    try:
+        return qemu_version()
+    except VmmUnavailable:
+        return None

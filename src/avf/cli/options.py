@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypedDict, TypeVar
 
 import click
 
@@ -30,6 +30,7 @@ class RunOptions(TypedDict):
     log: Path | None
     gdb: int | None
     image: Path | None
+    as_json: bool
     verbose: bool
 
 
@@ -58,6 +59,8 @@ def run_options(command: F) -> F:
             click.option("--gdb", type=click.IntRange(1, 65535), metavar="PORT",
                          help="Wait for a debugger on this TCP port of localhost."),
             click.option("--image", type=FOLDER, help="Folder of the guest image (microdroid.json)."),
+            click.option("--json", "as_json", is_flag=True,
+                         help="Tell events as JSON lines; console and log go to standard error."),
             click.option("-v", "--verbose", is_flag=True, help="Show what virtmgr logs."),
         )
     ):  # fmt: skip
@@ -101,13 +104,13 @@ def service(image: Path | None = None, verbose: bool = False) -> Iterator["Virtu
         yield connection
 
 
-def standard_output() -> int | None:
-    """The descriptor of standard output, if there is one, for a VM to write to as well.
+def standard_stream(stream: TextIO | None) -> int | None:
+    """The descriptor of standard output or error, if there is one, for a VM to write to as well.
 
     A VMM opens a file anew, with an offset of its own: both must append, or each overwrites the other's lines.
     """
     try:
-        fd = sys.stdout.fileno()
+        fd = stream.fileno()  # type: ignore[union-attr]
     except (AttributeError, OSError, ValueError):
         return None
     if stat.S_ISREG(os.fstat(fd).st_mode):

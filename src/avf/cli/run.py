@@ -1,5 +1,6 @@
 """`vm run`, and how any VM is run in the foreground."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -7,17 +8,14 @@ from typing import Unpack
 import click
 
 from avf.binder import BinderError
-from avf.cli.options import RunOptions, flush_output, run_options, service, standard_output
-from avf.cli.text import CliError, harmless, quoted
+from avf.cli.options import RunOptions, flush_output, run_options, service, standard_stream
+from avf.cli.tell import JsonTeller, Teller, TextTeller
+from avf.cli.text import CliError, quoted
 from avf.client import (
     AppConfig,
     CpuTopology,
     DeathReason,
-    Event,
-    PayloadError,
     PayloadFinished,
-    PayloadReady,
-    PayloadStarted,
     RawConfig,
     VirtualizationService,
     VirtualMachine,
@@ -54,30 +52,35 @@ def run_vm(
 ) -> int | None:
     """Creates and starts a VM and tells of it until it ends. Returns the payload's exit code if it finished."""
     console, log = options["console"], options["log"]
+    teller = _teller(options)
     flush_output()
+    output = standard_stream(sys.stderr if options["as_json"] else sys.stdout)
     with _create(
-        connection,
-        config,
-        standard_output() if console is None else console,
-        standard_output() if log is None else log,
+        connection, config, output if console is None else console, output if log is None else log
     ) as vm:
         try:
             _start(vm)
         except CliError:
             _tell_log(connection, options)
             raise
+        report = None
         try:
-            print_line(
-                f"Created VM from {description} with CID {vm.cid}, state is {vm.state.name}."
-            )
-            vm.add_listener(_tell)
-            vm.wait_for_death()
+            teller.created(vm, description)
+            vm.add_listener(teller.event)
+            if vm.wait_for_death() != DeathReason.SHUTDOWN:
+                report = vm.death_report
         finally:
             vm.close()
-            print_line(f"VM ended: {vm.death_reason}")
+            teller.ended(vm.death_reason, report)
         if vm.death_reason == DeathReason.START_FAILED:
             _tell_log(connection, options)
         return _exit_code(vm)
+
+
+def _teller(options: RunOptions) -> Teller:
+    if options["as_json"]:
+        return JsonTeller()
+    return TextTeller(console_was_shown=options["console"] is None)
 
 
 def _create(
@@ -99,20 +102,6 @@ def _start(vm: VirtualMachine) -> None:
         raise CliError("Failed to start VM") from error
 
 
-def _tell(event: Event) -> None:
-    match event:
-        case PayloadStarted():
-            click.echo("payload started", err=True)
-        case PayloadReady():
-            click.echo("payload is ready", err=True)
-        case PayloadFinished(exit_code):
-            click.echo(f"payload finished with exit code {exit_code}", err=True)
-        case PayloadError(code, message):
-            click.echo(
-                f"VM encountered an error: code={code}, message={harmless(message)}", err=True
-            )
-
-
 def _tell_log(connection: VirtualizationService, options: RunOptions) -> None:
     """What virtmgr knows of a failed start, unless `-v` has shown it already."""
     if not options["verbose"] and (tail := connection.log_tail):
@@ -123,9 +112,3 @@ def _exit_code(vm: VirtualMachine) -> int | None:
     return next(
         (event.exit_code for event in vm.events() if isinstance(event, PayloadFinished)), None
     )
-
-
-def print_line(text: str) -> None:
-    """To standard output at once: the guest writes there too."""
-    click.echo(text)
-    flush_output()

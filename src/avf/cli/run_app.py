@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -13,7 +14,8 @@ import click
 from avf.cli.empty_payload import EMPTY_PAYLOAD_APK, EMPTY_PAYLOAD_NAME, find_or_build
 from avf.cli.files import make_idsig, make_partition
 from avf.cli.options import FILE, FOLDER, AppOptions, app_options, service
-from avf.cli.run import print_line, run_vm
+from avf.cli.run import run_vm
+from avf.cli.tell import print_line
 from avf.cli.text import CliError, quoted
 from avf.client import AppConfig, CpuTopology, DebugLevel, PartitionType, VirtualizationService
 
@@ -80,16 +82,17 @@ def run_app(
 @app_options(debug_default="full", name="VmRunMicrodroid")
 def run_microdroid(work_dir: Path | None, **options: Unpack[AppOptions]) -> int:
     """Run a VM whose payload says that it is ready and then waits: a guest to look around in."""
+    say = partial(click.echo, err=True) if options["as_json"] else print_line
     if work_dir is None:
         work_dir = Path(tempfile.mkdtemp(prefix="avf-microdroid-"))
-        print_line(f"creating work dir {work_dir}")
+        say(f"creating work dir {work_dir}")
     else:
         work_dir.mkdir(parents=True, exist_ok=True)
     apk = find_or_build(work_dir / EMPTY_PAYLOAD_APK, options["image"])
-    print_line(f"found path {apk}")
+    say(f"found path {apk}")
     idsig, instance = work_dir / "apk.idsig", work_dir / "instance.img"
-    print_line(f"apk.idsig path: {idsig}")
-    print_line(f"instance.img path: {instance}")
+    say(f"apk.idsig path: {idsig}")
+    say(f"instance.img path: {instance}")
     config = _app_config(apk, idsig, instance, EMPTY_PAYLOAD_NAME, None, options)
     with service(options["image"], options["verbose"]) as connection:
         _prepare(connection, apk, idsig, instance, options)

@@ -39,7 +39,7 @@ def _text(error: BaseException) -> str:
 def hint_for(error: BaseException | None) -> str | None:
     """What to do about `error`, if anything is known to help."""
     from avf.binder import ExceptionCode, RemoteException, StatusError
-    from avf.client import ServiceError
+    from avf.client import NoSuchVm, ServiceError
 
     while error is not None:
         if isinstance(error, CliError) and error.hint:
@@ -50,6 +50,8 @@ def hint_for(error: BaseException | None) -> str | None:
             return "`vm doctor` says how to get one; `--image` names its folder."
         if isinstance(error, StatusError):
             return "this is a mistake in virtmgr, which logged more about it: `-v` shows that."
+        if isinstance(error, NoSuchVm):
+            return "`vm list` shows the VMs of this host."
         if isinstance(error, ServiceError):
             return "`vm doctor` checks what this host lacks."
         error = error.__cause__
@@ -64,6 +66,15 @@ def quoted(value: str | Path) -> str:
 def harmless(text: str) -> str:
     """What a guest wrote, without what could make the terminal do anything but print it."""
     return "".join(c if c.isprintable() else _quoted_char(c) for c in text)
+
+
+def printable(text: str) -> str:
+    """As `harmless`, for several lines: ends of lines and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+
+
+def _escaped(char: str) -> str:
+    return "" if char == "\r" else _quoted_char(char)
 
 
 def _quoted_char(char: str) -> str:

@@ -7,6 +7,7 @@ ClientError
  |    +-- ServiceDied         virtmgr is gone, and every VM with it
  +-- VmClosed             this handle was closed
  +-- VmStateError         a stored VM is not in the state that the call needs: stopped, new, not deleted
+ +-- NoSuchVm             no VM has this CID, or it is another user's
  +-- WaitError            a VM did not become ready
       +-- TimedOut
       +-- Died            `reason` says why

@@ -36,8 +36,8 @@ class DeathReport:
             tuple(report.console_tail),
         )
 
-    def lines(self) -> Iterator[str]:
-        """The report as lines of text."""
+    def lines(self, *, console: bool = True) -> Iterator[str]:
+        """The report as lines of text, with or without what the console said."""
         yield f"last step: {self.last_step}"
         yield f"the VMM {self._vmm_end()}"
         if self.vmm_events:
@@ -47,7 +47,7 @@ class DeathReport:
         if self.vmm_stderr:
             yield "the VMM said:"
             yield from (f"    {line}" for line in self.vmm_stderr.splitlines())
-        if self.console_tail:
+        if self.console_tail and console:
             yield "the console said last:"
             yield from (f"    {line}" for line in self.console_tail)
 

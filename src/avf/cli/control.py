@@ -1,0 +1,136 @@
+"""`vm stop`, `vm console` and `vm logs`: VMs that run already, whichever process has made them."""
+
+import os
+import select
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import click
+from click.shell_completion import CompletionItem
+
+from avf.binder import BinderError, DeadObjectError, RemoteException
+from avf.cli.text import CliError, printable
+from avf.client.control import ControlledVm, list_vms, open_vm
+
+LEAVE = b"\x1d"
+"""Ctrl-]"""
+_CHUNK = 64 << 10
+
+
+class CidType(click.IntRange):
+    """The CID of a VM that runs."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        try:
+            cids = [str(info.cid) for info in list_vms()]
+        except (BinderError, OSError):
+            return []
+        return [CompletionItem(cid) for cid in cids if cid.startswith(incomplete)]
+
+
+CID = CidType(0, (1 << 32) - 1)
+
+
+@click.command()
+@click.argument("cid", type=CID)
+def stop(cid: int) -> None:
+    """Kill the VM with that CID, and wait until all of it is gone."""
+    with controlled(cid) as vm:
+        vm.stop()
+
+
+@click.command()
+@click.argument("cid", type=CID)
+def console(cid: int) -> None:
+    """Show what the console of a VM said last and goes on to say, and type into it.
+
+    Ctrl-] leaves. A VM takes input if it is debuggable or raw, and its console was given to a file, a pipe or a
+    terminal.
+    """
+    with controlled(cid) as vm, ExitStack() as stack:
+        details = vm.details()
+        stream = stack.enter_context(vm.attach_console())
+        if sys.stdin is None or not (details.takes_console_input or sys.stdin.isatty()):
+            _copy(stream)
+            return
+        if sys.stdin.isatty():
+            how = "" if details.takes_console_input else "; this VM takes no input"
+            click.echo(f"Ctrl-] leaves{how}.", err=True)
+            stack.enter_context(_raw_terminal())
+        _converse(stream, speak=details.takes_console_input)
+
+
+@click.command()
+@click.argument("cid", type=CID)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the VM ends.")
+def logs(cid: int, follow: bool) -> None:
+    """Show what the log of a VM said last."""
+    with controlled(cid) as vm, vm.follow_log(live=follow) as stream:
+        _copy(stream, harmless=True)
+
+
+@contextmanager
+def controlled(cid: int) -> Iterator[ControlledVm]:
+    """The VM with that CID; what it refuses becomes an error of the command."""
+    with open_vm(cid) as vm:
+        try:
+            yield vm
+        except RemoteException as error:
+            raise CliError(error.message) from None
+        except DeadObjectError:
+            raise CliError(f"the VM with CID {cid} is gone") from None
+
+
+def _copy(stream: socket.socket, *, harmless: bool = False) -> None:
+    filtered = harmless and sys.stdout.isatty()
+    while data := stream.recv(_CHUNK):
+        if filtered:
+            data = printable(data.decode(errors="replace")).encode()
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+
+def _converse(stream: socket.socket, *, speak: bool) -> None:
+    """Between standard streams and the console, until it ends or the user leaves."""
+    source = sys.stdin.fileno()
+    interactive = os.isatty(source)
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    poll.register(source, select.POLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            data = os.read(fd, _CHUNK)
+            if fd == stream.fileno():
+                if not data:
+                    return
+                sys.stdout.buffer.write(data)
+                sys.stdout.flush()
+            elif interactive and (LEAVE in data or not data):
+                return
+            elif not data:
+                poll.unregister(source)
+                stream.shutdown(socket.SHUT_WR)
+            elif speak:
+                stream.sendall(data)
+
+
+@contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Every key is for the guest, but what it says is shown as usual."""
+    import termios
+    import tty
+
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    try:
+        tty.setraw(fd)
+        raw = termios.tcgetattr(fd)
+        raw[1] |= termios.OPOST
+        termios.tcsetattr(fd, termios.TCSADRAIN, raw)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)

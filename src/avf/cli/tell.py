@@ -1,0 +1,92 @@
+"""How the life of a VM is told: in AVF's words for people and scripts, or as one JSON object a line."""
+
+import json
+import threading
+from dataclasses import asdict
+from typing import Protocol
+
+import click
+
+from avf.cli.options import flush_output
+from avf.cli.text import harmless
+from avf.client import (
+    DeathReason,
+    DeathReport,
+    Event,
+    PayloadError,
+    PayloadFinished,
+    PayloadReady,
+    PayloadStarted,
+    VirtualMachine,
+)
+
+
+class Teller(Protocol):
+    """Told of one VM, of events from threads of the session."""
+
+    def created(self, vm: VirtualMachine, description: str) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+    def ended(self, reason: DeathReason | None, report: DeathReport | None) -> None:
+        """The last of all; `report` where the death calls for an explanation."""
+
+
+class TextTeller:
+    def __init__(self, *, console_was_shown: bool) -> None:
+        self._console_was_shown = console_was_shown
+
+    def created(self, vm: VirtualMachine, description: str) -> None:
+        print_line(f"Created VM from {description} with CID {vm.cid}, state is {vm.state.name}.")
+
+    def event(self, event: Event) -> None:
+        match event:
+            case PayloadStarted():
+                click.echo("payload started", err=True)
+            case PayloadReady():
+                click.echo("payload is ready", err=True)
+            case PayloadFinished(exit_code):
+                click.echo(f"payload finished with exit code {exit_code}", err=True)
+            case PayloadError(code, message):
+                click.echo(
+                    f"VM encountered an error: code={code}, message={harmless(message)}", err=True
+                )
+
+    def ended(self, reason: DeathReason | None, report: DeathReport | None) -> None:
+        print_line(f"VM ended: {reason}")
+        if report is not None:
+            for line in report.lines(console=not self._console_was_shown):
+                click.echo(harmless(line), err=True)
+
+
+class JsonTeller:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def created(self, vm: VirtualMachine, description: str) -> None:
+        self._write("created", source=description, cid=vm.cid, state=vm.state.name)
+
+    def event(self, event: Event) -> None:
+        match event:
+            case PayloadStarted():
+                self._write("payload_started")
+            case PayloadReady():
+                self._write("payload_ready")
+            case PayloadFinished(exit_code):
+                self._write("payload_finished", exit_code=exit_code)
+            case PayloadError(code, message):
+                self._write("payload_error", code=str(code), message=message)
+
+    def ended(self, reason: DeathReason | None, report: DeathReport | None) -> None:
+        details = None if report is None else asdict(report) | {"reason": str(report.reason)}
+        self._write("died", reason=str(reason), report=details)
+
+    def _write(self, event: str, **fields: object) -> None:
+        with self._lock:
+            print_line(json.dumps({"event": event, **fields}))
+
+
+def print_line(text: str) -> None:
+    """To standard output at once: the guest writes there too."""
+    click.echo(text)
+    flush_output()

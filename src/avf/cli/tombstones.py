@@ -1,0 +1,119 @@
+"""`vm tombstones`: what guests left when something crashed in them."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from avf.cli.text import CliError, harmless, printable
+from avf.runtime import SYSTEM_RUNTIME_DIR, user_runtime_dir
+
+SYSTEM_STATE_DIR = Path("/var/lib/avf")
+_PLACES = 100
+_MAX_NOTE = 4096
+_CHUNK = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """One tombstone and the note beside it: time, cid, uid, pid, size, ended."""
+
+    name: str
+    """Its number, for those that the system service keeps of another user after that user's uid and a slash."""
+    path: Path
+    note: dict[str, Any]
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON array.")
+@click.pass_context
+def tombstones(ctx: click.Context, as_json: bool) -> None:
+    """List and show what crashing guests have left."""
+    if ctx.invoked_subcommand is None:
+        _list(as_json)
+
+
+@tombstones.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON array.")
+def list_tombstones(as_json: bool) -> None:
+    """List tombstones, the oldest first."""
+    _list(as_json)
+
+
+@tombstones.command()
+@click.argument("number")
+def show(number: str) -> None:
+    """Write a tombstone to standard output. NUMBER is as `list` shows it."""
+    wanted = _normal(number)
+    found = next((stone for stone in reversed(_find()) if stone.name == wanted), None)
+    if found is None:
+        raise CliError(f"there is no tombstone {number}")
+    text = sys.stdout.isatty()
+    try:
+        with open(found.path, "rb") as file:
+            while data := file.read(_CHUNK):
+                if text:
+                    data = printable(data.decode(errors="replace")).encode()
+                sys.stdout.buffer.write(data)
+    except OSError as error:
+        raise CliError(f"cannot read {found.path}") from error
+
+
+def _list(as_json: bool) -> None:
+    stones = _find()
+    if as_json:
+        found = [{"name": s.name, "path": str(s.path), **s.note} for s in stones]
+        click.echo(json.dumps(found, indent=2))
+        return
+    for stone in stones:
+        note = {key: harmless(str(value)) for key, value in stone.note.items() if value is not None}
+        click.echo(
+            f"{stone.name:>8}  {note.get('time', '?')}  CID {note.get('cid', '?')},"
+            f" uid {note.get('uid', '?')}, {note.get('size', '?')} bytes, {note.get('ended', '?')}"
+        )
+
+
+def _find() -> list[Tombstone]:
+    """All that can be found, by time."""
+    stones = [stone for prefix, folder in _folders() for stone in _in_folder(prefix, folder)]
+    return sorted(stones, key=lambda stone: str(stone.note.get("time", "")))
+
+
+def _folders() -> Iterator[tuple[str, Path]]:
+    yield "", user_runtime_dir() / "tombstones"
+    for base in (SYSTEM_STATE_DIR / "tombstones", SYSTEM_RUNTIME_DIR / "tombstones"):
+        yield "", base / str(os.getuid())
+        try:
+            others = sorted(path.name for path in base.iterdir() if path.name.isdecimal())
+        except OSError:
+            continue
+        for name in others:
+            if name != str(os.getuid()):
+                yield f"{name}/", base / name
+
+
+def _in_folder(prefix: str, folder: Path) -> Iterator[Tombstone]:
+    """Names are tried, for a folder may be one to pass through but not to list."""
+    for number in range(_PLACES):
+        path = folder / f"tombstone_{number:02}"
+        if os.access(path, os.R_OK):
+            yield Tombstone(f"{prefix}{number:02}", path, _note(path))
+
+
+def _note(path: Path) -> dict[str, Any]:
+    try:
+        with open(path.with_name(f"{path.name}.json"), "rb") as file:
+            note = json.loads(file.read(_MAX_NOTE))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _normal(number: str) -> str:
+    prefix, slash, last = number.rpartition("/")
+    return f"{prefix}{slash}{last:0>2}"
