@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from avf.guest.fuse import Server
 from avf.guest.ziptree import ROOT, ZipTree, ZipTreeError
@@ -219,3 +221,21 @@ def test_malformed_requests_are_answered_with_an_error(server: Server) -> None:
 def test_forgetting_has_no_answer(server: Server) -> None:
     for opcode in (2, 36, 42):
         assert server.answer(struct.pack("<IIQQIIIxxxx", 40, opcode, 1, 1, 0, 0, 1)) is None
+
+
+def test_a_packed_file_larger_than_memory_is_not_opened(tree: ZipTree, server: Server) -> None:
+    assets, _, _ = lookup(server, ROOT, "assets")
+    number, _, _ = lookup(server, assets, "packed.txt")
+    tree._max_inflated = 1000
+    assert ask(server, 14, number, struct.pack("<II", os.O_RDONLY, 0))[0] == errno.EFBIG
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 60), st.integers(0, 20), st.binary(max_size=80))
+def test_no_request_stops_the_server(server: Server, opcode: int, node: int, body: bytes) -> None:
+    request = struct.pack("<IIQQIIIxxxx", 40 + len(body), opcode, 5, node, 0, 0, 1) + body
+    reply = server.answer(request)
+    if reply is not None:
+        length, error, unique = struct.unpack_from("<IiQ", reply)
+        assert (length, unique) == (len(reply), 5)
+        assert error <= 0

@@ -10,7 +10,7 @@ from avf.guest.errors import FailedToConnect
 HOST_CID = 2
 _GET_LOCAL_CID = 0x7B9
 _CID_ANY = 0xFFFF_FFFF
-_TIMEOUT = 10.0
+_TIMEOUT = 30.0
 
 
 def local_cid(device: str = "/dev/vsock") -> int:

@@ -4,6 +4,7 @@ Stored entries are read in place; compressed ones are inflated as a whole when t
 last user has closed them.
 """
 
+import errno
 import os
 import stat
 
@@ -46,6 +47,7 @@ class ZipTree:
 
     def __init__(self, fd: int, executable: tuple[str, ...] = ()) -> None:
         self._fd = fd
+        self._max_inflated = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         self._executable = executable
         self._inodes = [Inode(0, 0), Inode(ROOT, stat.S_IFDIR | _DIRECTORY_MODE)]
         self._open: dict[int, tuple[int, bytes]] = {}
@@ -70,7 +72,7 @@ class ZipTree:
         return inode
 
     def open(self, inode: Inode) -> None:
-        """Makes a file ready to be read; every `open` wants its `close`. Raises ZipTreeError."""
+        """Makes a file ready to be read; every `open` wants its `close`. Raises ZipTreeError or OSError (too large)."""
         entry = inode.entry
         if entry is None or entry.method == _STORED:
             return
@@ -96,6 +98,8 @@ class ZipTree:
         return _pread(self._fd, self._data_offset(inode) + offset, length)
 
     def _inflate(self, entry: Entry) -> bytes:
+        if entry.size > self._max_inflated:
+            raise OSError(errno.EFBIG, f"ZIP entry {entry.name!r} does not fit into memory")
         try:
             with open_entry(self._fd, entry) as reader:
                 return reader.readall()
