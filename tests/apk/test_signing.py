@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from avf.apk import (
     ApkBuilder,
@@ -188,3 +193,31 @@ def test_wrong_use(unsigned: Path, key: SigningKey) -> None:
     for schemes in ([Scheme.V3_1], []):
         with pytest.raises(SigningError, match="v2 and v3"):
             sign_apk(io.BytesIO(), io.BytesIO(), key, schemes=schemes)
+
+
+def test_apksigner_verifies_several_v2_signers_of_ours(
+    tmp_path: Path, keys: dict[str, SigningKey], unsigned: Path
+) -> None:
+    path = tmp_path / "several.apk"
+    others = [keys["rsa-2048"], keys["dsa-2048"]]
+    with unsigned.open("rb") as source, path.open("w+b") as out:
+        sign_apk(source, out, keys["ec-p384"], schemes=[Scheme.V2], others=others)
+        assert len(verify(out, allow_v2=True).signers) == 3
+    assert "Number of signers: 3" in run_apksigner("verify", "-v", str(path))
+
+
+def test_several_signers_need_v2_alone(keys: dict[str, SigningKey]) -> None:
+    for schemes, count in (((Scheme.V2, Scheme.V3), 1), ((Scheme.V2,), 10)):
+        others = [keys["rsa-2048"]] * count
+        with pytest.raises(SigningError, match="only v2 has several signers, at most 10"):
+            sign_apk(io.BytesIO(), io.BytesIO(), keys["ec-p256"], schemes=schemes, others=others)
+
+
+def test_keys_are_read_from_pem_and_der(keys: dict[str, SigningKey]) -> None:
+    for key in keys.values():
+        pem, certificate_pem = key.to_pem()
+        der = load_pem_private_key(pem, None).private_bytes(
+            Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
+        )
+        for private, certificate in ((pem, certificate_pem), (der, key.certificate)):
+            assert SigningKey.load(private, certificate).public_key == key.public_key

@@ -10,6 +10,10 @@ import pytest
 from avf.apk import (
     ApkError,
     ContentDigest,
+    DigestMismatch,
+    FileChanged,
+    NoSigner,
+    PublicKeyError,
     Scheme,
     SchemeNotFound,
     SignatureAlgorithm,
@@ -20,7 +24,7 @@ from avf.apk import (
     claimed_public_key,
     verify,
 )
-from avf.apk.fields import u32
+from avf.apk.fields import lp32_items, u32
 from avf.apk.signing_block import BlockId
 from tests.apk.conftest import ApkSigner, key_arguments, run_apksigner, sign_with
 from tests.apk.forge import Anatomy, Forger
@@ -252,8 +256,6 @@ def test_lists_are_bounded(anatomy: Anatomy, key: SigningKey, field: str) -> Non
 
 
 def test_two_signers_for_one_sdk(anatomy: Anatomy, key: SigningKey) -> None:
-    from avf.apk.fields import lp32_items
-
     signer = Forger(key, [(ECDSA, anatomy.digest(ECDSA))]).signer()
     data = anatomy.with_pairs((BlockId.V3, lp32_items([signer, signer]))).build()
     with pytest.raises(VerificationError, match="2 signers found"):
@@ -321,3 +323,76 @@ def test_a_truncated_v3_value_is_a_format_error(
     block = Forger(key, [(ECDSA, anatomy.digest(ECDSA))]).block()[: -1 - cut]
     with pytest.raises(SigningBlockError, match="does not fit"):
         verify(BytesIO(anatomy.with_pairs((BlockId.V3, block)).build()))
+
+
+def test_all_signers_of_v2_that_apksigner_makes(
+    keys: dict[str, SigningKey], tmp_path: Path, unsigned: Path
+) -> None:
+    kinds = ("ec-p256", "rsa-4096", "dsa-2048")
+    files = [key_arguments(keys[kind], tmp_path / kind) for kind in kinds]
+    signers = [*files[0], "--next-signer", *files[1], "--next-signer", *files[2]]
+    out = tmp_path / "several.apk"
+    run_apksigner(
+        "sign", *signers, "--v3-signing-enabled", "false", "--out", str(out), str(unsigned)
+    )
+    with out.open("rb") as file:
+        verified = verify(file, allow_v2=True)
+    assert [signer.public_key for signer in verified.signers] == [
+        keys[kind].public_key for kind in kinds
+    ]
+    assert {len(signer.digest) for signer in verified.signers} == {32, 64}
+
+
+def v2_block(signers: list[Forger]) -> tuple[int, bytes]:
+    return BlockId.V2, lp32_items([signer.signer() for signer in signers])
+
+
+def test_every_signer_of_v2_must_be_good(
+    anatomy: Anatomy, key: SigningKey, keys: dict[str, SigningKey]
+) -> None:
+    good = Forger(key, [(ECDSA, anatomy.digest(ECDSA))], has_range=False)
+    bad = replace(good, digests=[(ECDSA, bytes(32))])
+    forged_key = replace(good, public_key=keys["rsa-2048"].public_key)
+    for signers, error in (([good, bad], DigestMismatch), ([good, forged_key], PublicKeyError)):
+        data = BytesIO(anatomy.with_pairs(v2_block(signers)).build())
+        with pytest.raises(error):
+            verify(data, allow_v2=True)
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 11])
+def test_v2_has_one_to_ten_signers(anatomy: Anatomy, key: SigningKey, count: int) -> None:
+    good = Forger(key, [(ECDSA, anatomy.digest(ECDSA))], has_range=False)
+    data = BytesIO(anatomy.with_pairs(v2_block([good] * count)).build())
+    if 1 <= count <= 10:
+        assert len(verify(data, allow_v2=True).signers) == count
+    else:
+        with pytest.raises(NoSigner, match=f": {count} signers found"):
+            verify(data, allow_v2=True)
+
+
+def test_all_recorded_digests_are_told(anatomy: Anatomy, key: SigningKey) -> None:
+    strong = SignatureAlgorithm.ECDSA_SHA512
+    digests = [(ECDSA, anatomy.digest(ECDSA)), (strong, anatomy.digest(strong))]
+    verified = verify(BytesIO(forged(anatomy, key, digests=digests)))
+    assert list(verified.signers[0].digests) == digests
+
+
+def test_a_file_that_is_written_to_meanwhile(signed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "changing.apk"
+    path.write_bytes(signed.read_bytes())
+    os.utime(path, (1, 1))
+    with path.open("r+b", buffering=0) as file:
+
+        def write(done: int) -> None:
+            os.pwrite(file.fileno(), b"P", 0)
+
+        with pytest.raises(FileChanged, match="written to while it was read"):
+            verify(file.fileno(), progress=write)
+
+
+def test_progress_counts_up_to_the_size(signed: Path) -> None:
+    told: list[int] = []
+    with signed.open("rb") as file:
+        size = verify(file, progress=told.append).size
+    assert told == sorted(told)
+    assert told[-1] > size * 0.9
