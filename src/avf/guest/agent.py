@@ -116,7 +116,7 @@ def run_process(host: IVirtualMachineService, process: Process) -> int:
     log("executing main task")
     host.notify_payload_started()
     process.start()
-    enable_swap()  # the payload need not wait for it
+    enable_swap()
     try:
         return process.wait()
     except GuestError as error:

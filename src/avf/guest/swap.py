@@ -12,10 +12,12 @@ _DISK_SIZE = "/sys/block/zram0/disksize"
 _PAGE = 4096
 _MAGIC = b"SWAPSPACE2"
 _MAX_SIZE = 1 << 33
+_NICE = 15
 
 
 def enable_swap() -> None:
-    """Best effort; a failure only costs a log line."""
+    """Best effort; a failure only costs a log line. Gives way to the payload, which is running by then."""
+    os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     try:
         libc.load_modules(MODULES)
         size = memory_size()
@@ -30,6 +32,8 @@ def enable_swap() -> None:
         libc.swapon(_DEVICE)
     except OSError as error:
         log(f"no swap: {error}")
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 def memory_size() -> int:
