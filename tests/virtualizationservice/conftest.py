@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.policy.conftest import authority, bus
 from tests.virtualizationservice.daemon import Host
+
+__all__ = ["authority", "bus", "host"]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from avf.aidl.virtualizationservice_internal import AtomVmBooted, IGlobalVmContext
 from avf.binder import BinderError, ExceptionCode, RemoteException, release
 from tests.eventually import eventually
+from tests.policy.conftest import StartAuthority
 from tests.virtualizationservice.daemon import ALICE, BOB, EVERYONE, Host, effective_uid
 
 MANAGE_DENIED = "does not have the android.permission.MANAGE_VIRTUAL_MACHINE permission"
@@ -76,6 +77,15 @@ def test_a_changed_policy_counts_at_once(host: Host) -> None:
         with pytest.raises(RemoteException, match=MANAGE_DENIED):
             alice.allocate_global_vm_context(1)
     assert f"the former policy stays in force: {host.policy_file}: NONSENSE" in host.log
+
+
+def test_polkit(host: Host, authority: StartAuthority) -> None:
+    authority(f"org.avf.manage-virtual-machine:{ALICE}")
+    host.set_policy(f"polkit = true\n[DEBUG_VIRTUAL_MACHINE]\nuids = [{BOB}]\n")
+    with host.daemon():
+        said = host.run_client(ALICE, "allocate", "list")
+        assert said == [f"2048 {host.directory}/vms/2048", f"SECURITY: {DEBUG_DENIED}"]
+        assert host.run_client(BOB, "allocate", "list") == [f"SECURITY: {MANAGE_DENIED}", ""]
 
 
 def test_all_cids_are_in_use(host: Host) -> None:

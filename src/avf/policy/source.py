@@ -74,27 +74,29 @@ class PolicyFile:
 def _read(file: Path) -> bytes | None:
     """The file's bytes, None if there is none. Raises PolicyError if others than root or we could have written it."""
     try:
-        # O_NONBLOCK: a pipe in its place must not stop us.
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(file, "rb", opener=_open) as stream:
+            _check(file, os.fstat(stream.fileno()))
+            text = stream.read(MAX_POLICY_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as e:
         raise PolicyError(f"{file}: {e.strerror}") from e
-    with open(fd, "rb") as stream:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise PolicyError(f"{file}: is not a regular file")
-        if status.st_uid not in (0, os.geteuid()):
-            raise PolicyError(f"{file}: must belong to root, not to uid {status.st_uid}")
-        if status.st_mode & 0o022:
-            raise PolicyError(f"{file}: must be writable for its owner alone (chmod go-w)")
-        try:
-            text = stream.read(MAX_POLICY_BYTES + 1)
-        except OSError as e:
-            raise PolicyError(f"{file}: {e.strerror}") from e
     if len(text) > MAX_POLICY_BYTES:
         raise PolicyError(f"{file}: larger than {MAX_POLICY_BYTES} bytes")
     return text
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe in its place must not stop us
+
+
+def _check(file: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise PolicyError(f"{file}: is not a regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        raise PolicyError(f"{file}: must belong to root, not to uid {status.st_uid}")
+    if status.st_mode & 0o022:
+        raise PolicyError(f"{file}: must be writable for its owner alone (chmod go-w)")
 
 
 def _builtin(*, system: bool) -> Policy:
