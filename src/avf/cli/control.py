@@ -48,8 +48,7 @@ def stop(cid: int) -> None:
 def console(cid: int) -> None:
     """Show what the console of a VM said last and goes on to say, and type into it.
 
-    Ctrl-] leaves. A VM takes input if it is debuggable or raw, and its console was given to a file, a pipe or a
-    terminal.
+    Ctrl-] leaves. A VM takes input if it is debuggable or raw, unless its own console is a socket.
     """
     with controlled(cid) as vm, ExitStack() as stack:
         details = vm.details()

@@ -55,7 +55,8 @@ class TextTeller:
     def ended(self, reason: DeathReason | None, report: DeathReport | None) -> None:
         print_line(f"VM ended: {reason}")
         if report is not None:
-            for line in report.lines(console=not self._console_was_shown):
+            console = not self._console_was_shown and reason != DeathReason.KILLED
+            for line in report.lines(console=console):
                 click.echo(harmless(line), err=True)
 
 

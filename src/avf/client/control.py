@@ -10,7 +10,7 @@ An object of this module does not hold its VM: it neither keeps it alive nor end
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -180,7 +180,8 @@ class ControlledVm:
 
     def stop(self) -> None:
         """Kills the VM; returns when all of it is gone."""
-        self._control.stop()
+        with suppress(DeadObjectError):  # its owner has let go of it before we could be told
+            self._control.stop()
 
     def attach_console(self, *, live: bool = True) -> socket.socket:
         """A stream: the last of what the console said, then, if `live`, what it goes on to say, until it ends.

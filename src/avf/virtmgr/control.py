@@ -66,14 +66,14 @@ class VmControl(IVmControl):
     def attach_console(self, live: bool) -> ParcelFileDescriptor:
         machine = self._machine
         state = machine.vm_state
-        connect = None
         if live and machine.takes_console_input and isinstance(state, Running):
-            connect = state.process.set_console_input
+            try:
+                machine.output.connect_input(state.process.set_console_input)
+            except (VmmControlError, OSError) as e:
+                log.warning("the console of %s takes no input: %s", machine, e)
         try:
-            return ParcelFileDescriptor(
-                machine.output.attach_console(live=live, connect_input=connect)
-            )
-        except (VirtmgrError, VmmControlError, OSError) as e:
+            return ParcelFileDescriptor(machine.output.attach_console(live=live))
+        except (VirtmgrError, OSError) as e:
             raise failure(str(e)) from e
 
     def follow_log(self, live: bool) -> ParcelFileDescriptor:

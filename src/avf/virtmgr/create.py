@@ -1,8 +1,11 @@
 """createVm, step by step, in AVF's order: whatever fails, nothing is left behind."""
 
 import contextlib
+import errno
 import logging
 import os
+import resource
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +39,8 @@ from avf.virtmgr.version_req import VersionReqError, matches
 from avf.vmm import Vmm, VmSpec
 
 CONTEXT_ATTEMPTS = 5
+DESCRIPTORS_RESERVED = 32
+"""What a new VM leaves, so that those that are there can be used and ended."""
 ZERO_FILLER_SIZE = 4096
 CONFIG_TYPE_APP = 1
 CONFIG_TYPE_RAW = 2
@@ -64,6 +69,7 @@ class VmCreation:
         requester: Requester,
     ) -> VmInstance:
         """The new VM, in the table. Raises RemoteException."""
+        _require_descriptors()
         with contextlib.ExitStack() as undo:
             context = self._create_context(requester.pid)
             undo.callback(context.close)
@@ -87,7 +93,8 @@ class VmCreation:
                 VmMetrics(self._atoms, requester.uid, spec.name),
                 boot_timeout() if is_app else None,
                 VmOutput(console=console is not None, log=os_log is not None),
-                takes_console_input=console is not None and (_is_debuggable(config) or not is_app),
+                takes_console_input=_may_be_typed_into(console)
+                and (_is_debuggable(config) or not is_app),
             )
             context.serve_control(VmControl(machine))
             self._machines.add(machine)
@@ -97,26 +104,30 @@ class VmCreation:
 
     def _create_context(self, requester_pid: int) -> VmContext:
         for _ in range(CONTEXT_ATTEMPTS):
-            try:
-                context = VmContext(
-                    self._global_service.call(
-                        lambda service: service.allocate_global_vm_context(requester_pid)
-                    )
-                )
-            except (GlobalServiceError, OSError) as e:
-                raise failure(f"Failed to create VM context: {full_chain(e)}") from e
-            except BinderError as e:
-                if isinstance(e, RemoteException):
-                    raise
-                raise failure(f"Failed to create VM context: {e}") from e
+            context = self._allocate_context(requester_pid)
             try:
                 context.serve(VirtualMachineService(self._machines, context.cid))
-            except OSError as e:
-                log.warning("Could not start RpcServer on port %d: %s", context.cid, e)
+            except BaseException as e:
                 context.close()
-                continue
+                if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
+                    log.warning("Could not start RpcServer on port %d: %s", context.cid, e)
+                    continue
+                if isinstance(e, OSError | RuntimeError):
+                    raise failure(f"Failed to create VM context: {full_chain(e)}") from e
+                raise
             return context
         raise failure("Too many attempts to create VM context failed.")
+
+    def _allocate_context(self, requester_pid: int) -> VmContext:
+        try:
+            return self._global_service.call(
+                lambda service: VmContext(service.allocate_global_vm_context(requester_pid)),
+                discard=VmContext.close,
+            )
+        except RemoteException:
+            raise
+        except (GlobalServiceError, BinderError, OSError) as e:
+            raise failure(f"Failed to create VM context: {full_chain(e)}") from e
 
     def _confined_vmm(self, context: VmContext, task_profiles: list[str]) -> Vmm:
         """The VMM within what its task profiles allow; crosvm knows profiles itself."""
@@ -232,6 +243,16 @@ def _told(prefix: str) -> Iterator[None]:
         raise failure(message) from e
 
 
+def _require_descriptors() -> None:
+    """Raises RemoteException if we are about to run out of descriptors."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  names only, and quickly
+    if limit != resource.RLIM_INFINITY and used + DESCRIPTORS_RESERVED > limit:
+        raise failure(
+            f"Failed to create VM: {used} of at most {limit} file descriptors are in use (RLIMIT_NOFILE)"
+        )
+
+
 def _is_custom(config: VirtualMachineConfig) -> bool:
     if config.which == "raw_config":
         return True
@@ -255,6 +276,11 @@ def _output(
         return files.add(logging_pipe(tag))
     except OSError as e:
         raise failure(f"Failed to create pipe: {e}") from e
+
+
+def _may_be_typed_into(console: int | None) -> bool:
+    """Whether others may, beside the owner: a socket is the owner's own way."""
+    return console is not None and not stat.S_ISSOCK(os.fstat(console).st_mode)
 
 
 def _check_labels(config: MachineConfig, is_app: bool, uid: int) -> None:

@@ -141,15 +141,8 @@ class VmOutput:
             self._notify()
             return copies
 
-    def attach_console(
-        self, *, live: bool, connect_input: Callable[[int], None] | None = None
-    ) -> int:
-        """A socket as of IVmControl. `connect_input` has the VMM read the console's input from a pipe.
-
-        Raises VirtmgrError, OSError, or what `connect_input` raises.
-        """
-        if connect_input is not None:
-            self._connect_input(connect_input)
+    def attach_console(self, *, live: bool) -> int:
+        """A socket as of IVmControl. Raises VirtmgrError or OSError."""
         return self._attach(self._console, "console", live)
 
     def follow_log(self, *, live: bool) -> int:
@@ -184,7 +177,8 @@ class VmOutput:
             self._notify()
             return listener.peer.detach()
 
-    def _connect_input(self, connect: Callable[[int], None]) -> None:
+    def connect_input(self, connect: Callable[[int], None]) -> None:
+        """Has what listeners say go to a pipe that `connect` has the VMM read. Raises OSError, or what that raises."""
         with self._connecting:
             if self._input is not None:
                 return
@@ -207,10 +201,18 @@ class VmOutput:
     # The thread
 
     def _run(self) -> None:
-        if self._thread is None and not self._closed:
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._thread = threading.Thread(target=self._serve, name="vm-output", daemon=True)
-            self._thread.start()
+        """Starts the thread, once. Raises OSError or RuntimeError."""
+        if self._thread is not None or self._closed:
+            return
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        thread = threading.Thread(target=self._serve, name="vm-output", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            os.close(self._wake)
+            self._wake = None
+            raise
+        self._thread = thread
 
     def _notify(self) -> None:
         if self._wake is not None:
