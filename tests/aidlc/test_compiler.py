@@ -1,0 +1,121 @@
+"""Tables: .aidl texts and the Python or the errors they become."""
+
+import pytest
+
+from avf.aidlc import AidlError, Modules, Options
+from tests.aidlc.compiling import compile_text, compile_texts, table
+
+OUTPUTS = table("outputs.txt")
+ERRORS = table("errors.txt")
+CLASSES = {"a.Outer.Inner": "mine.Inner"}
+
+
+def files_of(case: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in case.items() if name.endswith(".aidl")}
+
+
+@pytest.mark.parametrize("case", OUTPUTS.values(), ids=OUTPUTS)
+def test_output(case: dict[str, str]) -> None:
+    files = files_of(case)
+    texts = compile_texts(files, options=Options(classes=CLASSES))
+    assert texts == {name: text for name, text in case.items() if name not in files}
+
+
+@pytest.mark.parametrize("case", OUTPUTS.values(), ids=OUTPUTS)
+def test_order_of_files_does_not_matter(case: dict[str, str]) -> None:
+    files = files_of(case)
+    options = Options(classes=CLASSES)
+    there = compile_texts(files, *files, options=options)
+    back = compile_texts(files, *reversed(files), options=options)
+    assert list(there.items()) == list(back.items())
+
+
+@pytest.mark.parametrize("case", ERRORS.values(), ids=ERRORS)
+def test_errors(case: dict[str, str]) -> None:
+    with pytest.raises(AidlError) as caught:
+        compile_texts(files_of(case))
+    assert f"{caught.value}\n" == case["errors"]
+
+
+def test_at_most_fifty_errors() -> None:
+    fields = "\n".join(f"    Nope{n} f{n};" for n in range(200))
+    with pytest.raises(AidlError) as caught:
+        compile_text(f"package p;\nparcelable P {{\n{fields}\n}}\n")
+    assert len(caught.value.diagnostics) == 50
+
+
+def test_needed_types_come_along() -> None:
+    files = {
+        "a/A.aidl": "package a; import b.B; parcelable A { B b; }",
+        "a/Unused.aidl": "package a; parcelable Unused { int x; }",
+        "b/B.aidl": "package b; parcelable B { C c; parcelable C { int x; } }",
+    }
+    texts = compile_texts(files, "a/A.aidl")
+    assert texts.keys() == {"a", "b"}
+    assert "Unused" not in texts["a"]
+    assert "class C(" in texts["b"]
+
+
+def test_names_do_not_depend_on_the_files_given() -> None:
+    """The nested type has another name because of a file that is not compiled."""
+    files = {
+        "a/A.aidl": "package a; parcelable A { State s; enum State { X } }",
+        "a/B.aidl": "package a; parcelable B { State s; enum State { Y } }",
+        "c/C.aidl": "package c; import a.A; parcelable C { A.State s; }",
+    }
+    alone = compile_texts(files, "a/A.aidl")["a"]
+    assert "class AState(" in alone
+    assert "from a import AState" in compile_texts(files, "c/C.aidl")["c"]
+
+
+def test_external_packages_are_not_written() -> None:
+    files = {
+        "a/A.aidl": "package a; import b.c.B; import b.c.Native; parcelable A { B b; @nullable Native n; }",
+        "b/c/B.aidl": "package b.c; parcelable B { int x; }",
+        "b/c/Native.aidl": "package b.c; parcelable Native;",
+    }
+    options = Options(Modules(mapped={"a": "mine.first"}, external={"b": "theirs"}))
+    texts = compile_texts(files, "a/A.aidl", options=options)
+    assert texts.keys() == {"mine.first"}
+    assert "from theirs.c import B, Native\n" in texts["mine.first"]
+    assert "    b: B = B()\n" in texts["mine.first"]
+
+
+def test_the_longest_mapping_counts() -> None:
+    modules = Modules({"a": "x", "a.b": "y.z", "a.b.c": "w"}, {"a.b.d": "v"})
+    packages = ("a", "a.b", "a.b.c.e", "a.b.d", "ab", "a.q")
+    assert [modules.module(package) for package in packages] == [
+        "x",
+        "y.z",
+        "w.e",
+        "v",
+        "ab",
+        "x.q",
+    ]
+
+
+def test_a_file_without_package() -> None:
+    options = Options(Modules({"": "mine"}))
+    texts = compile_texts({"IFoo.aidl": "interface IFoo { void a(); }"}, options=options)
+    assert 'class IFoo(Interface, descriptor="IFoo"):' in texts["mine"]
+
+
+def test_versions() -> None:
+    files = {
+        "a/IA.aidl": "package a; import b.IB; interface IA { IB get(); }",
+        "b/IB.aidl": "package b; interface IB {}",
+    }
+    texts = compile_texts(files, "a/IA.aidl", options=Options(version=3, hash="abc123"))
+    assert "@method(0x00FFFFFF)\n    def get_interface_version(self) -> int:" in texts["a"]
+    assert "        return 3\n" in texts["a"]
+    assert "@method(0x00FFFFFE)\n    def get_interface_hash(self) -> str:" in texts["a"]
+    assert '        return "abc123"\n' in texts["a"]
+    assert "get_interface" not in texts["b"]
+
+
+def test_licenses_are_no_documentation() -> None:
+    text = compile_text(
+        "/** Copyright 2020 Somebody */\npackage p;\n/** Licensed under X */\ninterface IFoo {}\n"
+    )
+    assert text.startswith('"""Package p."""\n')
+    assert text.endswith('class IFoo(Interface, descriptor="p.IFoo"):\n    pass\n')
