@@ -264,7 +264,8 @@ class Analysis:
         if not allowed:
             self._error(f"{what} cannot be an argument", scope, argument.type.span)
             return None
-        words = " or ".join(d.value for d in allowed)
+        words = ", ".join(d.value for d in allowed[:-1]) + " or " * (len(allowed) > 1)
+        words += allowed[-1].value
         if direction is None and len(allowed) > 1:
             message = f"say whether '{argument.name.text}' is {words}: it is {what}"
             self._error(message, scope, span)
@@ -296,4 +297,4 @@ def _directions(found: Type) -> tuple[str, tuple[tree.Direction, ...]]:
         if base.is_parcelable:
             return f"a {base.kind}", (way.IN, way.OUT, way.INOUT)
         return "an enum" if base.is_enum else "an interface", (way.IN,)
-    return f"a {base.value}", (way.IN,)
+    return base.value, (way.IN,)

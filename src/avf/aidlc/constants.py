@@ -6,7 +6,7 @@ from functools import partial
 
 from . import tree
 from .errors import Diagnostics
-from .lexer import Kind
+from .lexer import Kind, shown
 from .model import Builtin, Constant, EnumValue, Type, TypeDef
 from .source import Source, Span
 from .values import Sort, Value, fits, parse_integer, signed
@@ -132,7 +132,7 @@ class Evaluator:
         for index, char in enumerate(inner):
             if not " " <= char < "\x7f" or char == "\\":
                 span = Span(literal.span.start + 1 + index, literal.span.start + 2 + index)
-                raise self._refused(f"AIDL does not allow {char!r} here", source, span)
+                raise self._refused(f"AIDL does not allow {shown(char)} here", source, span)
         return Value(Sort.CHAR if literal.kind is Kind.CHAR else Sort.STRING, inner)
 
     def _reference(self, reference: tree.Reference, scope: TypeDef) -> Value:
@@ -289,8 +289,8 @@ class Evaluator:
         if isinstance(base, TypeDef):
             if base.is_enum and value.enumerator is not None and value.enumerator.type is base:
                 return value.enumerator
-            what = "one of its enumerators" if base.is_enum else "no constant"
-            raise self._refused(f"a {base.simple} can only be given {what}", source, node.span)
+            what = "can only be given its enumerators" if base.is_enum else "takes no constants"
+            raise self._refused(f"{base.simple} {what}", source, node.span)
         if base in _RANGES and value.is_integer:
             return self._as_integer(value, base, node, source)
         if base is Builtin.BOOLEAN and value.is_integer:
@@ -315,7 +315,7 @@ class Evaluator:
         if not fits(value.number, bits):
             hint = ""
             if isinstance(node, tree.Literal) and 0 <= value.number < 1 << bits:
-                hint = f" (did you mean '{node.text}u{bits}'?)"
+                hint = f" (did you mean '{node.text.rstrip('lL')}u{bits}'?)"
             raise self._refused(
                 f"{value.value} does not fit into {base.value}{hint}", source, node.span
             )

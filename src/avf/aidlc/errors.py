@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .source import Source, Span
 
+_WIDTH = 160
 LIMIT = 50
 """Errors told in one run; what follows so many is noise."""
 
@@ -24,12 +25,15 @@ class Place:
         return f"{self.source.path}:{line}:{column}"
 
     def excerpt(self) -> list[str]:
-        """The line, and below it a caret under the place."""
+        """The line, or as much of it as is good to read, and below it a caret under the place."""
         number, column = self.source.locate(self.span.start)
         text = self.source.line(number)
-        before = "".join("\t" if char == "\t" else " " for char in text[: column - 1])
-        length = min(self.span.end - self.span.start, len(text) - column + 1)
-        return [text, f"{before}^{'~' * max(length - 1, 0)}"]
+        left = column - 1 - _WIDTH // 2 if column > _WIDTH - 20 else 0
+        text = text[left : left + _WIDTH]
+        before = text[: column - 1 - left]
+        margin = "".join("\t" if char == "\t" else " " for char in before)
+        length = min(self.span.end - self.span.start, len(text) - len(before))
+        return [text, f"{margin}^{'~' * max(length - 1, 0)}"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ _PATTERN = re.compile(
   | (?P<number>[0-9][A-Za-z0-9_.]*)
   | (?P<char>'[^\n]')
   | (?P<string>"[^"\n]*")
-  | (?P<symbol><<|>>|<=|>=|==|!=|&&|\|\||[-(){}\[\]<>:;,.=+*/%&|^!~])
+  | (?P<symbol><<|>>|<=|>=|==|!=|&&|\|\||[-(){}\[\]<>:;,.=+*%&|^!~]|/(?!\*))
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
@@ -84,9 +84,12 @@ _KINDS = {
     "symbol": Kind.SYMBOL,
 }
 
+_CLOSED = {'"': Kind.STRING, "'": Kind.CHAR}
+"""What ends as it begins."""
+
 
 def tokenize(source: Source, diagnostics: Diagnostics) -> list[Token]:
-    """All tokens, an END last. What is no token is reported and left out."""
+    """All tokens, an END last. What is no token is reported; where one was meant, one takes its place."""
     text = source.text
     tokens: list[Token] = []
     doc: str | None = None
@@ -94,7 +97,10 @@ def tokenize(source: Source, diagnostics: Diagnostics) -> list[Token]:
     while at < len(text):
         match = _PATTERN.match(text, at)
         if match is None:
-            at = _report(source, at, diagnostics)
+            span = _report(source, at, diagnostics)
+            if text[at] in _CLOSED:
+                tokens.append(Token(_CLOSED[text[at]], "0" * 3, span, doc))
+            at = span.end
             continue
         span = Span(at, match.end())
         at = match.end()
@@ -105,10 +111,12 @@ def tokenize(source: Source, diagnostics: Diagnostics) -> list[Token]:
             continue
         if group == "number":
             diagnostics.error(f"'{match.group()}' is no number", source, span)
+            tokens.append(Token(Kind.INTEGER, "0", span, doc))
             continue
         tokens.append(Token(_kind(group, match.group()), match.group(), span, doc))
         doc = None
-    tokens.append(Token(Kind.END, "", Span(len(text), len(text)), doc))
+    end = tokens[-1].span.end if tokens else 0
+    tokens.append(Token(Kind.END, "", Span(end, end), doc))
     return tokens
 
 
@@ -118,17 +126,21 @@ def _kind(group: str, text: str) -> Kind:
     return _KINDS[group]
 
 
-def _report(source: Source, at: int, diagnostics: Diagnostics) -> int:
-    """Reports what begins at `at` and tells where to go on."""
+def _report(source: Source, at: int, diagnostics: Diagnostics) -> Span:
+    """Reports what begins at `at`, and tells how much of the text is lost with it."""
     text = source.text
     if text.startswith("/*", at):
         diagnostics.error("this comment does not end", source, Span(at, at + 2))
-        return len(text)
-    if text[at] in "\"'":
+        return Span(at, len(text))
+    if text[at] in _CLOSED:
         stop = text.find("\n", at)
-        stop = len(text) if stop < 0 else stop
-        what = "string" if text[at] == '"' else "character"
-        diagnostics.error(f"this {what} does not end", source, Span(at, stop))
-        return stop
-    diagnostics.error(f"unexpected character {text[at]!r}", source, Span(at, at + 1))
-    return at + 1
+        span = Span(at, len(text) if stop < 0 else stop)
+        diagnostics.error(f"this {_CLOSED[text[at]].value} does not end", source, span)
+        return span
+    diagnostics.error(f"unexpected character {shown(text[at])}", source, Span(at, at + 1))
+    return Span(at, at + 1)
+
+
+def shown(char: str) -> str:
+    """A character in quotes, by its code if it cannot be seen."""
+    return f"'{char}'" if char.isprintable() else repr(char)

@@ -68,12 +68,17 @@ class _Parser:
 
     def expect(self, text: str, after: str) -> Token:
         if not self.sees(text):
-            # A missing end of a statement is shown where it is missing, not at what follows.
-            if text == ";" and self.at:
-                end = self.tokens[self.at - 1].span.end
-                self.fail(f"expected ';' {after}", Span(end - 1, end))
             self.fail(f"expected '{text}' {after}, not {self.next}")
         return self.take()
+
+    def end_statement(self, after: str) -> None:
+        """A `;`. One that is missing at the end of a line is reported there, and reading goes on."""
+        if self.accept(";"):
+            return
+        end = self.tokens[self.at - 1].span.end
+        if "\n" not in self.source.text[end : self.next.span.start]:
+            self.fail(f"expected ';' {after}, not {self.next}")
+        self.diagnostics.error(f"expected ';' {after}", self.source, Span(end, end))
 
     def fail(self, message: str, span: Span | None = None) -> NoReturn:
         self.diagnostics.error(message, self.source, span or self.next.span)
@@ -151,7 +156,7 @@ class _Parser:
         word = self.take().text
         try:
             name = self.qualified(what)
-            self.expect(";", f"after {word} {name.text}")
+            self.end_statement(f"after {word} {name.text}")
         except _Unreadable:
             self.skip()
             return None
@@ -230,7 +235,7 @@ class _Parser:
             if value.kind is not Kind.STRING:
                 self.fail(f"expected a string after {key}, not {value}", value.span)
             headers[key] = value.text[1:-1]
-        self.expect(";", f"or '{{' after parcelable {name.text}")
+        self.end_statement(f"or '{{' after parcelable {name.text}")
         return tree.ForwardDecl(
             name=name, annotations=annotations, doc=doc, parameters=parameters, headers=headers
         )
@@ -263,17 +268,25 @@ class _Parser:
         name = self.qualified("an enum's name")
         self.expect("{", f"after enum {name.text}")
         found: list[tree.Enumerator] = []
+        try:
+            self.enumerators(found)
+            if not found:
+                self.fail(f"enum {name.text} has no enumerators")
+            self.expect("}", f"or ',' in enum {name.text}")
+        except _Unreadable:
+            while not self.sees("}") and self.next.kind is not Kind.END:
+                self.take()
+            self.take()
+        return tree.EnumDecl(name=name, annotations=annotations, doc=doc, enumerators=tuple(found))
+
+    def enumerators(self, found: list[tree.Enumerator]) -> None:
         while not self.sees("}"):
             comment = self.next.doc
-            member = self.identifier("an enumerator")
+            name = self.identifier("an enumerator")
             value = self.expression() if self.accept("=") else None
-            found.append(tree.Enumerator(member, value, comment))
+            found.append(tree.Enumerator(name, value, comment))
             if not self.accept(","):
-                break
-        if not found:
-            self.fail(f"enum {name.text} has no enumerators")
-        self.expect("}", f"or ',' in enum {name.text}")
-        return tree.EnumDecl(name=name, annotations=annotations, doc=doc, enumerators=tuple(found))
+                return
 
     # Members
 
@@ -302,7 +315,7 @@ class _Parser:
             name = self.identifier("a constant's name")
             self.expect("=", f"after the constant {name.text}")
             value = self.expression()
-            self.expect(";", f"after the constant {name.text}")
+            self.end_statement(f"after the constant {name.text}")
             members.constants.append(tree.Constant(type_ref, name, value, doc))
         elif kind == "interface":
             members.methods.append(self.method(annotations, doc))
@@ -318,7 +331,7 @@ class _Parser:
         if self.sees("("):
             self.fail("methods belong into interfaces")
         default = self.expression() if self.accept("=") else None
-        self.expect(";", f"after the field {name.text}")
+        self.end_statement(f"after the field {name.text}")
         return tree.Field(type_ref, name, default, doc)
 
     def method(self, annotations: tuple[tree.Annotation, ...], doc: str | None) -> tree.Method:
@@ -343,7 +356,7 @@ class _Parser:
                 self.fail(f"expected the method's number after '=', not {token}")
             self.take()
             identifier = tree.Literal(token.kind, token.text, token.span)
-        self.expect(";", f"after the method {name.text}")
+        self.end_statement(f"after the method {name.text}")
         return tree.Method(type_ref, name, tuple(arguments), oneway, identifier, doc)
 
     def argument(self) -> tree.Argument:
@@ -371,7 +384,7 @@ class _Parser:
                 self.take()
                 dimensions.append(None if self.sees("]") else self.expression())
                 span = span.to(self.expect("]", "after an array's size").span)
-            if self.next.kind is Kind.ANNOTATION and dimensions:
+            if self.next.kind is Kind.ANNOTATION:
                 self.fail("annotations stand before the type")
             return tree.TypeRef(name, tuple(arguments), tuple(dimensions), annotations, span)
         finally:

@@ -66,9 +66,10 @@ class Spelling:
             self._quote = self._quote or type_def not in self.written
             return name
         if self.plan.cyclic(self.module, module):
-            self.late.add(module)
+            spelled = module.replace(".", "_") if "." in module else f"{module}_module"
+            self.late.add(f"{module} as {spelled}")
             self._quote = True
-            return f"{module}.{name}"
+            return f"{spelled}.{name}"
         return self.imported(module, name)
 
     # Types
@@ -108,7 +109,7 @@ class Spelling:
             return f"[{', '.join(self.items(value, found))}]"
         if isinstance(value, EnumValue):
             return f"{self.reference(value.type)}.{enumerator_name(value.name)}"
-        return f"{value!r}" if not isinstance(value, str) else _quoted(value)
+        return _quoted(value) if isinstance(value, str) else repr(value).replace("e+", "e")
 
     def items(self, values: list[Constant], found: Type) -> list[str]:
         return [self.value(item, found.item()) for item in values]
