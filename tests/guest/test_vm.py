@@ -41,28 +41,19 @@ def key() -> SigningKey:
     return SigningKey.generate()
 
 
-def compile_payload(name: str, folder: Path) -> bytes:
-    library = folder / "payload.so"
-    command = [
-        "gcc",
-        "-shared",
-        "-fPIC",
-        "-O2",
-        "-Wall",
-        f"-I{HEADERS}",
-        "-o",
-        library,
-        SOURCES / name,
-    ]
+def compile_payload(name: str, folder: Path, *flags: str) -> bytes:
+    output = folder / "compiled"
+    command = ["gcc", "-O2", "-Wall", f"-I{HEADERS}", *flags, "-o", output, SOURCES / name]
     subprocess.run(command, check=True)
-    return library.read_bytes()
+    return output.read_bytes()
 
 
 def builder(folder: Path, text: str = "packed text") -> ApkBuilder:
     apk = ApkBuilder("com.example.test")
-    apk.add_native_library("libprobe.so", compile_payload("probe.c", folder))
-    apk.add_native_library("libabort.so", compile_payload("abort.c", folder))
-    for script in ("rpc.py", "kill_agent.sh", "extra.py", "storage.sh", "panic.sh"):
+    apk.add_native_library("libprobe.so", compile_payload("probe.c", folder, "-shared", "-fPIC"))
+    apk.add_native_library("libabort.so", compile_payload("abort.c", folder, "-shared", "-fPIC"))
+    apk.add("bin/kill_agent", compile_payload("kill_agent.c", folder))
+    for script in ("rpc.py", "extra.py", "storage.sh", "panic.sh"):
         apk.add(f"bin/{script}", SOURCES / script)
     apk.add("assets/packed.txt", text.encode(), compress=True)
     apk.add(
@@ -214,7 +205,7 @@ def test_a_kernel_that_panics(image: Image, app: App, tmp_path: Path) -> None:
 
 
 def test_an_agent_that_is_killed(image: Image, app: App, tmp_path: Path) -> None:
-    outcome = run(image, app.running("kill_agent.sh"), tmp_path)
+    outcome = run(image, app.running("kill_agent"), tmp_path)
     assert outcome.heard == [("started",)]
     assert outcome.failure == "MICRODROID_UNKNOWN_RUNTIME_ERROR|the agent was killed by signal 9"
 
