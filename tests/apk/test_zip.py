@@ -185,13 +185,16 @@ def test_a_name_that_claims_to_be_utf8_must_be() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        (0, 0, "local header contradicts"),
-        (8, 99, "local header contradicts"),
+        (0, 0, "local header that contradicts"),
+        (8, 99, "local header that contradicts"),
+        (26, 2, "another name in its local header"),
+        (30, 0x62, "another name in its local header"),
     ],
 )
 def test_a_wrong_local_header_is_refused(field: int, value: int, message: str) -> None:
     data = bytearray(archive({"a": b"content"}, zipfile.ZIP_STORED))
-    data[field : field + 2] = value.to_bytes(2, "little")
+    size = 1 if field == 30 else 2
+    data[field : field + size] = value.to_bytes(size, "little")
     with pytest.raises(EntryError, match=message):
         read_entry(io.BytesIO(data), "a", limit=100)
 
@@ -209,7 +212,7 @@ def entry_of(data: bytes) -> Entry:
         ({"size": 8, "compressed_size": 8}, "CRC-32"),
         ({"size": 6, "compressed_size": 6}, "CRC-32"),
         ({"crc": 1}, "CRC-32"),
-        ({"header_offset": 10_000}, "header is outside of the file"),
+        ({"header_offset": 10_000}, "header outside of the file"),
         ({"size": 10_000, "compressed_size": 10_000}, "reach beyond the file"),
     ],
 )
@@ -249,6 +252,34 @@ def test_broken_deflate_data() -> None:
     data[31] ^= 0xFF
     with pytest.raises(EntryError):
         read_entry(io.BytesIO(data), "a", limit=10_000)
+
+
+def test_an_empty_entry_has_its_crc_checked_too() -> None:
+    data = archive({"a": b""}, zipfile.ZIP_STORED)
+    with pytest.raises(EntryError, match="CRC-32"):
+        open_entry(io.BytesIO(data), entry_of(data)._replace(crc=1))
+
+
+@pytest.mark.parametrize(("field", "value"), [(20, 8), (42, 30)], ids=["size", "offset"])
+def test_entries_that_share_bytes_are_refused(field: int, value: int) -> None:
+    data = bytearray(archive({"a": b"content", "b": b"more"}, zipfile.ZIP_STORED))
+    sections = find_sections(FileSource(io.BytesIO(data)))
+    start = sections.cd_offset + (0 if field == 20 else 46 + 1) + field
+    data[start : start + 4] = value.to_bytes(4, "little")
+    with pytest.raises(EntryError, match="overlaps what comes at byte"):
+        entries(io.BytesIO(data))
+
+
+def test_a_bomb_of_5000_names_for_one_deflated_megabyte() -> None:
+    one = archive({"00000": bytes(1 << 20)})
+    sections = find_sections(FileSource(io.BytesIO(one)))
+    header = one[sections.cd_offset : sections.eocd_offset]
+    directory = b"".join([header.replace(b"00000", b"%05d" % number) for number in range(5000)])
+    eocd = struct.pack(
+        "<4s4H2IH", b"PK\5\6", 0, 0, 5000, 5000, len(directory), sections.cd_offset, 0
+    )
+    with pytest.raises(EntryError, match="overlaps"):
+        entries(io.BytesIO(one[: sections.cd_offset] + directory + eocd))
 
 
 @given(st.data())

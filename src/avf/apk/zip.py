@@ -60,6 +60,8 @@ class Entry(NamedTuple):
     crc: int
     header_offset: int
     flags: int
+    raw_name: bytes
+    """The name as it is stored."""
 
     @property
     def is_dir(self) -> bool:
@@ -76,7 +78,7 @@ def find_sections(source: Source) -> ZipSections:
     while (position := tail.rfind(_EOCD_MAGIC, 0, position + 3)) >= 0:
         if end := _eocd_end(tail, position, content_end, source.size):
             return _sections(source, tail_offset + position, tail[position:end])
-    raise ZipFormatError("Invalid ZIP: no end of central directory record")
+    raise ZipFormatError("Invalid ZIP: no end of central directory record", offset=source.size)
 
 
 def _eocd_end(tail: bytes, position: int, content_end: int, size: int) -> int:
@@ -92,30 +94,55 @@ def _eocd_end(tail: bytes, position: int, content_end: int, size: int) -> int:
 def _sections(source: Source, eocd_offset: int, eocd: bytes) -> ZipSections:
     _, disk, cd_disk, disk_entries, entries, cd_size, cd_offset, _ = _EOCD.unpack_from(eocd)
     if 0xFFFFFFFF in (cd_size, cd_offset):
-        raise ZipFormatError("Unsupported ZIP: ZIP64 is not supported.")
+        raise ZipFormatError("Unsupported ZIP: ZIP64 is not supported.", offset=eocd_offset)
     if disk or cd_disk or disk_entries != entries:
-        raise ZipFormatError("Unsupported ZIP: it spans several disks.")
+        raise ZipFormatError("Unsupported ZIP: it spans several disks.", offset=eocd_offset)
     if cd_size > _MAX_CD:
-        raise ZipFormatError(f"Unsupported ZIP: central directory of {cd_size} bytes")
+        raise ZipFormatError(
+            f"Unsupported ZIP: central directory of {cd_size} bytes", offset=eocd_offset
+        )
     gap = eocd_offset - (cd_offset + cd_size)
     if gap > 0 and source.read_at(cd_offset + gap, 4) in (_CD_MAGIC, _EOCD_MAGIC):
-        raise ZipFormatError(f"Invalid ZIP: offset should be 0, but {gap}.")
+        raise ZipFormatError(f"Invalid ZIP: offset should be 0, but {gap}.", offset=0)
     if gap:
-        raise ZipFormatError("Invalid ZIP: EOCD should follow CD with no extra data or overlap.")
+        raise ZipFormatError(
+            "Invalid ZIP: EOCD should follow CD with no extra data or overlap.", offset=eocd_offset
+        )
     return ZipSections(cd_offset, cd_size, eocd_offset, len(eocd), entries)
 
 
 def entries(apk: int | BinaryIO, *, size: int | None = None) -> list[Entry]:
-    """The entries of a ZIP in the order of its central directory. A name that comes twice is an error."""
+    """The entries of a ZIP in the order of its central directory.
+
+    A name that comes twice and entries that share bytes with each other or with the directory are errors.
+    """
     source = open_source(apk, size)
-    found = list(iter_entries(source, find_sections(source)))
-    if len({entry.name for entry in found}) != len(found):
-        seen: set[str] = set()
-        for entry in found:
-            if entry.name in seen:
-                raise EntryError(f"ZIP entry {entry.name!r} occurs twice")
-            seen.add(entry.name)
+    sections = find_sections(source)
+    found = list(iter_entries(source, sections))
+    _check_names(found)
+    _check_overlaps(found, sections.cd_offset)
     return found
+
+
+def _check_names(found: list[Entry]) -> None:
+    seen: set[str] = set()
+    for entry in found:
+        if entry.name in seen:
+            raise _entry_error(entry, "occurs twice")
+        seen.add(entry.name)
+
+
+def _check_overlaps(found: list[Entry], end: int) -> None:
+    """As far as the central directory tells: extra fields in local headers are not counted."""
+    for entry in sorted(found, key=_header_offset, reverse=True):
+        start = entry.header_offset
+        if start + _LOCAL_HEADER.size + len(entry.raw_name) + entry.compressed_size > end:
+            raise _entry_error(entry, f"overlaps what comes at byte {end}")
+        end = start
+
+
+def _header_offset(entry: Entry) -> int:
+    return entry.header_offset
 
 
 def iter_entries(source: Source, sections: ZipSections) -> Iterator[Entry]:
@@ -129,42 +156,48 @@ def iter_entries(source: Source, sections: ZipSections) -> Iterator[Entry]:
             window = window[position:] + source.read_at(offset, length)
             offset += length
             position = 0
-        entry, position = _parse_entry(window, position, index)
+        entry, position = _parse_entry(window, position, index, offset - len(window))
         yield entry
     if position != len(window) or offset != sections.eocd_offset:
-        raise ZipFormatError("Invalid ZIP: the central directory is longer than its entries")
+        raise ZipFormatError(
+            "Invalid ZIP: the central directory is longer than its entries",
+            offset=offset - len(window) + position,
+        )
 
 
-def _parse_entry(window: bytes, position: int, index: int) -> tuple[Entry, int]:
+def _parse_entry(window: bytes, position: int, index: int, base: int) -> tuple[Entry, int]:
+    """The entry at `position` and where it ends; the window begins at byte `base` of the file."""
     where = f"Invalid ZIP: central directory entry {index}"
+    offset = base + position
     if len(window) - position < _CD_HEADER.size:
-        raise ZipFormatError(f"{where} is cut short")
+        raise ZipFormatError(f"{where} is cut short", offset=offset)
     fields = _CD_HEADER.unpack_from(window, position)
     magic, made_by, _, flags, method, _, _, crc, compressed, size = fields[:10]
     name_length, extra_length, comment_length, _, _, attributes, header_offset = fields[10:]
     name_start = position + _CD_HEADER.size
     end = name_start + name_length + extra_length + comment_length
     if magic != _CD_MAGIC:
-        raise ZipFormatError(f"{where} has no signature")
+        raise ZipFormatError(f"{where} has no signature", offset=offset)
     if name_length > _MAX_NAME:
-        raise ZipFormatError(f"{where} has a name of {name_length} bytes")
+        raise ZipFormatError(f"{where} has a name of {name_length} bytes", offset=offset)
     if end > len(window):
-        raise ZipFormatError(f"{where} is cut short")
-    name = _decode_name(window[name_start : name_start + name_length], flags, where)
+        raise ZipFormatError(f"{where} is cut short", offset=offset)
+    raw = window[name_start : name_start + name_length]
+    name = _decode_name(raw, flags, where, offset)
     mode = attributes >> 16 if made_by >> 8 == _MADE_BY_UNIX else 0
-    return Entry(name, mode, method, size, compressed, crc, header_offset, flags), end
+    return Entry(name, mode, method, size, compressed, crc, header_offset, flags, raw), end
 
 
-def _decode_name(raw: bytes, flags: int, where: str) -> str:
+def _decode_name(raw: bytes, flags: int, where: str, offset: int) -> str:
     """UTF-8 as on Android, whether or not the archive says so."""
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
         if flags & _FLAG_UTF8:
-            raise ZipFormatError(f"{where} has a name that is not UTF-8") from None
+            raise ZipFormatError(f"{where} has a name that is not UTF-8", offset=offset) from None
         name = raw.decode("latin-1")
     if not name or "\0" in name:
-        raise ZipFormatError(f"{where} has an empty name or a NUL in it")
+        raise ZipFormatError(f"{where} has an empty name or a NUL in it", offset=offset)
     return name
 
 
@@ -181,7 +214,7 @@ def read_entry(apk: int | BinaryIO, name: str, *, limit: int, size: int | None =
     """The contents of one entry; EntryError if it is missing, damaged or longer than `limit` bytes."""
     entry = find_entry(apk, name, size=size)
     if entry.size > limit:
-        raise EntryError(f"ZIP entry {name!r} has {entry.size} bytes, at most {limit} allowed")
+        raise _entry_error(entry, f"has {entry.size} bytes, at most {limit} allowed")
     with open_entry(apk, entry, size=size) as reader:
         return reader.readall()
 
@@ -198,19 +231,26 @@ def entry_offset(apk: int | BinaryIO, entry: Entry, *, size: int | None = None) 
 
 def data_offset(source: Source, entry: Entry) -> int:
     if entry.flags & _FLAG_ENCRYPTED:
-        raise EntryError(f"ZIP entry {entry.name!r} is encrypted")
+        raise _entry_error(entry, "is encrypted")
     end = source.size
     start = entry.header_offset
-    if start + _LOCAL_HEADER.size > end:
-        raise EntryError(f"ZIP entry {entry.name!r}: the local header is outside of the file")
-    header = _LOCAL_HEADER.unpack(source.read_at(start, _LOCAL_HEADER.size))
-    magic, _, _, method, *_, name_length, extra_length = header
-    data = start + _LOCAL_HEADER.size + int(name_length) + int(extra_length)
-    if magic != _LOCAL_MAGIC or method != entry.method:
-        raise EntryError(f"ZIP entry {entry.name!r}: the local header contradicts the directory")
+    name_start = start + _LOCAL_HEADER.size
+    if name_start + len(entry.raw_name) > end:
+        raise _entry_error(entry, "has a local header outside of the file")
+    local = source.read_at(start, _LOCAL_HEADER.size + len(entry.raw_name))
+    magic, _, _, method, *_, name_length, extra_length = _LOCAL_HEADER.unpack_from(local)
+    if (magic, method) != (_LOCAL_MAGIC, entry.method):
+        raise _entry_error(entry, "has a local header that contradicts the directory")
+    if name_length != len(entry.raw_name) or local[_LOCAL_HEADER.size :] != entry.raw_name:
+        raise _entry_error(entry, "has another name in its local header")
+    data = name_start + int(name_length) + int(extra_length)
     if data + entry.compressed_size > end:
-        raise EntryError(f"ZIP entry {entry.name!r}: its data reach beyond the file")
+        raise _entry_error(entry, "has data that reach beyond the file")
     return data
+
+
+def _entry_error(entry: Entry, reason: str) -> EntryError:
+    return EntryError(f"ZIP entry {entry.name!r} {reason}", offset=entry.header_offset)
 
 
 class EntryReader(io.RawIOBase):
@@ -219,9 +259,9 @@ class EntryReader(io.RawIOBase):
     def __init__(self, source: Source, entry: Entry) -> None:
         super().__init__()
         if entry.method not in (STORED, DEFLATED):
-            raise EntryError(f"ZIP entry {entry.name!r}: compression method {entry.method}")
+            raise _entry_error(entry, f"has compression method {entry.method}")
         if entry.method == STORED and entry.size != entry.compressed_size:
-            raise EntryError(f"ZIP entry {entry.name!r} is stored, but its two sizes differ")
+            raise _entry_error(entry, "is stored, but its two sizes differ")
         import zlib
 
         self._entry = entry
@@ -233,6 +273,8 @@ class EntryReader(io.RawIOBase):
         self._crc32 = zlib.crc32
         self._inflate = zlib.decompressobj(-15) if entry.method == DEFLATED else None
         self._zlib_error = zlib.error
+        if not self._left:
+            self._check_end()
 
     def readable(self) -> bool:
         return True
@@ -271,18 +313,17 @@ class EntryReader(io.RawIOBase):
             try:
                 data = self._inflate.decompress(pending, len(view))
             except self._zlib_error as error:
-                raise EntryError(f"ZIP entry {self._entry.name!r}: {error}") from None
+                raise _entry_error(self._entry, f"is broken: {error}") from None
             if data:
                 view[: len(data)] = data
                 return len(data)
             if self._inflate.eof or (
                 self._offset == self._end and not self._inflate.unconsumed_tail
             ):
-                raise EntryError(f"ZIP entry {self._entry.name!r} ends {self._left} bytes early")
+                raise _entry_error(self._entry, f"ends {self._left} bytes early")
 
     def _check_end(self) -> None:
-        name = self._entry.name
         if self._crc != self._entry.crc:
-            raise EntryError(f"ZIP entry {name!r}: the contents do not match the CRC-32")
+            raise _entry_error(self._entry, "has contents that do not match the CRC-32")
         if self._inflate and self._inflate.decompress(self._inflate.unconsumed_tail, 1):
-            raise EntryError(f"ZIP entry {name!r} is longer than recorded")
+            raise _entry_error(self._entry, "is longer than recorded")
