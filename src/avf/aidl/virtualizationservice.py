@@ -106,8 +106,8 @@ class Payload(Union):
 
 
 class VirtualMachineAppConfig(Parcelable):
-    """A VM that runs a payload from an APK. `apk`, `idsig` and `instance_image` are required; they are nullable here so
-    that who leaves one out is told which.
+    """A VM that runs a payload from an APK. `apk`, `idsig` and `instance_image` are required; they are nullable here
+    so that who leaves one out is told which.
     """
 
     name: str = ""

@@ -1,5 +1,7 @@
 """Package org.avf.linux.control: what the owner of a VM, and root, can ask of it from outside. Not in the original."""
 
+# Written by avf-aidl from .aidl files: change those and run it again.
+
 from avf.aidl.virtualizationcommon import DeathReason
 from avf.aidl.virtualizationservice import VirtualMachineState
 from avf.binder import Enum, Interface, Long, Parcelable, ParcelFileDescriptor, method
@@ -25,6 +27,23 @@ class PayloadState(Enum):
     READY = 2
     FINISHED = 3
     HANGUP = 4
+
+
+class DeathReport(Parcelable):
+    """How a VM died, for people."""
+
+    reason: DeathReason = DeathReason.UNKNOWN
+    last_step: str = ""
+    """The last thing known to have happened in its life."""
+    vmm_status: int = 0
+    """The VMM's exit status; negative: the signal that ended it."""
+    vmm_events: list[str] = []
+    vmm_stderr: str = ""
+    """The end of it."""
+    failure: str = ""
+    """What the guest wrote to its failure port, including what follows the reason's name."""
+    console_tail: list[str] = []
+    """The last lines."""
 
 
 class VmInfo(Parcelable):
@@ -66,23 +85,6 @@ class VmMetrics(Parcelable):
     peak_rss_vmm_kb: Long = 0
 
 
-class DeathReport(Parcelable):
-    """How a VM died, for people."""
-
-    reason: DeathReason = DeathReason.UNKNOWN
-    last_step: str = ""
-    """The last thing known to have happened in its life."""
-    vmm_status: int = 0
-    """The VMM's exit status; negative: the signal that ended it."""
-    vmm_events: list[str] = []
-    vmm_stderr: str = ""
-    """The end of it."""
-    failure: str = ""
-    """What the guest wrote to its failure port, including what follows the reason's name."""
-    console_tail: list[str] = []
-    """The last lines."""
-
-
 class IVmControl(Interface, descriptor="org.avf.linux.control.IVmControl"):
     """One VM, seen from outside. Holding this is not holding the VM: it neither keeps it alive nor ends it."""
 
@@ -102,13 +104,14 @@ class IVmControl(Interface, descriptor="org.avf.linux.control.IVmControl"):
     @method(4)
     def stop(self) -> None:
         """Kills the VM; returns when all of it is gone. Service-specific error -1 if it is not running."""
+        raise NotImplementedError
 
     @method(5)
     def attach_console(self, live: bool) -> ParcelFileDescriptor:
         """A stream socket: the last of what the console said, then, if `live`, what it goes on to say, until it ends.
 
-        What is written to it goes to the console of a running guest that takes input. Service-specific error -1 if
-        the VM has no console to show.
+        What is written to it goes to the console of a running guest that takes input. Service-specific error -1 if the
+        VM has no console to show.
         """
         raise NotImplementedError
 

@@ -416,7 +416,7 @@ class _Parser:
     ) -> tuple[tuple[tree.Name, tree.Expression], ...]:
         if self.sees(")"):
             return ()
-        named = self.tokens[self.at + 1].text == "=" and self.next.kind is Kind.IDENTIFIER
+        named = self.next.kind is Kind.IDENTIFIER and self.tokens[self.at + 1].text == "="
         if not named:
             return ((tree.Name("value", annotation.span), self.expression()),)
         found: dict[str, tuple[tree.Name, tree.Expression]] = {}
