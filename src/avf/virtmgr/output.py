@@ -182,7 +182,8 @@ class VmOutput:
         with self._connecting:
             if self._input is not None:
                 return
-            read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            read_end, write_end = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(write_end, False)
             try:
                 connect(read_end)
             except BaseException:

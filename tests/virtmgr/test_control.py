@@ -1,0 +1,114 @@
+"""The control socket of VMs that were made but not started, through a real virtmgr and its real service."""
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from avf.aidl.vm_control import CONTROL_SOCKET_NAME
+from avf.binder import DeadObjectError, RemoteException
+from avf.client import (
+    NoSuchVm,
+    RawConfig,
+    VirtualizationService,
+    VirtualMachine,
+    VirtualMachineState,
+    connect,
+)
+from avf.client.control import ControlledVm, PayloadState, VmMetrics, list_vms, open_vm
+from tests.eventually import eventually
+
+AS_NOBODY = """
+import os, socket, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as sock:
+    try:
+        sock.connect(sys.argv[1])
+    except PermissionError:
+        print("denied")
+"""
+
+
+@pytest.fixture
+def service(runtime_dir: Path) -> Iterator[VirtualizationService]:
+    with connect() as connection:
+        yield connection
+
+
+@contextmanager
+def made(
+    service: VirtualizationService, folder: Path, **changes: object
+) -> Iterator[tuple[VirtualMachine, ControlledVm]]:
+    kernel = folder / "kernel"
+    kernel.touch()
+    config = RawConfig(name="raw", kernel=kernel, memory_mib=64)
+    with service.create_vm(config, **changes) as vm, open_vm(vm.cid) as control:  # type: ignore[arg-type]
+        yield vm, control
+
+
+def test_what_it_is(service: VirtualizationService, tmp_path: Path) -> None:
+    with made(service, tmp_path, console=tmp_path / "console") as (vm, control):
+        details = control.details()
+        assert (details.cid, details.name, details.vmm) == (vm.cid, "raw", "qemu")
+        assert details.state == VirtualMachineState.NOT_STARTED
+        assert details.payload_state == PayloadState.STARTING
+        assert (details.requester_uid, details.requester_pid) == (os.getuid(), os.getpid())
+        assert (details.memory_mib, details.cpus) == (64, 1)
+        assert (details.vmm_pid, details.uptime) == (None, None)
+        assert (details.has_console, details.has_log) == (True, False)
+        assert details.takes_console_input
+        assert control.metrics() == VmMetrics(0, 0, 0, 0, 0, 0)
+        assert control.death_report() is None
+
+
+def test_a_vm_without_outputs_shows_none(service: VirtualizationService, tmp_path: Path) -> None:
+    with made(service, tmp_path) as (_, control):
+        details = control.details()
+        assert not (details.has_console or details.has_log or details.takes_console_input)
+        with pytest.raises(RemoteException, match="no console"):
+            control.attach_console()
+        with pytest.raises(RemoteException, match="no log"):
+            control.follow_log()
+
+
+def test_nothing_to_stop(service: VirtualizationService, tmp_path: Path) -> None:
+    with made(service, tmp_path) as (_, control):
+        with pytest.raises(RemoteException, match="VM is not running") as raised:
+            control.stop()
+        assert raised.value.service_specific == -1
+
+
+def test_the_socket_is_its_owners(service: VirtualizationService, tmp_path: Path) -> None:
+    with made(service, tmp_path) as (vm, _):
+        (info,) = list_vms()
+        assert info.cid == vm.cid
+        path = Path(info.temporary_directory, CONTROL_SOCKET_NAME)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        stranger = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, path], capture_output=True, text=True, check=True
+        )
+        assert stranger.stdout == "denied\n"
+
+
+def test_controlling_is_not_holding(service: VirtualizationService, tmp_path: Path) -> None:
+    """The handle goes, and with it the VM and its directory, though somebody is connected and follows."""
+    with made(service, tmp_path, log=tmp_path / "log") as (vm, control):
+        with open_vm(vm.cid) as other:
+            assert other.details().cid == vm.cid
+        assert vm.state == VirtualMachineState.NOT_STARTED
+        with control.follow_log() as stream:
+            stream.settimeout(15)
+            vm.close()
+            assert stream.recv(1) == b""
+        with pytest.raises(DeadObjectError):
+            while True:
+                control.details()
+        eventually(list_vms, [])
+        with pytest.raises(NoSuchVm, match=f"no VM with CID {vm.cid}"):
+            open_vm(vm.cid)
