@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -39,7 +40,7 @@ class VirtualMachineCallbacks:
         self._tell("error event", lambda cb: cb.on_error(self._cid, code, message))
 
     def notify_died(self, reason: DeathReason, timeout: float) -> None:
-        """The last event; returns when all have been told, or after `timeout` seconds for each that is stuck."""
+        """The last event; returns when all have been told, or after `timeout` seconds if some are stuck."""
         self._tell("exit", lambda cb: cb.on_died(self._cid, reason))
         self.close(timeout)
 
@@ -47,8 +48,11 @@ class VirtualMachineCallbacks:
         """Lets go of all callbacks."""
         with self._lock:
             listeners, self._listeners = self._listeners, []
+        deadline = time.monotonic() + timeout
         for listener in listeners:
-            listener.close(timeout)
+            listener.end()
+        for listener in listeners:
+            listener.join(max(0.0, deadline - time.monotonic()))
 
     def _tell(self, what: str, event: Event) -> None:
         with self._lock:
@@ -68,15 +72,24 @@ class _Listener:
     def tell(self, what: str, event: Event) -> None:
         self._events.put((what, event))
         if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name=f"callback-{self._cid}", daemon=True
-            )
-            self._thread.start()
+            self._start()
 
-    def close(self, timeout: float) -> None:
+    def end(self) -> None:
+        """No event comes after those it was told."""
         self._events.put(None)
+
+    def join(self, timeout: float) -> None:
         if self._thread is not None:
             self._thread.join(timeout)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"callback-{self._cid}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as e:  # the next event may have better luck
+            log.error("Error notifying of events of VM CID %d: %s", self._cid, e)
+            return
+        self._thread = thread
 
     def _run(self) -> None:
         while (item := self._events.get()) is not None:

@@ -15,6 +15,8 @@ from avf.binder import BinderError, FdMode, Server, release
 from avf.vsock import HostVsock, HybridVsock, KernelVsock, kernel_vhost_available
 
 MAX_CONTROLLERS = 32
+MAX_GUEST_CONNECTIONS = 16
+"""A guest needs one or two; each costs us a thread and a descriptor."""
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +39,13 @@ class VmContext:
             undo.pop_all()
 
     def serve(self, service: IVirtualMachineService) -> None:
-        """Serves the guest, and it alone, on host port = CID. Raises OSError if the port is taken."""
+        """Serves the guest, and it alone, on host port = CID. Raises OSError (EADDRINUSE if the port is taken)."""
         listener = self.vsock.listen(self.cid)
         server = Server(
             service,
             fd_modes=frozenset({FdMode.NONE}),
             accept=lambda peer: peer.cid in (None, self.cid),
+            max_connections=MAX_GUEST_CONNECTIONS + 1,  # the thread that accepts counts
         )
         self._stack.callback(server.shutdown)
         self._server = server

@@ -29,6 +29,5 @@ class Fds:
         return None if file is None else self.clone(file)
 
     def close(self) -> None:
-        fds, self._fds = self._fds, []
-        for fd in fds:
-            os.close(fd)
+        while self._fds:
+            os.close(self._fds.pop())

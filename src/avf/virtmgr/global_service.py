@@ -4,12 +4,14 @@ import contextlib
 import fcntl
 import logging
 import os
+import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
 from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, unix
@@ -18,6 +20,10 @@ from avf.runtime import SERVICE_SOCKET_NAME, service_sockets, user_runtime_dir
 
 IDLE_SECONDS = 5
 START_SECONDS = 20
+CALL_SECONDS = 30
+MAX_CALLS = 16
+"""Calls at a time; when the service does not answer, no more wait for it."""
+LOCK_POLL_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -27,21 +33,82 @@ class GlobalServiceError(Exception):
     """virtualizationservice cannot be reached; the message says what was tried."""
 
 
+class _Call(Generic[T]):
+    """Work in a thread of its own, so that whoever waits for it can stop waiting."""
+
+    def __init__(
+        self, work: Callable[[], T], discard: Callable[[T], None], on_end: Callable[[], None]
+    ) -> None:
+        """`discard` gets the result of work that nobody waits for any more. Raises GlobalServiceError."""
+        self._work = work
+        self._discard = discard
+        self._on_end = on_end
+        self._ended = threading.Condition()
+        self._outcome: tuple[T] | BaseException | None = None
+        self._abandoned = False
+        thread = threading.Thread(target=self._run, name="global-call", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as e:
+            on_end()
+            raise GlobalServiceError(str(e)) from e
+
+    def wait(self, seconds: float) -> T:
+        """Raises what the work raises, or GlobalServiceError after `seconds`."""
+        with self._ended:
+            if not self._ended.wait_for(lambda: self._outcome is not None, seconds):
+                self._abandoned = True
+            outcome, self._outcome = self._outcome, None
+        if outcome is None:
+            raise GlobalServiceError(f"virtualizationservice has not answered for {seconds:g} s")
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome[0]
+
+    def _run(self) -> None:
+        try:
+            outcome: tuple[T] | BaseException = (self._work(),)
+        except BaseException as e:  # noqa: BLE001  raised again by wait()
+            outcome = e
+        self._on_end()
+        with self._ended:
+            if not self._abandoned:
+                self._outcome = outcome
+                self._ended.notify()
+                return
+        if not isinstance(outcome, BaseException):
+            self._discard(outcome[0])
+
+
 class GlobalService:
     """A connection to virtualizationservice that is made when needed and made anew after the service has died."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = CALL_SECONDS) -> None:
+        """`patience`: seconds to wait for the service in each call, its start included."""
+        self._patience = patience
+        self._free_calls = threading.BoundedSemaphore(MAX_CALLS)
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._root: IVirtualizationServiceInternal | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self.is_system = False
 
-    def call(self, operation: Callable[[IVirtualizationServiceInternal], T]) -> T:
+    def call(
+        self,
+        operation: Callable[[IVirtualizationServiceInternal], T],
+        discard: Callable[[T], None] = lambda result: None,
+    ) -> T:
         """Runs `operation` with the service, once more if the service turns out to be dead.
 
-        Raises GlobalServiceError, or what the operation raises.
+        Raises GlobalServiceError, or what the operation raises. What is given up because the service does not answer
+        may yet have a result, which is given to `discard`.
         """
+        if not self._free_calls.acquire(blocking=False):
+            raise GlobalServiceError(f"virtualizationservice does not answer {MAX_CALLS} calls")
+        call = _Call(lambda: self._call(operation), discard, self._free_calls.release)
+        return call.wait(self._patience)
+
+    def _call(self, operation: Callable[[IVirtualizationServiceInternal], T]) -> T:
         try:
             return operation(self._connected())
         except DeadObjectError:
@@ -102,6 +169,8 @@ def _find() -> tuple[Session, bool] | None:
     for path in service_sockets():
         try:
             session = connect(unix(path), fd_mode=FdMode.NONE, timeout=START_SECONDS)
+        except TimeoutError as e:
+            raise GlobalServiceError(f"virtualizationservice at {path} does not answer") from e
         except (OSError, BinderError) as e:
             log.debug("no service at %s: %s", path, e)
             continue
@@ -111,19 +180,34 @@ def _find() -> tuple[Session, bool] | None:
 
 @contextlib.contextmanager
 def _sole_starter(directory: Path) -> Iterator[None]:
-    """Of several clients that find no service, one at a time may start it."""
+    """Of several clients that find no service, one at a time may start it. Raises GlobalServiceError."""
     fd = os.open(
         directory / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
     )
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        deadline = time.monotonic() + START_SECONDS
+        while not _locked(fd):
+            if time.monotonic() > deadline:
+                raise GlobalServiceError(
+                    f"somebody has held {directory}/start.lock for {START_SECONDS} s"
+                    " and started no virtualizationservice"
+                )
+            time.sleep(LOCK_POLL_SECONDS)
         yield
     finally:
         os.close(fd)
 
 
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _start(log_file: Path) -> subprocess.Popen[bytes]:
-    """Starts the user's service in a session of its own; returns when it is ready or has failed."""
+    """Starts the user's service in a session of its own; returns when it is ready, or has failed, or takes too long."""
     ready, ready_child = os.pipe()
     with open(ready, "rb") as waiting, log_file.open("ab") as output:
         try:
@@ -142,5 +226,6 @@ def _start(log_file: Path) -> subprocess.Popen[bytes]:
             )
         finally:
             os.close(ready_child)
-        waiting.read()
+        if not select.select([waiting], [], [], START_SECONDS)[0]:
+            log.error("virtualizationservice is not ready after %d s", START_SECONDS)
     return child

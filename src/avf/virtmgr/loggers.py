@@ -1,19 +1,87 @@
-"""Where a VM's console and log go."""
+"""Where a VM's console and log go, and virtmgr's own log."""
 
+import contextlib
+import errno
 import logging
 import os
+import select
+import sys
 import threading
+from collections.abc import Callable
 
 MAX_LINE = 4096
+PIECE = 4096
+"""What a pipe that can be written to takes without blocking (pipe(7), PIPE_BUF)."""
+PATIENCE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
+
+
+class PatientHandler(logging.Handler):
+    """Writes to a descriptor and, when its reader has stopped reading, drops lines rather than wait for it.
+
+    What a client does with our log must not keep us from ending its VMs.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+        self._patience = PATIENCE_SECONDS
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception as e:  # noqa: BLE001  a bad format string must not end a VM's thread
+            text = f"{record.msg!r} cannot be logged: {e!r}"
+        with contextlib.suppress(OSError):
+            if self._dropped:
+                text = f"[{self._dropped} messages were dropped]\n{text}"
+            self._write(f"{text}\n".encode(errors="replace"))
+
+    def _write(self, data: bytes) -> None:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        while data:
+            if not poll.poll(self._patience * 1000):
+                self._patience = 0
+                self._dropped += 1
+                return
+            data = data[os.write(self._fd, data[:PIECE]) :]
+        self._patience = PATIENCE_SECONDS
+        self._dropped = 0
+
+
+def log_to_stderr() -> None:
+    """Sends the log, and what nobody has caught, to standard error."""
+    handler = PatientHandler(sys.stderr.fileno())
+    logging.basicConfig(
+        level=logging.INFO, format="virtmgr: %(levelname)s: %(message)s", handlers=[handler]
+    )
+    sys.excepthook = lambda kind, error, trace: log.error(
+        "nobody caught this", exc_info=error.with_traceback(trace)
+    )
+    threading.excepthook = lambda hook: log.error("nobody caught this", exc_info=hook.exc_value)
 
 
 def logging_pipe(tag: str) -> int:
     """The write end of a pipe of which every line is logged as `TAG: LINE`. Raises OSError."""
     read_end, write_end = os.pipe()
-    threading.Thread(target=_log_lines, args=(read_end, tag), name=tag, daemon=True).start()
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, write_end)
+        undo.callback(os.close, read_end)
+        _start_thread(lambda: _log_lines(read_end, tag), tag)
+        undo.pop_all()
     return write_end
+
+
+def _start_thread(run: Callable[[], None], name: str) -> threading.Thread:
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as e:
+        raise OSError(errno.EAGAIN, str(e)) from None
+    return thread
 
 
 def _log_lines(fd: int, tag: str) -> None:
@@ -28,10 +96,15 @@ class Collector:
     LIMIT = 1 << 16
 
     def __init__(self) -> None:
-        self._read_end, self.write_end = os.pipe()
+        """Raises OSError."""
         self._text = bytearray()
-        self._thread = threading.Thread(target=self._collect, name="failure-reason", daemon=True)
-        self._thread.start()
+        self._read_end, self.write_end = os.pipe()
+        try:
+            self._thread = _start_thread(self._collect, "failure-reason")
+        except OSError:
+            os.close(self._read_end)
+            self.close_write_end()
+            raise
 
     def close_write_end(self) -> None:
         if self.write_end >= 0:

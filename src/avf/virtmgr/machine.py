@@ -31,7 +31,7 @@ from avf.virtmgr.report import death_report
 from avf.vmm import ExitReport, Vmm, VmmError, VmProcess, VmSpec
 
 CALLBACK_SECONDS = 5
-"""How long a death waits for a callback that does not take its last event."""
+"""How long a death waits for callbacks that do not take their last event."""
 FAILURE_TEXT_SECONDS = 5
 OUTPUT_SECONDS = 2
 
@@ -195,25 +195,33 @@ class VmInstance:
             self._state = Failed()
             self.metrics.started()
             self._last_step = "starting the VMM"
-            failure = Collector()
             try:
-                process = self._start_vmm(spec, failure)
-            except (VmmError, OSError) as e:
+                process = self._launch(spec)
+            except (VmmError, OSError, RuntimeError) as e:  # the latter: no thread can be started
                 raise VirtmgrError(f"{self} failed to start") from e
             finally:
-                failure.close_write_end()
                 self._files.close()
-            self._last_step = "the VMM was started; nothing was heard of the payload"
-            monitor = threading.Thread(
-                target=self._watch_exit, args=(process, failure), name=f"exit-{self.cid}"
-            )
-            self._state = Running(process, monitor)
-            monitor.start()
         self.metrics.sample(process.pid)
-        if self._boot_timeout is not None:
-            threading.Thread(
-                target=self._watch_boot, args=(process, self._boot_timeout), daemon=True
-            ).start()
+
+    def _launch(self, spec: VmSpec) -> VmProcess:
+        """Starts the VMM and the thread that watches it: both or neither."""
+        failure = Collector()
+        try:
+            process = self._start_vmm(spec, failure)
+        finally:
+            failure.close_write_end()
+        self._last_step = "the VMM was started; nothing was heard of the payload"
+        monitor = threading.Thread(
+            target=self._watch_exit, args=(process, failure), name=f"exit-{self.cid}"
+        )
+        try:
+            monitor.start()  # it cannot get far: we hold the lock
+        except RuntimeError:
+            process.kill()
+            process.wait()
+            raise
+        self._state = Running(process, monitor)
+        return process
 
     def _start_vmm(self, spec: VmSpec, failure: Collector) -> VmProcess:
         with contextlib.ExitStack() as stack:
@@ -240,8 +248,17 @@ class VmInstance:
         if running.monitor is not threading.current_thread():
             running.monitor.join()
 
+    def kill(self) -> None:
+        """Has the VM end without waiting for it; nothing if it does not run."""
+        state = self.vm_state
+        if isinstance(state, Running):
+            state.process.kill()
+
     def release(self) -> None:
-        """Lets go of everything, killing the VM if it runs."""
+        """Lets go of everything, killing the VM if it runs. Once; it cannot be started any more."""
+        with self._changed:
+            if isinstance(self._state, NotStarted):
+                self._state = Dead()
         try:
             self.stop()
         except VirtmgrError:
@@ -276,9 +293,15 @@ class VmInstance:
 
     def _wait(self, process: VmProcess) -> ExitReport | None:
         try:
+            if self._boot_timeout is not None:
+                try:
+                    return process.wait(self._boot_timeout)
+                except TimeoutError:
+                    self._end_unless_booted(process, self._boot_timeout)
             return process.wait()
-        except (OSError, VmmError):
+        except Exception:
             log.exception("cannot wait for the VMM of %s", self)
+            process.kill()
             return None
 
     def _failure_text(self, failure: Collector) -> str:
@@ -291,19 +314,14 @@ class VmInstance:
             return HANGUP
         return text
 
-    def _watch_boot(self, process: VmProcess, timeout: float) -> None:
+    def _end_unless_booted(self, process: VmProcess, timeout: float) -> None:
         with self._changed:
-            decided = self._changed.wait_for(self._has_booted_or_ended, timeout)
-            if decided:
+            if self._payload_state >= PayloadState.STARTED:
                 return
             log.error("%s has not started its payload in %g s", self, timeout)
             self._payload_state = PayloadState.HANGUP
             self._last_step = f"killed for not having started its payload in {timeout:g} s"
         process.kill()
-
-    def _has_booted_or_ended(self) -> bool:
-        running = isinstance(self._state, Running)
-        return not running or self._payload_state >= PayloadState.STARTED
 
     # What the guest tells
 
@@ -357,9 +375,13 @@ class VmTable:
         with self._lock:
             self._machines[machine.cid] = machine
 
-    def remove(self, machine: VmInstance) -> None:
+    def remove(self, machine: VmInstance) -> bool:
+        """Whether it was there: whoever takes it out releases it."""
         with self._lock:
-            self._machines.pop(machine.cid, None)
+            if self._machines.get(machine.cid) is not machine:
+                return False
+            del self._machines[machine.cid]
+            return True
 
     def get(self, cid: int) -> VmInstance | None:
         with self._lock:

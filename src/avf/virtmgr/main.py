@@ -9,6 +9,7 @@ the client has closed it, virtmgr ends and its VMs with it. M gets the byte `o` 
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ import threading
 from avf.binder import FdMode, Server
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.global_service import GlobalService
+from avf.virtmgr.loggers import log_to_stderr
 from avf.virtmgr.service import VirtualizationService
 from avf.virtmgr.vmms import choose_vmm
 from avf.vmm import Vmm
@@ -24,19 +26,21 @@ from avf.vmm import Vmm
 MAX_THREADS = 4
 ATOM_SECONDS = 2
 END_SECONDS = 15
+DESCRIPTORS_WANTED = 65536
 USAGE = "usage: virtmgr --rpc-server-fd N --ready-fd M"
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="virtmgr: %(levelname)s: %(message)s")
+    log_to_stderr()
     try:
         vmm = choose_vmm()
         rpc_fd, ready_fd = _parse(sys.argv[1:] if arguments is None else arguments)
     except ValueError as e:
         print(f"virtmgr: {e}\n{USAGE}", file=sys.stderr)
         return 2
+    _raise_descriptor_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
     with socket.socket(fileno=rpc_fd) as bootstrap:
@@ -57,6 +61,7 @@ def serve(bootstrap: socket.socket, ready_fd: int, vmm: Vmm) -> None:
         server.serve_bootstrap(bootstrap)
     finally:
         deadline = _end_anyway_after(END_SECONDS)
+        service.kill_all()
         server.shutdown()
         service.close()
         atoms.close(ATOM_SECONDS)
@@ -95,7 +100,16 @@ def _take_fd(name: str, text: str) -> int:
     return fd
 
 
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as we may have: each VM needs some, and the usual limit is for programs with few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end, once begun, is not to be interrupted
     raise SystemExit(0)
 
 

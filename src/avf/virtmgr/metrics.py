@@ -40,7 +40,11 @@ class VmMetrics:
 
     def sample(self, pid: int) -> None:
         """Samples process `pid` from now on, in a thread of its own."""
-        threading.Thread(target=self._run, args=(pid,), name=f"metrics-{pid}", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(pid,), name=f"metrics-{pid}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as e:
+            log.warning("no metrics of process %d: %s", pid, e)
 
     def ended(self) -> None:
         self._ended.set()

@@ -67,8 +67,13 @@ class VirtualizationService(IVirtualizationService):
     def close(self) -> None:
         """Ends the VMs that are still there."""
         for machine in self._machines.all():
-            self._machines.remove(machine)
-            machine.release()
+            if self._machines.remove(machine):
+                machine.release()
+
+    def kill_all(self) -> None:
+        """Kills all VMs at once, without waiting for any."""
+        for machine in self._machines.all():
+            machine.kill()
 
     def initialize_writable_partition(
         self, image_fd: ParcelFileDescriptor, size_bytes: int, type: PartitionType
@@ -100,7 +105,7 @@ class VirtualizationService(IVirtualizationService):
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
         try:
             return self._global_service.call(lambda service: service.debug_list_vms())
-        except GlobalServiceError as e:
+        except (GlobalServiceError, OSError) as e:
             raise failure(full_chain(e)) from e
 
     def dump(self, fd: int, args: list[str]) -> None:

@@ -88,5 +88,5 @@ class VirtualMachine(IVirtualMachine):
 
     def on_released(self) -> None:
         log.debug("dropping %s", self._machine)
-        self._machines.remove(self._machine)
-        self._machine.release()
+        if self._machines.remove(self._machine):
+            self._machine.release()
