@@ -109,6 +109,6 @@ def test_controlling_is_not_holding(service: VirtualizationService, tmp_path: Pa
         with pytest.raises(DeadObjectError):
             while True:
                 control.details()
-        eventually(list_vms, [])
+        eventually(lambda: len(list_vms()), 0)
         with pytest.raises(NoSuchVm, match=f"no VM with CID {vm.cid}"):
             open_vm(vm.cid)

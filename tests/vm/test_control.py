@@ -1,0 +1,96 @@
+"""A machine that runs, looked into and ended from outside by the command line and the library."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from avf.client import AppConfig, DeathReason, DebugLevel, VirtualMachineState
+from avf.client.control import PayloadState, open_vm
+from tests.vm.conftest import App
+
+pytestmark = pytest.mark.vm
+
+
+def vm_command(*arguments: object) -> str:
+    """What `vm` writes."""
+    command = [sys.executable, "-m", "avf.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+def test_looking_into_a_vm_and_ending_it(app: App) -> None:
+    console, log = app.folder / "console", app.folder / "log"
+    with (
+        app.service.create_vm(app.running("echo.py"), console=console, log=log) as vm,
+        open_vm(vm.cid) as control,
+        control.attach_console() as attached,
+        control.follow_log() as followed,
+    ):
+        vm.start()
+        vm.wait_until_ready(timeout=300)
+
+        details = control.details()
+        assert details.state == VirtualMachineState.READY
+        assert details.payload_state == PayloadState.READY
+        assert details.uptime is not None and 0 < details.uptime <= details.age
+        metrics = control.metrics()
+        assert metrics.cpu_time_millis > 0
+        assert 0 < metrics.rss_vm_kb < metrics.rss_vmm_kb
+
+        (row,) = json.loads(vm_command("top", "--once", "--json"))
+        assert (row["cid"], row["state"], row["vmm_pid"]) == (vm.cid, "READY", details.vmm_pid)
+        assert row["cpu_percent"] > 0
+        assert vm_command("logs", vm.cid) == log.read_text()
+        assert vm_command("logs", vm.cid).count("executing main task") == 1
+
+        assert vm.death_report is None
+        assert vm_command("stop", vm.cid) == ""
+        assert vm.wait_for_death(60) is DeathReason.KILLED
+
+        with attached.makefile("rb") as file:
+            assert console.read_bytes().endswith(file.read())
+        with followed.makefile("rb") as file:
+            assert file.read() == log.read_bytes()
+        report = vm.death_report
+        assert report is not None
+        assert report == control.death_report()
+        assert report.reason is DeathReason.KILLED
+        assert report.last_step.startswith("stopped on request of process ")
+        assert report.vmm_status == -9
+        assert report.console_tail
+        assert report.console_tail[-1] == console.read_text().splitlines()[-1].rstrip()
+        assert control.details().vmm_pid is None
+        assert control.metrics().peak_rss_vm_kb > 0
+
+
+def test_the_report_of_a_vm_that_could_not_run_its_payload(app: App) -> None:
+    config: AppConfig = app.running("libmissing.so")
+    with app.service.create_vm(config) as vm:
+        vm.start()
+        assert vm.wait_for_death(300) is DeathReason.MICRODROID_UNKNOWN_RUNTIME_ERROR
+        report = vm.death_report
+    assert report is not None
+    reason, _, details = report.failure.partition("|")
+    assert reason == "MICRODROID_UNKNOWN_RUNTIME_ERROR"
+    assert "libmissing.so" in details
+    assert report.last_step.startswith("the guest told of an error, UNKNOWN: ")
+    assert report.vmm_status == 0
+    assert report.vmm_events[-1] == "SHUTDOWN guest-shutdown"
+    assert len(report.console_tail) == 20
+    assert any(line.startswith("the guest said: ") for line in report.lines())
+
+
+def test_a_vm_that_is_not_debuggable(app: App) -> None:
+    """It is mute, but can be looked at; what its owner asked for can be heard by its owner alone, and not spoken to."""
+    config = app.running("echo.py", debug_level=DebugLevel.NONE)
+    with app.service.create_vm(config) as mute, open_vm(mute.cid) as control:
+        assert not control.details().has_console
+    with (
+        app.service.create_vm(config, console=app.folder / "console") as vm,
+        open_vm(vm.cid) as control,
+    ):
+        assert control.details().has_console
+        assert not control.details().takes_console_input
