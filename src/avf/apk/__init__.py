@@ -1,7 +1,7 @@
 """What an APK proves: its ZIP sections, signing block, signatures (v2, v3, v3.1), Merkle tree and idsig (v4).
 
-Reading and verifying need the standard library only. Building and signing (`ApkBuilder`, `SigningKey`, `sign`) need
-`cryptography` and are loaded when first used.
+Reading and verifying need the standard library only. Building and signing (`ApkBuilder`, `SigningKey`, `sign`,
+`rotate`) need `cryptography`. What a guest does not need is loaded when first used.
 """
 
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from avf.apk.errors import (
     VerificationError,
     ZipFormatError,
 )
-from avf.apk.idsig import Idsig, create_or_update_idsig
+from avf.apk.idsig import Idsig, SigningInfo
 from avf.apk.lineage import Capability, LineageNode, encode_lineage_file, parse_lineage_file
 from avf.apk.verify import Scheme, VerifiedApk, VerifiedSigner, claimed_public_key, verify
 from avf.apk.zip import (
@@ -45,6 +45,8 @@ from avf.apk.zip import (
 
 if TYPE_CHECKING:
     from avf.apk.builder import ApkBuilder
+    from avf.apk.idsig_update import create_or_update_idsig
+    from avf.apk.idsig_verify import VerifiedIdsig, open_verified, verify_idsig
     from avf.apk.keys import SigningKey
     from avf.apk.signing import Rotation, rotate, sign, sign_idsig
 
@@ -76,11 +78,13 @@ __all__ = [
     "SignerMismatch",
     "SigningBlockError",
     "SigningError",
+    "SigningInfo",
     "SigningKey",
     "TreeMismatch",
     "UnsupportedAlgorithm",
     "VerificationError",
     "VerifiedApk",
+    "VerifiedIdsig",
     "VerifiedSigner",
     "ZipFormatError",
     "claimed_public_key",
@@ -90,26 +94,33 @@ __all__ = [
     "entry_offset",
     "find_entry",
     "open_entry",
+    "open_verified",
     "parse_lineage_file",
     "read_entry",
     "rotate",
     "sign",
     "sign_idsig",
     "verify",
+    "verify_idsig",
 ]
 
 
+_MODULES = {
+    "ApkBuilder": "builder",
+    "Rotation": "signing",
+    "SigningKey": "keys",
+    "VerifiedIdsig": "idsig_verify",
+    "create_or_update_idsig": "idsig_update",
+    "open_verified": "idsig_verify",
+    "rotate": "signing",
+    "sign": "signing",
+    "sign_idsig": "signing",
+    "verify_idsig": "idsig_verify",
+}
+
+
 def __getattr__(name: str) -> object:
-    if name == "ApkBuilder":
-        from avf.apk.builder import ApkBuilder
-
-        return ApkBuilder
-    if name == "SigningKey":
-        from avf.apk.keys import SigningKey
-
-        return SigningKey
-    if name in ("Rotation", "rotate", "sign", "sign_idsig"):
-        from avf.apk import signing
-
-        return getattr(signing, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = __import__(f"avf.apk.{_MODULES[name]}", fromlist=[name])
+    return getattr(module, name)

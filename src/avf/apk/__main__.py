@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 from avf.apk.algorithms import algorithm_text
 from avf.apk.errors import ApkError, SigningError
-from avf.apk.idsig import Idsig, create_or_update_idsig
+from avf.apk.idsig import Idsig
+from avf.apk.idsig_update import create_or_update_idsig
 from avf.apk.signing_block import find_signing_block
 from avf.apk.source import open_source
 from avf.apk.verify import DEFAULT_SDK, verify

@@ -1,0 +1,82 @@
+"""Create an idsig, or find that the one there is right, on descriptors alone."""
+
+import os
+
+from avf.apk import merkle, tree_check
+from avf.apk.errors import ApkError, IdsigError, TreeMismatch
+from avf.apk.idsig import Idsig, describe, locate, pwrite_all
+from avf.apk.signing_block import SignedApk
+from avf.apk.source import FdSource, Progress, open_source, require_regular
+from avf.apk.verify import DEFAULT_SDK
+
+
+def create_or_update_idsig(
+    apk_fd: int,
+    idsig_fd: int,
+    *,
+    sdk: int = DEFAULT_SDK,
+    allow_v2: bool = False,
+    progress: Progress | None = None,
+) -> bool:
+    """Make the file `idsig_fd` the idsig of `apk_fd`; True if it was (re)written, False if it already was.
+
+    Both must be regular files (InputError before anything is read). Neither file's offset matters or moves. The
+    tree is written before the header, so that what an interruption leaves is not taken for an idsig. IdsigError if
+    the APK cannot have one or the output is not open for writing; the output is then untouched.
+    """
+    apk_status = require_regular(apk_fd, "input")
+    idsig_status = require_regular(idsig_fd, "output")
+    if os.path.samestat(apk_status, idsig_status):
+        raise IdsigError("input and output are the same file")
+    apk = locate(open_source(apk_fd, progress=progress))
+    wanted = describe(apk, b"", sdk, allow_v2)
+    if _readable(idsig_fd) and _is_current(idsig_fd, wanted, apk):
+        return False
+    os.ftruncate(idsig_fd, 0)
+    base = len(wanted.header())
+    os.ftruncate(idsig_fd, base + wanted.tree_size)
+
+    def write(offset: int, data: bytes) -> None:
+        pwrite_all(idsig_fd, data, base + offset)
+
+    wanted.root_hash = merkle.build(apk.source, b"", write)
+    apk.source.check_unchanged()
+    pwrite_all(idsig_fd, wanted.header(), 0)
+    return True
+
+
+def _readable(fd: int) -> bool:
+    """May the output be read? IdsigError if it cannot be written at any offset."""
+    import fcntl
+
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        raise IdsigError("output is not open for writing")
+    if flags & os.O_APPEND:
+        raise IdsigError("output is open for appending only")
+    return flags & os.O_ACCMODE == os.O_RDWR
+
+
+def _is_current(fd: int, wanted: Idsig, apk: SignedApk) -> bool:
+    """Does the file hold `wanted`?
+
+    Told by header, length, a tree that is whole, and its leaves over everything behind the APK's contents (signing
+    block, central directory, EOCD). The recorded digest alone would miss the same contents signed by another key.
+    """
+    try:
+        found = Idsig.parse(fd)
+    except ApkError:
+        return False
+    wanted.root_hash = found.root_hash
+    source = FdSource(fd)
+    if source.size != found.tree_offset + found.tree_size:
+        return False
+    if source.read_at(0, found.tree_offset) != wanted.header():
+        return False
+    tree = tree_check.Tree(source, found.tree_offset, apk.source.size, found.root_hash)
+    try:
+        tree.check()
+        tree.check_data(apk.source, start=apk.block_offset)
+    except TreeMismatch:
+        return False
+    return True
