@@ -2,10 +2,12 @@
 
 import array
 import os
+import resource
 import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -429,6 +431,48 @@ def test_descriptors_of_calls_that_never_run(served: Served) -> None:
     assert add_works(sock)
     sock.close()
     eventually(lambda: served.server.sessions, 0)
+
+
+def is_free(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return True
+    return False
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Only so many more descriptors can be opened."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = [number for number in range(min(before[0], 4096)) if is_free(number)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest[count], before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_more_descriptors_than_the_server_can_take(served: Served) -> None:
+    sock = session(served, HELLO_UNIX)
+    with open("/dev/null", "rb") as file, descriptors_left(3):
+        send_with_fds(
+            sock, frame(wire.TRANSACT, read_fd_body(10, [POSITION])), [file.fileno()] * 10
+        )
+        assert is_closed(sock)
+    eventually(lambda: served.server.sessions, 0)
+
+
+def test_no_descriptor_left_to_accept_with(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[BaseException] = []
+    monkeypatch.setattr("avf.binder.server.report", reported.append)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        with descriptors_left(0):
+            sock.connect(str(served.path))
+            sock.sendall(HELLO)
+            eventually(lambda: len(reported) > 0, True)
+        assert len(read_exactly(sock, 8)) == 8
 
 
 # Anything at all

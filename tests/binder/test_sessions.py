@@ -460,6 +460,54 @@ def test_calls_under_way_fail_when_the_session_is_closed(serve: Serve) -> None:
             call.result()
 
 
+def test_methods_that_raise_anything(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[BaseException] = []
+    monkeypatch.setattr("avf.binder.dispatch.report", reported.append)
+
+    class Raising(Echo):
+        def echo_string(self, value: str) -> str:
+            raise {"exit": SystemExit, "key": KeyboardInterrupt, "deep": RecursionError}[value]
+
+        def echo_bytes(self, value: bytes) -> bytes:
+            return "no bytes"  # type: ignore[return-value]
+
+        def read_fd(self, fd: ParcelFileDescriptor) -> str:
+            raise StatusError(Status.PERMISSION_DENIED)
+
+        def open_file(self, path: str) -> ParcelFileDescriptor:
+            with ParcelFileDescriptor(os.dup(0)) as fd:
+                return fd
+
+    root = serve(root=Raising()).connect().get_root(IEcho)
+    for value in ("exit", "key", "deep"):
+        with status(Status.UNKNOWN_ERROR):
+            root.echo_string(value)
+    with status(Status.UNKNOWN_ERROR):
+        root.echo_bytes(b"")
+    with status(Status.UNKNOWN_ERROR):
+        root.open_file("")
+    with ExitStack() as stack, status(Status.PERMISSION_DENIED):
+        root.read_fd(pipe_with(stack, b""))
+    assert [type(error).__name__ for error in reported] == [
+        "SystemExit",
+        "KeyboardInterrupt",
+        "RecursionError",
+        "TypeError",
+        "ValueError",
+    ]
+    assert root.add_ints(1, 1) == 2
+
+
+def test_binders_that_are_nothing_but_tokens(serve: Serve) -> None:
+    root = serve().connect().get_root(IEcho)
+    token = IBinder()
+    assert root.echo_binder(token) is token
+    root.hold_binder(token)
+    with status(Status.UNKNOWN_TRANSACTION):
+        root.call_held("x")
+    root.drop_held()
+
+
 def test_a_handler_may_shut_its_server_down(serve: Serve) -> None:
     served = serve()
 
@@ -711,6 +759,15 @@ def test_descriptors_in_mode_none(serve: Serve) -> None:
             root.open_file("/dev/null")
     with pytest.raises(RemoteException, match="No such file"):
         root.open_file("/nonexistent")
+
+
+def test_descriptors_in_version_0(serve: Serve) -> None:
+    root = serve().connect(max_version=0).get_root(IEcho)
+    with ExitStack() as stack, status(Status.BAD_VALUE):
+        root.read_fd(pipe_with(stack, b""))
+    with status(Status.BAD_VALUE):
+        root.open_file("/dev/null")
+    assert root.add_ints(1, 1) == 2
 
 
 def test_descriptors_of_queued_oneway_calls_survive(serve: Serve) -> None:

@@ -184,7 +184,7 @@ def test_descriptors_need_a_session() -> None:
 
 def test_descriptor_objects_in_a_parcel() -> None:
     first, second = os.pipe()
-    parcel = Parcel(fds_allowed=True)
+    parcel = Parcel(fds_refused=Status.OK)
     with ParcelFileDescriptor(first) as one, ParcelFileDescriptor(second) as two:
         codec_for(list[ParcelFileDescriptor]).write(parcel, [one, two])
         assert parcel.payload().hex() == "02000000" + "".join(

@@ -40,7 +40,7 @@ _FD_TYPE = 2
 class Parcel:
     """A parcel being written. `data` begins with `base` bytes of room for the frame's head."""
 
-    __slots__ = ("base", "data", "descriptors", "fds_allowed", "positions", "sent", "table")
+    __slots__ = ("base", "data", "descriptors", "fds_refused", "positions", "sent", "table")
 
     def __init__(
         self,
@@ -48,12 +48,13 @@ class Parcel:
         base: int = 0,
         table: "ObjectTable | None" = None,
         *,
-        fds_allowed: bool = False,
+        fds_refused: Status = Status.FDS_NOT_ALLOWED,
     ) -> None:
         self.data = bytearray(head)
         self.base = base
         self.table = table
-        self.fds_allowed = fds_allowed
+        self.fds_refused = fds_refused
+        """What writing a descriptor fails with; OK if it does not."""
         self.descriptors: list[int | ParcelFileDescriptor] = []
         self.positions: list[int] = []
         self.sent: list[int] = []
@@ -86,9 +87,9 @@ class Parcel:
             data += bytes(-size & 3)
 
     def write_fd(self, fd: "int | ParcelFileDescriptor") -> None:
-        """A descriptor, borrowed until the parcel is sent. Raises StatusError FDS_NOT_ALLOWED."""
-        if not self.fds_allowed:
-            raise StatusError(Status.FDS_NOT_ALLOWED, "the session does not carry file descriptors")
+        """A descriptor, borrowed until the parcel is sent. Raises StatusError."""
+        if self.fds_refused:
+            raise StatusError(self.fds_refused, "the session does not carry file descriptors")
         if len(self.descriptors) >= MAX_FDS:
             raise StatusError(Status.BAD_VALUE, f"more than {MAX_FDS} file descriptors")
         self.positions.append(len(self.data) - self.base)

@@ -59,7 +59,9 @@ class SessionCore:
         self.lock = threading.Lock()
         self.table = RefTable(server=server)
         self.version = version
-        self.fds_allowed = fd_mode == wire.FdMode.UNIX and version >= 1
+        self.fds_refused = Status.OK if version >= 1 else Status.BAD_VALUE
+        if fd_mode == wire.FdMode.NONE:
+            self.fds_refused = Status.FDS_NOT_ALLOWED
         self.receives_fds = fd_mode == wire.FdMode.UNIX
         self.max_threads = max_threads
         self.session_id = session_id
@@ -116,7 +118,7 @@ class SessionCore:
 
     def request_parcel(self) -> Parcel:
         """A parcel with room for `request` to put the head into."""
-        return Parcel(_REQUEST_HEAD, wire.TRANSACT_FRAME.size, self, fds_allowed=self.fds_allowed)
+        return Parcel(_REQUEST_HEAD, wire.TRANSACT_FRAME.size, self, fds_refused=self.fds_refused)
 
     def request(self, handle: Handle | None, code: int, parcel: Parcel, *, oneway: bool) -> Frame:
         """The frame of a call; None as a handle is a special transaction. Raises StatusError."""
@@ -265,7 +267,7 @@ class SessionCore:
 
     def reply_parcel(self) -> Parcel:
         """A parcel with room for `finish` to put the head into."""
-        return Parcel(self._reply_head, self._reply_base, self, fds_allowed=self.fds_allowed)
+        return Parcel(self._reply_head, self._reply_base, self, fds_refused=self.fds_refused)
 
     def finish(self, call: Transaction, result: Parcel | StatusError) -> Frame:
         """The REPLY frame of a sync call, and the returns due before it."""
