@@ -1,5 +1,6 @@
 """What all tests share: nothing a test starts may outlive it."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -46,7 +47,8 @@ def children(pid: int) -> list[int]:
     """The pids of a process's children, of all its threads."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            found += [int(child) for child in (task / "children").read_text().split()]
     return found
 
 

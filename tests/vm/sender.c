@@ -28,7 +28,8 @@ int main(void)
 		perror("connect");
 	else if (write(fd, TEXT, strlen(TEXT)) < 0)
 		perror("write");
-	close(fd);
+	else if (shutdown(fd, SHUT_WR) || read(fd, path, sizeof path))
+		perror("shutdown");
 	reboot(RB_POWER_OFF);
 	return 0;
 }
