@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from avf.aidlc import AidlError
 from tests.aidlc.compiling import compile_texts, table
 
-WORDS = (
-    "package import interface parcelable union enum oneway const in out inout true false void int long byte boolean "
-    "float double char String List Map IBinder ParcelFileDescriptor ParcelableHolder p Foo IFoo x y { } ( ) < > [ ] ; , "
-    '. = + - * / % & | ^ ! ~ << >> <= >= == != && || 0 1 0xff 0xffu8 1L 1.5f "s" \'c\' @nullable @Backing @utf8InCpp '
-    "@FixedSize @VintfStability ( type = \"int\" ) /** doc */ // line\n cpp_header"
-).split(" ")
+SOUP = """
+package import interface parcelable union enum oneway const in out inout true false void int long byte boolean float
+double char String List Map IBinder ParcelFileDescriptor ParcelableHolder p Foo IFoo x y { } ( ) < > [ ] ; , . = + - * /
+% & | ^ ! ~ << >> <= >= == != && || 0 1 0xff 0xffu8 1L 1.5f "s" 'c' @nullable @Backing @utf8InCpp @FixedSize
+@VintfStability ( type = "int" ) /** doc */ // cpp_header
+"""
+WORDS = SOUP.split()
 CASES = [
     {name: text for name, text in case.items() if name.endswith(".aidl")}
     for source in ("outputs.txt", "errors.txt")

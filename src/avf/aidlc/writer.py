@@ -1,5 +1,6 @@
 """The text of one Python module."""
 
+import re
 from collections.abc import Iterable
 
 from . import tree
@@ -20,6 +21,7 @@ from .plan import Plan
 from .source import Span
 from .spelling import Spelling
 
+_BRACKETED = re.compile(r"([\w.]*\(|\[)(.+)(\)|\])")
 _NOTE = "# Written by avf-aidl from .aidl files: change those and run it again."
 
 
@@ -171,7 +173,11 @@ class ModuleWriter:
         if isinstance(part.default, list) and value.startswith("["):
             items = self.spelling.items(part.default, part.type)
             return stack(4, f"{head} = [", items, "]")
-        return [f"    {head} = {value}"]
+        bracketed = _BRACKETED.fullmatch(value)
+        if bracketed is None:
+            return [f"    {head} = {value}"]
+        opening, inner, closing = bracketed.groups()
+        return fill(4, f"{head} = {opening}", [inner], closing)
 
     # Methods
 

@@ -1,0 +1,4 @@
+package avftest.other;
+
+/** Needed by another package. */
+enum Colour { RED, GREEN }

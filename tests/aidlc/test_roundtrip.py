@@ -1,0 +1,205 @@
+"""Generated code at work: every kind of type, over a real socket, there and back."""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from avf.binder import Interface, ParcelFileDescriptor, RemoteException, Status, StatusError
+
+Serve = Callable[[Interface, type[Interface]], Any]
+
+
+def implementation(kinds: Any) -> Any:
+    """An IEverything whose echo methods return what they get."""
+
+    class Everything(kinds.IEverything):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self.forgot = threading.Event()
+
+        def echo_file(self, value: ParcelFileDescriptor) -> ParcelFileDescriptor:
+            return value.dup()
+
+        def echo_files(self, value: list[ParcelFileDescriptor]) -> list[ParcelFileDescriptor]:
+            return [file.dup() for file in value]
+
+        def tag_of(self, value: Any) -> Any:
+            return kinds.ChoiceTag[value.which]
+
+        def out_big(self) -> Any:
+            return kinds.Big(number=77)
+
+        def sum_and_reverse(
+            self, values: list[int], names_length: int
+        ) -> tuple[int, list[int], list[str]]:
+            names = [str(value) for value in values][:names_length]
+            return sum(values), values[::-1], names
+
+        def forget(self, value: Any) -> None:
+            assert value.text == "gone"
+            self.forgot.set()
+
+    for name in dir(kinds.IEverything):
+        if name.startswith("echo_") and name not in vars(Everything):
+            setattr(Everything, name, lambda self, value: value)
+    return Everything()
+
+
+@pytest.fixture
+def proxy(kinds: Any, serve: Serve) -> Any:
+    return serve(implementation(kinds), kinds.IEverything)
+
+
+PLAIN = [
+    ("boolean", True),
+    ("byte", -128),
+    ("char", "\uffff"),
+    ("int", -(1 << 31)),
+    ("long", (1 << 63) - 1),
+    ("float", 0.5),
+    ("double", 3.14e-17),
+    ("string", "a\0b\U0001f600"),
+    ("nullable_string", None),
+    ("nullable_string", ""),
+    ("booleans", [True, False]),
+    ("bytes", b"\x00\xff\x80"),
+    ("chars", ["x", "\u20ac"]),
+    ("ints", [1, -1]),
+    ("longs", [1 << 62]),
+    ("floats", [0.25, -1.5]),
+    ("doubles", []),
+    ("strings", ["", "x"]),
+    ("nullable_strings", None),
+    ("nullable_strings", ["a", None]),
+    ("list", ["a", "b"]),
+    ("fixed_bytes", b"abcd"),
+    ("fixed_ints", [1, 2, 3]),
+    ("matrix", [[1, 2, 3], [4, 5, 6]]),
+    ("fixed_strings", ["a", "b"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), PLAIN, ids=str)
+def test_plain_values(proxy: Any, kind: str, value: object) -> None:
+    found = getattr(proxy, f"echo_{kind}")(value)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("fixed_bytes", b"abc"),
+        ("fixed_ints", [1, 2]),
+        ("matrix", [[1, 2, 3]]),
+        ("matrix", [[1, 2], [3, 4]]),
+        ("byte", 128),
+        ("int", 1 << 31),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_not_sent(proxy: Any, kind: str, value: object) -> None:
+    with pytest.raises(ValueError, match=r"elements|byte|argument|range|format"):
+        getattr(proxy, f"echo_{kind}")(value)
+    assert proxy.echo_int(1) == 1
+
+
+def test_enums(kinds: Any, proxy: Any) -> None:
+    assert proxy.echo_small(kinds.Small.MINUS) is kinds.Small.MINUS
+    assert proxy.echo_plain(kinds.Plain.TWO) is kinds.Plain.TWO
+    assert proxy.echo_wide(kinds.Wide.HIGH) is kinds.Wide.HIGH
+    assert proxy.echo_wide(kinds.Wide(12345678901)) == 12345678901
+    assert proxy.echo_smalls(list(kinds.Small)) == list(kinds.Small)
+    assert proxy.echo_plains([kinds.Plain.ONE] * 3) == [kinds.Plain.ONE] * 3
+    assert proxy.echo_wides(list(kinds.Wide)) == list(kinds.Wide)
+    colour = kinds.Colour
+    assert proxy.echo_colour(colour.GREEN) is colour.GREEN
+
+
+def test_defaults(kinds: Any) -> None:
+    big = kinds.Big()
+    assert big.number == 0
+    assert (big.big, big.ratio, big.letter, big.small, big.on) == (1 << 40, 0.5, "x", -1, True)
+    assert (big.text, big.missing, big.bytes_) == ("hello", None, b"\x01\xff")
+    assert (big.ints, big.key, big.matrix) == ([1, 2, 3], bytes(3), [[0, 0], [0, 0]])
+    assert big.inner == kinds.Inner(x=5, names=["a", "b"])
+    assert big.pair == [kinds.Inner(), kinds.Inner()]
+    assert (big.colour, big.colours) == (kinds.Colour.GREEN, [kinds.Colour.RED, kinds.Colour.GREEN])
+    assert big.tree == kinds.Tree(leaf=0)
+
+
+def test_parcelables(kinds: Any, proxy: Any) -> None:
+    big = kinds.Big(
+        number=3,
+        missing="there",
+        inners=[kinds.Inner(x=1), kinds.Inner(names=[])],
+        next=kinds.Big(text="inside"),
+        tree=kinds.Tree(branches=[kinds.Tree(leaf=1), kinds.Tree(branches=[])]),
+    )
+    assert proxy.echo_big(big) == big
+    assert proxy.echo_big(kinds.Big()) == kinds.Big()
+    assert proxy.echo_bigs([big, kinds.Big()]) == [big, kinds.Big()]
+    assert proxy.echo_nullable_big(None) is None
+    assert proxy.echo_nullable_bigs([None, big]) == [None, big]
+    assert proxy.echo_nullable_list([big, None]) == [big, None]
+    assert proxy.echo_nullable_list(None) is None
+    assert proxy.echo_fixed_bigs([big]) == [big]
+
+
+def test_unions(kinds: Any, proxy: Any) -> None:
+    choices = [
+        kinds.Choice(number=1),
+        kinds.Choice(text="x"),
+        kinds.Choice(smalls=[kinds.Small.PLUS]),
+        kinds.Choice(big=kinds.Big()),
+        kinds.Choice(binder=None),
+    ]
+    for choice in choices:
+        assert proxy.echo_choice(choice) == choice
+        assert proxy.tag_of(choice).name == choice.which
+
+
+def test_objects(kinds: Any, proxy: Any) -> None:
+    mine = implementation(kinds)
+    assert proxy.echo_nullable_interface(mine) is mine
+    assert proxy.echo_nullable_interface(None) is None
+    assert proxy.echo_binder(mine) is mine
+    assert proxy.echo_interfaces([mine, proxy]) == [mine, proxy]
+    assert proxy.echo_binders([proxy, mine]) == [proxy, mine]
+    assert proxy.echo_big(kinds.Big(binder=mine)).binder is mine
+
+
+def test_files(proxy: Any) -> None:
+    read_end, write_end = os.pipe()
+    with ParcelFileDescriptor(read_end) as source, ParcelFileDescriptor(write_end) as sink:
+        os.write(sink.fileno(), b"both")
+        with proxy.echo_file(source) as copy:
+            assert os.read(copy.fileno(), 2) == b"bo"
+        first, second = proxy.echo_files([source, sink])
+        with first, second:
+            assert os.read(first.fileno(), 2) == b"th"
+
+
+def test_arguments_that_come_out(kinds: Any, proxy: Any) -> None:
+    assert proxy.out_big() == kinds.Big(number=77)
+    assert proxy.sum_and_reverse([1, 2, 3], 2) == (6, [3, 2, 1], ["1", "2"])
+    assert proxy.sum_and_reverse(values=[5], names_length=0) == (5, [5], [])
+
+
+def test_oneway(kinds: Any, serve: Serve) -> None:
+    server = implementation(kinds)
+    serve(server, kinds.IEverything).forget(kinds.Choice(text="gone"))
+    assert server.forgot.wait(10)
+
+
+def test_null_where_there_must_be_something(proxy: Any) -> None:
+    with pytest.raises(RemoteException, match="NULL_POINTER"):
+        proxy.echo_binder(None)
+
+
+def test_a_method_nobody_implemented(proxy: Any) -> None:
+    with pytest.raises(StatusError) as caught:
+        proxy.from_(1, 2)
+    assert caught.value.status == Status.UNKNOWN_TRANSACTION
