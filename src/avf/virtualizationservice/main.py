@@ -38,9 +38,10 @@ log = logging.getLogger(__name__)
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until idle or told to end. 0; 1 when it cannot start, with the reason on standard error."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s virtualizationservice: %(levelname)s: %(message)s"
-    )
+    line = "virtualizationservice: %(levelname)s: %(message)s"
+    if "JOURNAL_STREAM" not in os.environ:  # the journal knows the time
+        line = f"%(asctime)s {line}"
+    logging.basicConfig(level=logging.INFO, format=line)
     os.umask(0o077)
     try:
         options = parse(arguments)

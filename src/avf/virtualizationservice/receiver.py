@@ -121,7 +121,12 @@ class TombstoneReceiver:
         with self._lock:
             self._receiving[thread] = sock
             self._per_user[sender.uid] += 1
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as e:  # the system has no room for another thread
+            log.error("cannot receive a tombstone: %s", e)
+            sock.close()
+            self._forget(thread, sender)
 
     def _admit(self, sender: Sender) -> bool:
         limits = self._limits
@@ -145,11 +150,14 @@ class TombstoneReceiver:
         except OSError as e:
             log.error("a tombstone of %s is lost: %s", _name(sender), e)
         finally:
-            with self._lock:
-                del self._receiving[threading.current_thread()]
-                self._per_user[sender.uid] -= 1
-                if not self._per_user[sender.uid]:
-                    del self._per_user[sender.uid]
+            self._forget(threading.current_thread(), sender)
+
+    def _forget(self, thread: threading.Thread, sender: Sender) -> None:
+        with self._lock:
+            del self._receiving[thread]
+            self._per_user[sender.uid] -= 1
+            if not self._per_user[sender.uid]:
+                del self._per_user[sender.uid]
 
     def _file(self, sock: socket.socket, sender: Sender) -> None:
         log.info("%s sends a tombstone", _name(sender))
