@@ -466,6 +466,8 @@ def test_more_descriptors_than_the_server_can_take(served: Served) -> None:
 def test_no_descriptor_left_to_accept_with(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[BaseException] = []
     monkeypatch.setattr("avf.binder.server.report", reported.append)
+    session(served).close()  # it accepts by now
+    eventually(lambda: served.server.sessions, 0)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(10)
         with descriptors_left(0):
