@@ -184,8 +184,15 @@ def test_output_passes_the_projects_checks(generated: Path, tmp_path: Path) -> N
     """Strictly typed, formatted and linted as it is written."""
     tool = Path(sys.executable).parent
     settings = ["--config", str(ROOT / "pyproject.toml")]
-    mypy = [tool / "mypy", "--strict", "--explicit-package-bases", "--cache-dir", tmp_path, "."]
-    subprocess.run([*mypy], check=True, cwd=generated)
+    mypy = [
+        str(tool / "mypy"),
+        "--strict",
+        "--explicit-package-bases",
+        "--cache-dir",
+        str(tmp_path),
+        ".",
+    ]
+    subprocess.run(mypy, check=True, cwd=generated)
     subprocess.run([tool / "ruff", "format", "--check", *settings, "."], check=True, cwd=generated)
     ignored = ["--ignore", "RUF012,I001"]
     subprocess.run([tool / "ruff", "check", *settings, *ignored, "."], check=True, cwd=generated)

@@ -15,7 +15,7 @@ Serve = Callable[[Interface, type[Interface]], Any]
 def implementation(kinds: Any) -> Any:
     """An IEverything whose echo methods return what they get."""
 
-    class Everything(kinds.IEverything):  # type: ignore[misc, name-defined]
+    class Everything(kinds.IEverything):  # type: ignore[misc]
         def __init__(self) -> None:
             self.forgot = threading.Event()
 

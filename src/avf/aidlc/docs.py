@@ -15,6 +15,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _WORD = re.compile(r"\b[a-z][a-z0-9]*[A-Z][A-Za-z0-9]*\b")
 _NO_WORDS: Mapping[str, str] = {}
 _LICENSE = ("Copyright", "Licensed under", "SPDX-License")
+_SILENT = ("hide", "inheritDoc", "removed", "since", "author", "version")
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&nbsp;": " ", "&quot;": '"', "&amp;": "&"}
 
 
@@ -71,7 +72,9 @@ def _told(part: str) -> str:
         return f"Deprecated: {rest}" if rest else "Deprecated."
     if tag == "see":
         return f"See {rest.replace('#', '.').lstrip('.')}" if rest else ""
-    return ""
+    if tag in _SILENT or not rest:
+        return ""
+    return rest if tag in ("brief", "details") else f"{tag.capitalize()}: {rest}"
 
 
 def docstring(parts: list[str], indent: int, words: Mapping[str, str] = _NO_WORDS) -> list[str]:

@@ -68,7 +68,7 @@ _PATTERN = re.compile(
   | (?P<decimal>[0-9][0-9_]*(?:u8|u32|u64|[lL])*(?![A-Za-z0-9_.]))
   | (?P<number>[0-9][A-Za-z0-9_.]*)
   | (?P<char>'[^\n]')
-  | (?P<string>"[^"\n]*")
+  | (?P<string>"(?:[^"\\\n]|\\[^\n])*")
   | (?P<symbol><<|>>|<=|>=|==|!=|&&|\|\||[-(){}\[\]<>:;,.=+*%&|^!~]|/(?!\*))
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,

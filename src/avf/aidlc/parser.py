@@ -1,14 +1,10 @@
 """Tokens to the syntax tree, by recursive descent. After an error it goes on with the next member."""
 
-from typing import NoReturn
-
 from . import tree
+from .cursor import Cursor, Unreadable
 from .errors import Diagnostics
-from .lexer import Kind, Token, tokenize
+from .lexer import Kind, Token
 from .source import Source, Span
-
-MAX_DEPTH = 40
-"""How deep brackets, generics and nested types may go."""
 
 _PRECEDENCE = {
     operator: level
@@ -19,10 +15,6 @@ _PRECEDENCE = {
 }
 _HEADERS = ("cpp_header", "ndk_header", "rust_type")
 _TYPE_WORDS = ("parcelable", "union", "enum", "interface")
-
-
-class _Unreadable(Exception):
-    """The error is reported; skip to where reading makes sense again."""
 
 
 class _Members:
@@ -40,92 +32,7 @@ def parse(source: Source, diagnostics: Diagnostics) -> tree.Document:
     return _Parser(source, diagnostics).document()
 
 
-class _Parser:
-    def __init__(self, source: Source, diagnostics: Diagnostics) -> None:
-        self.source = source
-        self.diagnostics = diagnostics
-        self.tokens = tokenize(source, diagnostics)
-        self.at = 0
-        self.depth = 0
-
-    # Tokens
-
-    @property
-    def next(self) -> Token:
-        return self.tokens[self.at]
-
-    def take(self) -> Token:
-        token = self.tokens[self.at]
-        if token.kind is not Kind.END:
-            self.at += 1
-        return token
-
-    def sees(self, *texts: str) -> bool:
-        return self.next.text in texts and self.next.kind in (Kind.SYMBOL, Kind.KEYWORD)
-
-    def accept(self, *texts: str) -> Token | None:
-        return self.take() if self.sees(*texts) else None
-
-    def expect(self, text: str, after: str) -> Token:
-        if not self.sees(text):
-            self.fail(f"expected '{text}' {after}, not {self.next}")
-        return self.take()
-
-    def end_statement(self, after: str) -> None:
-        """A `;`. One that is missing at the end of a line is reported there, and reading goes on."""
-        if self.accept(";"):
-            return
-        end = self.tokens[self.at - 1].span.end
-        if "\n" not in self.source.text[end : self.next.span.start]:
-            self.fail(f"expected ';' {after}, not {self.next}")
-        self.diagnostics.error(f"expected ';' {after}", self.source, Span(end, end))
-
-    def fail(self, message: str, span: Span | None = None) -> NoReturn:
-        self.diagnostics.error(message, self.source, span or self.next.span)
-        raise _Unreadable
-
-    def enter(self) -> None:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            self.fail("this is nested too deeply")
-
-    def leave(self) -> None:
-        self.depth -= 1
-
-    def skip(self) -> None:
-        """To behind the next `;` or balanced `{}`, or before the `}` that closes what is being read."""
-        open_braces = 0
-        while self.next.kind is not Kind.END:
-            if self.sees("}") and not open_braces:
-                return
-            token = self.take()
-            open_braces += {"{": 1, "}": -1}.get(token.text, 0) if token.kind is Kind.SYMBOL else 0
-            if not open_braces and token.text in (";", "}") and token.kind is Kind.SYMBOL:
-                self.accept(";")
-                return
-
-    # Names
-
-    def identifier(self, what: str) -> tree.Name:
-        token = self.next
-        if token.kind is not Kind.IDENTIFIER:
-            word = "the reserved word " if token.kind is Kind.KEYWORD else ""
-            self.fail(f"expected {what}, not {word}{token}")
-        self.take()
-        return tree.Name(token.text, token.span)
-
-    def qualified(self, what: str) -> tree.Name:
-        name = self.identifier(what)
-        parts = [name.text]
-        span = name.span
-        while self.accept("."):
-            part = self.identifier("a name after '.'")
-            parts.append(part.text)
-            span = span.to(part.span)
-        return tree.Name(".".join(parts), span)
-
-    # The file
-
+class _Parser(Cursor):
     def document(self) -> tree.Document:
         doc = self.next.doc
         package: tree.Name | None = None
@@ -140,7 +47,7 @@ class _Parser:
             before = self.at
             try:
                 declarations.append(self.declaration(self.annotations()))
-            except _Unreadable:
+            except Unreadable:
                 self.depth = 0
                 self.skip()
                 if self.sees("}") or self.at == before:
@@ -157,7 +64,7 @@ class _Parser:
         try:
             name = self.qualified(what)
             self.end_statement(f"after {word} {name.text}")
-        except _Unreadable:
+        except Unreadable:
             self.skip()
             return None
         return name
@@ -273,7 +180,7 @@ class _Parser:
             if not found:
                 self.fail(f"enum {name.text} has no enumerators")
             self.expect("}", f"or ',' in enum {name.text}")
-        except _Unreadable:
+        except Unreadable:
             while not self.sees("}") and self.next.kind is not Kind.END:
                 self.take()
             self.take()
@@ -297,7 +204,7 @@ class _Parser:
             depth, before = self.depth, self.at
             try:
                 self.member(kind, members)
-            except _Unreadable:
+            except Unreadable:
                 self.depth = depth
                 self.skip()
                 if self.at == before and not self.sees("}"):

@@ -1,5 +1,6 @@
 """What is to be written, and what can be said about it before a line is: modules, names, defaults."""
 
+import keyword
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -23,7 +24,8 @@ class Modules:
     external: Mapping[str, str] = field(default_factory=dict)
 
     def module(self, package: str) -> str:
-        return self._find({**self.mapped, **self.external}, package) or package
+        found = self._find({**self.mapped, **self.external}, package) or package
+        return ".".join(f"{p}_" if keyword.iskeyword(p) else p for p in found.split("."))
 
     def is_external(self, package: str) -> bool:
         return self._find(self.external, package) is not None
