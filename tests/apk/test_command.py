@@ -1,86 +1,309 @@
-"""`python -m avf.apk`."""
+"""`python -m avf.apk`: its output, its JSON and its exit status."""
 
+import hashlib
+import io
 import json
 import os
+import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from avf.apk import Idsig, SigningKey, verify
+from avf.apk import Idsig, Scheme, SigningKey, parse_lineage_file, verify
 from avf.apk.__main__ import main
+from avf.apk.progress import Bar
+from tests.apk.conftest import KINDS, ApkSigner, run_apksigner, sign_with
+
+Json = dict[str, object]
 
 
-def test_verify(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", str(signed)]) == 0
-    assert "scheme: v3\n" in capsys.readouterr().out
-    assert main(["verify", str(signed), "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Json]]:
+    """Run a command with --json: exit status and what it printed."""
+
+    def run_command(*arguments: object) -> tuple[int, Json]:
+        status = main([*map(str, arguments), "--json"])
+        return status, json.loads(capsys.readouterr().out)
+
+    return run_command
+
+
+Run = Callable[..., tuple[int, Json]]
+
+
+def test_verify(signed: Path, key: SigningKey, run: Run) -> None:
+    status, report = run("verify", signed)
     with signed.open("rb") as file:
-        assert report["content digest"] == verify(file).digest.hex()
-    assert report["verified"] is True
+        digest = verify(file).digest.hex()
+    assert status == 0
+    assert report == {
+        "verified": True,
+        "scheme": "v3",
+        "sdk": 34,
+        "size": signed.stat().st_size,
+        "signers": [
+            {
+                "public_key_sha256": hashlib.sha256(key.public_key).hexdigest(),
+                "certificate_sha256": hashlib.sha256(key.certificate).hexdigest(),
+                "algorithm": "ECDSA_SHA256",
+                "algorithm_id": 0x0201,
+                "digest_algorithm": "CHUNKED_SHA256",
+                "digest_hex": digest,
+                "min_sdk": 24,
+                "max_sdk": 0x7FFFFFFF,
+                "lineage": [],
+            }
+        ],
+    }
+
+
+def test_verify_for_people(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(signed)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("verified: true\nscheme: v3\n")
+    assert "\n  - public key sha256: " in out
+    assert "\n    lineage: none\n" in out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_certificate_and_key_are_those_that_apksigner_prints(
+    apksigner: ApkSigner, run: Run, kind: str
+) -> None:
+    path = apksigner(kind)
+    printed = run_apksigner("verify", "-v", "--print-certs", str(path))
+    _, report = run("verify", path)
+    signer = report["signers"][0]  # type: ignore[index]
+    assert f"certificate SHA-256 digest: {signer['certificate_sha256']}" in printed
+    assert f"public key SHA-256 digest: {signer['public_key_sha256']}" in printed
+
+
+def test_v2_alone_is_verified_but_told_apart(tmp_path: Path, key: SigningKey, run: Run) -> None:
+    path = sign_with(tmp_path / "v2.apk", key, Scheme.V2)
+    status, report = run("verify", path)
+    assert (status, report["verified"], report["scheme"]) == (0, True, "v2")
+    status, report = run("verify", path, "--require-v3")
+    assert (status, report["verified"]) == (1, False)
+    assert report["error"]["code"] == "scheme-not-found"  # type: ignore[index]
+
+
+def test_verify_with_an_idsig(apksigner: ApkSigner, signed: Path, tmp_path: Path, run: Run) -> None:
+    path = apksigner("ec-p256", "--v4-signing-enabled", "true")
+    status, report = run("verify", path, "--idsig", f"{path}.idsig", "--require-v4")
+    assert status == 0
+    assert report["idsig"]["signed"] is True  # type: ignore[index]
+    assert set(report["idsig"]) == {  # type: ignore[call-overload]
+        *("root_hash_hex", "apk_digest_hex", "salt_hex", "signed", "certificate_sha256")
+    }
+    mine = tmp_path / "idsig"
+    run("idsig", path, mine)
+    status, report = run("verify", path, "--idsig", mine)
+    assert (status, report["idsig"]["signed"]) == (0, False)  # type: ignore[index]
+    status, report = run("verify", path, "--idsig", mine, "--require-v4")
+    assert (status, report["error"]["code"]) == (1, "idsig")  # type: ignore[index]
+    status, report = run("verify", signed, "--idsig", mine)
+    assert (status, report["error"]["code"]) == (1, "idsig-mismatch")  # type: ignore[index]
 
 
 def test_a_bad_apk_exits_with_1_and_says_why(
-    signed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    signed: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = tmp_path / "bad.apk"
-    bad.write_bytes(signed.read_bytes().replace(b"Jack", b"Jill").replace(b"PK\3\4", b"PK\3\5", 1))
+    bad.write_bytes(signed.read_bytes().replace(b"PK\3\4", b"PK\3\5", 1))
     assert main(["verify", str(bad)]) == 1
-    assert f"{bad}: Digest mismatch" in capsys.readouterr().err
-    assert main(["verify", str(tmp_path / "nothing")]) == 1
-    assert "No such file" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"{bad}: Digest mismatch: computed=")
+    status, report = run("verify", bad)
+    assert (status, report["verified"]) == (1, False)
+    error = report["error"]
+    assert isinstance(error, dict)
+    assert set(error) == {"code", "message", "file", "offset"}
+    assert (error["code"], error["offset"]) == ("digest-mismatch", None)
 
 
-def test_info(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["info", str(signed), "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["values"] == ["0x7109871a", "0xf05368c0", "0x42726577"]
-    assert [entry["name"] for entry in report["entries"]] == [
+def test_errors_tell_the_place(
+    signed: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = signed.read_bytes()
+    bad = tmp_path / "bad.apk"
+    bad.write_bytes(data.replace(b"APK Sig Block 42", b"APK Sig Block 43"))
+    status, report = run("verify", bad)
+    where = data.index(b"APK Sig Block 42")
+    assert report["error"] == {
+        "code": "signing-block",
+        "message": "No APK Signing Block before ZIP Central Directory",
+        "file": str(bad),
+        "offset": where,
+    }
+    assert main(["verify", str(bad)]) == 1
+    assert capsys.readouterr().err.endswith(f"(at byte {where})\n")
+
+
+@pytest.mark.parametrize("command", ["verify", "info", "idsig"])
+def test_a_file_that_is_not_there(tmp_path: Path, run: Run, command: str) -> None:
+    more = [tmp_path / "out"] if command == "idsig" else []
+    status, report = run(command, tmp_path / "nothing", *more)
+    assert status == 1
+    assert report["error"] == {
+        "code": "io",
+        "message": "No such file or directory",
+        "file": str(tmp_path / "nothing"),
+        "offset": None,
+    }
+
+
+def test_a_directory_is_no_apk(tmp_path: Path, run: Run) -> None:
+    status, report = run("verify", tmp_path)
+    assert (status, report["error"]["code"]) == (1, "io")  # type: ignore[index]
+
+
+def test_info(signed: Path, unsigned: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    _, report = run("info", signed)
+    assert [value["id"] for value in report["signing_block"]["values"]] == [  # type: ignore[index]
+        *("0x7109871a", "0xf05368c0", "0x42726577")
+    ]
+    assert [claim["scheme"] for claim in report["claims"]] == ["v2", "v3"]  # type: ignore[attr-defined]
+    assert [entry["name"] for entry in report["entries"]] == [  # type: ignore[attr-defined]
         "AndroidManifest.xml",
         "assets/text",
         "lib/x86_64/libpayload.so",
     ]
     assert main(["info", str(signed)]) == 0
-    assert "  assets/text 21500 100644\n" in capsys.readouterr().out
+    assert "  - name: assets/text\n    size: 21500\n" in capsys.readouterr().out
+    status, report = run("info", unsigned)
+    assert (status, report["signing_block"], report["claims"]) == (0, None, [])
 
 
-def test_idsig(signed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_idsig(signed: Path, tmp_path: Path, run: Run) -> None:
     path = tmp_path / "idsig"
     for written in (True, False):
-        assert main(["idsig", str(signed), str(path), "--json"]) == 0
-        report = json.loads(capsys.readouterr().out)
-        assert report["written"] is written
+        status, report = run("idsig", signed, path)
+        assert (status, report["written"]) == (0, written)
     with path.open("rb") as file:
-        assert report["root hash"] == Idsig.parse(file).root_hash.hex()
+        assert report["root_hash_hex"] == Idsig.parse(file).root_hash.hex()
+
+
+@pytest.fixture
+def files(keys: dict[str, SigningKey], tmp_path: Path) -> Callable[[str], list[str]]:
+    """A key's two files."""
+
+    def write(kind: str) -> list[str]:
+        paths = [tmp_path / f"{kind}.key", tmp_path / f"{kind}.cert"]
+        for path, pem in zip(paths, keys[kind].to_pem(), strict=True):
+            path.write_bytes(pem)
+        return [str(path) for path in paths]
+
+    return write
+
+
+Files = Callable[[str], list[str]]
 
 
 def test_sign(
-    unsigned: Path, key: SigningKey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    unsigned: Path, keys: dict[str, SigningKey], files: Files, tmp_path: Path, run: Run
 ) -> None:
-    files = [tmp_path / name for name in ("key.pem", "cert.pem", "out.apk", "out.apk.idsig")]
-    for path, pem in zip(files, key.to_pem(), strict=False):
-        path.write_bytes(pem)
-    private, certificate, out, idsig = map(str, files)
-    options = ["--key", private, "--cert", certificate]
-    assert main(["sign", str(unsigned), "--out", out, "--idsig", idsig, *options]) == 0
-    with files[2].open("rb") as file, files[3].open("rb") as idsig_file:
-        assert verify(file).public_key == key.public_key
-        assert Idsig.parse(idsig_file).public_key == key.public_key
-    before = files[2].read_bytes()
-    assert main(["sign", out, "--out", out, *options]) == 1
-    assert "in place" in capsys.readouterr().err
-    assert files[2].read_bytes() == before
+    key, certificate = files("rsa-2048")
+    out, idsig = tmp_path / "out.apk", tmp_path / "out.apk.idsig"
+    options = ["--key", key, "--cert", certificate, "--min-sdk", "24"]
+    names = ["RSA_PKCS1_V1_5_SHA256", "VERITY_RSA_PKCS1_V1_5_SHA256"]
+    for name in names:
+        options += ["--algorithm", name]
+    status, report = run("sign", unsigned, "--out", out, "--idsig", idsig, *options)
+    assert (status, report["signed"], report["verified"]) == (0, str(out), True)
+    assert report["signers"][0]["algorithm"] == names[1]  # type: ignore[index]
+    assert run("verify", out, "--idsig", idsig, "--require-v4")[0] == 0
+    output = run_apksigner("verify", "-v", "--v4-signature-file", str(idsig), str(out))
+    assert "(APK Signature Scheme v4): true" in output
 
 
-def test_wrong_usage_exits_with_2() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "avf.apk", "frobnicate"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "80"},
-    )
-    assert done.returncode == 2
-    assert "invalid choice: 'frobnicate'" in done.stderr
+def test_rotate_and_sign(
+    unsigned: Path, keys: dict[str, SigningKey], files: Files, tmp_path: Path, run: Run
+) -> None:
+    lineage, out = tmp_path / "lineage", tmp_path / "out.apk"
+    old, new = files("ec-p256"), files("rsa-2048")
+    options = ["--old-key", old[0], "--old-cert", old[1]]
+    status, report = run("rotate", lineage, *options, "--new-key", new[0], "--new-cert", new[1])
+    assert status == 0
+    assert len(report["lineage"]) == 2  # type: ignore[arg-type]
+    assert len(parse_lineage_file(lineage.read_bytes())) == 2
+    options += ["--key", new[0], "--cert", new[1], "--lineage", str(lineage), "--out", str(out)]
+    status, report = run("sign", unsigned, *options)
+    assert (status, report["scheme"]) == (0, "v3.1")
+    assert run("verify", out, "--sdk", "32")[1]["scheme"] == "v3"
+    lineage.write_bytes(b"?" * 20)
+    status, report = run("sign", unsigned, *options)
+    assert (status, report["error"]["code"]) == (1, "lineage")  # type: ignore[index]
+
+
+def test_a_failure_leaves_no_output(unsigned: Path, files: Files, tmp_path: Path, run: Run) -> None:
+    key, certificate = files("rsa-2048")
+    broken, out = tmp_path / "broken.apk", tmp_path / "out.apk"
+    broken.write_bytes(unsigned.read_bytes()[:-1])
+    options = ["--out", out, "--key", key, "--cert", certificate]
+    status, report = run("sign", broken, *options)
+    assert (status, report["error"]["code"]) == (1, "signing")  # type: ignore[index]
+    assert not out.exists()
+    before = unsigned.read_bytes()
+    options[1] = unsigned
+    status, report = run("sign", unsigned, *options)
+    assert "in place" in report["error"]["message"]  # type: ignore[index]
+    assert unsigned.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["frobnicate"],
+        [],
+        ["verify"],
+        ["verify", "APK", "--sdk", "many"],
+        ["verify", "APK", "--sdk", "-1"],
+        ["sign", "APK", "--out", "FILE"],
+        ["sign", "APK", "--out", "OUT", "--key", "K", "--cert", "C", "--algorithm", "MD5"],
+        ["sign", "APK", "--out", "OUT", "--key", "K", "--cert", "C", "--lineage", "L"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m avf.apk" in capsys.readouterr().err
+
+
+def test_the_module_runs(signed: Path) -> None:
+    command = [sys.executable, "-m", "avf.apk", "verify", str(signed), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["verified"] is True
+    assert done.stderr == ""
+
+
+def test_a_bar_shows_on_a_terminal_once_work_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("avf.apk.progress.time.monotonic", lambda: now[0])
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb") as reader, os.fdopen(theirs, "w") as terminal:
+        with Bar(terminal, "hashing", 1000) as bar:
+            bar(100)
+            now[0] = 0.6
+            bar(500)
+            now[0] = 0.65
+            bar(600)
+            now[0] = 0.8
+            bar(1200)
+        terminal.write("end\n")
+        terminal.flush()
+        shown = reader.readline().decode()
+    assert "hashing [####################                    ]  50%" in shown
+    assert "60%" not in shown
+    assert "100%" in shown
+    assert shown.endswith("\rend\r\n")
+
+
+def test_a_bar_shows_nothing_elsewhere() -> None:
+    out = io.StringIO()
+    with Bar(out, "hashing", 10) as bar:
+        bar(5)
+    assert out.getvalue() == ""
