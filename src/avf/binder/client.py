@@ -53,9 +53,9 @@ def connect(
         server=False, version=version, fd_mode=fd_mode, max_threads=max(1, incoming_threads)
     )
     endpoint = Endpoint(core)
-    opener.admit(first, core)
     endpoint.add_outgoing(first)
     try:
+        first.sock.settimeout(opener.left())
         threads = opener.complete(endpoint, first, incoming_threads, max_outgoing)
     except BaseException:
         endpoint.end()
@@ -85,7 +85,7 @@ class _Opener:
         """A connection that has said what it is for."""
         sock = self.connector()
         try:
-            sock.settimeout(self._left())
+            sock.settimeout(self.left())
             header = ConnectionHeader(
                 version,
                 incoming=incoming,
@@ -99,18 +99,13 @@ class _Opener:
             sock.close()
             raise
 
-    def _left(self) -> float | None:
+    def left(self) -> float | None:
         if self.deadline is None:
             return None
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the session could not be set up in time")
         return left
-
-    def admit(self, connection: Connection, core: SessionCore) -> None:
-        """Frames follow; the deadline still holds."""
-        connection.start_frames(receive_fds=core.receives_fds)
-        connection.sock.settimeout(self._left())
 
     def complete(
         self, endpoint: Endpoint, first: Connection, incoming_threads: int, max_outgoing: int
@@ -123,7 +118,6 @@ class _Opener:
         core.session_id = _special(endpoint, wire.SPECIAL_GET_SESSION_ID, _read_session_id)
         for _ in range(min(server_threads, max_outgoing) - 1):
             connection = self.open(core.version, session_id=core.session_id, incoming=False)
-            connection.start_frames(receive_fds=core.receives_fds)
             if not endpoint.add_outgoing(connection):
                 connection.close()
         incoming: list[Connection] = []

@@ -54,16 +54,26 @@ class Endpoint:
 
     # Connections
 
-    def add_outgoing(self, connection: Connection, *, limit: int = 1 << 30) -> bool:
-        """Takes the connection over, unless the session has ended or has `limit` of them."""
+    def add_outgoing(
+        self, connection: Connection, *, limit: int = 1 << 30, greeting: bytes = b""
+    ) -> bool:
+        """Takes the connection over, unless the session has ended or has `limit` of them.
+
+        The peer may count on it from the first byte of the greeting on, so it is counted before and lent after.
+        """
         with self._changed:
             if self.core.ended or self._complete or self._outgoing >= limit:
                 return False
             connection.on_return = self.core.dec_strong
             self._connections.add(connection)
             self._outgoing += 1
-            self._free.append(connection)
-            self._changed.notify()
+        try:
+            if greeting:
+                connection.sock.sendall(greeting)
+            connection.start_frames(receive_fds=self.core.receives_fds)
+        except OSError:
+            self.end()
+        self._release(connection)
         return True
 
     def add_serving(self, connection: Connection) -> bool:

@@ -230,9 +230,7 @@ class Server:
                     raise ProtocolError("unknown session id")
                 endpoint = known
                 if header.incoming:
-                    connection.sock.sendall(INIT)
-                    connection.start_frames(receive_fds=endpoint.core.receives_fds)
-                    taken = endpoint.add_outgoing(connection, limit=_MAX_INCOMING)
+                    taken = endpoint.add_outgoing(connection, limit=_MAX_INCOMING, greeting=INIT)
                     return None
                 check_init(_read(connection, len(INIT), deadline))
             connection.start_frames(receive_fds=endpoint.core.receives_fds)
