@@ -374,6 +374,7 @@ def binder(presence: int, key: int, stability: int) -> bytes:
         (16, with_token(struct.pack("<ii", 0, 12)), Status.BAD_TYPE),
         (16, with_token(binder(1, CALLBACK, 12)[:8]), Status.NOT_ENOUGH_DATA),
         (wire.PING, b"whatever", Status.OK),
+        (wire.SHELL, b"", Status.OK),
         (wire.SYSPROPS, b"", Status.INVALID_OPERATION),
         (wire.SET_RPC_CLIENT, b"", Status.INVALID_OPERATION),
     ],

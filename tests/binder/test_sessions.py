@@ -566,6 +566,7 @@ def test_proxies_of_one_object_are_one(serve: Serve) -> None:
     assert echo != root
     assert isinstance(echo, IEcho)
     assert not isinstance(binder, IEcho)
+    assert repr(echo) == "<IEchoProxy for object 0x100000003>"
     local = Echo()
     assert interface_cast(IEcho, local) is local
     with status(Status.BAD_TYPE):

@@ -61,6 +61,9 @@ class Handle:
             return made
         return found  # type: ignore[return-value]
 
+    def __str__(self) -> str:
+        return f"{'released' if self.closed else 'for'} object {self.node.address:#x}"
+
     def check_open(self) -> None:
         if self.closed:
             raise DeadObjectError("the proxy's reference was released")
@@ -97,6 +100,10 @@ class IBinder:
         if self._remote is None or not isinstance(other, IBinder):
             return self is other
         return self._remote is other._remote
+
+    def __repr__(self) -> str:
+        where = f"at {id(self):#x}" if self._remote is None else str(self._remote)
+        return f"<{type(self).__name__} {where}>"
 
     def __hash__(self) -> int:
         return id(self if self._remote is None else self._remote)

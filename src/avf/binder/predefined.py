@@ -12,8 +12,8 @@ from .parcel import Parcel, ParcelReader, refused
 
 def serve(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> None:
     """Raises StatusError UNKNOWN_TRANSACTION for other codes."""
-    if code == wire.PING:
-        return
+    if code in (wire.PING, wire.SHELL):
+        return  # as libbinder, which has no shell commands either
     if code == wire.INTERFACE:
         reply.write_string(descriptor(target))
     elif code == wire.EXTENSION:
