@@ -1,0 +1,63 @@
+"""Many VMs one after the other leave no trace in virtmgr, in virtualizationservice or on the disk."""
+
+import gc
+from pathlib import Path
+
+from avf.client import VirtualizationService
+from tests.eventually import eventually
+from tests.fault import counts
+from tests.fault.guests import config
+from tests.fault.processes import processes, the_one
+
+CREATIONS = 200
+STARTS = 15
+RSS_SLACK_KIB = 3000
+"""What allocators may keep; 200 VMs that each left an object of 16 KiB behind would exceed it."""
+
+
+def test_creations(service: VirtualizationService, runtime_dir: Path, tmp_path: Path) -> None:
+    raw = config(tmp_path)
+
+    def churn(count: int) -> None:
+        for _ in range(count):
+            service.create_vm(raw).close()
+
+    check_flat(service, runtime_dir, lambda: churn(20), lambda: churn(CREATIONS))
+
+
+def test_starts(service: VirtualizationService, runtime_dir: Path, tmp_path: Path) -> None:
+    raw = config(tmp_path)
+
+    def churn(count: int) -> None:
+        for number in range(count):
+            with service.create_vm(raw, console=tmp_path / "console") as vm:
+                vm.start()
+                if number % 2:
+                    vm.stop()
+
+    check_flat(service, runtime_dir, lambda: churn(3), lambda: churn(STARTS))
+
+
+def check_flat(service, runtime_dir, warm_up, churn) -> None:  # type: ignore[no-untyped-def]
+    """After `churn` everything is as it was after `warm_up`."""
+    warm_up()
+    pids = {"virtmgr": service.pid, "service": the_one(runtime_dir, "avf.virtualizationservice")}
+
+    def state() -> dict[str, object]:
+        gc.collect()
+        return {
+            "processes": sorted(processes(runtime_dir)),
+            "vms": service.debug_list_vms(),
+            "directories": sorted(map(str, (runtime_dir / "vms").iterdir())),
+            "files": sorted(path.name for path in runtime_dir.iterdir()),
+            **{f"{name} fds": counts.descriptors(pid) for name, pid in pids.items()},
+        }
+
+    before = state()
+    memory = {name: counts.resident_kib(pid) for name, pid in pids.items()}
+    threads = {name: counts.threads(pid) for name, pid in pids.items()}
+    churn()
+    eventually(state, before)
+    for name, pid in pids.items():
+        eventually(lambda pid=pid, name=name: counts.threads(pid) <= threads[name], True)  # type: ignore[misc]
+        assert counts.resident_kib(pid) < memory[name] + RSS_SLACK_KIB, name
