@@ -18,7 +18,7 @@ from avf.image.apt import AptCache, Package, Progress
 from avf.image.errors import ImageError, PackageError
 
 _LIBRARIES = re.compile(
-    r"(ld-linux-x86-64|libc|libm|libz|libexpat|libffi|libcrypto|libdl|libpthread|librt|libutil|libgcc_s"
+    r"(ld-linux-x86-64|libc|libm|libz|libzstd|libexpat|libffi|libcrypto|libdl|libpthread|librt|libutil|libgcc_s"
     r"|libext2fs|libe2p|libcom_err|libblkid|libuuid)\.so\.[0-9]+(\.[0-9.]+)?"
 )
 _STDLIB_LEFT_OUT = re.compile(
@@ -162,8 +162,17 @@ def _package_names(apt: AptCache, cache: Path, update: bool) -> list[str]:
         "e2fsprogs",
         "libblkid1",
         "libuuid1",
-        *(_renamed(apt, name) for name in ("libssl3", "libext2fs2", "libcom-err2")),
+        *(_renamed(apt, name) for name in ("libext2fs2", "libcom-err2")),
+        *_with_zstd(apt, _renamed(apt, "libssl3")),
     ]
+
+
+def _with_zstd(apt: AptCache, libssl: str) -> list[str]:
+    """Newer builds of libcrypto are linked with libzstd."""
+    try:
+        return [libssl, apt.dependency(libssl, "libzstd1")]
+    except PackageError:
+        return [libssl]
 
 
 def _renamed(apt: AptCache, name: str) -> str:
