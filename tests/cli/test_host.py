@@ -42,6 +42,17 @@ def test_info() -> None:
     assert lines[2] == f"/dev/kvm {exists}."
 
 
+def test_info_as_json() -> None:
+    facts = json.loads(CliRunner().invoke(info, ["--json"]).output)
+    assert facts["hypervisor_version"].startswith("QEMU emulator version ")
+    assert facts == {
+        "protected_vms": False,
+        "non_protected_vms": True,
+        "hypervisor_version": facts["hypervisor_version"],
+        "dev_kvm": Path("/dev/kvm").exists(),
+    }
+
+
 def test_info_without_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVF_QEMU", "/nonexistent/qemu")
     lines = CliRunner().invoke(info).output.splitlines()

@@ -78,6 +78,13 @@ def test_help_names_every_command_and_loads_none(vm: Vm) -> None:
         "doctor",
         "create-idsig",
         "create-partition",
+        "top",
+        "stop",
+        "console",
+        "logs",
+        "tombstones",
+        "listen",
+        "completion",
     ],
 )
 def test_every_command_has_help(vm: Vm, command: str) -> None:
@@ -111,6 +118,52 @@ def test_run_tells_of_an_error(vm: Vm, raw: Path) -> None:
     assert result.returncode == 0
     assert result.stderr == "VM encountered an error: code=PayloadConfigInvalid, message=no task\n"
     assert result.stdout.endswith("VM ended: MicrodroidInvalidPayloadConfig\n")
+
+
+REPORT = """\
+last step: the payload was ready
+the VMM was killed by SIGSEGV
+it told: started
+the guest said: REASON|\\u{1b}[2Jmore
+the VMM said:
+    qemu: cannot go on
+    at all
+"""
+
+
+def test_a_death_that_calls_for_it_is_explained(vm: Vm, raw: Path) -> None:
+    result = vm("run", raw, "--name", "report,died:6")
+    assert result.stdout.endswith("VM ended: Crash\n")
+    assert result.stderr == REPORT
+    result = vm("run", raw, "--name", "report,died:6", "--console", "console")
+    assert result.stderr == f"{REPORT}the console said last:\n    [0.1] oops\n"
+    assert vm("run", raw, "--name", "report,died:3").stderr == ""
+
+
+def test_run_as_json(vm: Vm, raw: Path) -> None:
+    result = vm(
+        "run", raw, "--json", "--name", "report,tell:hello,started,ready,error:3:no task,died:14"
+    )
+    assert result.returncode == 0
+    assert "hello\n" in result.stderr
+    created, *events, died = [json.loads(line) for line in result.stdout.splitlines()]
+    assert created.pop("state") in ("STARTING", "DEAD")
+    assert created == {"event": "created", "source": f'"{raw}"', "cid": 2048}
+    assert events == [
+        {"event": "payload_started"},
+        {"event": "payload_ready"},
+        {"event": "payload_error", "code": "PayloadConfigInvalid", "message": "no task"},
+    ]
+    assert died["reason"] == died["report"]["reason"] == "MicrodroidInvalidPayloadConfig"
+    assert died["report"]["vmm_status"] == -11
+    assert died["report"]["console_tail"] == ["[0.1] oops"]
+
+
+def test_run_microdroid_as_json(vm: Vm) -> None:
+    result = vm("run-microdroid", "--work-dir", "work", "--json", "--name", "ready,died:3")
+    events = [json.loads(line)["event"] for line in result.stdout.splitlines()]
+    assert events == ["created", "payload_ready", "died"]
+    assert "found path work/EmptyPayloadApp.apk\n" in result.stderr
 
 
 def test_the_death_of_virtmgr_ends_the_command(environment: None, raw: Path) -> None:
@@ -322,6 +375,7 @@ def test_a_signal_ends_the_vm_and_cleans_up(
 
 def test_list(environment: None, vm: Vm) -> None:
     assert vm("list").stdout == "Running VMs: []\n"
+    assert vm("list", "--json").stdout == "[]\n"
 
 
 def test_create_partition(vm: Vm, tmp_path: Path) -> None:

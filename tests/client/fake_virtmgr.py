@@ -1,7 +1,8 @@
 """A virtmgr whose VMs are plays: a VM's name is the script of what happens to it once it is started.
 
-The words are started, ready, finished:N, error:N:TEXT, died:N, tell:TEXT (to the console) and pid (of this process, to
-the console). `create_vm` refuses names that begin with "refuse:", `start` the name "unstartable".
+The words are started, ready, finished:N, error:N:TEXT, died:N, tell:TEXT (to the console), pid (of this process, to
+the console) and report (what happens is told in a report, once it has died). `create_vm` refuses names that begin with
+"refuse:", `start` the name "unstartable".
 """
 
 import argparse
@@ -23,8 +24,10 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineDebugInfo,
     VirtualMachineState,
 )
+from avf.aidl.vm_control import DeathReport, IVmControl
 from avf.binder import (
     FdMode,
+    IBinder,
     Interface,
     Long,
     ParcelFileDescriptor,
@@ -55,6 +58,7 @@ class _Machine(IVirtualMachine):
         self._console = console
         self._state = VirtualMachineState.NOT_STARTED
         self._callbacks: list[IVirtualMachineCallback] = []
+        self._death_reason: DeathReason | None = None
 
     def get_cid(self) -> int:
         return self._cid
@@ -88,6 +92,15 @@ class _Machine(IVirtualMachine):
         stream.connect(self._service.guest_address(port))
         return ParcelFileDescriptor(stream.detach())
 
+    def get_control(self) -> IBinder:
+        if "report" not in self._script:
+            raise NotImplementedError
+        return _Control(self)
+
+    @property
+    def death_reason(self) -> DeathReason | None:
+        return self._death_reason
+
     def on_released(self) -> None:
         if self._state not in (VirtualMachineState.NOT_STARTED, VirtualMachineState.DEAD):
             self._die(DeathReason.KILLED)
@@ -118,8 +131,28 @@ class _Machine(IVirtualMachine):
 
     def _die(self, reason: DeathReason) -> None:
         self._state = VirtualMachineState.DEAD
+        self._death_reason = reason
         for callback in self._callbacks:
             callback.on_died(self._cid, reason)
+
+
+class _Control(IVmControl):
+    def __init__(self, machine: _Machine) -> None:
+        self._machine = machine
+
+    def get_death_report(self) -> DeathReport | None:
+        reason = self._machine.death_reason
+        if reason is None:
+            return None
+        return DeathReport(
+            reason=reason,
+            last_step="the payload was ready",
+            vmm_status=-11,
+            vmm_events=["started"],
+            vmm_stderr="qemu: cannot go on\nat all",
+            failure="REASON|\x1b[2Jmore",
+            console_tail=["[0.1] oops"],
+        )
 
 
 class _Service(IVirtualizationService):

@@ -360,3 +360,27 @@ def test_virtmgr_goes_with_a_client_that_is_killed() -> None:
             assert select.select([virtmgr], [], [], SOON)[0]
         finally:
             os.close(virtmgr)
+
+
+def test_a_death_is_told_with_all_that_is_known(service: VirtualizationService) -> None:
+    with service.create_vm(play("report,died:6")) as vm:
+        assert vm.death_report is None
+        vm.start()
+        assert vm.wait_for_death(10) is DeathReason.CRASH
+        report = vm.death_report
+        assert report is not None
+        assert (report.reason, report.vmm_status) == (DeathReason.CRASH, -11)
+        assert report.vmm_events == ("started",)
+        assert list(report.lines())[:2] == [
+            "last step: the payload was ready",
+            "the VMM was killed by SIGSEGV",
+        ]
+    with pytest.raises(VmClosed):
+        vm.death_report  # noqa: B018
+
+
+def test_a_virtmgr_that_knows_of_no_reports(service: VirtualizationService) -> None:
+    with service.create_vm(play("died:6")) as vm:
+        vm.start()
+        vm.wait_for_death(10)
+        assert vm.death_report is None

@@ -3,12 +3,21 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from avf.client import AppConfig, DeathReason, DebugLevel, VirtualMachineState
+from avf.client import (
+    AppConfig,
+    DeathReason,
+    DebugLevel,
+    RawConfig,
+    VirtualizationService,
+    VirtualMachineState,
+)
 from avf.client.control import PayloadState, open_vm
 from tests.vm.conftest import App
+from tests.vmm.guest import PARAMS, initrd, kernel
 
 pytestmark = pytest.mark.vm
 
@@ -94,3 +103,34 @@ def test_a_vm_that_is_not_debuggable(app: App) -> None:
     ):
         assert control.details().has_console
         assert not control.details().takes_console_input
+
+
+ANSWERS = """
+echo tell me > /dev/hvc0
+read answer < /dev/hvc0
+echo "it was $answer" > /dev/hvc0
+sleep 1000
+"""
+
+
+def test_typing_into_a_console(service: VirtualizationService, tmp_path: Path) -> None:
+    """Through `vm console`, into a raw VM, whose own console is a file all the while."""
+    (tmp_path / "initrd").write_bytes(initrd(ANSWERS))
+    config = RawConfig(kernel=kernel().vmlinux, initrd=tmp_path / "initrd", params=PARAMS)
+    with service.create_vm(config, console=tmp_path / "console") as vm:
+        vm.start()
+        with subprocess.Popen(
+            [sys.executable, "-m", "avf.cli", "console", str(vm.cid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as console:
+            assert console.stdin is not None and console.stdout is not None
+            while b"tell me" not in console.stdout.readline():
+                pass
+            console.stdin.write(b"a secret\n")
+            console.stdin.close()
+            while b"it was a secret" not in console.stdout.readline():
+                pass
+            vm.stop()
+            assert console.wait(60) == 0
+    assert b"it was a secret" in (tmp_path / "console").read_bytes()
