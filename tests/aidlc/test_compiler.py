@@ -113,6 +113,39 @@ def test_versions() -> None:
     assert "get_interface" not in texts["b"]
 
 
+def chain(field: str, length: int) -> str:
+    """Parcelables that hold one another: P0 a P1, and so on."""
+    body = "".join(f"parcelable P{n} {{ {field.format(n + 1)} next; }}\n" for n in range(length))
+    return f"package p;\n{body}parcelable P{length} {{ int x; }}\n"
+
+
+def test_long_chains() -> None:
+    text = compile_text(chain("@nullable P{}", 3000))
+    assert '"' not in text[text.index("class P2999") :]
+    assert compile_text(chain("P{}", 50)).count(" = P50()") == 1
+    with pytest.raises(AidlError, match="in a chain that is too long"):
+        compile_text(chain("P{}", 3000))
+
+
+def test_types_of_one_name() -> None:
+    """From several packages, one of which is called like another."""
+    files = {
+        "a/Enum.aidl": "package a; parcelable Enum { int x; }",
+        "b/x/Enum.aidl": "package b.x; parcelable Enum { int x; }",
+        "c/x/Enum.aidl": "package c.x; parcelable Enum { int x; }",
+        "d/D.aidl": "package d; parcelable D { a.Enum a; b.x.Enum b; c.x.Enum c; Own own; enum Own { X } }",
+    }
+    text = compile_texts(files, "d/D.aidl")["d"]
+    assert "from a import Enum as AEnum\nfrom avf.binder import Enum, Parcelable\n" in text
+    assert "from b.x import Enum as XEnum\nfrom c.x import Enum as CXEnum\n" in text
+    assert "    b: XEnum = XEnum()\n    c: CXEnum = CXEnum()\n" in text
+
+
+def test_packages_named_like_python_keywords() -> None:
+    files = {"a/lambda/with/P.aidl": "package a.lambda.with; parcelable P { int x; }"}
+    assert compile_texts(files).keys() == {"a.lambda_.with_"}
+
+
 def test_licenses_are_no_documentation() -> None:
     text = compile_text(
         "/** Copyright 2020 Somebody */\npackage p;\n/** Licensed under X */\ninterface IFoo {}\n"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from . import tree
 from .analysis import Analysis
-from .errors import Diagnostics
+from .errors import AidlError, Diagnostic, Diagnostics
 from .model import Definition, TypeDef
 from .names import PackageNames
 from .parser import parse
@@ -21,8 +21,17 @@ def compile_sources(
 
     Raises AidlError.
     """
-    options = options or Options()
     diagnostics = Diagnostics()
+    try:
+        return _compile(sources, loader, options or Options(), diagnostics)
+    except RecursionError:
+        message = "the types hold one another in a chain that is too long"
+        raise AidlError([Diagnostic(message)]) from None
+
+
+def _compile(
+    sources: Iterable[Source], loader: Loader, options: Options, diagnostics: Diagnostics
+) -> dict[str, str]:
     world = World(loader, diagnostics)
     roots: list[TypeDef] = []
     for source in sources:
@@ -50,11 +59,12 @@ def _reach(roots: list[TypeDef], analysis: Analysis, options: Options) -> list[D
     """The definitions of `roots` and of all they mention, in the order of names."""
     found: dict[TypeDef, Definition] = {}
     waiting = list(roots)
+    given = set(roots)
     while waiting:
         type_def = waiting.pop()
         if type_def in found:
             continue
-        if options.modules.is_external(type_def.package) and type_def not in roots:
+        if options.modules.is_external(type_def.package) and type_def not in given:
             continue
         definition = analysis.definition(type_def)
         if isinstance(type_def.declaration, tree.ForwardDecl):

@@ -1,7 +1,5 @@
 """How AIDL's names are called in Python."""
 
-import builtins
-import enum
 import keyword
 import re
 from collections import Counter
@@ -16,7 +14,23 @@ _TYPE_NAMES = frozenset({"bool", "bytes", "float", "int", "list", "str", "tuple"
 """What annotations are made of: a class body must not give these another meaning."""
 _METHOD_NAMES = _TYPE_NAMES | {"dump", "method", "on_released"}
 _UNION_NAMES = _TYPE_NAMES | {"value", "which"}
-_ENUMERATOR_NAMES = frozenset(dir(enum.IntEnum)) | {"mro", "name", "value"}
+_INT_NAMES = frozenset(
+    {
+        "as_integer_ratio",
+        "bit_count",
+        "bit_length",
+        "conjugate",
+        "denominator",
+        "from_bytes",
+        "imag",
+        "is_integer",
+        "numerator",
+        "real",
+        "to_bytes",
+    }
+)
+_ENUMERATOR_NAMES = _INT_NAMES | {"mro", "name", "value"}
+_CONSTANT_NAMES = _TYPE_NAMES | {"range"}
 
 
 def snake_case(name: str) -> str:
@@ -90,7 +104,7 @@ class PackageNames:
 
     def constant_name(self, owner: TypeDef, name: str) -> str:
         if self._count[name] <= 1:
-            return _apart(_public(name), dir(builtins))
+            return _apart(_public(name), _CONSTANT_NAMES)
         return f"{self.type_name(owner)}_{name}"
 
 

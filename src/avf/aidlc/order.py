@@ -1,6 +1,6 @@
 """The order in which a module's classes stand."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from .model import Definition, TypeDef
 
@@ -15,21 +15,28 @@ def ordered(
     done: dict[TypeDef, Definition] = {}
     open_: set[TypeDef] = set()
 
-    def visit(type_def: TypeDef) -> None:
-        if type_def in done or type_def in open_:
-            return
-        open_.add(type_def)
-        for needed in sorted(hard[type_def], key=lambda found: found.name):
-            visit(needed)
+    def before(type_def: TypeDef) -> Iterator[TypeDef]:
+        """What should stand before a type; it is in `open_` while that is gone through."""
+        yield from sorted(hard[type_def], key=lambda found: found.name)
         for mentioned in known[type_def].bases():
             later = mentioned not in known or _rank(mentioned) > _rank(type_def)
             if not later and not _reaches(mentioned, open_, hard):
-                visit(mentioned)
-        open_.remove(type_def)
-        done[type_def] = known[type_def]
+                yield mentioned
 
     for made in by_rank:
-        visit(made.type)
+        if made.type in done:
+            continue
+        path = [(made.type, before(made.type))]
+        while path:
+            type_def, rest = path[-1]
+            open_.add(type_def)
+            following = next((t for t in rest if t not in done and t not in open_), None)
+            if following is not None:
+                path.append((following, before(following)))
+                continue
+            path.pop()
+            open_.remove(type_def)
+            done[type_def] = known[type_def]
     return list(done.values())
 
 

@@ -36,7 +36,8 @@ class Spelling:
         self.plan = plan
         self.module = module
         self.taken = taken
-        self.imports: dict[str, set[str]] = {}
+        self.imports: dict[str, list[str]] = {}
+        self._spelled: dict[tuple[str, str], str] = {}
         self.late: set[str] = set()
         """Modules to import at the end: they need this one."""
         self.written: set[TypeDef] = set()
@@ -47,12 +48,16 @@ class Spelling:
 
     def imported(self, module: str, name: str) -> str:
         """Imports a name, as another one if the module has its own use for it."""
-        known = name in self.taken or any(
-            name in names for other, names in self.imports.items() if other != module
-        )
-        spelled = f"{_camel(module)}{name}" if known else name
-        wanted = f"{name} as {spelled}" if known else name
-        self.imports.setdefault(module, set()).add(wanted)
+        spelled = self._spelled.get((module, name))
+        if spelled is None:
+            used = self._spelled.values()
+            prefix = module.title().replace(".", "").replace("_", "")
+            names = (name, f"{_camel(module)}{name}", f"{prefix}{name}")
+            free = (n for n in names if n not in self.taken and n not in used)
+            spelled = next(free, f"{prefix}{name}_")
+            self._spelled[module, name] = spelled
+            wanted = name if spelled == name else f"{name} as {spelled}"
+            self.imports.setdefault(module, []).append(wanted)
         return spelled
 
     def binder(self, name: str) -> str:
