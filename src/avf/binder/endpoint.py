@@ -101,6 +101,9 @@ class Endpoint:
                 self._waiting += 1
                 try:
                     self._changed.wait()
+                except BaseException:
+                    self._changed.notify()  # this thread's turn may have come
+                    raise
                 finally:
                     self._waiting -= 1
 
