@@ -1,8 +1,10 @@
 """The daemon as a process, for several users: who may do what, what each VM gets, and when it goes."""
 
+import contextlib
 import fcntl
 import os
 import resource
+import select
 import signal
 import socket
 import stat
@@ -254,6 +256,31 @@ def test_leaves_when_idle_but_not_while_a_vm_lives(host: Host) -> None:
         assert daemon.wait(20) == 0
     assert not host.socket.exists()
     assert host.vms() == []
+
+
+def test_a_second_one_takes_over_when_the_first_has_ended(host: Host) -> None:
+    """As after `systemctl restart`, or when a client starts a service while one is about to leave."""
+    ready, ready_child = os.pipe()
+    with open(ready) as waiting, contextlib.ExitStack() as stack:
+        with host.daemon():
+            second = stack.enter_context(
+                subprocess.Popen(host.command(f"--ready-fd={ready_child}"), pass_fds=[ready_child])
+            )
+            os.close(ready_child)
+            stack.callback(second.terminate)
+            lock = f"{host.directory}/service.lock"
+            eventually(lambda: lock in {str(p.resolve()) for p in fds_of(second.pid)}, True)
+            with host.client(ALICE) as alice:
+                assert alice.allocate_global_vm_context(1).get_cid() == 2048
+            assert not select.select([waiting], [], [], 0)[0]
+        assert waiting.read() == ""
+        with host.client(ALICE) as alice:
+            assert alice.allocate_global_vm_context(1).get_cid() == 2049
+    assert second.wait() == 0
+
+
+def fds_of(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/fd").iterdir())
 
 
 def test_started_by_systemd(host: Host) -> None:
