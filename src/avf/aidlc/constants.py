@@ -119,9 +119,9 @@ class Evaluator:
             return Value(Sort.BOOLEAN, int(text == "true"))
         if literal.kind is Kind.INTEGER:
             if (parsed := parse_integer(text)) is None:
-                raise self._refused(
-                    f"'{text}' is no integer of at most 64 bits", source, literal.span
-                )
+                bits = next((s[1:] for s in ("u8", "u32") if text.endswith(s)), "64")
+                message = f"'{text}' is no integer of at most {bits} bits"
+                raise self._refused(message, source, literal.span)
             return parsed
         if literal.kind is Kind.FLOAT:
             number = float(text.removesuffix("f"))

@@ -138,9 +138,10 @@ class _Parser(Cursor):
         headers: dict[str, str] = {}
         while self.next.text in _HEADERS and self.next.kind is Kind.IDENTIFIER:
             key = self.take().text
-            value = self.take()
+            value = self.next
             if value.kind is not Kind.STRING:
-                self.fail(f"expected a string after {key}, not {value}", value.span)
+                self.fail(f"expected a string after {key}, not {value}")
+            self.take()
             headers[key] = value.text[1:-1]
         self.end_statement(f"or '{{' after parcelable {name.text}")
         return tree.ForwardDecl(
