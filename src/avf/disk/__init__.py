@@ -1,9 +1,19 @@
-"""What a disk is: images, partitions and tables, and how QEMU and crosvm are told about them."""
+"""What a disk is: images, partitions and tables, how QEMU and crosvm are told about them, and what is in them."""
+
+from typing import TYPE_CHECKING
 
 from avf.disk.assemble import CrosvmDisk, crosvm_disk
 from avf.disk.composite import Component, CompositeDisk, read_composite
 from avf.disk.concat import Node, QemuDisk, fdset_path, qemu_disk
-from avf.disk.errors import DiskError, ImageError, LayoutError, MetadataError, UnsupportedImage
+from avf.disk.errors import (
+    DiskError,
+    ImageError,
+    InstanceError,
+    LayoutError,
+    MetadataError,
+    TableError,
+    UnsupportedImage,
+)
 from avf.disk.gpt import Dialect, PartitionTable, partition_table
 from avf.disk.image import ImageFormat, image_format, image_size
 from avf.disk.layout import Layout, Placement, layout, measure
@@ -14,16 +24,61 @@ from avf.disk.partitions import (
     INSTANCE_MAGIC,
     INSTANCE_VERSION,
     PartitionKind,
+    StoreState,
     create_writable_partition,
     format_encryptedstore,
     format_instance,
+    store_state,
 )
 from avf.disk.qcow2 import create_qcow2
+from avf.disk.reader import ImageReader, copy_image
+
+if TYPE_CHECKING:
+    from avf.disk.gpt_reader import (
+        GptPartition,
+        GptTable,
+        TableCopy,
+        open_partition,
+        read_partition_table,
+    )
+    from avf.disk.instance import (
+        MICRODROID_UUID,
+        PVMFW_UUID,
+        InstanceEntry,
+        InstanceImage,
+        read_instance,
+        read_payload,
+        seal,
+        sealing_key,
+        unseal,
+        write_payload,
+    )
+    from avf.disk.opening import open_disk, open_image
+
+_LAZY = {
+    "gpt_reader": "GptPartition GptTable TableCopy open_partition read_partition_table",
+    "instance": "MICRODROID_UUID PVMFW_UUID InstanceEntry InstanceImage read_instance read_payload seal sealing_key"
+    " unseal write_payload",
+    "opening": "open_disk open_image",
+}
+
+
+def __getattr__(name: str) -> object:
+    """What only looks into disks is imported when it is used: virtmgr starts once per client."""
+    from importlib import import_module
+
+    for module, names in _LAZY.items():
+        if name in names.split():
+            return getattr(import_module(f"avf.disk.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "ENCRYPTEDSTORE_MAGIC",
     "INSTANCE_MAGIC",
     "INSTANCE_VERSION",
+    "MICRODROID_UUID",
+    "PVMFW_UUID",
     "ApexPayload",
     "ApkPayload",
     "Component",
@@ -32,9 +87,15 @@ __all__ = [
     "Dialect",
     "Disk",
     "DiskError",
+    "GptPartition",
+    "GptTable",
     "ImageDisk",
     "ImageError",
     "ImageFormat",
+    "ImageReader",
+    "InstanceEntry",
+    "InstanceError",
+    "InstanceImage",
     "Layout",
     "LayoutError",
     "MetadataError",
@@ -47,7 +108,11 @@ __all__ = [
     "PayloadConfig",
     "Placement",
     "QemuDisk",
+    "StoreState",
+    "TableCopy",
+    "TableError",
     "UnsupportedImage",
+    "copy_image",
     "create_qcow2",
     "create_writable_partition",
     "crosvm_disk",
@@ -58,7 +123,18 @@ __all__ = [
     "image_size",
     "layout",
     "measure",
+    "open_disk",
+    "open_image",
+    "open_partition",
     "partition_table",
     "qemu_disk",
     "read_composite",
+    "read_instance",
+    "read_partition_table",
+    "read_payload",
+    "seal",
+    "sealing_key",
+    "store_state",
+    "unseal",
+    "write_payload",
 ]

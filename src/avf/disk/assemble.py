@@ -20,13 +20,15 @@ class CrosvmDisk:
     fds: tuple[int, ...]
 
 
-def crosvm_disk(disk: Disk, name: str, stack: ExitStack) -> CrosvmDisk:
+def crosvm_disk(
+    disk: Disk, name: str, stack: ExitStack, dialect: Dialect = Dialect.CROSVM
+) -> CrosvmDisk:
     """Opens everything crosvm needs for `disk`; the descriptors belong to `stack`. Raises DiskError."""
     if isinstance(disk, ImageDisk):
         fd = _own(stack, reopen(disk.fd, writable=disk.writable).fd)
         return CrosvmDisk(fd, disk.writable, (fd,))
     plan = layout(disk.partitions, measure(disk.partitions), writable=disk.writable)
-    table = partition_table(plan, Dialect.CROSVM)
+    table = partition_table(plan, dialect)
     header = _own(stack, memory_file(f"{name}-header", table.header))
     footer = _own(stack, memory_file(f"{name}-footer", table.footer))
     fds = [header, footer]
@@ -42,7 +44,8 @@ def crosvm_disk(disk: Disk, name: str, stack: ExitStack) -> CrosvmDisk:
                 fds.append(filler)
             components.append(_component(filler, placement.offset + placement.size))
     components.append(_component(footer, plan.footer_offset))
-    image = _own(stack, memory_file(name, CompositeDisk(tuple(components), plan.size).encode()))
+    composite = CompositeDisk(tuple(components), plan.footer_offset + len(table.footer))
+    image = _own(stack, memory_file(name, composite.encode()))
     return CrosvmDisk(image, disk.writable, (*fds, image))
 
 

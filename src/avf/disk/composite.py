@@ -5,6 +5,7 @@ ComponentDisk{1 file_path; 2 offset; 3 read_write_capability; 4 file_offset} (cr
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from avf.disk import proto
 from avf.disk.errors import ImageError, UnsupportedImage
@@ -40,6 +41,10 @@ class CompositeDisk:
                 proto.uint_field(3, self.length),
             ]
         )
+
+    def locate(self, component: Component, directory: Path) -> Path:
+        """Where a component's file lies: beside the composite, or (version 1) as seen from the working directory."""
+        return directory / component.path if self.version > 1 else Path(component.path)
 
 
 def read_composite(fd: int) -> CompositeDisk:

@@ -8,8 +8,9 @@ import struct
 from enum import Enum
 
 from avf.disk.errors import DiskError
-from avf.disk.files import align_up, write_at
+from avf.disk.files import GRANULE, align_up, write_at
 from avf.disk.image import MAX_SIZE
+from avf.disk.reader import ImageReader
 
 INSTANCE_MAGIC = b"Android-VM-instance"
 INSTANCE_VERSION = 1
@@ -57,3 +58,21 @@ def format_instance(fd: int) -> None:
 def format_encryptedstore(fd: int) -> None:
     """Marks the raw image in `fd` as encrypted storage to be formatted by the guest."""
     write_at(fd, 0, PartitionKind.ENCRYPTEDSTORE.start)
+
+
+class StoreState(Enum):
+    """What an encryptedstore partition looks like from outside; its contents are ciphertext."""
+
+    UNFORMATTED = "unformatted"
+    """Fresh: the guest formats it at its next start."""
+    BLANK = "blank"
+    """Neither mark nor data: formatting began and was cut off, or the host never marked it."""
+    IN_USE = "in use"
+
+
+def store_state(image: ImageReader) -> StoreState:
+    """Tells a fresh encryptedstore partition from one in use by its first 4096 bytes."""
+    start = image.pread(GRANULE, 0)
+    if start.startswith(ENCRYPTEDSTORE_MAGIC):
+        return StoreState.UNFORMATTED
+    return StoreState.IN_USE if any(start) else StoreState.BLANK

@@ -43,6 +43,7 @@ class Qcow2Header:
     size: int
     """Virtual size in bytes."""
     cluster_bits: int
+    l1_offset: int
 
 
 def create_qcow2(fd: int, size: int) -> None:
@@ -113,7 +114,10 @@ def read_header(fd: int) -> Qcow2Header:
     _check(name, table_clusters > 0, "no reference count table")
     _check_table(fd, name, "reference count table", table_offset, table_clusters * cluster, cluster)
     _check_extensions(name, read_at(fd, header_size, cluster - header_size))
-    return Qcow2Header(size, cluster_bits)
+    l1_end, table_end = l1_offset + l1_entries * 8, table_offset + table_clusters * cluster
+    overlap = l1_entries and l1_offset < table_end and table_offset < l1_end
+    _check(name, not overlap, "the L1 table and the reference count table overlap")
+    return Qcow2Header(size, cluster_bits, l1_offset)
 
 
 def _check_extensions(name: str, area: bytes) -> None:
