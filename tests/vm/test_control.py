@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -106,11 +107,16 @@ def test_a_vm_that_is_not_debuggable(app: App) -> None:
 
 
 ANSWERS = """
-echo tell me > /dev/hvc0
-read answer < /dev/hvc0
-echo "it was $answer" > /dev/hvc0
+exec 3<>/dev/hvc0
+echo tell me >&3
+read answer <&3
+echo "it was $answer" >&3
 sleep 1000
 """
+
+
+def await_line(file: IO[bytes], text: bytes) -> None:
+    assert any(text in line for line in file), f"{text!r} was never said"
 
 
 def test_typing_into_a_console(service: VirtualizationService, tmp_path: Path) -> None:
@@ -125,12 +131,10 @@ def test_typing_into_a_console(service: VirtualizationService, tmp_path: Path) -
             stdout=subprocess.PIPE,
         ) as console:
             assert console.stdin is not None and console.stdout is not None
-            while b"tell me" not in console.stdout.readline():
-                pass
+            await_line(console.stdout, b"tell me")
             console.stdin.write(b"a secret\n")
             console.stdin.close()
-            while b"it was a secret" not in console.stdout.readline():
-                pass
+            await_line(console.stdout, b"it was a secret")
             vm.stop()
             assert console.wait(60) == 0
     assert b"it was a secret" in (tmp_path / "console").read_bytes()
