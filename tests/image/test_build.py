@@ -62,7 +62,6 @@ def test_contents(image: Image) -> None:
         "init",
         "usr/bin/python3",
         "usr/bin/sh",
-        "usr/lib/avf/agent.pyc",
         "usr/lib/avf/modules.bin",
     } <= files
     assert {

@@ -1,7 +1,6 @@
-"""The script the guest's init runs: puts the bundle in place and starts the agent."""
+"""/init of the guest: puts the bundle in place and goes on as PID 1."""
 
 import gc
-import os
 import sys
 
 gc.disable()  # what is imported stays; looking for garbage in it would only take time
@@ -11,8 +10,6 @@ import avf_bundle  # type: ignore[import-not-found]  # noqa: E402
 
 avf_bundle.install()
 
-from avf.guest.agent import main  # noqa: E402
+from avf.guest.init import main  # noqa: E402
 
-gc.freeze()
-gc.enable()
-os._exit(main())  # threads may still be waiting for calls; nothing is left to be tidied up
+main()

@@ -1,7 +1,7 @@
 """The system calls Python has no function for. ctypes is loaded when the first of them is made."""
 
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -9,12 +9,18 @@ MS_NODEV = 4
 MS_NOEXEC = 8
 MS_REMOUNT = 32
 MNT_DETACH = 2
+SYSLOG_READ_ALL = 3
+SYSLOG_CONSOLE_OFF = 6
+SYSLOG_CONSOLE_LEVEL = 8
 
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
+_KERNEL_LOG_SIZE = 1 << 18
+_POWER_OFF = 0x4321_FEDC
+_RESTART = 0x0123_4567
 _FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
 
 _library: Any = None
@@ -62,6 +68,34 @@ def syncfs(fd: int) -> None:
 def swapon(device: str) -> None:
     """swapon(2)."""
     _check(_libc().swapon(device.encode(), 0), device)
+
+
+def klogctl(action: int, buffer: Any = None, size: int = 0) -> int:
+    """klogctl(3). Best effort."""
+    result: int = _libc().klogctl(action, buffer, size)
+    return max(0, result)
+
+
+def kernel_log() -> bytes:
+    """The end of what the kernel has logged so far."""
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(_KERNEL_LOG_SIZE)
+    size = klogctl(SYSLOG_READ_ALL, buffer, _KERNEL_LOG_SIZE)
+    return buffer.raw[:size]
+
+
+def set_hostname(name: str) -> None:
+    """sethostname(2)."""
+    _check(_libc().sethostname(name.encode(), len(name)), "sethostname")
+
+
+def power_off() -> NoReturn:
+    """Stops the machine; where that is not possible, restarts it."""
+    os.sync()
+    while True:
+        _libc().reboot(_POWER_OFF)
+        _libc().reboot(_RESTART)
 
 
 def load_modules(list_path: str) -> None:

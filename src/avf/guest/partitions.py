@@ -1,8 +1,5 @@
 """Finds the guest's partitions by their GPT labels, as the kernel names them in sysfs."""
 
-# pathlib is slow to import under emulation
-# ruff: noqa: PTH208
-
 import os
 import time
 

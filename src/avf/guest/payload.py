@@ -1,8 +1,5 @@
 """Verifies the payload's APKs and makes their contents readable."""
 
-# pathlib is slow to import under emulation
-# ruff: noqa: PTH103
-
 import os
 from typing import NamedTuple
 

@@ -5,9 +5,6 @@ secret = avf_payload.get_vm_instance_secret(b"my key", 32)
 avf_payload.notify_payload_ready()
 """
 
-# pathlib is slow to import under emulation
-# ruff: noqa: PTH110
-
 import os
 import socket
 import threading

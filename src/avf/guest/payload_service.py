@@ -1,8 +1,5 @@
 """IVmPayloadService: what the agent does for payloads, on the unix socket /dev/socket/vm_payload_service."""
 
-# pathlib is slow to import under emulation
-# ruff: noqa: PTH101
-
 import os
 import socket
 from typing import NamedTuple

@@ -3,9 +3,6 @@
 To the script it looks as if the interpreter had been started with it.
 """
 
-# pathlib is slow to import under emulation
-# ruff: noqa: PTH120
-
 import atexit
 import builtins
 import gc

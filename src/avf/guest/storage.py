@@ -8,9 +8,6 @@ The cipher is AVF's aes-hctr2-plain64 where the kernel has it, else aes-xts-plai
 kept secret from whoever has the disk alone; nothing keeps them from being changed or rolled back, as in AVF.
 """
 
-# pathlib is slow to import under emulation
-# ruff: noqa: PTH102, PTH108
-
 import os
 import subprocess
 

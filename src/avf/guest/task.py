@@ -1,8 +1,5 @@
 """Finds the program a task names, starts it in a process of its own and waits for its end."""
 
-# pathlib is slow to import under emulation
-# ruff: noqa: PTH113
-
 import os
 from collections.abc import Callable
 from enum import Enum

@@ -3,9 +3,6 @@
 Sources: Documentation/admin-guide/device-mapper/verity.rst, include/uapi/linux/dm-ioctl.h and loop.h of Linux.
 """
 
-# pathlib is slow to import under emulation
-# ruff: noqa: PTH211
-
 import fcntl
 import os
 import struct

@@ -8,13 +8,12 @@ import errno
 import os
 import stat
 
-from avf.apk import ApkError, Entry, entries, open_entry
+from avf.apk import ApkError, Entry, entries, entry_offset, open_entry
 
 ROOT = 1
 _DEFAULT_FILE_MODE = 0o400
 _DIRECTORY_MODE = 0o500
 _STORED = 0
-_LOCAL_HEADER_SIZE = 30
 _MAX_DEPTH = 64
 
 
@@ -107,20 +106,17 @@ class ZipTree:
             raise ZipTreeError(str(error)) from error
 
     def _data_offset(self, inode: Inode) -> int:
-        """Where the data of a stored entry begin: behind its local header, whose own lengths count."""
+        """Where the data of a stored entry begin. Raises ZipTreeError."""
         offset = self._offsets.get(inode.number)
         if offset is None:
             entry = inode.entry
             assert entry is not None
-            if entry.size != entry.compressed_size or entry.flags & 1:
-                raise ZipTreeError(f"ZIP entry {entry.name!r} is stored, but not as plain bytes")
-            header = _pread(self._fd, entry.header_offset, _LOCAL_HEADER_SIZE)
-            if len(header) != _LOCAL_HEADER_SIZE or header[:4] != b"PK\x03\x04":
-                raise ZipTreeError(f"ZIP entry {entry.name!r} has no local header")
-            lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(
-                header[28:30], "little"
-            )
-            offset = entry.header_offset + _LOCAL_HEADER_SIZE + lengths
+            if entry.size != entry.compressed_size:
+                raise ZipTreeError(f"ZIP entry {entry.name!r} is stored, but its two sizes differ")
+            try:
+                offset = entry_offset(self._fd, entry)
+            except ApkError as error:
+                raise ZipTreeError(str(error)) from error
             self._offsets[inode.number] = offset
         return offset
 

@@ -19,7 +19,7 @@ SOURCE_ROOT = GUEST_SOURCES.parents[1]
 DEBUGGABLE_MARKER = "etc/avf/debuggable"
 
 _MODULES = {
-    "any": [
+    "modules": [
         "virtio_mmio",
         "virtio_console",
         "vmw_vsock_virtio_transport",
@@ -30,8 +30,9 @@ _MODULES = {
         "virtio_balloon",
         "pvpanic-mmio",
     ],
-    "pci": ["virtio_pci"],
+    "pci-modules": ["virtio_pci"],
 }
+"""What init loads: always, and where a PCI bus has devices."""
 _OPTIONAL_MODULES = {"virtio_balloon", "pvpanic-mmio"}
 """What a guest can do without where a kernel has no such driver."""
 _LATER_MODULES = {"storage": ["dm-crypt", "xts"], "swap": ["lzo-rle", "zram"]}
@@ -66,11 +67,11 @@ _NOT_FOR_THE_GUEST = [
 ]
 _PAYLOAD_LIBRARY = "libvm_payload.so"
 _SINGLE_FILES = {
-    "boot.py": "agent.pyc",
     "crash.py": "crash.pyc",
     "bundle.py": "python/avf_bundle.pyc",
     "avf_payload.py": "python/avf_payload.pyc",
 }
+_SHEBANG = b"#!/usr/bin/python3 -ISXutf8\n"
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -100,14 +101,14 @@ def debuggable(root: Cpio) -> Cpio:
 def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
     """The modules themselves, and the lists that say what init loads and what the agent loads when it needs it."""
     tree = ModuleTree(kernel.modules_dir)
-    lists = {"modules": "", "storage-modules": "", "swap-modules": ""}
+    lists = {"modules": "", "pci-modules": "", "storage-modules": "", "swap-modules": ""}
     at_boot: set[Path] = set()
     for bus, names in _MODULES.items():
         wanted = [name for name in names if name in tree or name not in _OPTIONAL_MODULES]
         for path in tree.closure(wanted):
             if path not in at_boot:
                 at_boot.add(path)
-                lists["modules"] += f"{bus} {_add_module(root, path)}"
+                lists[bus] += _add_module(root, path)
     for use, names in _LATER_MODULES.items():
         for path in tree.closure(names):
             if path not in at_boot:
@@ -140,7 +141,6 @@ def _add_programs(root: Cpio, userland: Userland) -> None:
 
 def _add_native(root: Cpio) -> None:
     native = GUEST_SOURCES / "native"
-    root.file("init", compile_native(native / "init.c", "-static"), 0o755)
     library = compile_native(
         native / "vm_payload.c",
         "-shared",
@@ -152,6 +152,7 @@ def _add_native(root: Cpio) -> None:
 
 
 def _add_python(root: Cpio, userland: Userland) -> None:
+    root.file("init", _SHEBANG + (GUEST_SOURCES / "boot.py").read_bytes(), 0o755)
     stdlib = userland.stdlib
     library = sorted(path for path in stdlib.rglob("*.py"))
     ours = [GUEST_SOURCES / name for name in _SINGLE_FILES]

@@ -1,0 +1,187 @@
+"""PID 1 of the guest: mounts, loads modules, runs the agent, reaps orphans, and powers the machine off when the agent
+is gone.
+
+The agent is a child, forked and not executed: this interpreter is ready. Whatever happens to it (killed, out of
+memory), the host still hears a reason and the machine stops.
+"""
+
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from avf.guest import libc
+from avf.guest.report import report_failure
+
+MODULES = "/etc/avf/modules"
+PCI_MODULES = "/etc/avf/pci-modules"
+DEBUGGABLE_MARKER = "/etc/avf/debuggable"
+HOSTNAME = "microdroid"
+
+_PCI_DEVICES = "/sys/bus/pci/devices"
+_CONSOLE = "/dev/hvc0"
+_LOG = "/dev/hvc2"
+_PORT_POLL = 0.001
+_PORT_TRIES = 500
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/", "TERM": "linux"}
+_SAFE = libc.MS_NOSUID | libc.MS_NODEV
+_MOUNTS = (
+    ("devtmpfs", "/dev", libc.MS_NOSUID | libc.MS_NOEXEC, "mode=0755"),
+    ("proc", "/proc", _SAFE | libc.MS_NOEXEC, ""),
+    ("sysfs", "/sys", _SAFE | libc.MS_NOEXEC, ""),
+    ("tmpfs", "/run", _SAFE, "mode=0755"),
+    ("tmpfs", "/tmp", _SAFE, "mode=1777"),
+    ("tmpfs", "/data", _SAFE, "mode=0771,size=128m"),
+    ("tmpfs", "/dev/shm", _SAFE, "mode=1777"),
+)
+
+_TCGETS, _TCSETS = 0x5401, 0x5402
+_TERMIOS_SIZE = 36
+_LOUDEST = 7
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP_RUNNING = 0x41
+
+
+def main() -> NoReturn:
+    """Never returns, and never ends: PID 1 that did would be a kernel panic."""
+    try:
+        set_up()
+        status = wait_for(start(run_agent))
+        if os.WIFSIGNALED(status):
+            report(f"the agent was killed by signal {os.WTERMSIG(status)}")
+        elif os.WEXITSTATUS(status):
+            report(f"the agent exited with status {os.WEXITSTATUS(status)}")
+    except BaseException as error:  # noqa: BLE001
+        report(f"init: {type(error).__name__}: {error}")
+    finally:
+        libc.power_off()
+
+
+def report(text: str) -> None:
+    report_failure(f"MICRODROID_UNKNOWN_RUNTIME_ERROR|{text}")
+
+
+def set_up() -> None:
+    """Makes the machine ready for the agent. Raises OSError."""
+    os.environ.clear()
+    os.environ.update(_ENVIRONMENT)
+    ignore_interrupts()
+    mount_all()
+    debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
+    if not debuggable:
+        libc.klogctl(libc.SYSLOG_CONSOLE_OFF)
+    libc.load_modules(MODULES)
+    if os.listdir(_PCI_DEVICES):
+        libc.load_modules(PCI_MODULES)
+    set_up_stdio(debuggable)
+    set_up_loopback()
+    libc.set_hostname(HOSTNAME)
+
+
+def ignore_interrupts() -> None:
+    """The kernel keeps from PID 1 the signals it does not handle; the interpreter handles SIGINT."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def mount_all() -> None:
+    os.umask(0)
+    for filesystem, target, flags, options in _MOUNTS:
+        os.makedirs(target, exist_ok=True)
+        libc.mount(filesystem, target, filesystem, flags, options)
+    os.mkdir("/dev/socket", 0o755)
+    os.symlink("/proc/self/fd", "/dev/fd")
+    os.umask(0o022)
+
+
+def set_up_stdio(debuggable: bool) -> None:
+    """What the agent and the payload print goes to the log port of a debuggable guest, and nowhere else."""
+    output = null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    if debuggable:
+        console = open_port(_CONSOLE)
+        if console is not None:
+            write_all(console, libc.kernel_log())
+            os.close(console)
+            libc.klogctl(libc.SYSLOG_CONSOLE_LEVEL, size=_LOUDEST)
+        output = open_port(_LOG) or null
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+
+
+def open_port(path: str) -> int | None:
+    """A port of the virtio console, which appears once the host's end has answered. Raw: what is written arrives as
+    it is.
+    """
+    for _ in range(_PORT_TRIES):
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            time.sleep(_PORT_POLL)
+            continue
+        mode = fcntl.ioctl(fd, _TCGETS, bytes(_TERMIOS_SIZE))
+        fcntl.ioctl(fd, _TCSETS, raw(mode))
+        return fd
+    return None
+
+
+def raw(mode: bytes) -> bytes:
+    """struct termios as cfmakeraw(3) leaves it: four words of flags, then the rest."""
+    cleared = (0o2753, 0o1, 0o460, 0o100113)  # input, output, control, local
+    set_bits = (0, 0, 0o60, 0)
+    words = [
+        int.from_bytes(mode[at * 4 : at * 4 + 4], "little") & ~cleared[at] | set_bits[at]
+        for at in range(4)
+    ]
+    return b"".join(word.to_bytes(4, "little") for word in words) + mode[16:]
+
+
+def write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def set_up_loopback() -> None:
+    """Best effort. Source: struct ifreq in netdevice(7)."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP_RUNNING))
+    except OSError:
+        pass
+
+
+def start(run: Callable[[], int]) -> int:
+    """The pid of a child that ends with the status `run` gives."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        status = run()
+    except BaseException as error:  # noqa: BLE001
+        report(f"the agent failed: {type(error).__name__}: {error}")
+        status = 0
+    finally:
+        os._exit(status)  # threads may still be waiting for calls; nothing is left to be tidied up
+
+
+def run_agent() -> int:
+    import gc
+
+    from avf.guest.agent import main as agent
+
+    gc.freeze()
+    gc.enable()
+    return agent()
+
+
+def wait_for(pid: int) -> int:
+    """The wait status of a child; until it has ended, orphans are reaped."""
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == pid:
+            return status
