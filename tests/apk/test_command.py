@@ -130,7 +130,7 @@ def test_errors_tell_the_place(
     data = signed.read_bytes()
     bad = tmp_path / "bad.apk"
     bad.write_bytes(data.replace(b"APK Sig Block 42", b"APK Sig Block 43"))
-    status, report = run("verify", bad)
+    _, report = run("verify", bad)
     where = data.index(b"APK Sig Block 42")
     assert report["error"] == {
         "code": "signing-block",

@@ -1,0 +1,1 @@
+"""Fuzz targets, guided by coverage. Needs `atheris`; replaying a corpus does not."""

@@ -1,0 +1,107 @@
+"""What each target does with one input, which is any bytes."""
+
+import io
+import sys
+from collections.abc import Callable
+from unittest import mock
+
+from avf.apk import ApkError, Idsig, entries, idsig_verify, lineage, read_entry, verify_idsig
+from avf.apk import verify as verify_apk
+from avf.apk.crypto import certificate_public_key
+from avf.apk.source import FileSource
+from avf.apk.tree_check import CheckedReader, Tree
+
+LIMIT = 1 << 16
+_VERIFY = sys.modules["avf.apk.verify"]
+"""The module; the face has the function of that name."""
+
+
+class _Any(bytes):
+    """Equal to everything: the digest that the APK claims is taken for right."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+def verify(data: bytes) -> None:
+    """All of `verify`, with signatures and digests that are always right: no fuzzer finds a real one."""
+    with (
+        mock.patch.object(_VERIFY, "verify_signature"),
+        mock.patch.object(lineage, "verify_signature"),
+        mock.patch.object(_VERIFY, "content_digest", return_value=_Any()),
+    ):
+        verified = verify_apk(io.BytesIO(data), allow_v2=True)
+    assert verified.signers
+    assert verified.size <= len(data)
+
+
+def zip_entries(data: bytes) -> None:
+    """The container and the contents of all its entries."""
+    file = io.BytesIO(data)
+    for entry in entries(file):
+        try:
+            assert len(read_entry(file, entry.name, limit=LIMIT)) == entry.size <= LIMIT
+        except ApkError:
+            continue
+
+
+def idsig(data: bytes) -> None:
+    """What is read is what is there, byte for byte."""
+    found = Idsig.parse(io.BytesIO(data))
+    assert found.header() == data[: found.tree_offset]
+    assert found.tree_offset + found.tree_size <= len(data)
+
+
+def idsig_of_apk(data: bytes) -> None:
+    """An idsig against an APK: both are in the input, the idsig first."""
+    split = int.from_bytes(data[:4], "little") % (len(data) + 1)
+    with mock.patch.object(idsig_verify, "verify_signature"):
+        verify_idsig(io.BytesIO(data[split:]), io.BytesIO(data[4:split]))
+
+
+def proof_of_rotation(data: bytes) -> None:
+    """Reading and writing a lineage."""
+    nodes = lineage.parse_lineage(data)
+    assert lineage.parse_lineage(lineage.encode_lineage(nodes)) == nodes
+    with mock.patch.object(lineage, "verify_signature"):
+        lineage.verify_lineage(nodes)
+
+
+def certificate(data: bytes) -> None:
+    """The key in a certificate is a part of it."""
+    assert certificate_public_key(data) in data
+
+
+def tree(data: bytes) -> None:
+    """Reading through a tree that is of some other file."""
+    size = int.from_bytes(data[:3], "little") % (1 << 21)
+    source = FileSource(io.BytesIO(data.ljust(size + 3, b"\0")), size)
+    reader = CheckedReader(source, Tree(FileSource(io.BytesIO(data[35:])), 0, size, data[3:35]))
+    reader.read()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "certificate": certificate,
+    "idsig": idsig,
+    "idsig_of_apk": idsig_of_apk,
+    "lineage": proof_of_rotation,
+    "tree": tree,
+    "verify": verify,
+    "zip": zip_entries,
+}
+
+
+def run(name: str, data: bytes) -> bool:
+    """Run a target; True if it accepted the input, False if it refused it with an ApkError."""
+    try:
+        TARGETS[name](data)
+    except ApkError as error:
+        assert error.code
+        assert str(error)
+        return False
+    return True
