@@ -50,14 +50,15 @@ def check_flat(service, runtime_dir, warm_up, churn) -> None:  # type: ignore[no
             "vms": service.debug_list_vms(),
             "directories": sorted(map(str, (runtime_dir / "vms").iterdir())),
             "files": sorted(path.name for path in runtime_dir.iterdir()),
-            **{f"{name} fds": counts.descriptors(pid) for name, pid in pids.items()},
         }
 
     before = state()
     memory = {name: counts.resident_kib(pid) for name, pid in pids.items()}
     threads = {name: counts.threads(pid) for name, pid in pids.items()}
+    descriptors = {name: counts.descriptors(pid) for name, pid in pids.items()}
     churn()
     eventually(state, before)
     for name, pid in pids.items():
         eventually(lambda pid=pid, name=name: counts.threads(pid) <= threads[name], True)  # type: ignore[misc]
+        eventually(lambda pid=pid, name=name: counts.descriptors(pid) <= descriptors[name], True)  # type: ignore[misc]
         assert counts.resident_kib(pid) < memory[name] + RSS_SLACK_KIB, name

@@ -113,7 +113,10 @@ class VmCreation:
                     log.warning("Could not start RpcServer on port %d: %s", context.cid, e)
                     continue
                 if isinstance(e, OSError | RuntimeError):
-                    raise failure(f"Failed to create VM context: {full_chain(e)}") from e
+                    raise failure(
+                        f"Failed to create VM context: no RpcServer on port {context.cid} in"
+                        f" {context.temporary_directory}: {full_chain(e)}"
+                    ) from e
                 raise
             return context
         raise failure("Too many attempts to create VM context failed.")

@@ -59,5 +59,9 @@ class CidAllocator:
 
     def _store(self, cid: int) -> None:
         scratch = self._file.with_name(self._file.name + ".new")
-        scratch.write_text(f"{cid}\n")
-        scratch.replace(self._file)
+        try:
+            scratch.write_text(f"{cid}\n")
+            scratch.replace(self._file)
+        except OSError as e:
+            e.filename = e.filename or str(scratch)  # what a full disk leaves out
+            raise

@@ -18,6 +18,7 @@ from avf.vmm.base import (
 from avf.vmm.outlets import NOWHERE, Outlet
 from avf.vmm.qemu.devices import CONSOLE, file_backend
 from avf.vmm.qemu.outcome import Outcome
+from avf.vmm.qemu.panic import PanicDump
 from avf.vmm.spawn import Child
 from avf.vmm.tail import Tail
 
@@ -65,8 +66,11 @@ class QemuProcess:
         console: Outlet = NOWHERE,
         frozen: bool = False,
         on_event: Callable[[str], None] | None = None,
+        panic_dump: PanicDump | None = None,
     ) -> None:
-        """`memory`: the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: a debugger lets the guest run."""
+        """`memory`: the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: a debugger lets the guest run;
+        `panic_dump`: for a guest that QEMU pauses when it panics.
+        """
         self._qemu = qemu
         self._device = device
         self._socket = monitor
@@ -75,6 +79,8 @@ class QemuProcess:
         self._console = console
         self._frozen = frozen
         self._on_event = on_event
+        self._panic_dump = panic_dump
+        self._panic: asyncio.Task[None] | None = None
         self._outcome = Outcome()
         self._monitor: Monitor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -123,6 +129,7 @@ class QemuProcess:
         try:
             asyncio.run(self._supervise())
         except Exception as error:  # noqa: BLE001  nothing may keep a VM from being waited for
+            self._outcome.lost = True
             self._outcome.note(f"the watcher of this VM failed: {error!r}")
         finally:
             self._bury()
@@ -167,6 +174,7 @@ class QemuProcess:
         monitor = Monitor(self._on_qmp_event)
         try:
             await monitor.open(self._socket)
+            self._monitor = monitor
             await monitor.execute("query-status" if self._frozen else "cont")
         except VmmControlError as error:
             self._outcome.note(str(error))
@@ -175,7 +183,6 @@ class QemuProcess:
         else:
             self._outcome.started = True
             self._report_line("started")
-            self._monitor = monitor
             self._set_link(_Link.OPEN)
         await monitor.closed()
 
@@ -192,6 +199,8 @@ class QemuProcess:
         self._qemu.kill_unless_ended()
         returncode = self._qemu.reap()
         self._socket.close()
+        if self._panic_dump is not None:
+            self._panic_dump.close()
         self._tail.pump()
         self._report = ExitReport(
             self._outcome.cause(returncode), returncode, self._tail.close(), self._outcome.events
@@ -206,6 +215,19 @@ class QemuProcess:
         text = self._outcome.qmp_event(name, data)
         if text is not None:
             self._report_line(text)
+        if name == "GUEST_PANICKED" and self._panic_dump is not None and self._panic is None:
+            import asyncio
+
+            self._panic = asyncio.create_task(self._end_after_panic(self._panic_dump))
+
+    async def _end_after_panic(self, dump: PanicDump) -> None:
+        """The guest is paused and will not go on."""
+        try:
+            self._report_line(await dump.save(self._execute))
+            await self._execute("quit")
+        except (OSError, VmmControlError) as error:
+            self._report_line(f"after the panic: {error}")
+            self._qemu.kill()
 
     def _report_line(self, text: str) -> None:
         self._outcome.note(text)
