@@ -102,7 +102,6 @@ class _Header:
     last_usable: int
     disk_guid: bytes
     entries_lba: int
-    entries_crc: int
     entry_size: int
     entries: bytes
 
@@ -163,25 +162,21 @@ class _Reader:
             ENTRY.size <= entry_size <= _MAX_ENTRY and entry_size & (entry_size - 1) == 0,
             f"{name}: entry size {entry_size}",
         )
-        self._check(
-            0 < count * entry_size <= MAX_ENTRIES_SIZE, f"{name}: {count} entries of {entry_size}"
-        )
+        size = count * entry_size
+        self._check(0 < size <= MAX_ENTRIES_SIZE, f"{name}: {count} entries of {entry_size}")
         # crosvm's backup header names the primary's entries
-        end = entries_lba + -(-count * entry_size // SECTOR)
+        end = entries_lba + -(-size // SECTOR)
         self._check(
-            entries_lba > _FIRST_LBA
+            _FIRST_LBA < entries_lba < end <= self.sectors
             and (end <= first or last < entries_lba)
-            and end <= self.sectors
             and not entries_lba <= here < end,
             f"{name}: entries at sector {entries_lba}",
         )
-        entries = self._image.pread(count * entry_size, entries_lba * SECTOR)
+        entries = self._image.pread(size, entries_lba * SECTOR)
         self._check(
             entries_crc == zlib.crc32(entries), f"{name}: entries' checksum {entries_crc:#010x}"
         )
-        return _Header(
-            copy, here, other, first, last, guid, entries_lba, entries_crc, entry_size, entries
-        )
+        return _Header(copy, here, other, first, last, guid, entries_lba, entry_size, entries)
 
     def compare(self, primary: _Header, backup: _Header) -> None:
         for what, one, two in (

@@ -18,7 +18,11 @@ class ImageFormat(Enum):
 
 
 def image_format(fd: int) -> ImageFormat:
-    """Recognises an image by its first bytes, in crosvm's order. Raises UnsupportedImage for Android sparse images."""
+    """Recognises an image by its first bytes, in crosvm's order. Raises UnsupportedImage for Android sparse images.
+
+    Only regular files and block devices are read; ImageError for others.
+    """
+    stored_size(fd)
     start = read_at(fd, 0, len(composite.MAGIC))
     if start == composite.MAGIC:
         return ImageFormat.COMPOSITE

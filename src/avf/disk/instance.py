@@ -11,7 +11,7 @@ entry's 512-byte header as additional data.
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from avf.disk.errors import InstanceError
@@ -40,7 +40,7 @@ class InstanceEntry:
     """Of its header; the payload is 512 bytes further."""
     size: int
     """Of the payload, in bytes."""
-    header: bytes
+    header: bytes = field(repr=False)
     """All 512 bytes, which are sealed with the payload."""
 
     @property

@@ -44,6 +44,8 @@ class Qcow2Header:
     """Virtual size in bytes."""
     cluster_bits: int
     l1_offset: int
+    tables: tuple[range, ...]
+    """Bytes of the file that no cluster may lie in: its first cluster, L1 table and reference count table."""
 
 
 def create_qcow2(fd: int, size: int) -> None:
@@ -114,10 +116,14 @@ def read_header(fd: int) -> Qcow2Header:
     _check(name, table_clusters > 0, "no reference count table")
     _check_table(fd, name, "reference count table", table_offset, table_clusters * cluster, cluster)
     _check_extensions(name, read_at(fd, header_size, cluster - header_size))
-    l1_end, table_end = l1_offset + l1_entries * 8, table_offset + table_clusters * cluster
-    overlap = l1_entries and l1_offset < table_end and table_offset < l1_end
-    _check(name, not overlap, "the L1 table and the reference count table overlap")
-    return Qcow2Header(size, cluster_bits, l1_offset)
+    l1 = range(l1_offset, l1_offset + align_up(l1_entries * 8, cluster))
+    table = range(table_offset, table_offset + table_clusters * cluster)
+    _check(name, not overlap(l1, table), "the L1 table and the reference count table overlap")
+    return Qcow2Header(size, cluster_bits, l1_offset, (range(cluster), l1, table))
+
+
+def overlap(one: range, two: range) -> bool:
+    return max(one.start, two.start) < min(one.stop, two.stop)
 
 
 def _check_extensions(name: str, area: bytes) -> None:

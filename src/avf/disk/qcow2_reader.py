@@ -28,6 +28,7 @@ class Qcow2Reader(ImageReader):
         super().__init__(describe(fd), header.size)
         self._fd = fd
         self._l1_offset = header.l1_offset
+        self._forbidden = header.tables
         self._bits = header.cluster_bits
         self._cluster = 1 << header.cluster_bits
         self._tables: OrderedDict[int, bytes] = OrderedDict()
@@ -87,4 +88,8 @@ class Qcow2Reader(ImageReader):
         reserved = entry & ~(_OFFSET | _COPIED)
         if reserved or offset % self._cluster or offset >= stored_size(self._fd):
             raise ImageError(f"{self.name}: damaged QCOW2 image: {what} is {entry:#x}")
-        return offset or None
+        if offset == 0:
+            return None
+        if any(offset in table for table in self._forbidden):
+            raise ImageError(f"{self.name}: damaged QCOW2 image: {what} leads into another table")
+        return offset
