@@ -50,6 +50,10 @@ MODERN = "-global virtio-mmio.force-legacy=false"
             "-m 64M -object memory-backend-memfd,id=ram,size=64M,share=on",
         ),
         (devices.lifecycle(), "-S -no-reboot -action panic=none -device pvpanic"),
+        (
+            devices.lifecycle(pause_on_panic=True),
+            "-S -no-reboot -action panic=pause -device pvpanic",
+        ),
         (devices.monitor(7), "-chardev socket,id=qmp,fd=7 -mon chardev=qmp,mode=control"),
         (devices.debugger(1234), "-gdb tcp:127.0.0.1:1234"),
         (devices.kernel(5, None, ""), "-kernel /proc/self/fd/5"),

@@ -75,6 +75,8 @@ class VmSpec:
     """Write end of the pipe behind the failure-reason port (ttyS1)."""
     ramdump: int | None = None
     """File behind the ramdump port (hvc1)."""
+    dump_on_panic: bool = False
+    """A guest that panics leaves all of its memory in `ramdump`, if that is empty and the VMM can."""
     gdb_port: int | None = None
     task_profiles: tuple[str, ...] = ()
 

@@ -63,7 +63,7 @@ def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
         *devices.board(machine, host.accelerator, shared_memory=shared),
         *devices.processor(machine, host.accelerator, spec.cpus or host.cpus),
         *devices.memory(spec.memory_mib or DEFAULT_MEMORY_MIB, shared=shared),
-        *devices.lifecycle(),
+        *devices.lifecycle(pause_on_panic=dumps_on_panic(spec)),
         *devices.monitor(inputs.monitor),
         *(devices.debugger(spec.gdb_port) if spec.gdb_port is not None else []),
         *_boot(spec, inputs, host, machine),
@@ -75,6 +75,10 @@ def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
         *(argument for disk in inputs.disks for argument in devices.disk(disk, machine)),
         *_vsock(spec, inputs, machine),
     ]
+
+
+def dumps_on_panic(spec: VmSpec) -> bool:
+    return spec.dump_on_panic and spec.ramdump is not None
 
 
 def board_of(spec: VmSpec, host: Host) -> Machine:

@@ -63,11 +63,12 @@ def memory(mib: int, *, shared: bool) -> list[str]:
     return size
 
 
-def lifecycle() -> list[str]:
+def lifecycle(*, pause_on_panic: bool = False) -> list[str]:
     """The guest waits to be let run, since QMP tells nothing of what happens before somebody listens. A reset ends
-    QEMU; a panic is reported and left to the guest, so that its last words get out.
+    QEMU; a panic is reported and left to the guest, unless its memory is wanted as it is then.
     """
-    return ["-S", "-no-reboot", "-action", "panic=none", "-device", "pvpanic"]
+    action = "panic=pause" if pause_on_panic else "panic=none"
+    return ["-S", "-no-reboot", "-action", action, "-device", "pvpanic"]
 
 
 def monitor(fd: int) -> list[str]:

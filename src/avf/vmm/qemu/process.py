@@ -222,8 +222,11 @@ class QemuProcess:
 
     async def _end_after_panic(self, dump: PanicDump) -> None:
         """The guest is paused and will not go on."""
+        import asyncio
+
         try:
-            self._report_line(await dump.save(self._execute))
+            async with asyncio.timeout(_DUMP_TIMEOUT):
+                self._report_line(await dump.save(self._execute))
             await self._execute("quit")
         except (OSError, VmmControlError) as error:
             self._report_line(f"after the panic: {error}")

@@ -13,7 +13,15 @@ from avf.vmm.accel import Accelerator, probe_accelerator
 from avf.vmm.base import Machine, VmmStartError, VmmUnavailable, VmSpec
 from avf.vmm.images import open_firmware, open_image
 from avf.vmm.outlets import open_outlet
-from avf.vmm.qemu.command import DEFAULT_MEMORY_MIB, MAX_DISKS, Host, Inputs, qemu_command
+from avf.vmm.qemu.command import (
+    DEFAULT_MEMORY_MIB,
+    MAX_DISKS,
+    Host,
+    Inputs,
+    dumps_on_panic,
+    qemu_command,
+)
+from avf.vmm.qemu.panic import PanicDump
 from avf.vmm.qemu.process import QemuProcess
 from avf.vmm.spawn import Child, spawn
 from avf.vmm.tsc import tsc_khz
@@ -112,6 +120,7 @@ class _Start:
             vhost, control, device = self._vsock(stderr_write)
             if device is not None:
                 undo.callback(device.abort)
+            dump = self._panic_dump(undo)
             inputs = self._inputs(theirs.fileno(), vhost, control)
             command = qemu_command(program, spec, inputs, host)
             console = inputs.console[1]
@@ -127,9 +136,17 @@ class _Start:
                 console=console,
                 frozen=spec.gdb_port is not None,
                 on_event=on_event,
+                panic_dump=dump,
             )
             undo.pop_all()
             return process
+
+    def _panic_dump(self, undo: ExitStack) -> PanicDump | None:
+        if self._spec.ramdump is None or not dumps_on_panic(self._spec):
+            return None
+        dump = PanicDump(self._spec.ramdump)
+        undo.callback(dump.close)
+        return dump
 
     def _inputs(self, monitor: int, vhost: int | None, control: int | None) -> Inputs:
         spec, stack = self._spec, self._stack
