@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from . import predefined, wire
 from .contract import write_exception
 from .errors import RemoteException, Status, StatusError, report
-from .objects import IBinder
+from .objects import IBinder, abandon
 from .parcel import Parcel, ParcelReader
 
 if TYPE_CHECKING:
@@ -84,7 +84,11 @@ def _dispatch(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -
     reader.close()
     result = implementation(*args)
     if not method.oneway:
-        method.write_result(reply, result)
+        try:
+            method.write_result(reply, result)
+        except BaseException:
+            abandon(result)
+            raise
 
 
 def _special(core: "SessionCore", code: int, reply: Parcel) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .codecs import Codec, Reader, Writer
-from .errors import DeadObjectError, Status, StatusError
+from .errors import DeadObjectError, Status, StatusError, report
 from .parcel import Parcel, ParcelReader
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ class IBinder:
         return Codec(write, read, lambda: None, (write, read_nullable))
 
     def on_released(self) -> None:
-        """Called on a local object when the last remote reference to it, over all sessions, has gone."""
+        """Called on a local object when the last remote reference to it, over all sessions, has gone.
+
+        So it is for a method's result that cannot be sent, because the session has ended meanwhile.
+        """
 
     def __eq__(self, other: object) -> bool:
         if self._remote is None or not isinstance(other, IBinder):
@@ -123,6 +126,15 @@ def let_go(binder: IBinder) -> bool:
     with _holds_lock:
         binder._holds -= 1
         return binder._holds == 0
+
+
+def abandon(result: object) -> None:
+    """Tells a local object that was to be returned, but has not reached the caller, that nobody holds it."""
+    if isinstance(result, IBinder) and result._remote is None and not result._holds:
+        try:
+            result.on_released()
+        except Exception as error:  # noqa: BLE001 - nobody else could catch it
+            report(error)
 
 
 def cast(interface: type[_I], binder: IBinder) -> _I:
