@@ -227,7 +227,7 @@ def test_a_server_with_a_version_nobody_offered(tmp_path: Path) -> None:
         connect(unix(tmp_path / "sock"), max_version=0, timeout=10)
     thread.join()
     with status(Status.BAD_VALUE):
-        connect(unix(tmp_path / "sock"), max_version=2)
+        connect(unix(tmp_path / "sock"), max_version=3)
 
 
 @pytest.mark.parametrize(
@@ -796,5 +796,5 @@ def test_dump(serve: Serve) -> None:
 def test_server_options_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="max_threads"):
         Server(Echo(), max_threads=0)
-    with pytest.raises(ValueError, match="version 2"):
-        Server(Echo(), max_version=2)
+    with pytest.raises(ValueError, match="version 3"):
+        Server(Echo(), max_version=3)

@@ -1,4 +1,5 @@
-"""RPC Binder, Android's inter-process calls over sockets, wire compatible with libbinder (protocol versions 0 and 1).
+"""RPC Binder, Android's inter-process calls over sockets, wire compatible with libbinder (protocol versions 0, 1 and,
+experimentally, 2).
 
 Declare interfaces (`Interface`, `method`) and values (`Parcelable`, `Union`, `Enum`), serve objects with a `Server`,
 and reach them with `connect`. See `errors` for what can go wrong.

@@ -17,7 +17,7 @@ from . import client, predefined
 from .contract import Interface
 from .objects import IBinder
 from .transport import Connector
-from .wire import MAX_VERSION, FdMode
+from .wire import DEFAULT_VERSION, FdMode
 
 _I = TypeVar("_I", bound=IBinder)
 
@@ -56,7 +56,7 @@ async def connect(
     fd_mode: FdMode = FdMode.NONE,
     incoming_threads: int = 0,
     max_outgoing: int = 10,
-    max_version: int = MAX_VERSION,
+    max_version: int = DEFAULT_VERSION,
     timeout: float | None = None,
 ) -> AsyncSession:
     """`avf.binder.connect`, awaited."""

@@ -28,7 +28,7 @@ def connect(
     fd_mode: FdMode = FdMode.NONE,
     incoming_threads: int = 0,
     max_outgoing: int = 10,
-    max_version: int = wire.MAX_VERSION,
+    max_version: int = wire.DEFAULT_VERSION,
     timeout: float | None = None,
 ) -> "Session":
     """Opens a session with the server that `connector` reaches.
@@ -144,7 +144,7 @@ class _Opener:
         except BaseException:
             connection.close()
             raise
-        connection.start_frames(receive_fds=core.receives_fds)
+        connection.start_frames(receive_fds=core.receives_fds, max_body=core.max_body)
         return connection
 
 

@@ -45,6 +45,7 @@ class Connection:
         self.on_return: Callable[[bytes | bytearray], None] = lambda body: None
         """Takes the DEC_STRONG bodies that arrive while a send is blocked."""
         self._receives_fds = False
+        self._max_body = wire.MAX_BODY
         self._early: deque[ReceivedFrame] = deque()
         self._buffer = b""
         self._pos = 0
@@ -54,9 +55,10 @@ class Connection:
         self._got = 0
         self._size = -1
 
-    def start_frames(self, *, receive_fds: bool) -> None:
+    def start_frames(self, *, receive_fds: bool, max_body: int = wire.MAX_BODY) -> None:
         """The connection is set up; frames follow."""
         self._receives_fds = receive_fds
+        self._max_body = max_body
         self.sock.settimeout(None)
 
     def read_exactly(self, size: int) -> bytes:
@@ -115,7 +117,7 @@ class Connection:
             if have < wire.HEADER_SIZE:
                 return None
         command, size = wire.FRAME_HEADER.unpack_from(buffer, pos)
-        check_frame(command, size)
+        check_frame(command, size, self._max_body)
         start = pos + wire.HEADER_SIZE
         stop = start + size
         if stop <= len(buffer):
@@ -146,7 +148,7 @@ class Connection:
             return None
         self._buffer = b""
         command, size = wire.FRAME_HEADER.unpack(piece)
-        check_frame(command, size)
+        check_frame(command, size, self._max_body)
         if size == 0:
             fds, self._fds = self._fds, None
             return command, b"", fds
@@ -260,13 +262,13 @@ class Connection:
         self.close()
 
 
-def check_frame(command: int, size: int) -> None:
+def check_frame(command: int, size: int, max_body: int) -> None:
     """Raises ProtocolError for a frame that is not to be read."""
     if command == wire.TRANSACT:
-        if size > wire.MAX_BODY:
+        if size > max_body:
             raise TooMuchData(f"TRANSACT of {size} bytes")
     elif command == wire.REPLY:
-        if size > wire.MAX_BODY + wire.REPLY_BODY.size:
+        if size > max_body + wire.REPLY_BODY.size:
             raise TooMuchData(f"REPLY of {size} bytes")
     elif command != wire.DEC_STRONG:
         raise ProtocolError(f"unknown command {command}")

@@ -70,7 +70,7 @@ class Endpoint:
         try:
             if greeting:
                 connection.sock.sendall(greeting)
-            connection.start_frames(receive_fds=self.core.receives_fds)
+            connection.start_frames(receive_fds=self.core.receives_fds, max_body=self.core.max_body)
         except OSError:
             self.end()
         self._release(connection)

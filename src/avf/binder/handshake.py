@@ -7,7 +7,6 @@ by the version in use. The side that will originate calls on the connection then
 import struct
 
 from .errors import ProtocolError
-from .wire import MAX_VERSION
 
 HEADER = struct.Struct("<IBB8xH")
 RESPONSE = struct.Struct("<I4x")
@@ -48,7 +47,7 @@ class ConnectionHeader:
 
 def negotiate(offered: int, own_max: int) -> int:
     """The version a server answers with."""
-    return min(offered, own_max, MAX_VERSION)
+    return min(offered, own_max)
 
 
 def pack_response(version: int) -> bytes:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     class ObjectTable(Protocol):
         """What a parcel needs of its session to carry binders."""
 
+        lists_binders: bool
+        """Whether the object table names binders, too (version 2)."""
+
         def leaving(self, binder: "IBinder") -> tuple[int, int]:
             """Counts `binder` as sent; its address and stability. Raises StatusError."""
 
@@ -34,7 +37,8 @@ BINDER_OBJECT = struct.Struct("<iQi")
 """presence, address, stability"""
 
 _NULL_BINDER = bytes(8)
-_FD_TYPE = 2
+BINDER_TYPE = 1
+FD_TYPE = 2
 
 
 class Parcel:
@@ -93,7 +97,7 @@ class Parcel:
         if len(self.descriptors) >= MAX_FDS:
             raise StatusError(Status.BAD_VALUE, f"more than {MAX_FDS} file descriptors")
         self.positions.append(len(self.data) - self.base)
-        self.data += FD_OBJECT.pack(_FD_TYPE, len(self.descriptors))
+        self.data += FD_OBJECT.pack(FD_TYPE, len(self.descriptors))
         self.descriptors.append(fd)
 
     def write_binder(self, binder: "IBinder | None") -> None:
@@ -104,7 +108,9 @@ class Parcel:
             raise StatusError(Status.BAD_TYPE, "a binder outside of a session")
         address, stability = self.table.leaving(binder)
         self.sent.append(address)
-        self.data += BINDER_OBJECT.pack(1, address, stability)
+        if self.table.lists_binders:
+            self.positions.append(len(self.data) - self.base)
+        self.data += BINDER_OBJECT.pack(BINDER_TYPE, address, stability)
 
     def filenos(self) -> list[int]:
         """Raises ValueError if one has been closed meanwhile."""
@@ -160,6 +166,11 @@ class ParcelReader:
         self.pos = pos + 4
         return value
 
+    def kind_at(self, position: int) -> int:
+        """The type of the object at a position from the object table, which lies within the parcel."""
+        kind: int = I32.unpack_from(self.buf, self.base + position)[0]
+        return kind
+
     def read_count(self, size: int) -> int:
         """An array's length; -1 for a null one. Raises BAD_VALUE if elements of `size` bytes cannot all be there."""
         count = self.read_int()
@@ -200,7 +211,7 @@ class ParcelReader:
         """Takes a descriptor out. Raises BAD_TYPE where none is, BAD_VALUE for one that did not come or is gone."""
         pos = self.pos
         kind, index = FD_OBJECT.unpack_from(self.buf, pos)
-        if kind != _FD_TYPE or pos - self.base not in self.positions:
+        if kind != FD_TYPE or pos - self.base not in self.positions:
             raise StatusError(Status.BAD_TYPE, "no file descriptor at this place")
         fds = self.fds
         if fds is None or not 0 <= index < len(fds) or fds[index] < 0:
@@ -224,6 +235,8 @@ class ParcelReader:
         self.pos = pos + 12
         if self.table is None:
             raise StatusError(Status.BAD_TYPE, "a binder outside of a session")
+        if self.table.lists_binders and pos - 4 - self.base not in self.positions:
+            raise StatusError(Status.BAD_VALUE, "a binder that the object table does not list")
         return self.table.entering(address, stability)
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ class Server:
         *,
         fd_modes: frozenset[FdMode] = frozenset({FdMode.NONE}),
         max_threads: int = 1,
-        max_version: int = wire.MAX_VERSION,
+        max_version: int = wire.DEFAULT_VERSION,
         accept: Callable[[Peer], bool] | None = None,
         handshake_timeout: float | None = 10.0,
         max_connections: int = 1024,
@@ -86,7 +86,7 @@ class Server:
                 self._accept_one(listener)
 
     def start(self, listener: socket.socket) -> None:
-        """`serve` in a thread."""
+        """`serve` in a thread. Raises RuntimeError if there can be none; the listener is closed then."""
         thread = threading.Thread(
             target=self._run_accept, args=(listener,), name="binder-accept", daemon=True
         )
@@ -94,8 +94,12 @@ class Server:
             if self._stopped:
                 listener.close()
                 return
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads
+                listener.close()
+                raise
             self._threads.add(thread)
-            thread.start()
 
     def _run_accept(self, listener: socket.socket) -> None:
         try:
@@ -233,7 +237,9 @@ class Server:
                     taken = endpoint.add_outgoing(connection, limit=_MAX_INCOMING, greeting=INIT)
                     return None
                 check_init(_read(connection, len(INIT), deadline))
-            connection.start_frames(receive_fds=endpoint.core.receives_fds)
+            connection.start_frames(
+                receive_fds=endpoint.core.receives_fds, max_body=endpoint.core.max_body
+            )
             taken = endpoint.add_serving(connection)
             return endpoint if taken else None
         finally:

@@ -15,7 +15,7 @@ from . import wire
 from .dispatch import Transaction
 from .errors import DeadObjectError, ProtocolError, Status, StatusError, report, status_error
 from .objects import Handle, IBinder, let_go
-from .parcel import Parcel, ParcelReader, close_fds
+from .parcel import BINDER_TYPE, FD_TYPE, Parcel, ParcelReader, close_fds
 from .refs import Node, RefTable
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class SessionCore:
         if fd_mode == wire.FdMode.NONE:
             self.fds_refused = Status.FDS_NOT_ALLOWED
         self.receives_fds = fd_mode == wire.FdMode.UNIX
+        self.max_body = wire.max_body(version)
+        self.lists_binders = version >= wire.BINDERS_LISTED
         self.max_threads = max_threads
         self.session_id = session_id
         self.root = root
@@ -129,10 +131,10 @@ class SessionCore:
             table = parcel.object_table()
             body += len(table)
             data += table
-        if body > wire.MAX_BODY:
+        if body > self.max_body:
             raise StatusError(
                 Status.FAILED_TRANSACTION,
-                f"request of {body} bytes, at most {wire.MAX_BODY} may be sent",
+                f"request of {body} bytes, at most {self.max_body} may be sent",
             )
         address = wire.NO_ADDRESS
         number = 0
@@ -194,12 +196,23 @@ class SessionCore:
             raise ProtocolError(f"parcel of {size} bytes in a body of {len(body)}")
         positions = struct.unpack_from(f"<{table_size >> 2}I", body, end)
         reader = ParcelReader(body[:end], base, self, fds, frozenset(positions))
-        if len(positions) != len(fds or ()):
-            text = f"{len(fds or ())} file descriptors came for {len(positions)} objects"
-            return reader, StatusError(Status.BAD_VALUE, text)
+        return reader, self._table_fault(reader, positions, size, len(fds or ()))
+
+    def _table_fault(
+        self, reader: ParcelReader, positions: tuple[int, ...], size: int, fds: int
+    ) -> StatusError | None:
+        """What is wrong with an object table, if anything is."""
+        if not self.lists_binders and len(positions) != fds:
+            text = f"{fds} file descriptors came for {len(positions)} objects"
+            return StatusError(Status.BAD_VALUE, text)
         if any(position + 4 >= size for position in positions):
-            return reader, StatusError(Status.BAD_VALUE, "object outside of the parcel")
-        return reader, None
+            return StatusError(Status.BAD_VALUE, "object outside of the parcel")
+        if self.lists_binders:
+            kinds = [reader.kind_at(position) for position in positions]
+            if kinds.count(FD_TYPE) != fds or kinds.count(BINDER_TYPE) + fds != len(kinds):
+                text = f"{fds} file descriptors came for objects of the types {kinds}"
+                return StatusError(Status.BAD_VALUE, text)
+        return None
 
     # Calls of the peer's
 
@@ -277,7 +290,7 @@ class SessionCore:
             result = self.reply_parcel()
         size = len(result)
         table = result.object_table() if result.positions else b""
-        if size + len(table) > wire.MAX_BODY:
+        if size + len(table) > self.max_body:
             result.discard()
             result.close_descriptors()
             status, size, table = Status.FAILED_TRANSACTION, 0, b""

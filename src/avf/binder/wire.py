@@ -1,17 +1,23 @@
-"""The bytes of RPC Binder: connection headers, frames, limits (versions 0 and 1, little endian).
+"""The bytes of RPC Binder: connection headers, frames, limits (versions 0 to 2, little endian).
 
 A connection begins with a header and an init message (see `handshake`); afterwards it carries frames of a 16-byte
 header (command, body size, 8 reserved bytes) and a body. Version 0 is Android 13's, version 1 that of Android 14 and
-15.
+15. Version 2, Android 16's, is experimental here: its object table lists binders, too, and a body may be larger.
 """
 
 import enum
 import struct
 
-MAX_VERSION = 1
+MAX_VERSION = 2
+DEFAULT_VERSION = 1
+"""The highest one offered unless more is asked for."""
+BINDERS_LISTED = 2
+"""The version from which on object tables list binders."""
 
 MAX_BODY = 100_000
 """Of a TRANSACT body, and of parcel plus object table of a REPLY."""
+MAX_BODY_2 = 600 << 10
+"""The same from version 2 on."""
 MAX_FDS = 253
 """Descriptors per message (SCM_MAX_FD)."""
 MAX_BINDERS = 100_000
@@ -75,6 +81,10 @@ class FdMode(enum.IntEnum):
 
     NONE = 0
     UNIX = 1
+
+
+def max_body(version: int) -> int:
+    return MAX_BODY if version < 2 else MAX_BODY_2
 
 
 def address(number: int, *, for_server: bool) -> int:
