@@ -99,7 +99,7 @@ def tokenize(source: Source, diagnostics: Diagnostics) -> list[Token]:
         if match is None:
             span = _report(source, at, diagnostics)
             if text[at] in _CLOSED:
-                tokens.append(Token(_CLOSED[text[at]], "0" * 3, span, doc))
+                tokens.append(Token(_CLOSED[text[at]], text[at] * 2, span, doc))
             at = span.end
             continue
         span = Span(at, match.end())

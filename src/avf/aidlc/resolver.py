@@ -1,5 +1,6 @@
 """Types as written to types as meant."""
 
+import math
 from collections.abc import Callable
 
 from . import tree
@@ -8,6 +9,9 @@ from .constants import Evaluator
 from .errors import Diagnostics
 from .model import PRIMITIVES, Builtin, Type, TypeDef
 from .world import World
+
+MAX_SIZE = 1 << 20
+"""Elements of an array of fixed size, those of arrays in it included."""
 
 _JAVA_ONLY = {
     Builtin.MAP: "Map goes by Java's own serialisation, which no other language reads",
@@ -121,6 +125,9 @@ class TypeResolver:
                 found.append(number)
             else:
                 return None
+        if math.prod(size or 1 for size in found) > MAX_SIZE:
+            self._error(f"no parcel holds an array of more than {MAX_SIZE} elements", ref, scope)
+            return None
         if len(found) > 1 and None in found:
             self._error("arrays of arrays must be of fixed size", ref, scope)
             return None

@@ -19,7 +19,6 @@ class Sort(IntEnum):
     STRING = 101
     FLOAT = 102
     ARRAY = 103
-    ENUMERATOR = 104
 
 
 @dataclass(frozen=True, slots=True)
