@@ -71,6 +71,16 @@ class TestRing:
         TombstoneRing(tmp_path, 3)
         assert list(tmp_path.iterdir()) == []
 
+    def test_all_together_may_not_grow_too_large(self, tmp_path: Path) -> None:
+        ring = TombstoneRing(tmp_path, 5, total=100)
+        for number, size in enumerate((40, 40, 20, 30)):
+            os.utime(add(ring, bytes(size)), (number, number))
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            f"tombstone_{number:02}{suffix}" for number in (1, 2, 3) for suffix in ("", ".json")
+        ]
+        add(ring, bytes(200))
+        assert list(contents(tmp_path)) == ["tombstone_04"]
+
     @pytest.mark.parametrize("count", [0, 101])
     def test_the_count(self, tmp_path: Path, count: int) -> None:
         with pytest.raises(ValueError, match="1 to 100"):
@@ -242,13 +252,13 @@ class TestReceiver:
             eventually(lambda: sorted(received.tombstones()), [b"first", b"late"])
 
 
-def guest(host: Host, uid: int, cid: int | None, data: bytes) -> None:
+def guest(host: Host, uid: int, cid: int | None, data: bytes, socket_name: str = "2000") -> None:
     """What a vsock device process does for its guest: a name that tells the CID, then the guest's bytes."""
     with socket.socket(socket.AF_UNIX) as sock:
         if cid is not None:
             sock.bind(b"\0avf-vsock/%d/1024/%d/%d" % (cid, os.getpid(), threading.get_ident()))
         with effective_uid(uid):
-            sock.connect(str(host.directory / "vsock" / "2000"))
+            sock.connect(str(host.directory / "vsock" / socket_name))
         sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
         sock.settimeout(20)
@@ -301,6 +311,22 @@ class TestDaemon:
             eventually(
                 lambda: contents(directory), {"tombstone_00": b"x" * 1024, "tombstone_01": b"1"}
             )
+
+    def test_memory_dumps_may_be_larger(self, host: Host) -> None:
+        with host.daemon("--tombstone-kib=1", "--ramdump-mib=1"), host.client(ALICE) as alice:
+            context = alice.allocate_global_vm_context(77)
+            cid = context.get_cid()
+            guest(host, ALICE, cid, b"x" * 2000, "ramdump")
+            directory = host.directory / "tombstones" / str(ALICE)
+            assert contents(directory) == {"tombstone_00": b"x" * 2000}
+            note = json.loads((directory / "tombstone_00.json").read_text())
+            assert (note["cid"], note["ended"]) == (cid, "complete")
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                guest(host, ALICE, cid, bytes(2 << 20), "ramdump")
+            eventually((directory / "tombstone_01.json").exists, True)
+            note = json.loads((directory / "tombstone_01.json").read_text())
+            assert (note["size"], note["ended"]) == (1 << 20, "truncated")
+        assert not (host.directory / "vsock" / "ramdump").exists()
 
     def test_a_port_that_is_taken_is_a_warning_only(self, host: Host) -> None:
         (host.directory / "vsock").mkdir(parents=True)

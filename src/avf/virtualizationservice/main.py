@@ -5,7 +5,6 @@ import fcntl
 import logging
 import os
 import resource
-import select
 import signal
 import socket
 import sys
@@ -28,6 +27,8 @@ from avf.virtualizationservice.tombstones import TombstoneStore
 from avf.vsock import HOST_CID, kernel_vhost_available, listen_host
 
 TOMBSTONE_PORT = 2000
+RAMDUMP_SOCKET_NAME = "ramdump"
+"""Where virtmgr sends the memory of crashed guests, which may be larger than what guests themselves send."""
 IDLE_CHECK_SECONDS = 0.5
 LOCK_SECONDS = 10
 MAX_CONNECTIONS = 4096
@@ -58,10 +59,8 @@ class Daemon:
 
     def __init__(self, options: Options) -> None:
         self._stack = contextlib.ExitStack()
-        self._stop = os.eventfd(0, os.EFD_CLOEXEC)  # a signal handler must not take a lock
         with contextlib.ExitStack() as undo:
             undo.callback(self._stack.close)
-            self._stack.callback(os.close, self._stop)
             self._set_up(options)
             undo.pop_all()
 
@@ -72,7 +71,7 @@ class Daemon:
         _make_directory(directory, 0o755 if options.system else 0o700)
         self._stack.callback(os.close, _lock(directory / "service.lock"))
         self._contexts = self._make_contexts(options)
-        self._receiver: TombstoneReceiver | None = None
+        self._receivers: list[TombstoneReceiver] = []
         try:
             self._receive_tombstones(options)
         except OSError as e:
@@ -104,14 +103,14 @@ class Daemon:
         return ContextTable(cids, directories, limit_per_uid=options.max_vms)
 
     def _receive_tombstones(self, options: Options) -> None:
-        """Listens on the tombstone port, of the kernel's vsock and of that in user space."""
+        """Listens on the tombstone port, of the kernel's vsock and of that in user space, and for memory dumps."""
         store = TombstoneStore(
-            _state_dir(options) / "tombstones", per_user=options.system, count=options.tombstones
+            _state_dir(options) / "tombstones",
+            per_user=options.system,
+            count=options.tombstones,
+            total=2 * options.ramdump_bytes,
         )
-        limits = ReceiverLimits(bytes=options.tombstone_bytes)
-        receiver = TombstoneReceiver(store, Identifier(self._contexts), limits)
-        self._receiver = receiver
-        self._stack.callback(receiver.close)
+        receiver = self._receiver(store, ReceiverLimits(bytes=options.tombstone_bytes))
         if kernel_vhost_available():
             try:
                 receiver.start(_listen_vsock(TOMBSTONE_PORT))
@@ -122,6 +121,15 @@ class Daemon:
         mode = 0o666 if options.system else 0o600
         receiver.start(listen_host(TOMBSTONE_PORT, directory, mode=mode))
         self._stack.callback((directory / str(TOMBSTONE_PORT)).unlink, missing_ok=True)
+        limits = ReceiverLimits(bytes=options.ramdump_bytes, connections_per_user=2)
+        ramdumps = self._receiver(store, limits)
+        ramdumps.start(self._listen(directory / RAMDUMP_SOCKET_NAME, options.system))
+
+    def _receiver(self, store: TombstoneStore, limits: ReceiverLimits) -> TombstoneReceiver:
+        receiver = TombstoneReceiver(store, Identifier(self._contexts), limits)
+        self._receivers.append(receiver)
+        self._stack.callback(receiver.close)
+        return receiver
 
     def _listen(self, path: Path, system: bool) -> socket.socket:
         path.unlink(missing_ok=True)
@@ -143,26 +151,58 @@ class Daemon:
 
     def run(self, idle_timeout: float, ready_fd: int | None) -> None:
         """Blocks until a signal, or until there has been neither connection nor VM for `idle_timeout` seconds."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: os.eventfd_write(self._stop, 1))
+        with _Signals(signal.SIGTERM, signal.SIGINT) as told_to_end:
+            self._serve(told_to_end, idle_timeout, ready_fd)
+
+    def _serve(self, told_to_end: "_Signals", idle_timeout: float, ready_fd: int | None) -> None:
         if ready_fd is not None:
             os.close(ready_fd)
         systemd.notify("READY=1")
         log.info("ready")
         idle = 0.0
-        while not self._told_to_end(IDLE_CHECK_SECONDS if idle_timeout else None):
+        while not told_to_end.within(IDLE_CHECK_SECONDS if idle_timeout else None):
             idle = 0.0 if self._is_used() else idle + IDLE_CHECK_SECONDS
             if idle_timeout and idle >= idle_timeout:
                 log.info("nobody is connected; leaving")
                 break
         systemd.notify("STOPPING=1")
 
-    def _told_to_end(self, patience: float | None) -> bool:
-        return bool(select.select([self._stop], [], [], patience)[0])
-
     def _is_used(self) -> bool:
-        coming_in = self._receiver is not None and self._receiver.active
+        coming_in = any(receiver.active for receiver in self._receivers)
         return bool(self._server.sessions or coming_in or self._contexts.live())
+
+
+class _Signals:
+    """Signals that can be waited for.
+
+    Their numbers are written to a socket by the handler in C: one in Python runs in the main thread only, which would
+    not wake up for a signal that another thread got.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._numbers = numbers
+        self._received, self._written = socket.socketpair()
+        self._written.setblocking(False)
+
+    def __enter__(self) -> "_Signals":
+        signal.set_wakeup_fd(self._written.fileno())
+        self._former = [signal.signal(number, lambda *_: None) for number in self._numbers]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, former in zip(self._numbers, self._former, strict=True):
+            signal.signal(number, former)
+        signal.set_wakeup_fd(-1)
+        self._received.close()
+        self._written.close()
+
+    def within(self, seconds: float | None) -> bool:
+        """Whether one comes, or has come already; waits for at most so long."""
+        self._received.settimeout(seconds)
+        try:
+            return self._received.recv(1)[0] in self._numbers
+        except TimeoutError:
+            return False
 
 
 def _make_directory(path: Path, mode: int) -> None:

@@ -23,6 +23,7 @@ class Options:
     max_connections: int | None
     tombstones: int
     tombstone_bytes: int
+    ramdump_bytes: int
 
 
 def parse(arguments: list[str] | None) -> Options:
@@ -40,6 +41,7 @@ def parse(arguments: list[str] | None) -> Options:
         max_connections=given.max_connections if given.system else None,
         tombstones=given.tombstones,
         tombstone_bytes=given.tombstone_kib << 10,
+        ramdump_bytes=given.ramdump_mib << 20,
     )
 
 
@@ -96,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tombstone-kib", type=_count, default=4096, metavar="N", help="longest tombstone"
+    )
+    parser.add_argument(
+        "--ramdump-mib",
+        type=_count,
+        default=256,
+        metavar="N",
+        help="longest memory dump; all tombstones of a user together may have twice as much",
     )
     return parser
 

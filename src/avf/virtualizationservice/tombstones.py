@@ -70,14 +70,15 @@ class Draft:
 
 
 class TombstoneRing:
-    """`count` places in a directory."""
+    """`count` places in a directory, for `total` bytes of tombstones; 0: for any number."""
 
-    def __init__(self, directory: Path, count: int) -> None:
+    def __init__(self, directory: Path, count: int, total: int = 0) -> None:
         """Makes the directory if need be, and removes what was still coming in when a former service ended."""
         if not 1 <= count <= 100:
             raise ValueError(f"there can be 1 to 100 tombstones, not {count}")
         self.directory = directory
         self._count = count
+        self._total = total
         self._lock = threading.Lock()
         self._serial = 0
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,7 +110,24 @@ class TombstoneRing:
             status = incoming.stat()
             self._write_note(note_file, note, status.st_uid)
             incoming.rename(place)
+            self._make_room(place)
         return place
+
+    def _make_room(self, newest: Path) -> None:
+        """Removes the oldest while all together are too large; the newest stays."""
+        found = [(status.st_mtime, path, status.st_size) for path, status in self._stored()]
+        excess = sum(size for _, _, size in found) - self._total if self._total else 0
+        for _, path, size in sorted(found):
+            if excess > 0 and path != newest:
+                path.unlink(missing_ok=True)
+                path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+                excess -= size
+
+    def _stored(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for number in range(self._count):
+            path = self._place(number)
+            with contextlib.suppress(FileNotFoundError):
+                yield path, path.stat()
 
     def _write_note(self, path: Path, note: str, uid: int) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -135,11 +153,12 @@ class TombstoneRing:
 class TombstoneStore:
     """One ring, or (`per_user`) one for each user in a directory named by uid, so that nobody's push out another's."""
 
-    def __init__(self, directory: Path, *, per_user: bool, count: int = 32) -> None:
+    def __init__(self, directory: Path, *, per_user: bool, count: int = 32, total: int = 0) -> None:
         """Raises OSError."""
         self._directory = directory
         self._per_user = per_user
         self._count = count
+        self._total = total
         self._lock = threading.Lock()
         self._rings: dict[int, TombstoneRing] = {}
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -158,8 +177,8 @@ class TombstoneStore:
 
     def _open(self, uid: int) -> TombstoneRing:
         if not self._per_user:
-            return TombstoneRing(self._directory, self._count)
-        ring = TombstoneRing(self._directory / str(uid), self._count)
+            return TombstoneRing(self._directory, self._count, self._total)
+        ring = TombstoneRing(self._directory / str(uid), self._count, self._total)
         _open_to(ring.directory, uid)
         return ring
 

@@ -12,7 +12,7 @@ from avf.vsock.address import (
 from avf.vsock.host import HostVsock
 from avf.vsock.hybrid import HybridVsock, listen_host
 from avf.vsock.kernel import KernelVsock, kernel_vhost_available
-from avf.vsock.naming import guest_address
+from avf.vsock.naming import guest_address, name_guest
 from avf.vsock.spawn import device_command
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "guest_address",
     "kernel_vhost_available",
     "listen_host",
+    "name_guest",
     "port_from_aidl",
 ]
