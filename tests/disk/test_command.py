@@ -124,6 +124,7 @@ def test_info(disk: Path, make_file: MakeFile, capsys: Capture) -> None:
         "cluster_size": 65536,
         "content": None,
     }
+    assert reported(capsys, "info", name_of(fd), "--check")["data_clusters"] == 0
 
 
 def test_info_of_a_composite(disk: Path, capsys: Capture) -> None:

@@ -29,7 +29,7 @@ from avf.disk import (
     read_partition_table,
 )
 from avf.disk.reader import BytesReader
-from tests.disk.conftest import Exporter, MakeFile, run
+from tests.disk.conftest import Exporter, MakeFile, name_of, run
 
 SIZES = [103, 8596, 4744]
 
@@ -153,6 +153,19 @@ def test_sgdisk_reads_our_assembled_disk(tmp_path: Path, make_file: MakeFile) ->
         copy_image(disk, target)
         assert os.fstat(target).st_size == disk.size
     assert "No problems found" in run("sgdisk", "--verify", f"/proc/{os.getpid()}/fd/{target}")
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_util_linux_reads_every_dialect(make_file: MakeFile, dialect: Dialect) -> None:
+    """Its libblkid is what udev finds partitions by name with."""
+    target = make_file(made(dialect))
+    with open_image(target) as image:
+        guid = read_partition_table(image).disk_guid
+    probed = run("blkid", "--probe", "--output=export", name_of(target)).splitlines()
+    assert {"PTTYPE=gpt", f"PTUUID={guid}"} <= set(probed)
+    columns = ("--noheadings", "--raw", "--output=START,SECTORS,NAME")
+    parts = run("partx", *columns, name_of(target)).splitlines()
+    assert parts == ["40 8 part-0", "48 24 part-1", "72 16 part-2"]
 
 
 def test_labels_that_are_missing_or_twice() -> None:

@@ -1,6 +1,7 @@
 """Random access to images: compared with qemu-img's idea of them, hostile tables, files that change."""
 
 import contextlib
+import json
 import os
 import struct
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from avf.disk import (
     Partition,
     PartitionedDisk,
     UnsupportedImage,
+    check_qcow2,
     copy_image,
     create_qcow2,
     crosvm_disk,
@@ -73,6 +75,30 @@ def test_qcow2_reads_as_qemu_reads_it(tmp_path: Path, cluster: str, preallocatio
         with pytest.raises(ValueError):
             image.pread(1, -1)
     assert expected[-512:] == b"\4" * 512
+
+
+@pytest.mark.parametrize("cluster", ["512", "4k", "64k"])
+def test_checking_counts_as_qemu_img_does(tmp_path: Path, cluster: str) -> None:
+    path = qcow2_of_qemu(tmp_path, f"cluster_size={cluster}")
+    report = json.loads(run("qemu-img", "check", "--output=json", "-f", "qcow2", str(path)))
+    with path.open("rb") as file:
+        assert check_qcow2(file.fileno()) == report["allocated-clusters"] > 0
+
+
+def test_clusters_used_twice_are_found(small: tuple[int, int]) -> None:
+    fd, table = small
+    assert check_qcow2(fd) == 1
+    for at, value, message in (
+        (table + 8, os.pread(fd, 8, table), "L2 entry of cluster 1 leads to .*in use"),
+        (table + 16, struct.pack(">Q", COPIED | table), "L2 entry of cluster 2 leads to .*in use"),
+        (table + 24, struct.pack(">Q", COPIED | 0x10000), "leads into another table"),
+        (table + 32, struct.pack(">Q", 1 << 62), "compressed"),
+    ):
+        os.pwrite(fd, value, at)
+        with pytest.raises(ImageError, match=message):
+            check_qcow2(fd)
+        os.pwrite(fd, bytes(8), at)
+    assert check_qcow2(fd) == 1
 
 
 def test_copying_keeps_holes(tmp_path: Path, make_file: MakeFile) -> None:

@@ -54,12 +54,14 @@ if TYPE_CHECKING:
         write_payload,
     )
     from avf.disk.opening import open_disk, open_image
+    from avf.disk.qcow2_reader import check_qcow2
 
 _LAZY = {
     "gpt_reader": "GptPartition GptTable TableCopy open_partition read_partition_table",
     "instance": "MICRODROID_UUID PVMFW_UUID InstanceEntry InstanceImage read_instance read_payload seal sealing_key"
     " unseal write_payload",
     "opening": "open_disk open_image",
+    "qcow2_reader": "check_qcow2",
 }
 
 
@@ -112,6 +114,7 @@ __all__ = [
     "TableCopy",
     "TableError",
     "UnsupportedImage",
+    "check_qcow2",
     "copy_image",
     "create_qcow2",
     "create_writable_partition",

@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print a JSON object")
 
     command = commands.add_parser("info", parents=[common], help="format, sizes and content")
+    command.add_argument("--check", action="store_true", help="look at all tables of a QCOW2 image")
     command.set_defaults(run=_info)
 
     command = commands.add_parser(
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(options: argparse.Namespace, fd: int, _stack: ExitStack) -> Report:
-    return describe_image(fd, options.file.parent)
+    return describe_image(fd, options.file.parent, check=options.check)
 
 
 def _gpt(options: argparse.Namespace, fd: int, stack: ExitStack) -> Report:

@@ -16,6 +16,7 @@ from avf.disk.metadata import MAX_SIZE, MetadataPartition
 from avf.disk.opening import open_image
 from avf.disk.partitions import ENCRYPTEDSTORE_MAGIC, INSTANCE_MAGIC
 from avf.disk.qcow2 import read_header
+from avf.disk.qcow2_reader import check_qcow2
 from avf.disk.reader import ImageReader
 
 Report = dict[str, Any]
@@ -25,8 +26,11 @@ _EXT_MAGIC = (56, b"\x53\xef")
 _OWNERS = {MICRODROID_UUID: "microdroid", PVMFW_UUID: "pvmfw"}
 
 
-def describe_image(fd: int, directory: Path) -> Report:
-    """Format, sizes and kind of content. Raises DiskError for what is damaged or refused."""
+def describe_image(fd: int, directory: Path, *, check: bool = False) -> Report:
+    """Format, sizes and kind of content; with `check` all tables of a QCOW2 image are looked at.
+
+    Raises DiskError for an image that is damaged or refused.
+    """
     kind = image_format(fd)
     report: Report = {
         "format": kind.value,
@@ -35,6 +39,8 @@ def describe_image(fd: int, directory: Path) -> Report:
     }
     if kind is ImageFormat.QCOW2:
         report["cluster_size"] = 1 << read_header(fd).cluster_bits
+        if check:
+            report["data_clusters"] = check_qcow2(fd)
     if kind is ImageFormat.COMPOSITE:
         report |= _composite(read_composite(fd), directory)
     with open_image(fd, directory=directory) as image:
