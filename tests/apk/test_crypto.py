@@ -1,11 +1,12 @@
 """Both backends against the same vectors, and the certificate walk against `cryptography`."""
 
 import datetime
+import hashlib
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,42 @@ def test_another_algorithm_of_the_same_key_does_not_do(
                 continue
             with pytest.raises(VerificationError, match="Signature is invalid"):
                 library.verify_signature(other, key.public_key, DATA, signature)
+
+
+@pytest.mark.parametrize("kind", KINDS["RSA"])
+@pytest.mark.parametrize("hash_name", ["sha256", "sha512"])
+def test_pss_is_that_of_rfc_8017(keys: dict[str, SigningKey], kind: str, hash_name: str) -> None:
+    """Against the definition written down here: Debian's apksigner cannot be asked."""
+    key = keys[kind]
+    algorithm = SignatureAlgorithm[f"RSA_PSS_{hash_name.upper()}"]
+    public = load_der_public_key(key.public_key)
+    assert isinstance(public, rsa.RSAPublicKey)
+    signature = key.sign(algorithm, DATA)
+    assert emsa_pss_holds(public.public_numbers(), DATA, signature, hash_name)
+    assert not emsa_pss_holds(public.public_numbers(), DATA + b"!", signature, hash_name)
+
+
+def emsa_pss_holds(
+    public: rsa.RSAPublicNumbers, message: bytes, signature: bytes, hash_name: str
+) -> bool:
+    """RSASSA-PSS-VERIFY (section 8.1.2) with a salt as long as the hash, for keys of whole bytes."""
+    size = hashlib.new(hash_name).digest_size
+    encoded = pow(int.from_bytes(signature, "big"), public.e, public.n).to_bytes(
+        len(signature), "big"
+    )
+    masked, digest, trailer = encoded[: -size - 1], encoded[-size - 1 : -1], encoded[-1]
+    counters = range(-(-len(masked) // size))
+    mask = b"".join(
+        hashlib.new(hash_name, digest + counter.to_bytes(4, "big")).digest() for counter in counters
+    )
+    block = bytearray(a ^ b for a, b in zip(masked, mask, strict=False))
+    block[0] &= 0x7F
+    padding, salt = bytes(block[:-size]), bytes(block[-size:])
+    expected = hashlib.new(
+        hash_name, bytes(8) + hashlib.new(hash_name, message).digest() + salt
+    ).digest()
+    whole = padding == b"\0" * (len(padding) - 1) + b"\1"
+    return whole and trailer == 0xBC and digest == expected
 
 
 @backends

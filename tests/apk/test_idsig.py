@@ -24,6 +24,7 @@ from avf.apk import (
     SigningKey,
     create_or_update_idsig,
     merkle,
+    two_cores,
 )
 from avf.apk.fields import lp32, u32
 from avf.apk.signing import sign, sign_idsig
@@ -321,7 +322,7 @@ def test_an_interruption_leaves_nothing_that_passes_for_an_idsig(
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(merkle, "build", fail)
+        patch.setattr(two_cores, "build", fail)
         with pytest.raises(OSError, match="disk full"):
             update(signed, path)
     with path.open("rb") as broken, pytest.raises(IdsigError, match="version 0"):

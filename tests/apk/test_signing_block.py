@@ -5,6 +5,8 @@ import struct
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from avf.apk import SchemeNotFound, SigningBlockError, verify
 from avf.apk.fields import u64
@@ -66,3 +68,28 @@ def test_encode_is_what_find_reads(anatomy: Anatomy) -> None:
     assert len(block) % 4096 == 0
     apk = find_signing_block(FileSource(io.BytesIO(anatomy.build(block))))
     assert (apk.block_offset, apk.block_size) == (len(anatomy.front), len(block))
+
+
+@given(st.lists(st.tuples(st.integers(0, 0xFFFFFFFF), st.binary(max_size=300)), max_size=20))
+def test_any_values_come_back(values: list[tuple[int, bytes]]) -> None:
+    data = Anatomy(b"x" * 8, values, b"", EMPTY_EOCD).build()
+    apk = find_signing_block(FileSource(io.BytesIO(data)))
+    assert [(pair_id, data[at : at + size]) for pair_id, at, size in apk.pairs()] == values
+
+
+EMPTY_EOCD = b"PK\5\6" + bytes(18)
+
+
+def test_errors_tell_the_place(anatomy: Anatomy) -> None:
+    start = len(anatomy.front)
+    for block, offset in [
+        (frame(b"", magic=b"x" * 16), start + 16),
+        (frame(b"", header=1), start),
+        (frame(b"", footer=-1), start + 8),
+        (frame(pair(4) + b"1"), start + 8 + 12),
+        (frame(pair(3)), start + 8),
+        (frame(pair(8, BlockId.V3, b"\1\0\0\0")), start + 8 + 12 + 4),
+    ]:
+        with pytest.raises(SigningBlockError) as caught:
+            verify(io.BytesIO(anatomy.build(block)))
+        assert caught.value.offset == offset

@@ -2,7 +2,7 @@
 
 import os
 
-from avf.apk import merkle, tree_check
+from avf.apk import tree_check, two_cores
 from avf.apk.errors import ApkError, IdsigError, TreeMismatch
 from avf.apk.idsig import Idsig, describe, locate, pwrite_all
 from avf.apk.signing_block import SignedApk
@@ -39,7 +39,7 @@ def create_or_update_idsig(
     def write(offset: int, data: bytes) -> None:
         pwrite_all(idsig_fd, data, base + offset)
 
-    wanted.root_hash = merkle.build(apk.source, b"", write)
+    wanted.root_hash = two_cores.build(apk_fd, apk.source, write)
     apk.source.check_unchanged()
     pwrite_all(idsig_fd, wanted.header(), 0)
     return True

@@ -68,14 +68,19 @@ def hash_blocks(data: memoryview, salt: bytes = b"") -> bytes:
 def build(source: Source, salt: bytes, sink: Sink) -> bytes:
     """Hash all of `source`, hand its tree to `sink` piece by piece, return the root hash. Memory use is fixed."""
     tree = TreeBuilder(level_sizes(source.size), pad_salt(salt), sink)
-    buffer = memoryview(bytearray(min(READ_SIZE, _round_up(max(source.size, 1)))))
-    for offset in range(0, source.size, READ_SIZE):
-        length = min(READ_SIZE, source.size - offset)
+    feed(tree, source, 0, source.size)
+    return tree.finish()
+
+
+def feed(tree: "TreeBuilder", source: Source, start: int, end: int) -> None:
+    """Give `tree` the bytes of `source` from `start`, a multiple of 4096, to `end`, another one or the last."""
+    buffer = memoryview(bytearray(min(READ_SIZE, _round_up(max(end - start, 1)))))
+    for offset in range(start, end, READ_SIZE):
+        length = min(READ_SIZE, end - offset)
         source.read_into(buffer[:length], offset)
         padded = _round_up(length)
         buffer[length:padded] = bytes(padded - length)
         tree.add(buffer[:padded])
-    return tree.finish()
 
 
 def build_in_memory(source: Source, salt: bytes = b"") -> tuple[bytes, bytes]:
@@ -102,6 +107,10 @@ class TreeBuilder:
     def add(self, blocks: memoryview) -> None:
         """Hash the next blocks of the file, a multiple of 4096 bytes."""
         self._push(0, hash_blocks(blocks, self._salt))
+
+    def add_digests(self, digests: bytes) -> None:
+        """Take the digests of the next blocks as they are."""
+        self._push(0, digests)
 
     def finish(self) -> bytes:
         """Pad and flush every level, bottom up; returns the root hash."""
