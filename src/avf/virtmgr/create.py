@@ -33,6 +33,7 @@ from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.notifications import VirtualMachineService
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.permissions import require
+from avf.virtmgr.ramdump import RAMDUMP_NAME
 from avf.virtmgr.task_profiles import ConfinedVmm, default_cgroup, load_profiles
 from avf.virtmgr.timeouts import boot_timeout
 from avf.virtmgr.version_req import VersionReqError, matches
@@ -83,7 +84,10 @@ class VmCreation:
             is_app = config.which == "app_config"
             self._check_features(config, machine_config)
             _check_labels(machine_config, is_app, requester.uid)
-            spec = self._specify(machine_config, context, files, console, os_log)
+            debuggable = _is_debuggable(config)
+            spec = self._specify(
+                machine_config, context, files, console, os_log, debuggable=debuggable
+            )
             machine = VmInstance(
                 context,
                 spec,
@@ -94,7 +98,7 @@ class VmCreation:
                 boot_timeout() if is_app else None,
                 VmOutput(console=console is not None, log=os_log is not None),
                 takes_console_input=_may_be_typed_into(console)
-                and (_is_debuggable(config) or not is_app),
+                and (debuggable or not is_app),
             )
             context.serve_control(VmControl(machine))
             self._machines.add(machine)
@@ -171,6 +175,8 @@ class VmCreation:
         files: Fds,
         console: int | None,
         os_log: int | None,
+        *,
+        debuggable: bool,
     ) -> VmSpec:
         directory = context.temporary_directory
         with _told("Failed to make composite image: "):
@@ -178,7 +184,7 @@ class VmCreation:
         disks = tuple(_assemble(disk) for disk in config.disks)
         cpus = _cpus(config.cpu_topology)
         with _told("Failed to prepare ramdump file: "):
-            ramdump = files.add(_create_ramdump(directory / "ramdump"))
+            ramdump = files.add(_create_ramdump(directory / RAMDUMP_NAME))
         version_matches = _platform_version_matches(config.platform_version)
         with _told("Failed to create VM: "):
             _validate(config, version_matches)
@@ -199,6 +205,7 @@ class VmCreation:
             console=console,
             log=os_log,
             ramdump=ramdump,
+            dump_on_panic=debuggable,
             gdb_port=config.gdb_port or None,
             task_profiles=tuple(config.task_profiles),
         )

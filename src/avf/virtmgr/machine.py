@@ -19,6 +19,7 @@ from avf.aidl.virtualizationcommon import ErrorCode
 from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
 from avf.aidl.vm_control import CONTROL_SOCKET_NAME, DeathReport
 from avf.binder import RemoteException
+from avf.runtime import host_vsock_dirs
 from avf.virtmgr.callbacks import VirtualMachineCallbacks
 from avf.virtmgr.context import VmContext, remove_temporary_files
 from avf.virtmgr.death import HANGUP, death_reason
@@ -27,6 +28,7 @@ from avf.virtmgr.fds import Fds
 from avf.virtmgr.loggers import Collector
 from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.output import VmOutput
+from avf.virtmgr.ramdump import RAMDUMP_NAME, send_ramdump
 from avf.virtmgr.report import death_report
 from avf.vmm import ExitReport, Vmm, VmmError, VmProcess, VmSpec
 
@@ -277,6 +279,7 @@ class VmInstance:
             self._changed.notify_all()
         log.info("%s exited", self)
         failure_text = self._failure_text(failure)
+        self._file_ramdump()
         reason = death_reason(report, failure_text)
         self.output.wait_until_ended(OUTPUT_SECONDS)
         console = self.output.recent_console()
@@ -303,6 +306,14 @@ class VmInstance:
             log.exception("cannot wait for the VMM of %s", self)
             process.kill()
             return None
+
+    def _file_ramdump(self) -> None:
+        path = self.context.temporary_directory / RAMDUMP_NAME
+        try:
+            if send_ramdump(path, self.cid, host_vsock_dirs()):
+                log.info('Ramdump "%s" sent to tombstoned', path)
+        except OSError as e:
+            log.error('Ramdump "%s" of %s is lost: %s', path, self, e)
 
     def _failure_text(self, failure: Collector) -> str:
         try:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from avf.vsock import name_guest
 
+RAMDUMP_NAME = "ramdump"
+"""The file in the VM's directory behind the guest's hvc1."""
 SOCKET_NAME = "ramdump"
 """Beside the tombstone port's socket; no guest can reach it, for what a guest connects to is named by a number."""
 TIMEOUT_SECONDS = 10
