@@ -200,3 +200,17 @@ def test_the_daemon_while_vms_are_made(
         vm.stop()
     eventually(observer.debug_list_vms, [])
     eventually(lambda: list((runtime_dir / "vms").iterdir()), [])
+
+
+def test_virtmgr_and_the_daemon_at_once(runtime_dir: Path, image_dir: Path, tmp_path: Path) -> None:
+    """Nobody is left to clear up; the next daemon does."""
+    with connect() as service:
+        vms = [service.create_vm(config(tmp_path)) for _ in range(2)]
+        vms[0].start()
+        with all_end(runtime_dir, QEMU, DEVICE, VIRTMGR, DAEMON):
+            kill(the_one(runtime_dir, DAEMON))
+            kill(service.pid)
+    assert len(list((runtime_dir / "vms").iterdir())) == len(vms)
+    with connect() as service, service.create_vm(config(tmp_path)) as vm:
+        assert [info.cid for info in service.debug_list_vms()] == [vm.cid]
+        assert [path.name for path in (runtime_dir / "vms").iterdir()] == [str(vm.cid)]

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from avf.aidl.virtualizationservice import IVirtualizationService, VirtualMachineState
-from avf.binder import FdMode, bootstrap, release
+from avf.aidl.virtualmachineservice import IVirtualMachineService
+from avf.binder import FdMode, bootstrap, release, unix
 from avf.binder import connect as binder_connect
 from avf.client import DeathReason, VirtualizationService, VmDied
 from avf.client.control import open_vm
@@ -47,9 +48,16 @@ with connect() as service, service.create_vm(config(Path(sys.argv[1]))) as vm:
 def stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
     try:
+        eventually(lambda: states(pid), {"T"})
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def states(pid: int) -> set[str]:
+    """Of all threads."""
+    stats = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
 
 
 def test_a_stopped_client_keeps_its_vms_and_they_can_be_ended(
@@ -211,3 +219,27 @@ def test_somebody_sits_on_the_start_lock(
         with pytest.raises(GlobalServiceError, match=r"start\.lock"):
             caller.call(lambda daemon: daemon.debug_list_vms())
         caller.close()
+
+
+def test_guests_are_heard_while_a_vm_is_being_made(
+    service: VirtualizationService, runtime_dir: Path, tmp_path: Path
+) -> None:
+    """However long createVm takes: here the daemon does not answer it."""
+    made: list[int] = []
+
+    def make() -> None:
+        with service.create_vm(config(tmp_path)) as other:
+            made.append(other.cid)
+
+    with service.create_vm(config(tmp_path)) as vm:
+        vm.start()
+        port = runtime_dir / "vms" / str(vm.cid) / f"vsock.sock_{vm.cid}"
+        making = threading.Thread(target=make)
+        with stopped(the_one(runtime_dir, DAEMON)):
+            making.start()
+            with binder_connect(unix(port), timeout=SECONDS) as session:
+                session.get_root(IVirtualMachineService).notify_payload_ready()
+            vm.wait_until_ready(SECONDS)
+            assert not made
+        making.join(SECONDS)
+        assert made

@@ -22,3 +22,10 @@ def require(global_service: GlobalService, permission: Permission) -> None:
     """Raises RemoteException (SECURITY) unless it is allowed."""
     if not allowed(global_service, permission):
         raise RemoteException.security(denial(permission))
+
+
+def require_custom(global_service: GlobalService) -> None:
+    """What a custom VM takes, before it costs a CID. Raises RemoteException as AVF does: the lack of MANAGE first."""
+    if not allowed(global_service, Permission.USE_CUSTOM_VIRTUAL_MACHINE):
+        require(global_service, Permission.MANAGE_VIRTUAL_MACHINE)
+        raise RemoteException.security(denial(Permission.USE_CUSTOM_VIRTUAL_MACHINE))
