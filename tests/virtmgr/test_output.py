@@ -3,34 +3,56 @@
 import os
 import select
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.output import MAX_LISTENERS, RECENT_SIZE, VmOutput
+from avf.virtmgr.owner import Owner
+from avf.vmm import VmSpec
+from avf.vsock import HybridVsock
 from tests.eventually import eventually
 
 TIMEOUT = 15
 
 
+SPEC = VmSpec(2048, "vm", Path("/none"), HybridVsock(2048, Path("/none/vsock")))
+
+
+@contextmanager
+def vmm(output: VmOutput, **ends: int) -> Iterator[VmSpec]:
+    """What a VMM would be started with for an owner that has `ends`, open as long as the context."""
+    with ExitStack() as stack:
+        with output.connected(replace(SPEC, **ends)) as spec:
+            names = ("console", "console_copy", "log", "log_copy")
+            held = {name: getattr(spec, name) for name in names}
+            for name, fd in held.items():
+                if fd is not None:
+                    held[name] = os.dup(fd)
+                    stack.callback(close, held[name])
+        yield replace(spec, **held)
+
+
+def close(fd: int) -> None:
+    with suppress(OSError):
+        os.close(fd)
+
+
 @contextmanager
 def speaking() -> Iterator[tuple[VmOutput, int, int]]:
-    """An output, and where a VMM would copy console and log to."""
+    """An output whose owner wants none of it, and where a VMM would write console and log to."""
     output = VmOutput(console=True, log=True)
-    console, log = output.open()
-    assert console is not None and log is not None
-    open_ends = {console, log}
-    try:
-        yield output, console, log
-    finally:
-        for fd in open_ends:
-            try:
-                os.close(fd)
-            except OSError:  # the test has closed it
-                pass
-        output.close()
+    with open("/dev/null", "wb") as nowhere, ExitStack() as stack:
+        stack.callback(output.close)
+        spec = stack.enter_context(vmm(output, console=nowhere.fileno(), log=nowhere.fileno()))
+        assert spec.console is not None and spec.log is not None
+        assert (spec.console_copy, spec.log_copy) == (None, None)
+        yield output, spec.console, spec.log
 
 
 def listener(fd: int) -> socket.socket:
@@ -108,16 +130,17 @@ def test_a_slow_listener_holds_nobody_up_and_is_told_what_it_lost() -> None:
 def test_listening_before_the_start_and_after_the_end() -> None:
     output = VmOutput(console=True, log=False)
     early = listener(output.attach_console(live=True))
-    console, log = output.open()
-    assert console is not None and log is None
-    os.write(console, b"all of it")
-    os.close(console)
+    with open("/dev/null", "wb") as nowhere, vmm(output, console=nowhere.fileno()) as spec:
+        assert spec.console is not None and spec.log is None
+        os.write(spec.console, b"all of it")
     assert everything(early) == b"all of it"
     output.wait_until_ended(TIMEOUT)
     assert everything(listener(output.attach_console(live=True))) == b"all of it"
     output.close()
     with pytest.raises(VirtmgrError, match="gone"):
         output.attach_console(live=True)
+    with pytest.raises(VirtmgrError, match="gone"), output.connected(SPEC):
+        pass
 
 
 def test_closing_ends_what_listeners_hear() -> None:
@@ -137,7 +160,8 @@ def test_a_mute_vm() -> None:
         output.attach_console(live=True)
     with pytest.raises(VirtmgrError, match="no log"):
         output.follow_log(live=True)
-    assert output.open() == (None, None)
+    with output.connected(SPEC) as spec:
+        assert spec == SPEC
     output.wait_until_ended(0)
     output.close()
 
@@ -203,3 +227,107 @@ def test_an_input_that_cannot_be_connected() -> None:
         os.write(console, b"heard")
         assert exactly(sock, 5) == b"heard"
         sock.close()
+
+
+SAID = bytes(range(251)) * 4000  # more than all pipes on its way hold
+
+
+def say(fd: int) -> threading.Thread:
+    """Says it all in a thread and then ends."""
+
+    def run() -> None:
+        with open(fd, "wb") as file:
+            file.write(SAID)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def test_an_owner_that_does_not_read_makes_the_guest_wait_and_gets_every_byte() -> None:
+    output = VmOutput(console=True, log=True)
+    console, owner = os.pipe()
+    log, log_owner = os.pipe()
+    with open(console, "rb") as reader, open(log, "rb") as log_reader:
+        with vmm(output, console=owner, log=log_owner) as spec:
+            os.close(owner)
+            os.close(log_owner)
+            assert spec.console is not None and spec.log is not None
+            guest = say(os.dup(spec.console))
+            os.write(spec.log, b"not held up")
+            assert log_reader.read(11) == b"not held up"
+            assert guest.is_alive()
+            output.wait_until_ended(0)
+        output.close()  # what is left is the owner's all the same
+        assert reader.read() == SAID
+        guest.join()
+        assert log_reader.read() == b""
+
+
+def test_an_owners_file_is_appended_to(tmp_path: Path) -> None:
+    output = VmOutput(console=True, log=False)
+    with open(tmp_path / "file", "wb") as file:
+        file.write(b"before ")
+        file.flush()
+        with vmm(output, console=file.fileno()) as spec:
+            assert spec.console is not None
+            say(os.dup(spec.console)).join()
+        output.wait_until_ended(TIMEOUT)
+    assert (tmp_path / "file").read_bytes() == b"before " + SAID
+    output.close()
+
+
+def test_an_owner_that_goes_away_is_not_waited_for() -> None:
+    output = VmOutput(console=True, log=False)
+    console, owner = os.pipe()
+    os.close(console)
+    with vmm(output, console=owner) as spec:
+        os.close(owner)
+        assert spec.console is not None
+        say(os.dup(spec.console)).join(TIMEOUT)
+    output.wait_until_ended(TIMEOUT)
+    assert output.recent_console() == SAID[-RECENT_SIZE:]
+    output.close()
+
+
+def test_an_owner_that_cannot_be_opened_anew_is_not_blocked_on(tmp_path: Path) -> None:
+    """As a pipe of another user: it keeps its flags, and blocks."""
+    console, end = os.pipe()
+    with open(console, "rb") as reader:
+        owner = Owner.__new__(Owner)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("avf.virtmgr.owner._opened_anew", os.dup)
+            owner.__init__(end)  # type: ignore[misc]
+        os.close(end)
+        assert os.get_blocking(owner.fd)
+        owner.give(SAID)
+        assert owner.flush() and owner.waits and owner.is_behind
+        taken = b""
+        while owner.waits:
+            taken += os.read(reader.fileno(), 1 << 16)
+            assert owner.flush()
+        owner.close()
+        assert taken + reader.read() == SAID
+
+
+def test_a_descriptor_to_read_from_is_no_owner() -> None:
+    output = VmOutput(console=True, log=False)
+    with (
+        open("/dev/null", "rb") as file,
+        pytest.raises(OSError, match="not open for writing"),
+        vmm(output, console=file.fileno()),
+    ):
+        pass
+    output.close()
+
+
+def test_a_socket_is_the_vmms_and_copied() -> None:
+    output = VmOutput(console=True, log=False)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, vmm(output, console=theirs.fileno()) as spec:
+        assert spec.console is not None and spec.console_copy is not None
+        os.write(spec.console, b"to the owner")
+        assert ours.recv(100) == b"to the owner"
+        os.write(spec.console_copy, b"copied")
+        eventually(output.recent_console, b"copied")
+    output.close()

@@ -115,8 +115,6 @@ def running(
     kernel_path: Path | None = None,
     gdb_port: int | None = None,
     on_event: Callable[[str], None] | None = None,
-    console_copy: int | None = None,
-    log_copy: int | None = None,
 ) -> Iterator[Guest]:
     """Starts a guest; it is killed, and all it had is closed, when the context ends."""
     outputs = Output(), Output(), Output()
@@ -146,8 +144,6 @@ def running(
                     machine=machine,
                     console=outputs[0].write_end,
                     log=outputs[1].write_end,
-                    console_copy=console_copy,
-                    log_copy=log_copy,
                     failure=outputs[2].write_end,
                     ramdump=ramdump.fileno(),
                 ),

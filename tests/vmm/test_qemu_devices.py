@@ -65,7 +65,7 @@ MODERN = "-global virtio-mmio.force-legacy=false"
         (devices.quick_firmware(), "-bios qboot.rom"),
         (
             devices.serial_port(1, "ttyS1", Outlet(9)),
-            "-add-fd set=9,fd=9 -chardev file,id=ttyS1,path=/dev/fdset/9,append=on"
+            "-add-fd set=9,fd=9 -chardev null,id=ttyS1,logfile=/dev/fdset/9,logappend=on"
             " -device isa-serial,index=1,chardev=ttyS1",
         ),
         (

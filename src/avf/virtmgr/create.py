@@ -5,7 +5,6 @@ import errno
 import logging
 import os
 import resource
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from avf.aidl.virtualizationservice import (
 from avf.aidl.virtualizationservice_internal import AtomVmCreationRequested
 from avf.binder import BinderError, ParcelFileDescriptor, RemoteException
 from avf.disk import Disk, DiskError, PartitionedDisk, layout, measure
-from avf.policy import Permission
 from avf.virtmgr import labels
 from avf.virtmgr.app_config import load_app_config, load_payload_config
 from avf.virtmgr.atoms import AtomSender
@@ -32,7 +30,8 @@ from avf.virtmgr.machine import Requester, VmInstance, VmTable
 from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.notifications import VirtualMachineService
 from avf.virtmgr.output import VmOutput
-from avf.virtmgr.permissions import require
+from avf.virtmgr.owner import is_socket
+from avf.virtmgr.permissions import require_custom
 from avf.virtmgr.ramdump import RAMDUMP_NAME
 from avf.virtmgr.task_profiles import ConfinedVmm, default_cgroup, load_profiles
 from avf.virtmgr.timeouts import boot_timeout
@@ -70,14 +69,14 @@ class VmCreation:
         requester: Requester,
     ) -> VmInstance:
         """The new VM, in the table. Raises RemoteException."""
+        if _is_custom(config):
+            require_custom(self._global_service)
         _require_descriptors()
         with contextlib.ExitStack() as undo:
             context = self._create_context(requester.pid)
             undo.callback(context.close)
             files = Fds()
             undo.callback(files.close)
-            if _is_custom(config):
-                require(self._global_service, Permission.USE_CUSTOM_VIRTUAL_MACHINE)
             console = _output(config, console_fd, f"Console({context.cid})", files)
             os_log = _output(config, log_fd, f"Log({context.cid})", files)
             machine_config = self._load(config, context.temporary_directory, files)
@@ -97,8 +96,7 @@ class VmCreation:
                 VmMetrics(self._atoms, requester.uid, spec.name),
                 boot_timeout() if is_app else None,
                 VmOutput(console=console is not None, log=os_log is not None),
-                takes_console_input=_may_be_typed_into(console)
-                and (debuggable or not is_app),
+                takes_console_input=_may_be_typed_into(console) and (debuggable or not is_app),
             )
             context.serve_control(VmControl(machine))
             self._machines.add(machine)
@@ -290,7 +288,7 @@ def _output(
 
 def _may_be_typed_into(console: int | None) -> bool:
     """Whether others may, beside the owner: a socket is the owner's own way."""
-    return console is not None and not stat.S_ISSOCK(os.fstat(console).st_mode)
+    return console is not None and not is_socket(console)
 
 
 def _check_labels(config: MachineConfig, is_app: bool, uid: int) -> None:

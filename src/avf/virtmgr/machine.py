@@ -6,10 +6,8 @@
 The payload inside has a state of its own that only goes forward: Starting < Started < Ready < Finished < Hangup.
 """
 
-import contextlib
 import dataclasses
 import logging
-import os
 import pwd
 import threading
 from dataclasses import dataclass
@@ -226,18 +224,8 @@ class VmInstance:
         return process
 
     def _start_vmm(self, spec: VmSpec, failure: Collector) -> VmProcess:
-        with contextlib.ExitStack() as stack:
-            copies = self.output.open()
-            for fd in copies:
-                if fd is not None:
-                    stack.callback(os.close, fd)
-            spec = dataclasses.replace(
-                spec,
-                failure=failure.write_end,
-                console_copy=copies.console,
-                log_copy=copies.log,
-            )
-            return self._vmm.start(spec)
+        with self.output.connected(spec) as connected:
+            return self._vmm.start(dataclasses.replace(connected, failure=failure.write_end))
 
     def stop(self, why: str = "stopped by its owner") -> None:
         """Kills the VM and returns when all of it is gone and told. Raises VirtmgrError unless it is running."""

@@ -1,30 +1,29 @@
-"""What a VM says, for others than its owner: the last of its console and its log, and then what follows.
+"""What a VM says: its owner gets all of it, others the last of it and then what follows.
 
-The VMM writes to pipes of ours a copy of what the owner gets. A thread of the VM's own takes it at once, whatever those
-who listen do: a listener that is too slow loses some and is told so.
+The VMM writes to pipes of ours, which a thread of the VM's own empties. An owner that reads slowly slows the guest
+down, as if the VMM wrote to it directly; a listener that does so loses some and is told so. An owner's socket is the
+VMM's own to write to and to read from, and we get a copy.
 """
 
 import os
 import select
+import signal
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 from avf.virtmgr.errors import VirtmgrError
+from avf.virtmgr.owner import Owner, is_socket
+from avf.vmm import VmSpec
 
 RECENT_SIZE = 64 << 10
 """How much is kept of each, and how much of it may wait for a listener."""
 MAX_LISTENERS = 16
+LINGER_SECONDS = 1.0
+"""How long `close` waits for an owner to take the rest."""
 _CHUNK = 64 << 10
-
-
-class Copies(NamedTuple):
-    """Where the VMM copies to; None: nothing is said there."""
-
-    console: int | None
-    log: int | None
 
 
 class _Listener:
@@ -73,9 +72,35 @@ class _Stream:
         self.recent = bytearray()
         self.listeners: list[_Listener] = []
         self.source: int | None = None
+        self.owner: Owner | None = None
         self.ended = not spoken
 
+    def open(self, fd: int | None, stack: ExitStack) -> tuple[int | None, int | None]:
+        """Where the VMM is to write to and to copy to, for an owner at `fd`; `stack` closes what is not the owner's."""
+        if fd is None or not self.spoken:
+            return None, None
+        self.source, sink = os.pipe2(os.O_CLOEXEC)
+        stack.callback(os.close, sink)
+        if is_socket(fd):
+            return fd, sink
+        self.owner = Owner(fd)
+        return sink, None
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is to come, and the owner has taken all."""
+        return self.source is None and self.owner is None
+
+    def flush_owner(self) -> None:
+        if self.owner is not None:
+            alive = self.owner.flush()
+            if not alive or (self.ended and not self.owner.waits):
+                self.owner.close()
+                self.owner = None
+
     def say(self, data: bytes) -> None:
+        if self.owner is not None:
+            self.owner.give(data)
         self.recent += data
         del self.recent[:-RECENT_SIZE]
         for listener in self.listeners:
@@ -87,12 +112,12 @@ class _Stream:
             os.close(self.source)
             self.source = None
 
-    def dismiss(self) -> None:
-        """Lets those go who have heard all that they are to hear."""
+    def dismiss(self, *, everybody: bool) -> None:
+        """Lets those go who have heard all that they are to hear, or everybody."""
         for listener in list(self.listeners):
             alive = listener.flush()
             done = (self.ended or not listener.live) and not listener.pending
-            if done or not alive:
+            if done or everybody or not alive:
                 self.remove(listener)
 
     def remove(self, listener: _Listener) -> None:
@@ -128,18 +153,23 @@ class VmOutput:
         with self._lock:
             return bytes(self._console.recent)
 
-    def open(self) -> Copies:
-        """The pipes that the VMM copies to, which the caller closes when the VMM has them.
+    @contextmanager
+    def connected(self, spec: VmSpec) -> Iterator[VmSpec]:
+        """`spec` with console and log going here; what it names is closed when the VMM has it.
 
-        Raises VirtmgrError or OSError.
+        Raises VirtmgrError, OSError or RuntimeError.
         """
-        with self._lock:
-            if self._closed:
-                raise VirtmgrError("This VM is gone")
-            self._run()
-            copies = Copies(_open(self._console), _open(self._log))
-            self._notify()
-            return copies
+        with ExitStack() as stack:
+            with self._lock:
+                if self._closed:
+                    raise VirtmgrError("This VM is gone")
+                self._run()
+                console, console_copy = self._console.open(spec.console, stack)
+                log, log_copy = self._log.open(spec.log, stack)
+                self._notify()
+            yield replace(
+                spec, console=console, console_copy=console_copy, log=log, log_copy=log_copy
+            )
 
     def attach_console(self, *, live: bool) -> int:
         """A socket as of IVmControl. Raises VirtmgrError or OSError."""
@@ -150,18 +180,18 @@ class VmOutput:
         return self._attach(self._log, "log", live)
 
     def wait_until_ended(self, timeout: float) -> None:
-        """Waits until all that the VMM has said is here, once the VMM is gone."""
+        """Once the VMM is gone: waits until all that it has said is here, and with its owner."""
         with self._lock:
-            self._lock.wait_for(lambda: all(stream.ended for stream in self._streams), timeout)
+            self._lock.wait_for(lambda: all(stream.settled for stream in self._streams), timeout)
 
     def close(self) -> None:
-        """Whoever listens hears the end. Idempotent."""
+        """Whoever listens hears the end; an owner may take the rest in its own time. Idempotent."""
         with self._lock:
             self._closed = True
             self._notify()
             thread = self._thread
         if thread is not None:
-            thread.join()
+            thread.join(LINGER_SECONDS)
 
     def _attach(self, stream: _Stream, what: str, live: bool) -> int:
         with self._lock:
@@ -220,8 +250,10 @@ class VmOutput:
             os.eventfd_write(self._wake, 1)
 
     def _serve(self) -> None:
+        # A terminal that stops those who write to it from the background must not stop all of virtmgr.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         with self._lock:
-            while not self._closed:
+            while not (self._closed and all(stream.settled for stream in self._streams)):
                 poll = self._interests()
                 self._lock.release()
                 try:
@@ -237,8 +269,10 @@ class VmOutput:
         assert self._wake is not None
         poll.register(self._wake, select.POLLIN)
         for stream in self._streams:
-            if stream.source is not None:
+            if stream.source is not None and not (stream.owner and stream.owner.is_behind):
                 poll.register(stream.source, select.POLLIN)
+            if stream.owner is not None and stream.owner.waits:
+                poll.register(stream.owner.fd, select.POLLOUT)
             for listener in stream.listeners:
                 events = select.POLLOUT if listener.pending else 0
                 if self._may_speak(stream, listener):
@@ -266,7 +300,8 @@ class VmOutput:
                     self._listen(listener)
                 if events & (select.POLLHUP | select.POLLERR):
                     stream.remove(listener)
-            stream.dismiss()
+            stream.flush_owner()
+            stream.dismiss(everybody=self._closed)
         self._pass_input_on()
 
     def _listen(self, listener: _Listener) -> None:
@@ -290,6 +325,7 @@ class VmOutput:
     def _end(self) -> None:
         for stream in self._streams:
             stream.end()
+            stream.flush_owner()
             for listener in list(stream.listeners):
                 listener.flush()
                 stream.remove(listener)
@@ -298,10 +334,3 @@ class VmOutput:
                 os.close(fd)
         self._input = self._wake = None
         self._lock.notify_all()
-
-
-def _open(stream: _Stream) -> int | None:
-    if not stream.spoken:
-        return None
-    stream.source, copy = os.pipe2(os.O_CLOEXEC)
-    return copy

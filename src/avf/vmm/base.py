@@ -69,7 +69,7 @@ class VmSpec:
     log: int | None = None
     """Write end of the log port (hvc2), or None for nowhere."""
     console_copy: int | None = None
-    """Write end of a pipe that gets what the console gets, if there is one and the VMM can copy."""
+    """Write end of a pipe that gets what the console gets, if that is a socket and the VMM can copy."""
     log_copy: int | None = None
     failure: int | None = None
     """Write end of the pipe behind the failure-reason port (ttyS1)."""

@@ -16,7 +16,7 @@ class Outlet:
     """None: nowhere."""
     is_socket: bool = False
     copy: int | None = None
-    """A pipe that gets the same."""
+    """A pipe that gets what a socket gets."""
 
     @property
     def fds(self) -> list[int]:
@@ -37,12 +37,12 @@ def open_outlet(fd: int | None, what: str, stack: ExitStack, *, copy: int | None
     try:
         mode = os.fstat(fd).st_mode
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-        copied = None if copy is None else _duplicate(copy, stack)
         if stat.S_ISSOCK(mode):
+            copied = None if copy is None else _duplicate(copy, stack)
             return Outlet(_duplicate(fd, stack), is_socket=True, copy=copied)
         if flags & os.O_ACCMODE == os.O_RDONLY or stat.S_ISDIR(mode):
             raise VmmStartError(f"the {what} descriptor is not open for writing")
-        return Outlet(_keep(stack, _open_for_writing(fd, flags)), copy=copied)
+        return Outlet(_keep(stack, _open_for_writing(fd, flags)))
     except OSError as error:
         raise VmmStartError(f"cannot use the {what} descriptor: {error.strerror}") from error
 
@@ -50,7 +50,9 @@ def open_outlet(fd: int | None, what: str, stack: ExitStack, *, copy: int | None
 def _open_for_writing(fd: int, flags: int) -> int:
     try:
         wanted = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        return os.open(f"/proc/self/fd/{fd}", wanted)
+        opened = os.open(f"/proc/self/fd/{fd}", wanted)
+        os.set_blocking(opened, True)
+        return opened
     except OSError as error:
         refused = (errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENOENT, errno.ETXTBSY)
         if error.errno not in refused or flags & os.O_ACCMODE != os.O_WRONLY:

@@ -108,26 +108,25 @@ def add_fd(fd: int) -> list[str]:
 def chardev(name: str, outlet: Outlet) -> list[str]:
     if outlet.fd is None:
         return ["-chardev", f"null,id={name}"]
-    copy, fds = "", []
-    if outlet.copy is not None:
-        fds = add_fd(outlet.copy)
-        copy = f",logfile={fdset_path(outlet.copy)},logappend=on"
-    if outlet.is_socket:
-        return [*fds, "-chardev", f"socket,id={name},fd={outlet.fd}{copy}"]
-    path = fdset_path(outlet.fd)
-    file = f"file,id={name},path={path},append=on{copy}"
-    return [*fds, *add_fd(outlet.fd), "-chardev", file]
+    if not outlet.is_socket:
+        # QEMU waits for its log to be written, where it would throw away what a file or pipe does not take at once.
+        path = fdset_path(outlet.fd)
+        return [*add_fd(outlet.fd), "-chardev", f"null,id={name},logfile={path},logappend=on"]
+    if outlet.copy is None:
+        return ["-chardev", f"socket,id={name},fd={outlet.fd}"]
+    copy = fdset_path(outlet.copy)
+    socket = f"socket,id={name},fd={outlet.fd},logfile={copy},logappend=on"
+    return [*add_fd(outlet.copy), "-chardev", socket]
 
 
-def file_backend(output: int, input_set: int, copy: int | None) -> dict[str, object]:
-    """QMP's form of what `chardev` gives a file, with descriptors of `-add-fd`, and with an input besides."""
-    data: dict[str, object] = {
-        "out": fdset_path(output),
+def input_backend(output: int, input_set: int) -> dict[str, object]:
+    """QMP's form of what `chardev` makes of a file at descriptor `output`, with an input besides."""
+    data = {
         "in": fdset_path(input_set),
-        "append": True,
+        "out": "/dev/null",
+        "logfile": fdset_path(output),
+        "logappend": True,
     }
-    if copy is not None:
-        data |= {"logfile": fdset_path(copy), "logappend": True}
     return {"type": "file", "data": data}
 
 

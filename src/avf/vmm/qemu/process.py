@@ -16,7 +16,7 @@ from avf.vmm.base import (
     VmmControlError,
 )
 from avf.vmm.outlets import NOWHERE, Outlet
-from avf.vmm.qemu.devices import CONSOLE, file_backend
+from avf.vmm.qemu.devices import CONSOLE, input_backend
 from avf.vmm.qemu.outcome import Outcome
 from avf.vmm.qemu.panic import PanicDump
 from avf.vmm.spawn import Child
@@ -301,7 +301,7 @@ class QemuProcess:
         if not isinstance(fdset, int):
             raise VmmControlError(f"add-fd answered {added!r}")
         try:
-            backend = file_backend(output, fdset, self._console.copy)
+            backend = input_backend(output, fdset)
             await self._execute("chardev-change", {"id": CONSOLE, "backend": backend})
         finally:
             await self._execute("remove-fd", {"fdset-id": fdset})

@@ -1,0 +1,71 @@
+"""Who asked for a VM's console or log, and gets every byte of it, at its own pace."""
+
+import errno
+import fcntl
+import os
+import select
+import stat
+from contextlib import suppress
+
+PENDING_LIMIT = 64 << 10
+_PIECE = select.PIPE_BUF
+"""What a pipe with room takes without blocking, even if it is set to block (pipe(7))."""
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENOENT, errno.ETXTBSY)
+
+
+class Owner:
+    """The other end of a stream: a file, a pipe or a terminal. Bytes wait here until it takes them."""
+
+    def __init__(self, fd: int) -> None:
+        """`fd` stays the caller's: it is opened anew, so that no flag of the giver's changes. Raises OSError."""
+        self.fd = _opened_anew(fd)
+        self._pending = bytearray()
+        self._poll = select.poll()
+        self._poll.register(self.fd, select.POLLOUT)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something for it to take."""
+        return bool(self._pending)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has so much to take that it should get no more yet."""
+        return len(self._pending) >= PENDING_LIMIT
+
+    def give(self, data: bytes) -> None:
+        self._pending += data
+
+    def flush(self) -> bool:
+        """Has it take what it can; False if it takes nothing any more."""
+        try:
+            while self._pending and self._poll.poll(0):
+                del self._pending[: os.write(self.fd, self._pending[:_PIECE])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._pending.clear()
+            return False
+        return True
+
+    def close(self) -> None:
+        with suppress(OSError):  # what a remote file system may have to say now helps nobody
+            os.close(self.fd)
+
+
+def is_socket(fd: int) -> bool:
+    """Raises OSError."""
+    return stat.S_ISSOCK(os.fstat(fd).st_mode)
+
+
+def _opened_anew(fd: int) -> int:
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, "not open for writing")
+    wanted = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open(f"/proc/self/fd/{fd}", wanted)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
