@@ -1,6 +1,7 @@
 """The daemon as a process, for several users: who may do what, what each VM gets, and when it goes."""
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import resource
@@ -256,6 +257,15 @@ def test_leaves_when_idle_but_not_while_a_vm_lives(host: Host) -> None:
         assert daemon.wait(20) == 0
     assert not host.socket.exists()
     assert host.vms() == []
+
+
+def test_a_signal_that_another_thread_gets(host: Host) -> None:
+    """The kernel may give it to any, and Python's handlers run in the main one."""
+    with host.daemon() as daemon:
+        threads = [int(path.name) for path in Path(f"/proc/{daemon.pid}/task").iterdir()]
+        assert len(threads) > 1
+        assert ctypes.CDLL(None).tgkill(daemon.pid, max(threads), signal.SIGTERM) == 0
+        assert daemon.wait(20) == 0
 
 
 def test_a_second_one_takes_over_when_the_first_has_ended(host: Host) -> None:
