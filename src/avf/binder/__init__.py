@@ -18,6 +18,7 @@ from .errors import (
     StatusError,
 )
 from .fd import ParcelFileDescriptor
+from .holder import ParcelableHolder
 from .objects import IBinder
 from .peer import Peer, calling_peer
 from .predefined import (
@@ -50,6 +51,7 @@ __all__ = [
     "Long",
     "ParcelFileDescriptor",
     "Parcelable",
+    "ParcelableHolder",
     "Peer",
     "ProtocolError",
     "RemoteException",

@@ -112,7 +112,7 @@ def _annotated_codec(annotation: Any) -> Codec:
         if isinstance(mark, Scalar):
             return _SCALARS[mark]
         if isinstance(mark, FixedSize):
-            return _fixed_codec(codec_for(inner), mark.size)
+            return _fixed_codec(codec_for(inner), mark.size, _element_default(inner))
     return codec_for(inner)
 
 
@@ -260,7 +260,12 @@ def _read_pfd_body(reader: ParcelReader) -> ParcelFileDescriptor:
 # Arrays
 
 
-def _fixed_codec(array: Codec, size: int) -> Codec:
+def _element_default(array: Any) -> Callable[[], Any] | None:
+    """Of `list[T]`; None for bytes."""
+    return codec_for(typing.get_args(array)[0]).default if typing.get_args(array) else None
+
+
+def _fixed_codec(array: Codec, size: int, element: Callable[[], Any] | None) -> Codec:
     write_array, read_array = array.write, array.read
 
     def write(parcel: Parcel, value: Any) -> None:
@@ -279,7 +284,7 @@ def _fixed_codec(array: Codec, size: int) -> Codec:
     read_array_or_null = array.nullable[1] if array.nullable else read_array
 
     def default() -> Any:
-        return bytes(size) if read_array is _read_bytes else array.default()
+        return bytes(size) if element is None else [element() for _ in range(size)]
 
     return Codec(
         write,

@@ -18,7 +18,7 @@ from .errors import ExceptionCode, RemoteException, Status, StatusError
 from .objects import IBinder
 from .parcel import Parcel, ParcelReader, misfit, refused
 from .values import resolve
-from .wire import MAX_USER_CODE
+from .wire import MAX_USER_CODE, META_CODES
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -72,8 +72,13 @@ class Method:
             raise TypeError(f"{self.name}: a oneway method returns nothing")
 
     def of(self, target: IBinder) -> Callable[..., Any]:
-        """A local object's implementation. Raises UNKNOWN_TRANSACTION if it has none but the interface's own."""
+        """A local object's implementation. Raises UNKNOWN_TRANSACTION if it has none but the interface's own.
+
+        What the interface says of itself, its version and its hash, it says for its objects, too.
+        """
         bound: Callable[..., Any] = getattr(target, self.attribute)
+        if self.code in META_CODES:
+            return bound
         if getattr(bound, "__func__", None) is self.function:
             raise StatusError(Status.UNKNOWN_TRANSACTION, f"{self.name} is not implemented")
         return bound

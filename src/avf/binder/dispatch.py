@@ -59,7 +59,7 @@ def execute(core: "SessionCore", call: Transaction) -> Parcel | StatusError:
         failure = StatusError(Status.UNKNOWN_ERROR, repr(error))
     finally:
         call.reader.close()
-        call.reader.close_taken()
+        call.reader.close_taken(reply.descriptors)
     reply.discard()
     reply.close_descriptors()
     return failure

@@ -157,6 +157,10 @@ class ParcelReader:
         self.positions = positions
         self.taken: list[ParcelFileDescriptor] | None = None
 
+    def part(self, stop: int) -> "ParcelReader":
+        """A reader of what is before `stop`, without the descriptors."""
+        return ParcelReader(self.buf[:stop], self.base, self.table, None, self.positions)
+
     def remaining(self) -> int:
         return self.end - self.pos
 
@@ -245,11 +249,13 @@ class ParcelReader:
             close_fds(self.fds)
             self.fds = None
 
-    def close_taken(self) -> None:
-        """Closes the ParcelFileDescriptors that were read and not detached since."""
+    def close_taken(self, answered: "Iterable[int | ParcelFileDescriptor]" = ()) -> None:
+        """Closes the ParcelFileDescriptors that were read and not detached since, but for those in the answer."""
         if self.taken is not None:
+            kept = {id(fd) for fd in answered}
             for fd in self.taken:
-                fd.close()
+                if id(fd) not in kept:
+                    fd.close()
             self.taken = None
 
 

@@ -101,7 +101,12 @@ class ParcelableMeta(type):
     """Makes slots, and remembers the defaults, of annotated fields."""
 
     def __new__(
-        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        descriptor: str = "",
     ) -> "ParcelableMeta":
         annotations = own_annotations(namespace)
         inherited: dict[str, Any] = {}
@@ -114,6 +119,8 @@ class ParcelableMeta(type):
         }
         namespace["__slots__"] = tuple(defaults)
         made = super().__new__(mcs, name, bases, namespace)
+        made._descriptor = descriptor
+        made._body_made = None  # type: ignore[attr-defined]
         made._defaults = {**inherited, **defaults}
         made._types = {
             **getattr(made, "_types", {}),
@@ -121,8 +128,20 @@ class ParcelableMeta(type):
         }
         return made
 
+    def __init__(
+        cls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        descriptor: str = "",
+    ) -> None:
+        super().__init__(name, bases, namespace)
+
     _defaults: dict[str, Any]
     _types: dict[str, Any]
+    _descriptor: str
+    """Its AIDL name, if that was given; a ParcelableHolder needs it."""
 
 
 @dataclass_transform(kw_only_default=True)
@@ -131,9 +150,12 @@ class _ParcelableType(ParcelableMeta):
 
 
 class Parcelable(metaclass=_ParcelableType):
-    """A structured parcelable: annotated fields in wire order, given by keyword. Mutable defaults are copied."""
+    """A structured parcelable: annotated fields in wire order, given by keyword. Mutable defaults are copied.
 
-    _codec_made: ClassVar[Codec | None] = None
+    `class Foo(Parcelable, descriptor="a.b.Foo")` may be put into a ParcelableHolder as it is.
+    """
+
+    _body_made: ClassVar[tuple[Writer, Reader] | None] = None
 
     def __init__(self, **fields: Any) -> None:
         for name, default in type(self)._defaults.items():
@@ -160,31 +182,27 @@ class Parcelable(metaclass=_ParcelableType):
 
     @classmethod
     def _binder_codec(cls) -> Codec:
-        body: list[tuple[Writer, Reader]] = []
-
         def write(parcel: Parcel, value: Any) -> None:
-            body[0][0](parcel, value)
+            (cls._body_made or body_of(cls))[0](parcel, value)
 
         def read(reader: ParcelReader) -> Any:
-            return body[0][1](reader)
+            return (cls._body_made or body_of(cls))[1](reader)
 
-        def build(parcel_or_reader: Any, *value: Any) -> Any:
-            body[0] = _body_functions(cls)
-            return body[0][len(value) == 0](parcel_or_reader, *value)
-
-        body.append((build, build))
         return with_presence(write, read, lambda: _default_instance(cls))
 
 
 def _fresh(default: Any) -> Any:
     if type(default) is list:
-        return list(default)
+        return [_fresh(item) for item in default]
     if isinstance(default, Parcelable):
         copy = type(default).__new__(type(default))
         for name in type(default)._defaults:
             setattr(copy, name, _fresh(getattr(default, name)))
         return copy
-    return default
+    if isinstance(default, Union):
+        return type(default)(**{default.which: _fresh(default.value)})
+    copier = getattr(default, "_fresh_copy", None)
+    return default if copier is None else copier()
 
 
 def _default_of(cls: type[Parcelable], name: str, codec: Codec) -> Callable[[], Any]:
@@ -197,6 +215,14 @@ def _default_instance(cls: type[Parcelable]) -> Parcelable:
     for name, annotation in cls._types.items():
         codec = codec_for(resolve(annotation, cls.__module__))
         setattr(made, name, _default_of(cls, name, codec)())
+    return made
+
+
+def body_of(cls: type[Parcelable]) -> tuple[Writer, Reader]:
+    """How a parcelable's body is written and read, built when first needed: its fields may be of its own type."""
+    made: tuple[Writer, Reader] | None = vars(cls).get("_body_made")
+    if made is None:
+        made = cls._body_made = _body_functions(cls)
     return made
 
 

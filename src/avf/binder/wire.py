@@ -66,6 +66,8 @@ SPECIAL_GET_MAX_THREADS = 1
 SPECIAL_GET_SESSION_ID = 2
 
 MAX_USER_CODE = 0x00FF_FFFF
+META_CODES = frozenset({0x00FF_FFFF, 0x00FF_FFFE})
+"""getInterfaceVersion and getInterfaceHash of AIDL's versioned interfaces."""
 PING = 0x5F504E47
 INTERFACE = 0x5F4E5446
 EXTENSION = 0x5F455854
