@@ -64,7 +64,10 @@ class System:
         folder = self.folder / str(uid)
         folder.mkdir()
         shutil.chown(folder, uid, uid)
-        lent = [f"--{kind}-caps=+dac_read_search" for kind in ("inh", "ambient")]
+        lent = [
+            "--inh-caps=+dac_read_search",
+            "--ambient-caps=+dac_read_search",
+        ]  # codespell:ignore
         user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *lent]
         client = [sys.executable, "-m", "tests.virtualizationservice.system_client"]
         environment = f"AVF_RUNTIME_DIR={folder}/runtime"

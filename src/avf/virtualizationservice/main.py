@@ -1,7 +1,6 @@
 """The virtualizationservice daemon."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import resource
@@ -17,11 +16,13 @@ from avf.virtualizationservice import systemd
 from avf.virtualizationservice.atoms import AtomLog
 from avf.virtualizationservice.cids import CidAllocator
 from avf.virtualizationservice.contexts import ContextTable
+from avf.virtualizationservice.directory import lock, make_directory
 from avf.virtualizationservice.identity import Identifier
 from avf.virtualizationservice.options import Options, parse
 from avf.virtualizationservice.quotas import ConnectionQuota
 from avf.virtualizationservice.receiver import ReceiverLimits, TombstoneReceiver
 from avf.virtualizationservice.service import VirtualizationServiceInternal
+from avf.virtualizationservice.signals import Signals
 from avf.virtualizationservice.tempdirs import TempDirs
 from avf.virtualizationservice.tombstones import TombstoneStore
 from avf.vsock import HOST_CID, kernel_vhost_available, listen_host
@@ -30,7 +31,6 @@ TOMBSTONE_PORT = 2000
 RAMDUMP_SOCKET_NAME = "ramdump"
 """Where virtmgr sends the memory of crashed guests, which may be larger than what guests themselves send."""
 IDLE_CHECK_SECONDS = 0.5
-LOCK_SECONDS = 10
 MAX_CONNECTIONS = 4096
 DESCRIPTORS_WANTED = 65536
 
@@ -68,8 +68,8 @@ class Daemon:
         _raise_descriptor_limit()
         policy = PolicyFile(system=options.system, file=options.policy)
         directory = options.directory
-        _make_directory(directory, 0o755 if options.system else 0o700)
-        self._stack.callback(os.close, _lock(directory / "service.lock"))
+        make_directory(directory, 0o755 if options.system else 0o700)
+        self._stack.callback(os.close, lock(directory / "service.lock"))
         self._contexts = self._make_contexts(options)
         self._receivers: list[TombstoneReceiver] = []
         try:
@@ -117,7 +117,7 @@ class Daemon:
             except OSError as e:
                 log.warning("Error receiving tombstone from guest or writing them. Error: %s", e)
         directory = options.directory / "vsock"
-        _make_directory(directory, 0o755 if options.system else 0o700)
+        make_directory(directory, 0o755 if options.system else 0o700)
         mode = 0o666 if options.system else 0o600
         receiver.start(listen_host(TOMBSTONE_PORT, directory, mode=mode))
         self._stack.callback((directory / str(TOMBSTONE_PORT)).unlink, missing_ok=True)
@@ -151,10 +151,10 @@ class Daemon:
 
     def run(self, idle_timeout: float, ready_fd: int | None) -> None:
         """Blocks until a signal, or until there has been neither connection nor VM for `idle_timeout` seconds."""
-        with _Signals(signal.SIGTERM, signal.SIGINT) as told_to_end:
+        with Signals(signal.SIGTERM, signal.SIGINT) as told_to_end:
             self._serve(told_to_end, idle_timeout, ready_fd)
 
-    def _serve(self, told_to_end: "_Signals", idle_timeout: float, ready_fd: int | None) -> None:
+    def _serve(self, told_to_end: Signals, idle_timeout: float, ready_fd: int | None) -> None:
         if ready_fd is not None:
             os.close(ready_fd)
         systemd.notify("READY=1")
@@ -170,52 +170,6 @@ class Daemon:
     def _is_used(self) -> bool:
         coming_in = any(receiver.active for receiver in self._receivers)
         return bool(self._server.sessions or coming_in or self._contexts.live())
-
-
-class _Signals:
-    """Signals that can be waited for.
-
-    Their numbers are written to a socket by the handler in C: one in Python runs in the main thread only, which would
-    not wake up for a signal that another thread got.
-    """
-
-    def __init__(self, *numbers: signal.Signals) -> None:
-        self._numbers = numbers
-        self._received, self._written = socket.socketpair()
-        self._written.setblocking(False)
-
-    def __enter__(self) -> "_Signals":
-        signal.set_wakeup_fd(self._written.fileno())
-        self._former = [signal.signal(number, lambda *_: None) for number in self._numbers]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, former in zip(self._numbers, self._former, strict=True):
-            signal.signal(number, former)
-        signal.set_wakeup_fd(-1)
-        self._received.close()
-        self._written.close()
-
-    def within(self, seconds: float | None) -> bool:
-        """Whether one comes, or has come already; waits for at most so long."""
-        self._received.settimeout(seconds)
-        try:
-            return self._received.recv(1)[0] in self._numbers
-        except TimeoutError:
-            return False
-
-
-def _make_directory(path: Path, mode: int) -> None:
-    """Raises OSError if it is there already and somebody else's, or others may write to it."""
-    try:
-        path.mkdir()
-        path.chmod(mode)
-    except FileExistsError:
-        status = path.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise OSError(
-                f"{path} must be uid {os.geteuid()}'s, and others must not write to it"
-            ) from None
 
 
 def _state_dir(options: Options) -> Path:
@@ -240,26 +194,6 @@ def _raise_descriptor_limit() -> None:
     wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _lock(path: Path) -> int:
-    """Takes the lock that keeps the service single, waiting for a former one that is about to end."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    previous = signal.signal(signal.SIGALRM, _give_up)
-    signal.alarm(LOCK_SECONDS)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    except TimeoutError:
-        os.close(fd)
-        raise OSError(f"{path} is locked: a service is running already") from None
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
-    return fd
-
-
-def _give_up(*_: object) -> None:
-    raise TimeoutError
 
 
 if __name__ == "__main__":
