@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -219,6 +220,10 @@ def test_manual_pages(tmp_path: Path) -> None:
         assert "\n\n" not in page, name
         requests = re.findall(r"^[.'](\S+)", page, re.MULTILINE)
         assert set(requests) <= {"TH", "SH", "PP", "TP", "B", "BR"}, name
+    if groff := shutil.which("groff"):
+        command = [groff, "-man", "-ww", "-Tutf8", "-z", *(tmp_path / "man").iterdir()]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert result.stderr == ""
 
 
 def test_text_of_guests_at_a_terminal() -> None:
@@ -234,3 +239,37 @@ def test_how_much_a_process_has_read() -> None:
         process.stdout.read(10000)
         eventually(lambda: (read() or 0) >= 10000, True)
     assert bytes_read_by(process.pid)() is None
+
+
+WORK = """
+import sys
+from avf.cli.progress import progress
+with progress("Making it", 1 << 30, lambda: 1 << 29):
+    sys.stdin.read()
+"""
+
+
+def test_a_bar_at_a_terminal_for_what_takes_a_while() -> None:
+    ours, theirs = pty.openpty()
+    with (
+        open(ours, "rb+", buffering=0) as terminal,
+        subprocess.Popen(
+            [sys.executable, "-c", WORK],
+            stdin=subprocess.PIPE,
+            stderr=theirs,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+        ) as process,
+    ):
+        os.close(theirs)
+        shown = b""
+        while b"Making it" not in shown or b"0.5/1.1 GB" not in shown:
+            shown += terminal.read(4096)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def test_no_bar_elsewhere() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", WORK], input=b"", capture_output=True, check=True, timeout=30
+    )
+    assert (result.stdout, result.stderr) == (b"", b"")
