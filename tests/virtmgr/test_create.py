@@ -208,7 +208,7 @@ def binary(name: str) -> dict[str, object]:
         (
             config_path("apex.json"),
             ExceptionCode.SERVICE_SPECIFIC,
-            "Failed to load app config: this host has no APEXes",
+            "Failed to load app config: the payload config asks for com.android.art, and this host has",
         ),
         (
             {"instance_image": None},

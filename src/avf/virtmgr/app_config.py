@@ -51,7 +51,16 @@ def load_app_config(
     machine.disks.append(_instance_disk(instance, storage))
     extra_idsigs = [fds.clone(file) for file in config.extra_idsigs]
     machine.disks.append(
-        payload_disk(apk, idsig, extra_idsigs, config.payload, payload, temporary_directory, fds)
+        payload_disk(
+            apk,
+            idsig,
+            extra_idsigs,
+            config.payload,
+            payload,
+            temporary_directory,
+            fds,
+            debuggable=config.debug_level != DebugLevel.NONE,
+        )
     )
     return machine
 

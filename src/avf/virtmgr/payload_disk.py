@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from avf.aidl.virtualizationservice import Payload
-from avf.disk import MetadataPartition, Partition, PayloadConfig
+from avf.disk import ApexPayload, MetadataPartition, Partition, PayloadConfig
+from avf.virtmgr.apexes import ApexInfo, select_apexes
 from avf.virtmgr.config import DiskConfig
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.fds import Fds
@@ -19,6 +20,8 @@ def payload_disk(
     config: VmPayloadConfig,
     temporary_directory: Path,
     fds: Fds,
+    *,
+    debuggable: bool,
 ) -> DiskConfig:
     """Raises VirtmgrError."""
     if len(config.extra_apks) != len(extra_idsigs):
@@ -26,12 +29,15 @@ def payload_disk(
             f"payload config has {len(config.extra_apks)} apks,"
             f" but app config has {len(extra_idsigs)} idsigs"
         )
-    if config.apexes:
-        names = ", ".join(apex.name for apex in config.apexes)
-        raise VirtmgrError(f"this host has no APEXes, and the payload config asks for {names}")
-    metadata = fds.add(_write_metadata(payload, temporary_directory / "metadata"))
+    apexes = select_apexes(
+        [apex.name for apex in config.apexes],
+        debuggable=debuggable,
+        with_staged=config.prefer_staged,
+    )
+    metadata = fds.add(_write_metadata(payload, apexes, temporary_directory / "metadata"))
     partitions = [
         Partition("payload-metadata", metadata),
+        *(Partition(_apex_label(i), _open_apex(apex, fds)) for i, apex in enumerate(apexes)),
         Partition("microdroid-apk", apk),
         Partition("microdroid-apk-idsig", idsig),
     ]
@@ -48,12 +54,32 @@ def _open_extra_apk(index: int, path: str, fds: Fds) -> int:
         raise VirtmgrError(f"Failed to open the extra apk #{index} {path}") from e
 
 
-def _write_metadata(payload: Payload, path: Path) -> int:
+def _apex_label(index: int) -> str:
+    return f"microdroid-apex-{index}"
+
+
+def _open_apex(apex: ApexInfo, fds: Fds) -> int:
+    try:
+        return fds.add(os.open(apex.path, os.O_RDONLY | os.O_CLOEXEC))
+    except (OSError, ValueError) as e:
+        raise VirtmgrError(f"Failed to open the APEX {apex.name} {apex.path}") from e
+
+
+def _write_metadata(payload: Payload, apexes: list[ApexInfo], path: Path) -> int:
+    payloads = tuple(
+        ApexPayload(
+            apex.name,
+            _apex_label(i),
+            last_update_seconds=apex.last_update_seconds,
+            is_factory=apex.is_factory,
+        )
+        for i, apex in enumerate(apexes)
+    )
     if payload.which == "config_path":
-        metadata = MetadataPartition(config_path=f"/mnt/apk/{payload.config_path}")
+        metadata = MetadataPartition(apexes=payloads, config_path=f"/mnt/apk/{payload.config_path}")
     else:
         metadata = MetadataPartition(
-            config=PayloadConfig(payload.payload_config.payload_binary_name)
+            apexes=payloads, config=PayloadConfig(payload.payload_config.payload_binary_name)
         )
     try:
         path.touch(mode=0o600, exist_ok=False)
