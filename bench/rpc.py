@@ -1,4 +1,4 @@
-"""RPC Binder over AF_UNIX between two processes, beside a bare blocking ping-pong on the same kind of socket.
+"""RPC Binder over AF_UNIX between two processes, beside a bare blocking ping-pong, grpcio and dbus-fast.
 
 python -m bench.rpc        prints the figures as JSON
 """
@@ -17,7 +17,10 @@ from pathlib import Path
 
 from avf.binder import FdMode, Interface, Server, connect, method, unix
 
+from . import _dbus_peer, _grpc_peer
+
 CALLS = 5000
+PEER_CALLS = 2000
 ONEWAY_CALLS = 20_000
 ECHOES = 400
 ECHO_SIZE = 65_536
@@ -61,7 +64,11 @@ class Bench(IBench):
 
 
 def run() -> dict[str, float]:
-    """Medians: microseconds per call, oneway calls a second, MB/s each way of echoed arrays."""
+    """Medians: microseconds per call, oneway calls a second, MB/s each way of echoed arrays.
+
+    `vs_raw_socket` says how often a bare ping-pong fits into a call; `vs_grpcio` (the faster of its two faces) and
+    `vs_dbus_fast` how often a call fits into one of theirs.
+    """
     figures: dict[str, float] = {}
     with one_cpu():
         with _peer("raw") as path:
@@ -72,13 +79,35 @@ def run() -> dict[str, float]:
                     root = session.get_root(IBench)
                     latency = _median_us(lambda root=root: root.add_ints(1, 2), CALLS)
                     figures[f"rpc.add_ints.p50_us{suffix}"] = latency
-    figures["rpc.add_ints.vs_raw_socket"] = figures["rpc.add_ints.p50_us"] / raw
     with _peer("serve") as path:
         for mode, suffix in MODES:
             with connect(unix(path), fd_mode=mode) as session:
                 root = session.get_root(IBench)
                 figures[f"rpc.oneway.per_s{suffix}"] = _oneway_rate(root)
                 figures[f"rpc.echo_64k.mb_per_s{suffix}"] = _echo_rate(root)
+    with one_cpu():
+        figures |= _peers()
+    ours = figures["rpc.add_ints.p50_us"]
+    grpcio = min(figures["rpc.peer.grpcio.p50_us"], figures["rpc.peer.grpcio_aio.p50_us"])
+    figures["rpc.add_ints.vs_raw_socket"] = ours / raw
+    figures["rpc.add_ints.vs_grpcio"] = grpcio / ours
+    figures["rpc.add_ints.vs_dbus_fast"] = figures["rpc.peer.dbus_fast.p50_us"] / ours
+    return figures
+
+
+def _peers() -> dict[str, float]:
+    """What the same call takes elsewhere, in microseconds."""
+    figures: dict[str, float] = {}
+    with _peer("grpc") as path:
+        figures["rpc.peer.grpcio.p50_us"] = _grpc_peer.median_us(path, PEER_CALLS)
+    with _peer("grpc_aio") as path:
+        figures["rpc.peer.grpcio_aio.p50_us"] = _grpc_peer.median_us_aio(path, PEER_CALLS)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        _dbus_peer.bus(str(Path(directory, "bus"))) as address,
+        _peer("dbus", address),
+    ):
+        figures["rpc.peer.dbus_fast.p50_us"] = _dbus_peer.median_us(address, PEER_CALLS)
     return figures
 
 
@@ -137,10 +166,10 @@ def _raw_ping_pong(path: str) -> float:
 
 
 @contextmanager
-def _peer(role: str) -> Iterator[str]:
-    """The other process, listening at the path."""
+def _peer(role: str, address: str = "") -> Iterator[str]:
+    """The other process, listening at the path, or behind an address."""
     with tempfile.TemporaryDirectory() as directory:
-        path = str(Path(directory, "bench.sock"))
+        path = address or str(Path(directory, "bench.sock"))
         command = [sys.executable, "-m", "bench.rpc", role, path]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             try:
@@ -169,9 +198,18 @@ def _serve_raw(path: str) -> None:
             sock.send(piece)
 
 
+_ROLES = {
+    "serve": _serve,
+    "raw": _serve_raw,
+    "grpc": _grpc_peer.serve,
+    "grpc_aio": _grpc_peer.serve_aio,
+    "dbus": _dbus_peer.serve,
+}
+
+
 def main() -> None:
     if len(sys.argv) == 3:
-        {"serve": _serve, "raw": _serve_raw}[sys.argv[1]](sys.argv[2])
+        _ROLES[sys.argv[1]](sys.argv[2])
     else:
         print(json.dumps(run(), indent=2))
 
