@@ -186,6 +186,15 @@ def test_idsig(signed: Path, tmp_path: Path, run: Run) -> None:
         assert report["root_hash_hex"] == Idsig.parse(file).root_hash.hex()
 
 
+def test_a_failed_idsig_leaves_nothing_new(unsigned: Path, tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "idsig"
+    assert run("idsig", unsigned, path)[0] == 1
+    assert not path.exists()
+    path.write_bytes(b"Oops")
+    assert run("idsig", unsigned, path)[0] == 1
+    assert path.read_bytes() == b"Oops"
+
+
 @pytest.fixture
 def files(keys: dict[str, SigningKey], tmp_path: Path) -> Callable[[str], list[str]]:
     """A key's two files."""

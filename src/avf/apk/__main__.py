@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the APK or idsig is not good (or a file cannot be used), 
 import argparse
 import json
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -154,8 +155,12 @@ def _info(options: argparse.Namespace) -> Report:
 def _idsig(options: argparse.Namespace) -> Report:
     with ExitStack() as stack:
         apk = stack.enter_context(options.apk.open("rb"))
+        is_new = not options.out.exists()
         options.out.touch()
         out = stack.enter_context(options.out.open("r+b"))
+        undo = stack.enter_context(ExitStack())
+        if is_new:
+            undo.callback(options.out.unlink)
         with _bar("hashing", apk) as bar:
             written = create_or_update_idsig(
                 apk.fileno(),
@@ -164,6 +169,7 @@ def _idsig(options: argparse.Namespace) -> Report:
                 allow_v2=options.allow_v2,
                 progress=bar,
             )
+        undo.pop_all()
         return reports.made_idsig(Idsig.parse(out.fileno()), written)
 
 
@@ -252,4 +258,5 @@ def _text(value: object) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())
