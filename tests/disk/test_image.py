@@ -1,6 +1,8 @@
 """Which images are recognised, what they measure, and what is no image at all."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,16 @@ def test_reopening_never_adds_rights(make_file: MakeFile) -> None:
         reopen(make_file(flags=os.O_RDONLY), writable=True)
     with pytest.raises(ImageError, match="not open for reading"):
         reopen(make_file(flags=os.O_WRONLY), writable=False)
+
+
+def test_what_virtmgr_needs_is_imported_alone() -> None:
+    """virtmgr starts once per client; the readers are for those who look into disks."""
+    program = (
+        "import sys, avf.disk\n"
+        "late = ['avf.disk.gpt_reader', 'avf.disk.instance', 'avf.disk.opening', 'cryptography', 'uuid']\n"
+        "assert not [name for name in late if name in sys.modules]\n"
+        "assert all(hasattr(avf.disk, name) for name in avf.disk.__all__)\n"
+        "assert 'cryptography' not in sys.modules\n"
+        "assert not hasattr(avf.disk, 'nothing')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

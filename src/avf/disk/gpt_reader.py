@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
+from typing import NamedTuple
 from uuid import UUID
 
 from avf.disk.errors import TableError
@@ -83,7 +84,7 @@ def read_partition_table(image: ImageReader, copy: TableCopy | None = None) -> G
     primary = reader.header(TableCopy.PRIMARY, _FIRST_LBA)
     if copy is TableCopy.PRIMARY:
         return reader.table(primary)
-    backup = reader.header(TableCopy.BACKUP, primary.other)
+    backup = reader.header(TableCopy.BACKUP, primary.fields.other)
     reader.compare(primary, backup)
     return reader.table(primary, _dialect(primary, backup, reader.sectors, mbr_count))
 
@@ -93,16 +94,29 @@ def open_partition(image: ImageReader, partition: GptPartition) -> ImageReader:
     return PartReader(image, partition.offset, partition.size, f"partition {partition.label!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    copy: TableCopy
+class _Fields(NamedTuple):
+    """A header as `HEADER` unpacks it; places are sector numbers."""
+
+    signature: bytes
+    revision: bytes
+    size: int
+    crc: int
+    reserved: int
     here: int
     other: int
     first_usable: int
     last_usable: int
     disk_guid: bytes
     entries_lba: int
+    entry_count: int
     entry_size: int
+    entries_crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    copy: TableCopy
+    fields: _Fields
     entries: bytes
 
 
@@ -137,19 +151,23 @@ class _Reader:
         return int(count)
 
     def header(self, copy: TableCopy, lba: int) -> _Header:
+        """A checked header with its entries."""
         name = f"{copy.value} header"
         self._check(_FIRST_LBA <= lba < self.sectors, f"no {name} at sector {lba}")
         sector = self._image.pread(SECTOR, lba * SECTOR)
-        (
-            signature, revision, size, crc, reserved, here, other, first, last, guid,
-            entries_lba, count, entry_size, entries_crc,
-        ) = HEADER.unpack_from(sector)  # fmt: skip
-        self._check(signature == SIGNATURE, f"no {name} at sector {lba}")
-        self._check(revision == REVISION, f"{name}: revision {revision.hex()}")
-        self._check(HEADER.size <= size <= SECTOR, f"{name}: header size {size}")
-        blank = sector[:16] + bytes(4) + sector[20:size]
-        self._check(crc == zlib.crc32(blank), f"{name}: header checksum {crc:#010x}")
-        self._check(reserved == 0, f"{name}: reserved field {reserved}")
+        fields = _Fields._make(HEADER.unpack_from(sector))
+        self._check(fields.signature == SIGNATURE, f"no {name} at sector {lba}")
+        self._check(fields.revision == REVISION, f"{name}: revision {fields.revision.hex()}")
+        self._check(HEADER.size <= fields.size <= SECTOR, f"{name}: header size {fields.size}")
+        blank = sector[:16] + bytes(4) + sector[20 : fields.size]
+        self._check(fields.crc == zlib.crc32(blank), f"{name}: header checksum {fields.crc:#010x}")
+        self._check_places(name, fields, lba)
+        return _Header(copy, fields, self._entries(name, fields))
+
+    def _check_places(self, name: str, fields: _Fields, lba: int) -> None:
+        here, other = fields.here, fields.other
+        first, last = fields.first_usable, fields.last_usable
+        self._check(fields.reserved == 0, f"{name}: reserved field {fields.reserved}")
         self._check(here == lba, f"{name}: says it is at sector {here}, is at {lba}")
         self._check(
             _FIRST_LBA <= other < self.sectors and other != here, f"{name}: other header at {other}"
@@ -158,77 +176,83 @@ class _Reader:
             _FIRST_LBA < first <= last + 1 <= self.sectors,
             f"{name}: usable sectors {first} to {last}",
         )
+
+    def _entries(self, name: str, fields: _Fields) -> bytes:
+        entry_size, start = fields.entry_size, fields.entries_lba
         self._check(
             ENTRY.size <= entry_size <= _MAX_ENTRY and entry_size & (entry_size - 1) == 0,
             f"{name}: entry size {entry_size}",
         )
-        size = count * entry_size
-        self._check(0 < size <= MAX_ENTRIES_SIZE, f"{name}: {count} entries of {entry_size}")
+        size = fields.entry_count * entry_size
+        self._check(
+            0 < size <= MAX_ENTRIES_SIZE, f"{name}: {fields.entry_count} entries of {entry_size}"
+        )
         # crosvm's backup header names the primary's entries
-        end = entries_lba + -(-size // SECTOR)
+        end = start + -(-size // SECTOR)
         self._check(
-            _FIRST_LBA < entries_lba < end <= self.sectors
-            and (end <= first or last < entries_lba)
-            and not entries_lba <= here < end,
-            f"{name}: entries at sector {entries_lba}",
+            _FIRST_LBA < start < end <= self.sectors
+            and (end <= fields.first_usable or fields.last_usable < start)
+            and not start <= fields.here < end,
+            f"{name}: entries at sector {start}",
         )
-        entries = self._image.pread(size, entries_lba * SECTOR)
+        entries = self._image.pread(size, start * SECTOR)
         self._check(
-            entries_crc == zlib.crc32(entries), f"{name}: entries' checksum {entries_crc:#010x}"
+            fields.entries_crc == zlib.crc32(entries),
+            f"{name}: entries' checksum {fields.entries_crc:#010x}",
         )
-        return _Header(copy, here, other, first, last, guid, entries_lba, entry_size, entries)
+        return entries
 
     def compare(self, primary: _Header, backup: _Header) -> None:
-        for what, one, two in (
-            ("other header's sector", primary.here, backup.other),
-            ("first usable sector", primary.first_usable, backup.first_usable),
-            ("last usable sector", primary.last_usable, backup.last_usable),
-            ("disk GUID", primary.disk_guid.hex(), backup.disk_guid.hex()),
-            ("entry size", primary.entry_size, backup.entry_size),
+        """Checks that two copies say the same."""
+        one, two = primary.fields, backup.fields
+        for what, mine, other in (
+            ("other header's sector", one.here, two.other),
+            ("first usable sector", one.first_usable, two.first_usable),
+            ("last usable sector", one.last_usable, two.last_usable),
+            ("disk GUID", one.disk_guid.hex(), two.disk_guid.hex()),
+            ("entry size", one.entry_size, two.entry_size),
         ):
-            self._check(one == two, f"backup header: {what} {two} is not the primary's {one}")
-        self._check(
-            self._lies_there(primary, backup), "backup header: its entries are not the primary's"
-        )
-
-    def _lies_there(self, primary: _Header, backup: _Header) -> bool:
-        """Whether the backup's entries are the primary's, also in front of a header that names the primary's."""
-        size = len(primary.entries)
-        start = max(0, backup.here - -(-size // SECTOR)) * SECTOR
-        if backup.entries_lba == primary.entries_lba:
-            return self._image.pread(size, start) == primary.entries == backup.entries
-        return backup.entries == primary.entries
+            self._check(mine == other, f"backup header: {what} {other} is not the primary's {mine}")
+        entries = backup.entries
+        if two.entries_lba == one.entries_lba:
+            # crosvm's, which names the primary's entries, has its own right in front
+            size = len(entries)
+            start = max(0, two.here - -(-size // SECTOR)) * SECTOR
+            entries = self._image.pread(size, start)
+        self._check(entries == primary.entries, "backup header: its entries are not the primary's")
 
     def table(self, header: _Header, dialect: Dialect | None = None) -> GptTable:
-        name = header.copy.value
+        """The partitions of a checked header, checked themselves."""
+        fields = header.fields
         partitions = []
-        for start in range(0, len(header.entries), header.entry_size):
-            kind, guid, first, last, attributes, label = ENTRY.unpack_from(header.entries, start)
-            if kind == _NO_TYPE:
-                continue
-            number = start // header.entry_size + 1
-            self._check(
-                header.first_usable <= first <= last <= header.last_usable,
-                f"{name} entry {number}: sectors {first} to {last}",
-            )
-            partitions.append(
-                GptPartition(
-                    number,
-                    self._label(label, f"{name} entry {number}"),
-                    first * SECTOR,
-                    (last + 1 - first) * SECTOR,
-                    UUID(bytes_le=kind),
-                    UUID(bytes_le=guid),
-                    attributes,
-                )
-            )
-        self._check_together(name, partitions)
+        for start in range(0, len(header.entries), fields.entry_size):
+            stored = header.entries[start : start + ENTRY.size]
+            if not stored.startswith(_NO_TYPE):
+                partitions.append(self._partition(header, start // fields.entry_size + 1, stored))
+        self._check_together(header.copy.value, partitions)
         return GptTable(
-            UUID(bytes_le=header.disk_guid),
+            UUID(bytes_le=fields.disk_guid),
             tuple(partitions),
-            header.first_usable,
-            header.last_usable,
+            fields.first_usable,
+            fields.last_usable,
             dialect,
+        )
+
+    def _partition(self, header: _Header, number: int, stored: bytes) -> GptPartition:
+        kind, guid, first, last, attributes, label = ENTRY.unpack(stored)
+        where = f"{header.copy.value} entry {number}"
+        self._check(
+            header.fields.first_usable <= first <= last <= header.fields.last_usable,
+            f"{where}: sectors {first} to {last}",
+        )
+        return GptPartition(
+            number,
+            self._label(label, where),
+            first * SECTOR,
+            (last + 1 - first) * SECTOR,
+            UUID(bytes_le=kind),
+            UUID(bytes_le=guid),
+            attributes,
         )
 
     def _label(self, stored: bytes, where: str) -> str:
@@ -258,16 +282,15 @@ class _Reader:
 
 
 def _dialect(primary: _Header, backup: _Header, sectors: int, mbr_count: int) -> Dialect | None:
+    one, two = primary.fields, backup.fields
+    behind = sectors - 1 - two.here
+    if two.entries_lba != one.entries_lba:
+        strict = behind == 0 and mbr_count == min(sectors - 1, MBR_MAX) and one.entries_lba == 2
+        return Dialect.STRICT if strict else None
     entry_sectors = -(-len(primary.entries) // SECTOR)
-    behind = sectors - 1 - backup.here
-    whole = min(sectors, MBR_MAX)
-    if backup.entries_lba == primary.entries_lba:
-        if mbr_count != whole or primary.last_usable != backup.here - entry_sectors - 1:
-            return None
-        if behind == 0:
-            return Dialect.CROSVM
-        if behind * SECTOR < SIZE_UNIT_2023 and sectors * SECTOR % SIZE_UNIT_2023 == 0:
-            return Dialect.CROSVM_2023
+    if mbr_count != min(sectors, MBR_MAX) or one.last_usable != two.here - entry_sectors - 1:
         return None
-    plain = behind == 0 and mbr_count == min(sectors - 1, MBR_MAX)
-    return Dialect.STRICT if plain and primary.entries_lba == 2 else None
+    if behind == 0:
+        return Dialect.CROSVM
+    padded = behind * SECTOR < SIZE_UNIT_2023 and sectors * SECTOR % SIZE_UNIT_2023 == 0
+    return Dialect.CROSVM_2023 if padded else None
