@@ -1,6 +1,7 @@
 """A machine that runs, looked into and ended from outside by the command line and the library."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ exec 3<>/dev/hvc0
 echo tell me >&3
 read answer <&3
 echo "it was $answer" >&3
-sleep 1000
+dd if=/dev/zero bs=4096 count=512 of=/dev/hvc2
 """
 
 
@@ -120,10 +121,16 @@ def await_line(file: IO[bytes], text: bytes) -> None:
 
 
 def test_typing_into_a_console(service: VirtualizationService, tmp_path: Path) -> None:
-    """Through `vm console`, into a raw VM, whose own console is a file all the while."""
+    """Through `vm console`, into a raw VM, whose own console is a file all the while. Its log waits to be read."""
     (tmp_path / "initrd").write_bytes(initrd(ANSWERS))
     config = RawConfig(kernel=kernel().vmlinux, initrd=tmp_path / "initrd", params=PARAMS)
-    with service.create_vm(config, console=tmp_path / "console") as vm:
+    log, end = os.pipe()
+    with (
+        open(log, "rb") as log_reader,
+        open(end, "wb") as log_end,
+        service.create_vm(config, console=tmp_path / "console", log=log_end) as vm,
+    ):
+        log_end.close()
         vm.start()
         with subprocess.Popen(
             [sys.executable, "-m", "avf.cli", "console", str(vm.cid)],
@@ -135,6 +142,7 @@ def test_typing_into_a_console(service: VirtualizationService, tmp_path: Path) -
             console.stdin.write(b"a secret\n")
             console.stdin.close()
             await_line(console.stdout, b"it was a secret")
-            vm.stop()
+            assert log_reader.read().count(b"\0") == 512 * 4096
+            assert vm.wait_for_death(60) is DeathReason.SHUTDOWN
             assert console.wait(60) == 0
     assert b"it was a secret" in (tmp_path / "console").read_bytes()
