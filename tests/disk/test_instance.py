@@ -19,6 +19,7 @@ from avf.disk import (
     create_writable_partition,
     format_encryptedstore,
     format_instance,
+    instance,
     open_image,
     read_instance,
     read_payload,
@@ -28,6 +29,7 @@ from avf.disk import (
     unseal,
     write_payload,
 )
+from avf.disk.files import write_at
 from avf.disk.reader import BytesReader
 from avf.guest.instance import ApkData, PayloadIdentity
 from avf.guest.instance import InstanceImage as GuestImage
@@ -187,6 +189,26 @@ def test_full_images(make_file: MakeFile) -> None:
     with pytest.raises(InstanceError, match="no room for 28 bytes more"):
         seal(fd, KEY, b"")
     assert len(listed(fd).entries) == 2
+
+
+def test_a_first_write_that_was_cut_off(fresh: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves no entry, and what it left behind is not taken for one later."""
+
+    def cut_off(fd: int, offset: int, data: bytes) -> None:
+        if offset == 512:
+            raise OSError("cut off")
+        write_at(fd, offset, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(instance, "write_at", cut_off)
+        with pytest.raises(OSError, match="cut off"):
+            write_payload(fresh, OTHER, b"\xff" * 5000)
+    assert os.pread(fresh, 5000, 1024) == b"\xff" * 5000
+    assert listed(fresh).entries == ()
+    write_payload(fresh, PVMFW_UUID, b"short")
+    assert [one.size for one in listed(fresh).entries] == [5]
+    write_payload(fresh, OTHER, b"\xee" * 700)
+    assert [one.size for one in listed(fresh).entries] == [5, 700]
 
 
 def test_too_many_entries(fresh: int) -> None:

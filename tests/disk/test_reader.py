@@ -323,3 +323,24 @@ def test_the_composites_own_files_are_closed(beside: Path) -> None:
     parts = [Component("a.img", 0), Component("b.img", 10), Component("a.img", 20)]
     assert read_beside(beside, *parts, length=30) == b"a" * 10 + b"-" * 10 + b"a" * 10
     assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+windows = st.tuples(st.integers(0, 70000), st.integers(0, 70000))
+
+
+@given(st.lists(st.integers(1, 9000), min_size=1, max_size=5), st.lists(windows, max_size=5))
+@settings(max_examples=50)
+def test_any_window_of_an_assembled_disk(sizes: list[int], wanted: list[tuple[int, int]]) -> None:
+    with contextlib.ExitStack() as stack:
+        parts = []
+        for number, size in enumerate(sizes):
+            fd = os.memfd_create("part")
+            stack.callback(os.close, fd)
+            os.write(fd, bytes([number + 1]) * size)
+            parts.append(Partition(str(number), fd))
+        disk = stack.enter_context(open_disk(PartitionedDisk(tuple(parts))))
+        whole = disk.pread(disk.size, 0)
+        assert len(whole) == disk.size
+        assert b"".join(data for _offset, data in disk.chunks()) == whole
+        for size, offset in wanted:
+            assert disk.pread(size, offset) == whole[offset : offset + size]

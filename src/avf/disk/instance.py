@@ -96,8 +96,8 @@ def read_payload(image: ImageReader, entry: InstanceEntry) -> bytes:
 def write_payload(fd: int, uuid: UUID, payload: bytes) -> None:
     """Stores an entry's payload as it is, in a new entry if there is none, in the raw image in `fd`."""
     with RawReader(fd) as image:
-        header, offset = _entry_for(image, uuid, len(payload))
-    _store(fd, header, offset, payload)
+        slot = _slot_for(image, uuid, len(payload))
+    slot.store(fd, payload)
 
 
 def unseal(image: ImageReader, key: bytes, uuid: UUID = MICRODROID_UUID) -> bytes | None:
@@ -127,9 +127,9 @@ def seal(fd: int, key: bytes, content: bytes, uuid: UUID = MICRODROID_UUID) -> N
         raise ValueError(f"a key of {len(key)} bytes, not 32")
     size = NONCE_SIZE + len(content) + TAG_SIZE
     with RawReader(fd) as image:
-        header, offset = _entry_for(image, uuid, size)
+        slot = _slot_for(image, uuid, size)
     nonce = os.urandom(NONCE_SIZE)
-    _store(fd, header, offset, nonce + AESGCM(key).encrypt(nonce, content, header))
+    slot.store(fd, nonce + AESGCM(key).encrypt(nonce, content, slot.header))
 
 
 def sealing_key(cdi: bytes) -> bytes:
@@ -140,8 +140,25 @@ def sealing_key(cdi: bytes) -> bytes:
     return HKDF(SHA256(), 32, None, b"microdroid_manager_key").derive(cdi)
 
 
-def _entry_for(image: RawReader, uuid: UUID, size: int) -> tuple[bytes, int]:
-    """Header and offset of the entry that is to take `size` bytes."""
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Where an entry is, or where a new one goes."""
+
+    header: bytes
+    offset: int
+    cleared: int
+    """How many bytes behind the header are the entry's or must be zeros."""
+
+    def store(self, fd: int, payload: bytes) -> None:
+        """The payload first: a header without one would look like damage."""
+        write_at(fd, self.offset + _SECTOR, payload.ljust(self.cleared, b"\0"))
+        os.fsync(fd)
+        write_at(fd, self.offset, self.header)
+        os.fsync(fd)
+
+
+def _slot_for(image: RawReader, uuid: UUID, size: int) -> _Slot:
+    """The slot that is to take `size` bytes."""
     _check(image, image_format(image.fd) is ImageFormat.RAW, "only raw ones can be written")
     _check(image, size <= MAX_PAYLOAD, f"payload of {size} bytes")
     if uuid == _NIL:
@@ -150,18 +167,15 @@ def _entry_for(image: RawReader, uuid: UUID, size: int) -> tuple[bytes, int]:
     entry = found.find(uuid)
     if entry is not None:
         _check(image, entry.size == size, f"Can't change payload size from {entry.size} to {size}")
-        return entry.header, entry.offset
-    room = len(found.entries) < MAX_ENTRIES and found.free_offset + _SECTOR + size <= image.size
-    _check(image, room, f"no room for {size} bytes more")
-    return _ENTRY.pack(uuid.bytes, size).ljust(_SECTOR, b"\0"), found.free_offset
-
-
-def _store(fd: int, header: bytes, offset: int, payload: bytes) -> None:
-    """The payload first: a header without one would look like damage."""
-    write_at(fd, offset + _SECTOR, payload)
-    os.fsync(fd)
-    write_at(fd, offset, header)
-    os.fsync(fd)
+        return _Slot(entry.header, entry.offset, size)
+    left = image.size - found.free_offset - _SECTOR
+    _check(
+        image, len(found.entries) < MAX_ENTRIES and size <= left, f"no room for {size} bytes more"
+    )
+    # the next header too: an interrupted write may have left something there
+    cleared = min(align_up(size, _SECTOR) + _SECTOR, left)
+    header = _ENTRY.pack(uuid.bytes, size).ljust(_SECTOR, b"\0")
+    return _Slot(header, found.free_offset, cleared)
 
 
 def _check(image: ImageReader, condition: bool, what: str) -> None:
