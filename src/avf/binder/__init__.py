@@ -6,7 +6,7 @@ and reach them with `connect`. See `errors` for what can go wrong.
 """
 
 from .client import Session, connect, interface_cast
-from .codecs import Byte, Char, FixedSize, Float, Long
+from .codecs import Byte, Char, FileDescriptor, FixedSize, Float, Long
 from .contract import Interface, method
 from .errors import (
     BinderError,
@@ -20,6 +20,7 @@ from .errors import (
 from .fd import ParcelFileDescriptor
 from .holder import ParcelableHolder
 from .objects import IBinder
+from .parcel import Parcel, ParcelReader
 from .peer import Peer, calling_peer
 from .predefined import (
     dump,
@@ -32,7 +33,7 @@ from .predefined import (
 )
 from .server import Server
 from .transport import Connector, bootstrap, hybrid_vsock, inet, unix, unix_abstract, vsock
-from .values import Enum, Parcelable, Union
+from .values import CustomParcelable, Enum, Parcelable, Union
 from .wire import FdMode
 
 __all__ = [
@@ -40,16 +41,20 @@ __all__ = [
     "Byte",
     "Char",
     "Connector",
+    "CustomParcelable",
     "DeadObjectError",
     "Enum",
     "ExceptionCode",
     "FdMode",
+    "FileDescriptor",
     "FixedSize",
     "Float",
     "IBinder",
     "Interface",
     "Long",
+    "Parcel",
     "ParcelFileDescriptor",
+    "ParcelReader",
     "Parcelable",
     "ParcelableHolder",
     "Peer",

@@ -22,6 +22,7 @@ class Scalar(enum.Enum):
     CHAR = "char"
     LONG = "long"
     FLOAT = "float"
+    FILE_DESCRIPTOR = "FileDescriptor"
 
 
 class FixedSize:
@@ -41,6 +42,8 @@ Long = Annotated[int, Scalar.LONG]
 """AIDL long: 64 bits, signed. (Plain `int` is AIDL int: 32 bits.)"""
 Float = Annotated[float, Scalar.FLOAT]
 """AIDL float: 32 bits. (Plain `float` is AIDL double.)"""
+FileDescriptor = Annotated[ParcelFileDescriptor, Scalar.FILE_DESCRIPTOR]
+"""AIDL FileDescriptor: a descriptor without what AIDL's ParcelFileDescriptor has around it. Never null."""
 
 
 class Codec:
@@ -247,6 +250,16 @@ def _write_pfd_body(parcel: Parcel, value: ParcelFileDescriptor) -> None:
     value.fileno()
     parcel.data += b"\0\0\0\0"
     parcel.write_fd(value)
+
+
+def _write_raw_fd(parcel: Parcel, value: ParcelFileDescriptor) -> None:
+    if not isinstance(value, ParcelFileDescriptor):
+        raise TypeError(f"ParcelFileDescriptor wanted, not {type(value).__name__}")
+    value.fileno()
+    parcel.write_fd(value)
+
+
+_SCALARS[Scalar.FILE_DESCRIPTOR] = Codec(_write_raw_fd, ParcelReader.read_fd, _none)
 
 
 def _read_pfd_body(reader: ParcelReader) -> ParcelFileDescriptor:

@@ -205,6 +205,27 @@ def _fresh(default: Any) -> Any:
     return default if copier is None else copier()
 
 
+class CustomParcelable:
+    """A parcelable whose form is its own: in AIDL `parcelable Foo;`, without fields. Override both methods."""
+
+    def write_to_parcel(self, parcel: Parcel) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def read_from_parcel(cls, reader: ParcelReader) -> Self:
+        """Reads what `write_to_parcel` wrote. Nothing says where that ends but the form itself."""
+        raise NotImplementedError
+
+    @classmethod
+    def _binder_codec(cls) -> Codec:
+        def write(parcel: Parcel, value: Any) -> None:
+            if not isinstance(value, cls):
+                raise TypeError(f"{cls.__name__} wanted, not {type(value).__name__}")
+            value.write_to_parcel(parcel)
+
+        return with_presence(write, cls.read_from_parcel, lambda: None)
+
+
 def _default_of(cls: type[Parcelable], name: str, codec: Codec) -> Callable[[], Any]:
     default = cls._defaults[name]
     return codec.default if default is _Required else lambda: _fresh(default)
