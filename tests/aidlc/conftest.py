@@ -24,7 +24,8 @@ Load = Callable[..., Any]
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory on the import path with what avf-aidl makes of the files in idl/."""
     directory = tmp_path_factory.mktemp("generated")
-    assert main(["-o", str(directory), str(IDL)]) == 0
+    native = "avftest.kinds.Native=tests.aidlc.native.Native"
+    assert main(["-o", str(directory), "--type", native, str(IDL)]) == 0
     sys.path.insert(0, str(directory))
     yield directory
     sys.path.remove(str(directory))

@@ -192,7 +192,7 @@ def test_output_passes_the_projects_checks(generated: Path, tmp_path: Path) -> N
         str(tmp_path),
         ".",
     ]
-    subprocess.run(mypy, check=True, cwd=generated)
+    subprocess.run(mypy, check=True, cwd=generated, env=os.environ | {"MYPYPATH": str(ROOT)})
     subprocess.run([tool / "ruff", "format", "--check", *settings, "."], check=True, cwd=generated)
     ignored = ["--ignore", "RUF012,I001"]
     subprocess.run([tool / "ruff", "check", *settings, *ignored, "."], check=True, cwd=generated)

@@ -1,13 +1,17 @@
 """Generated code at work: every kind of type, over a real socket, there and back."""
 
+import importlib
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from avf.aidlc.main import main
 from avf.binder import Interface, ParcelFileDescriptor, RemoteException, Status, StatusError
+from tests.aidlc.native import Native
 
 Serve = Callable[[Interface, type[Interface]], Any]
 
@@ -23,6 +27,12 @@ def implementation(kinds: Any) -> Any:
             return value.dup()
 
         def echo_files(self, value: list[ParcelFileDescriptor]) -> list[ParcelFileDescriptor]:
+            return [file.dup() for file in value]
+
+        def echo_raw_file(self, value: ParcelFileDescriptor) -> ParcelFileDescriptor:
+            return value.dup()
+
+        def echo_raw_files(self, value: list[ParcelFileDescriptor]) -> list[ParcelFileDescriptor]:
             return [file.dup() for file in value]
 
         def tag_of(self, value: Any) -> Any:
@@ -180,6 +190,73 @@ def test_files(proxy: Any) -> None:
         first, second = proxy.echo_files([source, sink])
         with first, second:
             assert os.read(first.fileno(), 2) == b"th"
+
+
+def test_raw_files(proxy: Any) -> None:
+    read_end, write_end = os.pipe()
+    with ParcelFileDescriptor(read_end) as source, ParcelFileDescriptor(write_end) as sink:
+        os.write(sink.fileno(), b"both")
+        with proxy.echo_raw_file(source) as copy:
+            assert os.read(copy.fileno(), 2) == b"bo"
+        first, second = proxy.echo_raw_files([source, sink])
+        with first, second:
+            assert os.read(first.fileno(), 2) == b"th"
+
+
+def test_holders(kinds: Any, proxy: Any) -> None:
+    holding = kinds.Holding()
+    assert holding.extension.stability == 1
+    assert proxy.echo_holding(holding) == holding
+    extension = kinds.Extension(text="more", numbers=[1, 2])
+    holding.extension.set(extension)
+    back = proxy.echo_holding(holding)
+    assert (back.before, back.after) == (1, 2)
+    assert back.extension.descriptor == "avftest.kinds.Holding.Extension"
+    assert back.extension.get(kinds.Extension) == extension
+    assert kinds.Holding().extension.get(kinds.Extension) is None
+    with pytest.raises(StatusError, match=r"avftest\.kinds\.Holding\.Extension is held"):
+        back.extension.get(kinds.Big)
+
+
+def test_parcelables_of_ones_own(proxy: Any) -> None:
+    back = proxy.echo_native(Native(1, -2))
+    assert isinstance(back, Native)
+    assert (back.x, back.y) == (1, -2)
+    none, some = proxy.echo_natives([None, back])
+    assert none is None
+    assert (some.x, some.y) == (1, -2)
+    with pytest.raises(TypeError, match="Native wanted, not int"):
+        proxy.echo_native(3)
+
+
+def test_defaults_are_not_shared(kinds: Any) -> None:
+    one, other = kinds.Big(), kinds.Big()
+    one.pair[0].x = 6
+    one.matrix[1][0] = 7
+    one.inner.names.append("c")
+    one.tree.leaf = 8
+    assert other == kinds.Big()
+    holding = kinds.Holding()
+    holding.extension.set(kinds.Extension())
+    assert kinds.Holding().extension.descriptor == ""
+
+
+def test_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+    source = tmp_path / "versioned" / "IVersioned.aidl"
+    source.parent.mkdir()
+    source.write_text("package versioned; interface IVersioned { int one(); }")
+    assert main(["-o", str(tmp_path), "--version", "3", "--hash", "abc", str(source)]) == 0
+    monkeypatch.syspath_prepend(tmp_path)
+    module: Any = importlib.import_module("versioned")
+
+    class Versioned(module.IVersioned):  # type: ignore[misc]
+        def one(self) -> int:
+            return 1
+
+    proxy = serve(Versioned(), module.IVersioned)
+    assert proxy.one() == 1
+    assert proxy.get_interface_version() == 3
+    assert proxy.get_interface_hash() == "abc"
 
 
 def test_arguments_that_come_out(kinds: Any, proxy: Any) -> None:

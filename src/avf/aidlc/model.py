@@ -88,6 +88,12 @@ class TypeDef:
         return not self.is_enum and not self.is_interface
 
     @property
+    def is_vintf(self) -> bool:
+        """Whether it, or a type around it, is marked as @VintfStability."""
+        marks = (annotation.name for annotation in self.declaration.annotations)
+        return "VintfStability" in marks or (self.parent is not None and self.parent.is_vintf)
+
+    @property
     def kind(self) -> str:
         """What people call it."""
         declaration = self.declaration
@@ -105,10 +111,12 @@ class Type:
     nullable: bool = False
     element: "Type | None" = None
     """List's argument."""
+    vintf: bool = False
+    """Of a ParcelableHolder: whether it is in a type marked as @VintfStability."""
 
     def item(self) -> "Type":
         """An array's element. Those of a nullable array are nullable, as far as AIDL lets them."""
-        inner = Type(self.base, self.dimensions[1:], False, self.element)
+        inner = Type(self.base, self.dimensions[1:])
         return Type(self.base, self.dimensions[1:], self.nullable and inner.can_be_null)
 
     @property
@@ -116,7 +124,9 @@ class Type:
         if self.dimensions:
             return not self.is_fixed
         base = self.base
-        return not base.is_enum if isinstance(base, TypeDef) else base not in PRIMITIVES
+        if isinstance(base, TypeDef):
+            return not base.is_enum
+        return base not in PRIMITIVES and base is not Builtin.FILE_DESCRIPTOR
 
     @property
     def is_fixed(self) -> bool:

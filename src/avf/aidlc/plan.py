@@ -75,6 +75,11 @@ class Plan:
         self._cycles = self._import_cycles()
         self.words = dict(word for made in definitions for word in _renamed(made))
         """What AIDL and Python call otherwise, for documentation."""
+        self._has_holders = any(
+            found.base is Builtin.PARCELABLE_HOLDER
+            for made in definitions
+            for found in made.types()
+        )
 
     # Names and modules
 
@@ -88,6 +93,10 @@ class Plan:
         if type_def.name in self.options.classes:
             return self.options.classes[type_def.name].rpartition(".")[2]
         return self._names[type_def.package].type_name(type_def)
+
+    def descriptor(self, type_def: TypeDef) -> str:
+        """A parcelable's full name in AIDL, where a ParcelableHolder may ask for it."""
+        return type_def.name if self._has_holders or type_def.is_vintf else ""
 
     def constant_name(self, owner: TypeDef, name: str) -> str:
         return self._names[owner.package].constant_name(owner, name)
@@ -127,8 +136,7 @@ class Plan:
             return self._needs(found.item())
         base = found.base
         if isinstance(base, Builtin):
-            handed = (Builtin.IBINDER, Builtin.PARCEL_FILE_DESCRIPTOR)
-            return None if base in handed else set()
+            return None if base in _HANDED else set()
         if base.is_enum:
             return {base}
         return {base} if base.is_parcelable and self.constructible(base) else None
@@ -167,6 +175,10 @@ class Plan:
         for source in {type_def.source: None for type_def in sorted(types, key=_name)}:
             found += paragraphs(self._analysis.world.document(source).doc)
         return found
+
+
+_HANDED = (Builtin.IBINDER, Builtin.PARCEL_FILE_DESCRIPTOR, Builtin.FILE_DESCRIPTOR)
+"""What cannot be made of nothing."""
 
 
 def _renamed(made: Definition) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,6 @@ MAX_SIZE = 1 << 20
 _JAVA_ONLY = {
     Builtin.MAP: "Map goes by Java's own serialisation, which no other language reads",
     Builtin.CHAR_SEQUENCE: "CharSequence goes by Java's own serialisation; use String",
-    Builtin.FILE_DESCRIPTOR: "FileDescriptor is not supported; use ParcelFileDescriptor",
 }
 _NO_ARRAY = (Builtin.LIST, Builtin.MAP, Builtin.CHAR_SEQUENCE, Builtin.PARCELABLE_HOLDER)
 _LISTABLE = (Builtin.STRING, Builtin.IBINDER, Builtin.PARCEL_FILE_DESCRIPTOR)
@@ -65,10 +64,11 @@ class TypeResolver:
             return None
         if "utf8InCpp" in annotations and Builtin.STRING not in (base, element and element.base):
             self._error("@utf8InCpp is for String, String[] and List<String>", ref, scope)
-        found = Type(base, dimensions, False, element)
-        if "nullable" in annotations:
+        nullable = "nullable" in annotations
+        vintf = base is Builtin.PARCELABLE_HOLDER and scope.is_vintf
+        found = Type(base, dimensions, nullable, element, vintf)
+        if nullable:
             self._check_nullable(found, bool(annotations["nullable"].get("heap")), ref, scope)
-            found = Type(base, dimensions, True, element)
         return found
 
     def _error(self, message: str, ref: tree.TypeRef, scope: TypeDef) -> None:
@@ -141,8 +141,8 @@ class TypeResolver:
         if not found.is_array:
             if base in PRIMITIVES or (isinstance(base, TypeDef) and base.is_enum):
                 self._error(f"{found} cannot be @nullable", ref, scope)
-            elif base is Builtin.PARCELABLE_HOLDER:
-                self._error("a ParcelableHolder cannot be @nullable", ref, scope)
+            elif base in (Builtin.PARCELABLE_HOLDER, Builtin.FILE_DESCRIPTOR):
+                self._error(f"a {found} cannot be @nullable", ref, scope)
         is_parcelable = isinstance(base, TypeDef) and base.is_parcelable
         if heap and (found.is_array or not is_parcelable):
             self._error("@nullable(heap=true) is for parcelables", ref, scope)

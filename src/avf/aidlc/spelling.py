@@ -22,6 +22,7 @@ _FROM_BINDER = {
     Builtin.CHAR: "Char",
     Builtin.LONG: "Long",
     Builtin.FLOAT: "Float",
+    Builtin.FILE_DESCRIPTOR: "FileDescriptor",
     Builtin.IBINDER: "IBinder",
     Builtin.PARCEL_FILE_DESCRIPTOR: "ParcelFileDescriptor",
     Builtin.PARCELABLE_HOLDER: "ParcelableHolder",
@@ -139,7 +140,7 @@ class Spelling:
         if base is Builtin.LIST:
             return "[]"
         if base is Builtin.PARCELABLE_HOLDER:
-            return f"{self.binder('ParcelableHolder')}()"
+            return f"{self.binder('ParcelableHolder')}({'stability=1' if found.vintf else ''})"
         return _SCALARS[base][1]
 
     def _empty_instance(self, type_def: TypeDef) -> str:

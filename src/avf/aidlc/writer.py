@@ -105,15 +105,14 @@ class ModuleWriter:
                 base.append(f'backing="{definition.backing.value}"')
             members = self._enumerators(definition)
         elif type_def.is_interface:
-            descriptor = f'descriptor="{definition.descriptor}"'
-            base = [self.spelling.binder("Interface"), descriptor]
+            base = [self.spelling.binder("Interface"), f'descriptor="{definition.descriptor}"']
             members = self._methods(definition)
-        elif isinstance(type_def.declaration, tree.UnionDecl):
-            base = [self.spelling.binder("Union")]
-            members = self._members(definition)
         else:
-            base = [self.spelling.binder("Parcelable")]
-            members = self._fields(definition)
+            is_union = isinstance(type_def.declaration, tree.UnionDecl)
+            base = [self.spelling.binder("Union" if is_union else "Parcelable")]
+            if not is_union and (descriptor := self.plan.descriptor(type_def)):
+                base.append(f'descriptor="{descriptor}"')
+            members = self._members(definition) if is_union else self._fields(definition)
         head = fill(0, f"class {self.plan.name(type_def)}(", base, "):")
         doc = docstring(self._about(type_def), 4, self.plan.words)
         if doc and members:

@@ -2,6 +2,8 @@
 package avftest.kinds;
 
 import avftest.kinds.Big;
+import avftest.kinds.Holding;
+import avftest.kinds.Native;
 import avftest.other.Colour;
 
 interface IEverything {
@@ -67,6 +69,11 @@ interface IEverything {
     List<IBinder> echoBinders(in List<IBinder> value);
     ParcelFileDescriptor echoFile(in ParcelFileDescriptor value);
     ParcelFileDescriptor[] echoFiles(in ParcelFileDescriptor[] value);
+    FileDescriptor echoRawFile(in FileDescriptor value);
+    FileDescriptor[] echoRawFiles(in FileDescriptor[] value);
+    Holding echoHolding(in Holding value);
+    Native echoNative(in Native value);
+    @nullable Native[] echoNatives(in @nullable Native[] value);
 
     void outBig(out Big value);
     int sumAndReverse(inout int[] values, out String[] names);

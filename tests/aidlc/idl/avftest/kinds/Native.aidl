@@ -1,0 +1,3 @@
+package avftest.kinds;
+
+parcelable Native cpp_header "native.h";
