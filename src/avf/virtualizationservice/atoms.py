@@ -4,8 +4,11 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from avf.virtualizationservice.exporters import Exporter
 
 MAX_BYTES = 4 << 20
 MAX_TEXT = 4096
@@ -16,8 +19,9 @@ log = logging.getLogger(__name__)
 class AtomLog:
     """A file of atoms; at MAX_BYTES it is set aside as `NAME.1`, over the one set aside before."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, exporters: Sequence[Exporter] = ()) -> None:
         self._path = path
+        self._exporters = exporters
         self._lock = threading.Lock()
 
     def write(self, name: str, fields: dict[str, Any]) -> None:
@@ -31,6 +35,8 @@ class AtomLog:
                     file.write(line)
             except OSError as e:
                 log.warning("atom %s is lost: %s", name, e)
+        for exporter in self._exporters:
+            exporter.observe(name, fields)
 
     def _make_room(self, size: int) -> None:
         try:

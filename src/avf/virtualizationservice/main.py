@@ -17,6 +17,12 @@ from avf.virtualizationservice.atoms import AtomLog
 from avf.virtualizationservice.cids import CidAllocator
 from avf.virtualizationservice.contexts import ContextTable
 from avf.virtualizationservice.directory import lock, make_directory
+from avf.virtualizationservice.exporters import (
+    Exporter,
+    ExporterError,
+    OpenTelemetryExporter,
+    PrometheusExporter,
+)
 from avf.virtualizationservice.identity import Identifier
 from avf.virtualizationservice.options import Options, parse
 from avf.virtualizationservice.quotas import ConnectionQuota
@@ -48,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(arguments)
         with Daemon(options) as daemon:
             daemon.run(options.idle_timeout, options.ready_fd)
-    except (OSError, PolicyError) as e:
+    except (OSError, PolicyError, ExporterError) as e:
         print(f"virtualizationservice: {e}", file=sys.stderr)
         return 1
     return 0
@@ -77,7 +83,9 @@ class Daemon:
         except OSError as e:
             log.warning("Error receiving tombstone from guest or writing them. Error: %s", e)
         service = VirtualizationServiceInternal(
-            self._contexts, policy, AtomLog(_state_dir(options) / "atoms.jsonl")
+            self._contexts,
+            policy,
+            AtomLog(_state_dir(options) / "atoms.jsonl", self._exporters(options)),
         )
         limit = options.max_connections
         accept = None if limit is None else ConnectionQuota(limit)
@@ -94,6 +102,17 @@ class Daemon:
         self._stack.callback(self._server.shutdown)
         self._stack.callback(self._contexts.freeze)
         self._server.start(listener)
+
+    def _exporters(self, options: Options) -> list[Exporter]:
+        exporters: list[Exporter] = []
+        if options.prometheus is not None:
+            prometheus = PrometheusExporter(*options.prometheus)
+            self._stack.callback(prometheus.close)
+            log.info("metrics are served on port %d", prometheus.port)
+            exporters.append(prometheus)
+        if options.opentelemetry:
+            exporters.append(OpenTelemetryExporter())
+        return exporters
 
     def _make_contexts(self, options: Options) -> ContextTable:
         directories = TempDirs(options.directory / "vms")

@@ -24,6 +24,8 @@ class Options:
     tombstones: int
     tombstone_bytes: int
     ramdump_bytes: int
+    prometheus: tuple[str, int] | None
+    opentelemetry: bool
 
 
 def parse(arguments: list[str] | None) -> Options:
@@ -42,6 +44,8 @@ def parse(arguments: list[str] | None) -> Options:
         tombstones=given.tombstones,
         tombstone_bytes=given.tombstone_kib << 10,
         ramdump_bytes=given.ramdump_mib << 20,
+        prometheus=given.prometheus,
+        opentelemetry=given.opentelemetry,
     )
 
 
@@ -106,7 +110,26 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="longest memory dump; all tombstones of a user together may have twice as much",
     )
+    parser.add_argument(
+        "--prometheus",
+        type=_address,
+        metavar="[HOST:]PORT",
+        help="serve metrics over HTTP (needs prometheus-client); HOST is 127.0.0.1 if left out",
+    )
+    parser.add_argument(
+        "--opentelemetry",
+        action="store_true",
+        default=False,
+        help="report metrics to the OpenTelemetry SDK of this process (needs opentelemetry-api)",
+    )
     return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not 0 <= int(port) <= 65535:
+        raise ValueError
+    return host or "127.0.0.1", int(port)
 
 
 def _cids(text: str) -> tuple[int, int]:
@@ -133,5 +156,6 @@ def _absolute(text: str) -> Path:
     return Path(text).absolute()
 
 
+_address.__name__ = "address"
 _cids.__name__ = "CID range"
 _count.__name__ = _tombstones.__name__ = "number"
