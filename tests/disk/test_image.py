@@ -1,12 +1,14 @@
 """Which images are recognised, what they measure, and what is no image at all."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import avf.disk
 from avf.disk import ImageError, ImageFormat, UnsupportedImage, image_format, image_size
 from avf.disk.files import reopen
 from tests.disk.conftest import MakeFile
@@ -87,3 +89,9 @@ def test_what_virtmgr_needs_is_imported_alone() -> None:
         "assert not hasattr(avf.disk, 'nothing')\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_reference_has_every_name() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "disk.md").read_text()
+    missing = [name for name in avf.disk.__all__ if not re.search(rf"\b{name}\b", guide)]
+    assert not missing

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avf.disk import LayoutError, Partition, layout
+from avf.disk import LayoutError, Partition, UnsupportedImage, layout, measure
+from tests.disk.conftest import MakeFile
 
 NO_FD = -1
 
@@ -61,6 +62,13 @@ def test_writable_partitions_must_be_aligned() -> None:
 def test_empty_partitions_are_refused() -> None:
     with pytest.raises(LayoutError, match="'e' is empty"):
         layout(partitions("e"), [0], writable=False)
+
+
+def test_measuring_names_the_partition(make_file: MakeFile) -> None:
+    good, sparse = make_file(b"x" * 5), make_file(bytes.fromhex("3aff26ed"))
+    assert measure([Partition("good", good)]) == [5]
+    with pytest.raises(UnsupportedImage, match=r"partition 'bad': .*Android sparse"):
+        measure([Partition("good", good), Partition("bad", sparse)])
 
 
 @given(st.lists(st.integers(1, 1 << 44), max_size=128))

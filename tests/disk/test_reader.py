@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -344,3 +345,28 @@ def test_any_window_of_an_assembled_disk(sizes: list[int], wanted: list[tuple[in
         assert b"".join(data for _offset, data in disk.chunks()) == whole
         for size, offset in wanted:
             assert disk.pread(size, offset) == whole[offset : offset + size]
+
+
+@given(
+    st.sampled_from(["512", "4k", "64k"]),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["write -P 7", "write -P 8", "write -z", "write -z -u", "discard"]),
+            st.integers(0, 4000),
+            st.integers(1, 96),
+        ),
+        max_size=12,
+    ),
+)
+@settings(max_examples=15, deadline=None)
+def test_whatever_qemu_writes_is_read(cluster: str, writes: list[tuple[str, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "image")
+        run("qemu-img", "create", "-f", "qcow2", "-o", f"cluster_size={cluster}", str(path), "2M")
+        commands = [f"{what} {at * 512} {count * 512}" for what, at, count in writes]
+        io = ("qemu-io", "-d", "unmap", "-f", "qcow2")
+        run(*io, *(part for one in commands for part in ("-c", one)), "-c", "flush", str(path))
+        expected = converted(path)
+        with path.open("rb") as file, open_image(file.fileno()) as image:
+            assert image.pread(image.size, 0) == expected
+            check_qcow2(file.fileno())

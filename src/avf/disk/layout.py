@@ -9,7 +9,7 @@ The header is MBR, GPT header and entries, padded to 40 sectors; the footer 3584
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from avf.disk.errors import LayoutError
+from avf.disk.errors import ImageError, LayoutError
 from avf.disk.files import GRANULE, align_up
 from avf.disk.image import image_size
 from avf.disk.model import Partition
@@ -72,7 +72,14 @@ def layout(partitions: Sequence[Partition], sizes: Sequence[int], *, writable: b
 
 def measure(partitions: Sequence[Partition]) -> list[int]:
     """The virtual size of every partition's image. Raises ImageError, naming the partition."""
-    return [image_size(partition.fd) for partition in partitions]
+    return [_measure(partition) for partition in partitions]
+
+
+def _measure(partition: Partition) -> int:
+    try:
+        return image_size(partition.fd)
+    except ImageError as error:
+        raise type(error)(f"partition {partition.label!r}: {error}") from error
 
 
 def encode_label(label: str) -> bytes:
