@@ -331,3 +331,16 @@ def test_a_socket_is_the_vmms_and_copied() -> None:
         os.write(spec.console_copy, b"copied")
         eventually(output.recent_console, b"copied")
     output.close()
+
+
+def test_a_mistake_of_ours_does_not_keep_a_vmm_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, speaking() as (output, console, log):
+        told: list[object] = []
+        patch.setattr(threading, "excepthook", told.append)
+        patch.setattr(output, "_handle", lambda ready: 1 / 0)
+        os.write(log, b"x")
+        with pytest.raises(BrokenPipeError):
+            while True:
+                os.write(console, SAID)
+        output.close()
+        assert len(told) == 1

@@ -253,16 +253,19 @@ class VmOutput:
         # A terminal that stops those who write to it from the background must not stop all of virtmgr.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         with self._lock:
-            while not (self._closed and all(stream.settled for stream in self._streams)):
-                poll = self._interests()
-                self._lock.release()
-                try:
-                    ready = poll.poll()
-                finally:
-                    self._lock.acquire()
-                self._handle(dict(ready))
-                self._lock.notify_all()
-            self._end()
+            try:
+                while not (self._closed and all(stream.settled for stream in self._streams)):
+                    self._handle(self._wait(self._interests()))
+                    self._lock.notify_all()
+            finally:
+                self._end()
+
+    def _wait(self, poll: select.poll) -> dict[int, int]:
+        self._lock.release()
+        try:
+            return dict(poll.poll())
+        finally:
+            self._lock.acquire()
 
     def _interests(self) -> select.poll:
         poll = select.poll()
@@ -323,9 +326,14 @@ class VmOutput:
                 self._unread = b""
 
     def _end(self) -> None:
+        """Lets go of everything: a VMM that still writes must not wait for us."""
+        self._closed = True
         for stream in self._streams:
             stream.end()
             stream.flush_owner()
+            if stream.owner is not None:
+                stream.owner.close()
+                stream.owner = None
             for listener in list(stream.listeners):
                 listener.flush()
                 stream.remove(listener)
