@@ -14,8 +14,11 @@ import pytest
 
 from avf.apk import Idsig, Scheme, SigningKey, parse_lineage_file, verify
 from avf.apk.__main__ import main
+from avf.apk.fields import lp32, lp32_items, u32
 from avf.apk.progress import Bar
+from avf.apk.signing_block import BlockId
 from tests.apk.conftest import KINDS, ApkSigner, run_apksigner, sign_with
+from tests.apk.forge import Anatomy
 
 Json = dict[str, object]
 
@@ -175,6 +178,26 @@ def test_info(signed: Path, unsigned: Path, run: Run, capsys: pytest.CaptureFixt
     assert "  - name: assets/text\n    size: 21500\n" in capsys.readouterr().out
     status, report = run("info", unsigned)
     assert (status, report["signing_block"], report["claims"]) == (0, None, [])
+
+
+def test_info_of_signers_that_are_broken(anatomy: Anatomy, tmp_path: Path, run: Run) -> None:
+    broken = lp32_items([lp32(b"?") + u32(24) + u32(30) + lp32(b"") + lp32(b"key")])
+    path = tmp_path / "broken.apk"
+    path.write_bytes(anatomy.with_pairs((BlockId.V3, broken)).build())
+    status, report = run("info", path)
+    assert (status, report["claims"]) == (
+        0,
+        [
+            {
+                "scheme": "v3",
+                "public_key_sha256": hashlib.sha256(b"key").hexdigest(),
+                "algorithms": [],
+                "min_sdk": 24,
+                "max_sdk": 30,
+                "attributes": [],
+            }
+        ],
+    )
 
 
 def test_idsig(signed: Path, tmp_path: Path, run: Run) -> None:

@@ -211,6 +211,18 @@ def test_a_recorded_digest_of_another_length(
         update(apk, tmp_path / "idsig")
 
 
+def test_a_digest_for_the_strongest_algorithm_must_be_recorded(
+    anatomy: Anatomy, key: SigningKey, tmp_path: Path
+) -> None:
+    digests = [(SignatureAlgorithm.ECDSA_SHA256, bytes(32))]
+    signatures = [(SignatureAlgorithm.ECDSA_SHA512, b"")]
+    block = Forger(key, digests, signatures=signatures).block()
+    apk = tmp_path / "odd.apk"
+    apk.write_bytes(anatomy.with_pairs((BlockId.V3, block)).build())
+    with pytest.raises(IdsigError, match="Digest not found for algorithm: ECDSA_SHA512"):
+        update(apk, tmp_path / "idsig")
+
+
 def test_the_same_contents_signed_by_another_key_make_it_stale(
     signed: Path, keys: dict[str, SigningKey], tmp_path: Path
 ) -> None:
@@ -369,8 +381,10 @@ def test_a_wrong_field_is_named(offset: int, value: int, message: str) -> None:
     data = bytearray(good_header() + bytes(4096))
     assert Idsig.parse(io.BytesIO(data)).signature == b"signature"
     data[offset : offset + 4] = u32(value)
-    with pytest.raises(IdsigError, match=message):
+    with pytest.raises(IdsigError, match=message) as caught:
         Idsig.parse(io.BytesIO(data))
+    assert caught.value.offset is not None
+    assert offset <= caught.value.offset <= offset + 4
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,14 @@ def test_a_wrong_field_is_named(data: bytes, message: str) -> None:
         parse_lineage(data)
 
 
+def test_a_lineage_file_ends_with_its_lineage() -> None:
+    file = u32(0x3EFF39D1) + u32(1) + lp32(u32(1))
+    assert parse_lineage_file(file) == ()
+    with pytest.raises(LineageError, match="lineage file: 1 bytes too many") as caught:
+        parse_lineage_file(file + b"x")
+    assert caught.value.offset == len(file)
+
+
 def test_a_lineage_is_bounded() -> None:
     node = lp32(lp32(lp32(b"") + u32(0)) + u32(0) + u32(0) + lp32(b""))
     with pytest.raises(LineageError, match="more than 64 certificates"):

@@ -167,8 +167,10 @@ def test_a_wrong_section_is_named(edit: Edit, message: str) -> None:
     data = bytearray(archive())
     sections = find_sections(FileSource(io.BytesIO(data)))
     edit(data, sections.cd_offset, sections.eocd_offset)
-    with pytest.raises(ZipFormatError, match=message):
+    with pytest.raises(ZipFormatError, match=message) as caught:
         entries(io.BytesIO(data))
+    assert caught.value.offset is not None
+    assert 0 <= caught.value.offset <= len(data)
 
 
 def test_prefix_data_is_refused() -> None:

@@ -57,9 +57,6 @@ class FieldReader:
     def u32(self, field: str) -> int:
         return int(_U32.unpack(self.take(4, field))[0])
 
-    def u64(self, field: str) -> int:
-        return int(_U64.unpack(self.take(8, field))[0])
-
     def lp32(self, field: str, limit: int | None = None) -> bytes:
         start = self.offset
         length = self.u32(f"length of {field}")

@@ -7,7 +7,7 @@ import io
 from typing import BinaryIO, NamedTuple
 
 from avf.apk import merkle
-from avf.apk.algorithms import algorithm_of
+from avf.apk.algorithms import SignatureAlgorithm
 from avf.apk.crypto import certificate_public_key, verify_signature
 from avf.apk.errors import IdsigError, IdsigMismatch, SignatureInvalid, SignerMismatch
 from avf.apk.fields import FieldReader
@@ -117,9 +117,7 @@ def _check_signature(
     """The certificate of the signer, None if there is none."""
     if not (info.signature or info.public_key or info.certificate):
         return None
-    algorithm = algorithm_of(info.signature_algorithm_id)
-    if algorithm is None:
-        raise IdsigError(f"idsig: unknown signature algorithm ID {info.signature_algorithm_id:#x}")
+    algorithm = SignatureAlgorithm(info.signature_algorithm_id)
     signed = found.signed_bytes(apk.zip.size, info)
     try:
         verify_signature(algorithm, info.public_key, signed, info.signature)

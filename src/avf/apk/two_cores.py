@@ -14,8 +14,8 @@ from avf.apk.source import Source
 
 MIN_SIZE = 48 << 20
 """Below it, starting a helper costs more than it saves."""
-_MAX_TOKENS = 32 << 10
-"""Fits in a pipe."""
+_MAX_TOKENS = 4096
+"""So many fit in the smallest pipe that the kernel makes."""
 
 _HELPER = """
 import os, sys
