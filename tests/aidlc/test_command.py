@@ -92,6 +92,15 @@ def test_a_module_that_becomes_a_package(here: Path, capsys: pytest.CaptureFixtu
     assert files(here / "out") == ["a/__init__.py", "a/b.py"]
 
 
+def test_frozen_versions_are_left_out(here: Path) -> None:
+    put("in/a/b/IEcho.aidl", ECHO)
+    put("in/aidl_api/a.b/1/a/b/IEcho.aidl", ECHO.replace("echo", "old"))
+    assert main(["-o", "out", "in"]) == 0
+    assert "def echo(" in Path("out/a/b.py").read_text()
+    assert main(["-o", "out", "in/aidl_api/a.b/1"]) == 0
+    assert "def old(" in Path("out/a/b.py").read_text()
+
+
 def test_maps_and_external_packages(here: Path) -> None:
     put("in/a/A.aidl", "package a; import b.c.B; parcelable A { B b; }")
     put("in/b/c/B.aidl", "package b.c; parcelable B { int x; }")

@@ -8,6 +8,9 @@ from .source import Source
 
 MAX_SIZE = 4 << 20
 """Bytes in one .aidl file."""
+FROZEN = "aidl_api"
+"""The directory that Android's build keeps frozen versions in, beside the current files."""
+
 _TOLD = 3
 """Include directories that a message names."""
 
@@ -29,10 +32,13 @@ def read_source(path: Path) -> Source:
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
-    """The files, and the .aidl files below those that are directories."""
+    """The files, and the .aidl files below those that are directories, but for frozen versions of interfaces."""
     found: dict[Path, None] = {}
     for path in paths:
-        below = sorted(path.rglob("*.aidl")) if path.is_dir() else [path]
+        below = [path]
+        if path.is_dir():
+            inside = sorted(path.rglob("*.aidl"))
+            below = [file for file in inside if FROZEN not in file.relative_to(path).parts]
         found.update(dict.fromkeys(below))
         if not below:
             raise AidlError([Diagnostic(f"{path}: no .aidl files in this directory")])
