@@ -52,7 +52,12 @@ def service_sockets() -> list[Path]:
 
 
 def host_vsock_dirs() -> list[Path]:
-    """Directories whose socket `PORT` stands for host vsock port PORT, open to every guest with user-space vsock."""
+    """Directories whose socket `PORT` stands for host vsock port PORT, open to every guest with user-space vsock.
+
+    That of the service `$AVF_SERVICE_SOCKET` names comes first.
+    """
+    if chosen := os.environ.get("AVF_SERVICE_SOCKET"):
+        return [Path(chosen).parent / "vsock", user_runtime_dir() / "vsock"]
     return [user_runtime_dir() / "vsock", SYSTEM_RUNTIME_DIR / "vsock"]
 
 

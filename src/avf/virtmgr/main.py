@@ -6,6 +6,7 @@ N is a unix stream socket over which the client hands one socket per connection 
 the client has closed it, virtmgr ends and its VMs with it. M gets the byte `o` once virtmgr serves, then is closed.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -42,20 +43,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     _raise_descriptor_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end)
     with socket.socket(fileno=rpc_fd) as bootstrap:
         serve(bootstrap, ready_fd, vmm)
     return 0
 
 
 def serve(bootstrap: socket.socket, ready_fd: int, vmm: Vmm) -> None:
-    """Serves until `bootstrap` ends, then ends every VM."""
+    """Serves until `bootstrap` ends or SIGTERM comes, then ends every VM."""
     global_service = GlobalService()
     atoms = AtomSender(global_service)
     service = VirtualizationService(global_service, vmm, atoms)
     server = Server(service, fd_modes=frozenset({FdMode.UNIX}), max_threads=MAX_THREADS)
     threading.Thread(target=global_service.prepare, name="global-service", daemon=True).start()
     try:
+        _end_bootstrap_on_sigterm(bootstrap)
         os.write(ready_fd, b"o")
         os.close(ready_fd)
         server.serve_bootstrap(bootstrap)
@@ -108,9 +109,24 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _end(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end, once begun, is not to be interrupted
-    raise SystemExit(0)
+def _end_bootstrap_on_sigterm(bootstrap: socket.socket) -> None:
+    """SIGTERM is as if the client had gone.
+
+    The handler in C tells a thread of it: one in Python would run when the main thread next wakes up, which a signal
+    that another thread got does not see to.
+    """
+    received, told = socket.socketpair()
+    told.setblocking(False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while received.recv(1)[0] != signal.SIGTERM:
+            pass
+        with contextlib.suppress(OSError):
+            bootstrap.shutdown(socket.SHUT_RD)
+
+    threading.Thread(target=wait, name="sigterm", daemon=True).start()
 
 
 def _end_anyway_after(seconds: float) -> threading.Timer:
