@@ -1,25 +1,114 @@
-"""RPC Binder for asyncio: sessions are opened, and calls made, without the event loop waiting for them.
+"""RPC Binder for asyncio: sessions, servers, objects and calls, without the event loop waiting for them.
+
+    class Counter:
+        async def add(self, amount: int) -> int: ...
+
+    async with aio.Server(aio.serving(ICounter, Counter())) as server:
+        server.start(listener)
 
     async with await aio.connect(unix(path), incoming_threads=1) as session:
         counter = aio.proxy(await session.get_root(ICounter))
         total = await counter.add(5)
 
-Each call occupies a thread while it lasts (`asyncio.to_thread`); a cancelled one goes on there, unwatched. Objects that
-are served stay ordinary classes whose methods run in binder threads; `in_loop` brings what they say to the loop.
+What is awaited means what the blocking call means. Each call occupies a thread while it lasts; a cancelled one goes on
+there, unwatched, and its session stays usable. A coroutine that serves a call may await calls to its caller, which take
+the way nested calls take. Objects may also be ordinary ones whose methods run in binder threads; `in_loop` brings what
+they say to the loop.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from . import client, predefined
 from .contract import Interface
+from .in_loop import _pool, calling_peer, cancel_served, in_thread, loop_callback, serving
 from .objects import IBinder
+from .server import Root
+from .server import Server as BlockingServer
 from .transport import Connector
 from .wire import DEFAULT_VERSION, FdMode
 
+__all__ = [
+    "AsyncProxy",
+    "AsyncSession",
+    "Server",
+    "calling_peer",
+    "connect",
+    "death",
+    "in_loop",
+    "in_thread",
+    "proxy",
+    "serving",
+]
+
 _I = TypeVar("_I", bound=IBinder)
+
+
+async def _end(
+    end: Callable[[], None],
+    sessions: Iterable[object],
+    threads: Callable[[], Iterable[threading.Thread]],
+) -> None:
+    """Waits for `end`, which ends sessions and waits for threads, and has the coroutines cancelled that serve them.
+
+    If this is cancelled the ending goes on.
+    """
+    sessions = list(sessions)
+    ending = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(_pool, end))
+    while not ending.done():
+        await asyncio.wait({ending}, timeout=0.02)
+        cancel_served(sessions, threads())
+    ending.result()
+
+
+class Server:
+    """`avf.binder.Server`, awaited; takes the same options. Leaving its context shuts it down."""
+
+    def __init__(self, root: Root, **options: Any) -> None:
+        self.server = BlockingServer(root, **options)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        return self.server.sessions
+
+    def start(self, listener: socket.socket) -> None:
+        """Accepts connections from now on; the listener is taken over."""
+        self.server.start(listener)
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Accepts connections until `shutdown`. Being cancelled shuts the server down."""
+        await self._serve(self.server.serve, listener)
+
+    async def serve_bootstrap(self, sock: socket.socket) -> None:
+        """Takes connections over a bootstrap socket until its peer closes it. Being cancelled shuts the server down."""
+        await self._serve(self.server.serve_bootstrap, sock)
+
+    async def _serve(self, serve: Callable[[socket.socket], None], sock: socket.socket) -> None:
+        try:
+            await in_thread(serve, sock)
+        except asyncio.CancelledError:
+            await self.shutdown()
+            raise
+
+    async def shutdown(self) -> None:
+        """Stops accepting, ends all sessions, cancels the coroutines that serve calls, and waits for them."""
+        await _end(self.server.shutdown, self.server.endpoints(), self.server.threads)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
 
 
 class AsyncSession:
@@ -29,14 +118,20 @@ class AsyncSession:
         self.session = session
 
     @property
+    def version(self) -> int:
+        """The protocol version in use."""
+        return self.session.version
+
+    @property
     def closed(self) -> bool:
         return self.session.closed
 
     async def get_root(self, interface: type[_I]) -> _I:
-        return await asyncio.to_thread(self.session.get_root, interface)
+        return await in_thread(self.session.get_root, interface)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self.session.close)
+        """Ends the session, cancels the coroutines that serve its calls, and waits for them. Idempotent."""
+        await _end(self.session.close, [self.session.endpoint], self.session.threads)
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,8 +154,8 @@ async def connect(
     max_version: int = DEFAULT_VERSION,
     timeout: float | None = None,
 ) -> AsyncSession:
-    """`avf.binder.connect`, awaited."""
-    session = await asyncio.to_thread(
+    """`avf.binder.connect`, awaited. If this is cancelled, a session that comes about all the same ends at once."""
+    session = await in_thread(
         client.connect,
         connector,
         fd_mode=fd_mode,
@@ -89,7 +184,7 @@ class AsyncProxy:
         bound = getattr(self.binder, name)
 
         async def call(*args: Any, **named: Any) -> Any:
-            return await asyncio.to_thread(bound, *args, **named)
+            return await in_thread(bound, *args, **named)
 
         return call
 
@@ -101,15 +196,7 @@ def proxy(binder: Interface) -> AsyncProxy:
 
 def in_loop(function: Callable[..., None]) -> Callable[..., None]:
     """A function to be called in any thread, by a death recipient or a callback, that runs `function` in this loop."""
-    loop = asyncio.get_running_loop()
-
-    def call(*args: Any) -> None:
-        try:
-            loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:
-            pass  # the loop is closed: nobody is left to be told
-
-    return call
+    return loop_callback(asyncio.get_running_loop(), function)
 
 
 async def death(binder: IBinder) -> None:

@@ -198,6 +198,14 @@ class Session:
         """Whether the session is known to have ended, for whatever reason."""
         return self._endpoint.ended
 
+    @property
+    def endpoint(self) -> Endpoint:
+        return self._endpoint
+
+    def threads(self) -> list[threading.Thread]:
+        """Those of the incoming connections."""
+        return list(self._threads)
+
     def get_root(self, interface: type[_I]) -> _I:
         """The server's root object. Raises StatusError UNEXPECTED_NULL if it has none for us."""
         if self._root is None or not is_alive(self._root):

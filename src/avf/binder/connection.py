@@ -19,6 +19,9 @@ from .peer import Peer, peer_of
 from .session import Frame
 
 _PIECE = 65536
+_HEADER_SIZE = wire.HEADER_SIZE
+_DEC_STRONG = wire.DEC_STRONG
+_unpack_head = wire.FRAME_HEADER.unpack_from
 _CONTROL_SIZE = socket.CMSG_SPACE(wire.MAX_FDS * 4)
 # Plain ints: combining the enums of `socket` takes longer than a system call.
 _DONTWAIT = int(socket.MSG_DONTWAIT)
@@ -42,6 +45,8 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.peer: Peer = peer_of(sock)
+        self.session: object = None
+        """The session end that has it."""
         self.on_return: Callable[[bytes | bytearray], None] = lambda body: None
         """Takes the DEC_STRONG bodies that arrive while a send is blocked."""
         self._receives_fds = False
@@ -81,6 +86,10 @@ class Connection:
         """Blocks for a frame. Raises EOFError, OSError, ProtocolError."""
         if self._early:
             return self._early.popleft()
+        if self._size < 0 and not self._receives_fds:
+            frame = self._step_buffer(0)  # most often all there is to do
+            if frame is not None:
+                return frame
         while True:
             frame = self._step(0)
             if frame is not None:
@@ -107,18 +116,19 @@ class Connection:
     def _step_buffer(self, flags: int) -> ReceivedFrame | None:
         buffer, pos = self._buffer, self._pos
         have = len(buffer) - pos
-        if have < wire.HEADER_SIZE:
+        if have < _HEADER_SIZE:
             piece = self.sock.recv(_PIECE, flags)
             if not piece:
                 raise EOFError("the peer closed the connection")
             self._buffer = buffer = buffer[pos:] + piece if have else piece
             self._pos = pos = 0
             have = len(buffer)
-            if have < wire.HEADER_SIZE:
+            if have < _HEADER_SIZE:
                 return None
-        command, size = wire.FRAME_HEADER.unpack_from(buffer, pos)
-        check_frame(command, size, self._max_body)
-        start = pos + wire.HEADER_SIZE
+        command, size = _unpack_head(buffer, pos)
+        if command >= _DEC_STRONG or size > self._max_body:
+            check_frame(command, size, self._max_body)
+        start = pos + _HEADER_SIZE
         stop = start + size
         if stop <= len(buffer):
             self._pos = stop
@@ -186,10 +196,11 @@ class Connection:
         """Raises OSError, and as reading does if it has to read meanwhile."""
         if frame.before:
             self.send(frame.before)
-        fds = frame.parcel.filenos() if frame.parcel is not None else []
-        if not fds:
+        parcel = frame.parcel
+        if parcel is None or not parcel.descriptors:
             self.send(frame.data)
             return
+        fds = parcel.filenos()
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         while True:
             try:

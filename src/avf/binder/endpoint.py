@@ -65,6 +65,7 @@ class Endpoint:
             if self.core.ended or self._complete or self._outgoing >= limit:
                 return False
             connection.on_return = self.core.dec_strong
+            connection.session = self
             self._connections.add(connection)
             self._outgoing += 1
         try:
@@ -82,6 +83,7 @@ class Endpoint:
             if self.core.ended or self._complete or self._serving >= self.core.max_threads:
                 return False
             connection.on_return = self.core.dec_strong
+            connection.session = self
             self._connections.add(connection)
             self._serving += 1
         return True
@@ -203,7 +205,8 @@ class Endpoint:
         oneway: bool,
     ) -> None:
         try:
-            parcel.filenos()
+            if parcel.descriptors:
+                parcel.filenos()  # raises if one has been closed meanwhile
             frame = self.core.request(handle, code, parcel, oneway=oneway)
         except BaseException:
             parcel.discard()
@@ -295,9 +298,9 @@ class Endpoint:
         call = core.receive(body, fds)
         if call is None:
             return
-        outer_peer = context.peer
+        outer_served = context.served
         outer_connection = context.connections.pop(self, None)
-        context.peer = connection.peer
+        context.served = connection
         try:
             if call.oneway:
                 self._run_oneway(call)
@@ -307,7 +310,7 @@ class Endpoint:
             frame = core.finish(call, execute(core, call))
             del context.connections[self]
         finally:
-            context.peer = outer_peer
+            context.served = outer_served
             if outer_connection is not None:
                 context.connections[self] = outer_connection
         try:

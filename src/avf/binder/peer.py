@@ -3,7 +3,10 @@
 import socket
 import struct
 import threading
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .connection import Connection
 
 
 class Peer(NamedTuple):
@@ -35,7 +38,8 @@ def peer_of(sock: socket.socket) -> Peer:
 class Context(threading.local):
     """What the running thread is serving."""
 
-    peer: Peer | None = None
+    served: "Connection | None" = None
+    """Whose call it is serving."""
 
     def __init__(self) -> None:
         self.connections: dict[object, object] = {}
@@ -47,6 +51,6 @@ context = Context()
 
 def calling_peer() -> Peer:
     """Inside a method being served: who called it. Raises RuntimeError elsewhere."""
-    if context.peer is None:
+    if context.served is None:
         raise RuntimeError("no binder call is being served by this thread")
-    return context.peer
+    return context.served.peer

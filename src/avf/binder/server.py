@@ -76,6 +76,15 @@ class Server:
         """How many sessions are open."""
         return len(self._sessions)
 
+    def endpoints(self) -> list[Endpoint]:
+        """The ends of the sessions that are open."""
+        return list(self._sessions.values())
+
+    def threads(self) -> list[threading.Thread]:
+        """Those that accept and serve now."""
+        with self._lock:
+            return list(self._threads)
+
     # Accepting
 
     def serve(self, listener: socket.socket) -> None:

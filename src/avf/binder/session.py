@@ -124,9 +124,9 @@ class SessionCore:
 
     def request(self, handle: Handle | None, code: int, parcel: Parcel, *, oneway: bool) -> Frame:
         """The frame of a call; None as a handle is a special transaction. Raises StatusError."""
-        size = len(parcel)
-        body = wire.TRANSACT_SIZE + size
         data = parcel.data
+        size = len(data) - parcel.base
+        body = wire.TRANSACT_SIZE + size
         if parcel.positions:
             table = parcel.object_table()
             body += len(table)
@@ -288,7 +288,7 @@ class SessionCore:
         if isinstance(result, StatusError):
             status = result.status or Status.UNKNOWN_ERROR
             result = self.reply_parcel()
-        size = len(result)
+        size = len(result.data) - result.base
         table = result.object_table() if result.positions else b""
         if size + len(table) > self.max_body:
             result.discard()

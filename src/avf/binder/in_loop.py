@@ -1,0 +1,196 @@
+"""Binder objects whose methods are coroutines, and blocking calls for those who may not block.
+
+A call that comes is taken by a binder thread as ever. The thread has the event loop run the coroutine, waits, and makes
+the nested calls that the coroutine awaits meanwhile: so they go out where the peer waits for them.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, TypeVar
+
+from .connection import Connection
+from .contract import Interface
+from .errors import Status, StatusError
+from .peer import Peer, context
+
+_I = TypeVar("_I", bound=Interface)
+_T = TypeVar("_T")
+
+_MAX_THREADS = 1000
+_LOOK_AFTER = 1.0
+"""Seconds after which a waiting binder thread looks whether its loop is still there."""
+
+# Not the loop's own, which has a few threads only: calls that wait for one another would wait for a thread.
+_pool = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="aio-binder")
+_serving: ContextVar["Serving | None"] = ContextVar("avf_binder_serving", default=None)
+_running: set["Serving"] = set()
+
+
+class Serving:
+    """A call that a binder thread has taken and the loop carries out."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection | None) -> None:
+        self.loop = loop
+        self.connection = connection
+        """None if it is called from within the process."""
+        self.thread = threading.current_thread()
+        self.over = False
+        """Set in the loop: nobody takes work any more."""
+        self._task: asyncio.Task[Any] | None = None
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    # In the binder thread
+
+    def carry_out(self, method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """What the coroutine returns or raises. Raises StatusError if it was cancelled or its loop is gone."""
+        outcome: Future[Any] = Future()
+        _running.add(self)
+        try:
+            self.loop.call_soon_threadsafe(self._start, method, args, outcome)
+            while (work := self._next()) is not None:
+                work()
+        except RuntimeError as error:
+            raise StatusError(Status.INVALID_OPERATION, str(error)) from error
+        finally:
+            _running.discard(self)
+        if outcome.cancelled():
+            raise StatusError(Status.UNKNOWN_ERROR, "the method was cancelled")
+        return outcome.result()
+
+    def _next(self) -> Callable[[], None] | None:
+        while True:
+            try:
+                return self._work.get(timeout=_LOOK_AFTER)
+            except queue.Empty:
+                if self.loop.is_closed():
+                    raise RuntimeError("the event loop of the object is closed") from None
+
+    # In the loop
+
+    def _start(
+        self, method: Callable[..., Any], args: tuple[Any, ...], outcome: Future[Any]
+    ) -> None:
+        token = _serving.set(self)
+        self._task = self.loop.create_task(_awaited(method, args))
+        _serving.reset(token)
+        self._task.add_done_callback(partial(self._done, outcome))
+
+    def _done(self, outcome: Future[Any], task: asyncio.Task[Any]) -> None:
+        self.over = True
+        if task.cancelled():
+            outcome.cancel()
+        elif (error := task.exception()) is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(task.result())
+        self._work.put(None)
+
+    def submit(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
+        """Has the binder thread call `function`."""
+        made: Future[_T] = Future()
+        self._work.put(partial(_fulfil, made, function))
+        return asyncio.wrap_future(made)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+async def _awaited(method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    return await method(*args)
+
+
+def _fulfil(made: Future[_T], function: Callable[[], _T]) -> None:
+    if made.set_running_or_notify_cancel():
+        try:
+            made.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
+            made.set_exception(error)
+
+
+async def in_thread(function: Callable[..., _T], *args: Any, **named: Any) -> _T:
+    """Calls something of this package that blocks: in the thread that serves the running method, or else in another.
+
+    If this is cancelled the call goes on there, unwatched, and its session stays as it is.
+    """
+    call = partial(function, *args, **named)
+    serving = _serving.get()
+    if serving is not None and not serving.over and serving.loop is asyncio.get_running_loop():
+        return await serving.submit(call)
+    return await asyncio.get_running_loop().run_in_executor(_pool, call)
+
+
+def calling_peer() -> Peer:
+    """Inside a coroutine that serves a call: who called it. Raises RuntimeError elsewhere."""
+    serving = _serving.get()
+    if serving is None or serving.over or serving.connection is None:
+        raise RuntimeError("no binder call is being served by this task")
+    return serving.connection.peer
+
+
+def cancel_served(sessions: Iterable[object], threads: Iterable[threading.Thread]) -> None:
+    """Cancels the coroutines that run in this loop for calls of these sessions, or taken by these threads."""
+    wanted_sessions, wanted_threads = set(sessions), set(threads)
+    loop = asyncio.get_running_loop()
+    for serving in list(_running):
+        session = serving.connection.session if serving.connection is not None else None
+        wanted = session in wanted_sessions or serving.thread in wanted_threads
+        if wanted and serving.loop is loop:
+            serving.cancel()
+
+
+def serving(interface: type[_I], implementation: object) -> _I:
+    """A binder object whose AIDL methods are `implementation`'s coroutine functions of the same names.
+
+    They run in the running loop. Methods that it does not have are unknown to callers; its `on_released`, if any, is
+    called in the loop, its `dump` in a binder thread.
+    """
+    contract = interface._contract
+    if contract is None:
+        raise TypeError(f"{interface.__name__} has no descriptor")
+    loop = asyncio.get_running_loop()
+    loop_thread = threading.get_ident()
+
+    def served(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Interface, *args: Any) -> Any:
+            if threading.get_ident() == loop_thread:
+                raise RuntimeError(
+                    "this would wait for the loop in the loop: await the method itself"
+                )
+            return Serving(loop, context.served).carry_out(function, args)
+
+        return call
+
+    members: dict[str, Any] = {
+        made.attribute: served(getattr(implementation, made.attribute))
+        for made in contract.methods().values()
+        if hasattr(implementation, made.attribute)
+    }
+    released = getattr(implementation, "on_released", None)
+    if released is not None:
+        members["on_released"] = lambda self: loop_callback(loop, released)()
+    dump = getattr(implementation, "dump", None)
+    if dump is not None:
+        members["dump"] = lambda self, fd, args: dump(fd, args)
+    members["__module__"] = interface.__module__
+    made: _I = type(f"{interface.__name__}InLoop", (interface,), members)()
+    return made
+
+
+def loop_callback(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Any]
+) -> Callable[..., None]:
+    """A function for any thread that has the loop call `function`, and nobody if the loop is closed."""
+
+    def call(*args: Any) -> None:
+        try:
+            loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            pass  # nobody is left to be told
+
+    return call
