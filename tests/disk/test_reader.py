@@ -27,6 +27,7 @@ from avf.disk import (
     crosvm_disk,
     open_disk,
     open_image,
+    open_partition,
     read_composite,
     read_partition_table,
 )
@@ -109,6 +110,31 @@ def test_copying_keeps_holes(tmp_path: Path, make_file: MakeFile) -> None:
         copy_image(image, target)
     assert Path(name_of(target)).read_bytes() == converted(path)
     assert os.fstat(target).st_blocks * 512 < 8 << 20
+
+
+def test_holes_are_not_even_read(tmp_path: Path, make_file: MakeFile) -> None:
+    """16 TiB of nothing, in a file, in a QCOW2 image, in a partition: read in full they would take hours."""
+    huge, qcow2 = os.memfd_create("huge"), make_file()
+    try:
+        os.ftruncate(huge, 16 << 40)
+        os.pwrite(huge, b"x", 5 << 40)
+        os.lseek(huge, 7, os.SEEK_SET)
+        create_qcow2(qcow2, 16 << 40)
+        run("qemu-io", "-f", "qcow2", "-c", "write -P 9 9T 512", name_of(qcow2))
+        parts = (Partition("raw", huge), Partition("qcow2", qcow2), Partition("end", huge))
+        with open_disk(PartitionedDisk(parts)) as disk:
+            found = [(at + data.index(b"x") if b"x" in data else at) for at, data in disk.chunks()]
+            table = read_partition_table(disk)
+            with open_partition(disk, table.find("qcow2")) as part:
+                ((inside, data),) = part.chunks()
+        assert os.lseek(huge, 0, os.SEEK_CUR) == 7
+    finally:
+        os.close(huge)
+    starts = [part.offset for part in table.partitions]
+    assert starts[0] + (5 << 40) in found and starts[2] + (5 << 40) in found
+    assert inside <= 9 << 40 < inside + len(data)
+    assert data[(9 << 40) - inside :][:513] == b"\x09" * 512 + b"\0"
+    assert len(found) == 5
 
 
 def test_large_images_are_read_in_bounded_memory(make_file: MakeFile) -> None:

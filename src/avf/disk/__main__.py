@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the image is damaged, of a kind that is refused, or canno
 import argparse
 import json
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -124,4 +125,5 @@ def _text(value: object) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -91,5 +91,8 @@ class _OwningReader(ImageReader):
         if fd >= 0:
             os.close(fd)
 
+    def next_data(self, offset: int) -> int:
+        return self._image.next_data(offset)
+
     def _read(self, offset: int, size: int) -> bytes:
         return self._image.pread(size, offset)

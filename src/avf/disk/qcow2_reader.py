@@ -64,6 +64,12 @@ class Qcow2Reader(ImageReader):
             if where is not None:
                 used.add(where, f"L2 entry of cluster {cluster}")
 
+    def next_data(self, offset: int) -> int:
+        span = self._cluster * (self._cluster // _ENTRY.size)
+        while offset < self.size and self._table(offset // span) is None:
+            offset = (offset // span + 1) * span
+        return min(offset, self.size)
+
     def _read(self, offset: int, size: int) -> bytes:
         parts = []
         while size > 0:

@@ -4,6 +4,7 @@ An image may change or shrink while it is read: a reader then raises ImageError 
 reads outside the image file.
 """
 
+import errno
 import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -33,11 +34,17 @@ class ImageReader(ABC):
         return self._read(offset, max(0, min(size, self.size - offset)))
 
     def chunks(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, bytes) from start to end, at most 1 MiB each; chunks of zeros are left out."""
-        for offset in range(0, self.size, CHUNK):
+        """(offset, bytes) from start to end, at most 1 MiB each; chunks of zeros are left out, holes not even read."""
+        offset = 0
+        while (offset := self.next_data(offset)) < self.size:
             data = self.pread(CHUNK, offset)
             if data.count(0) != len(data):
                 yield offset, data
+            offset += CHUNK
+
+    def next_data(self, offset: int) -> int:
+        """`offset`, or a later one, at most `size`, up to which there are certainly only zeros."""
+        return min(offset, self.size)
 
     def close(self) -> None:  # noqa: B027
         """Gives back what the reader opened itself; borrowed descriptors stay open."""
@@ -71,6 +78,18 @@ class RawReader(ImageReader):
             raise ImageError(f"{self.name}: became shorter while it was read")
         return data
 
+    def next_data(self, offset: int) -> int:
+        try:
+            own = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return min(offset, self.size)
+        try:
+            return min(os.lseek(own, offset, os.SEEK_DATA), self.size)
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else min(offset, self.size)
+        finally:
+            os.close(own)
+
 
 class BytesReader(ImageReader):
     """Bytes in memory."""
@@ -92,6 +111,9 @@ class PartReader(ImageReader):
         if offset < 0 or size < 0 or offset + size > whole.size:
             raise ImageError(f"{self.name}: {size} bytes at {offset} are not inside the disk")
         self._whole, self._offset = whole, offset
+
+    def next_data(self, offset: int) -> int:
+        return min(self._whole.next_data(self._offset + offset) - self._offset, self.size)
 
     def _read(self, offset: int, size: int) -> bytes:
         return self._whole.pread(size, self._offset + offset)
@@ -118,14 +140,28 @@ class AssembledReader(ImageReader):
         for section in self._sections:
             section.content.close()
 
+    def next_data(self, offset: int) -> int:
+        index = bisect_right(self._starts, offset) - 1
+        while offset < self.size:
+            section, limit = self._sections[index], self._end(index)
+            inside = section.start + offset - section.offset
+            if inside < section.content.size:
+                found = offset + section.content.next_data(inside) - inside
+                if found < limit:
+                    return found
+            offset, index = limit, index + 1
+        return self.size
+
+    def _end(self, index: int) -> int:
+        return self._starts[index + 1] if index + 1 < len(self._starts) else self.size
+
     def _read(self, offset: int, size: int) -> bytes:
         parts = []
         index = bisect_right(self._starts, offset) - 1
         end = offset + size
         while offset < end:
-            section = self._sections[index]
+            section, limit = self._sections[index], self._end(index)
             index += 1
-            limit = self._starts[index] if index < len(self._starts) else self.size
             length = min(end, limit) - offset
             data = section.content.pread(length, section.start + offset - section.offset)
             parts.append(data.ljust(length, b"\0"))
