@@ -143,6 +143,37 @@ def test_a_current_idsig_is_left_alone(signed: Path, tmp_path: Path) -> None:
     assert path.stat().st_mtime == 1
 
 
+def test_contents_that_changed_after_the_idsig_make_it_stale(signed: Path, tmp_path: Path) -> None:
+    """Though they were not signed anew, so that the recorded digest is the same."""
+    apk, path, fresh = tmp_path / "apk", tmp_path / "idsig", tmp_path / "fresh"
+    shutil.copy(signed, apk)
+    assert update(apk, path)
+    with apk.open("r+b") as file:
+        file.write(b"!")
+    assert update(apk, path)
+    assert update(apk, fresh)
+    assert path.read_bytes() == fresh.read_bytes()
+    assert not update(apk, path)
+
+
+def test_a_newer_idsig_saves_reading_the_contents(key: SigningKey, tmp_path: Path) -> None:
+    apk, path = tmp_path / "apk", tmp_path / "idsig"
+    with apk.open("w+b") as out:
+        ApkBuilder().add("assets/large", bytes(3 << 20)).build(out, key)
+    update(apk, path)
+    read: dict[int, int] = {}
+    for mtime in (1, 1 << 33):
+        os.utime(path, (mtime, mtime))
+        with opened(apk, os.O_RDONLY) as apk_fd, opened(path) as fd:
+
+            def note(done: int, mtime: int = mtime) -> None:
+                read[mtime] = done
+
+            assert not create_or_update_idsig(apk_fd, fd, progress=note)
+    assert read[1] > 3 << 20
+    assert read[1 << 33] < 1 << 17
+
+
 def test_garbage_is_replaced(signed: Path, tmp_path: Path) -> None:
     path, fresh = tmp_path / "idsig", tmp_path / "fresh"
     update(signed, fresh)

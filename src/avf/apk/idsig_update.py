@@ -23,6 +23,9 @@ def create_or_update_idsig(
     Both must be regular files (InputError before anything is read). Neither file's offset matters or moves. The
     tree is written before the header, so that what an interruption leaves is not taken for an idsig. IdsigError if
     the APK cannot have one or the output is not open for writing; the output is then untouched.
+
+    An output that was written after the APK's last change is read as a whole, of the APK only what follows its
+    contents. Otherwise all of the APK is read.
     """
     apk_status = require_regular(apk_fd, "input")
     idsig_status = require_regular(idsig_fd, "output")
@@ -30,7 +33,9 @@ def create_or_update_idsig(
         raise IdsigError("input and output are the same file")
     apk = locate(open_source(apk_fd, progress=progress))
     wanted = describe(apk, b"", sdk, allow_v2)
-    if _readable(idsig_fd) and _is_current(idsig_fd, wanted, apk):
+    is_newer = idsig_status.st_mtime_ns > max(apk_status.st_mtime_ns, apk_status.st_ctime_ns)
+    start = apk.block_offset if is_newer else 0
+    if _readable(idsig_fd) and _is_current(idsig_fd, wanted, apk, start):
         return False
     os.ftruncate(idsig_fd, 0)
     base = len(wanted.header())
@@ -57,11 +62,11 @@ def _readable(fd: int) -> bool:
     return flags & os.O_ACCMODE == os.O_RDWR
 
 
-def _is_current(fd: int, wanted: Idsig, apk: SignedApk) -> bool:
+def _is_current(fd: int, wanted: Idsig, apk: SignedApk, start: int) -> bool:
     """Does the file hold `wanted`?
 
-    Told by header, length, a tree that is whole, and its leaves over everything behind the APK's contents (signing
-    block, central directory, EOCD). The recorded digest alone would miss the same contents signed by another key.
+    Told by header, length, a tree that is whole, and its leaves over the APK from `start` on, at least over all
+    behind the contents: the recorded digest alone would miss the same contents signed by another key.
     """
     try:
         found = Idsig.parse(fd)
@@ -76,7 +81,7 @@ def _is_current(fd: int, wanted: Idsig, apk: SignedApk) -> bool:
     tree = tree_check.Tree(source, found.tree_offset, apk.source.size, found.root_hash)
     try:
         tree.check()
-        tree.check_data(apk.source, start=apk.block_offset)
+        tree.check_data(apk.source, start=start)
     except TreeMismatch:
         return False
     return True
