@@ -4,9 +4,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 from avf.aidlc import Options, Source, compile_sources
 
 HERE = Path(__file__).parent
+
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For tests with hypothesis: how fast the machine is does not matter."""
 
 
 class Memory:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avf.aidlc import AidlError
-from tests.aidlc.compiling import compile_text
+from tests.aidlc.compiling import compile_text, untimed
 
 TRUE = """
 ~(-1) == 0
@@ -145,6 +145,7 @@ def combined(
     return st.builds(join, children, operators, children)
 
 
+@untimed
 @given(st.recursive(numbers, combined, max_leaves=12))
 def test_arithmetic_is_pythons_within_64_bits(pair: tuple[str, int | None]) -> None:
     expression, value = pair

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avf.aidlc import AidlError
-from tests.aidlc.compiling import compile_texts, table
+from tests.aidlc.compiling import compile_texts, table, untimed
 
 SOUP = """
 package import interface parcelable union enum oneway const in out inout true false void int long byte boolean float
@@ -35,22 +35,26 @@ def survives(files: dict[str, str]) -> None:
             ast.parse(text)
 
 
+@untimed
 @given(st.text())
 def test_any_text(text: str) -> None:
     survives({"p/IFoo.aidl": text})
 
 
+@untimed
 @given(st.lists(st.sampled_from(WORDS), max_size=60))
 def test_any_words(words: list[str]) -> None:
     survives({"p/IFoo.aidl": "package p; " + " ".join(words)})
 
 
+@untimed
 @given(st.lists(st.sampled_from(WORDS), max_size=30))
 def test_any_words_inside(words: list[str]) -> None:
     survives({"p/IFoo.aidl": f"package p; interface IFoo {{ {' '.join(words)} }}"})
     survives({"p/IFoo.aidl": f"package p; parcelable IFoo {{ {' '.join(words)} }}"})
 
 
+@untimed
 @given(st.sampled_from(CASES), st.data())
 def test_broken_files(files: dict[str, str], data: st.DataObject) -> None:
     """Takes something out of a good file, doubles it, or puts something in."""
@@ -62,6 +66,7 @@ def test_broken_files(files: dict[str, str], data: st.DataObject) -> None:
     survives({**files, path: text[:start] + middle + text[end:]})
 
 
+@untimed
 @given(st.integers(1, 3000), st.sampled_from(["(", "{", "List<", "[", "-", "parcelable P {"]))
 def test_any_depth(depth: int, opening: str) -> None:
     with contextlib.suppress(AidlError):
