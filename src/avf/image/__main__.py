@@ -3,7 +3,8 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from avf.image.build import build_image, default_cache, default_output
@@ -12,21 +13,41 @@ from avf.image.errors import ImageError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    started = time.monotonic()
-
-    def progress(step: str) -> None:
-        print(f"[{time.monotonic() - started:5.1f}s] {step}", file=sys.stderr, flush=True)
-
     try:
-        image = build_image(
-            options.output, cache=options.cache, update=options.update, progress=progress
-        )
+        with _told() as progress:
+            image = build_image(
+                options.output, cache=options.cache, update=options.update, progress=progress
+            )
     except (ImageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for path in (image.config, image.kernel, image.initrd_normal, image.initrd_debuggable):
         print(f"{path.stat().st_size / (1 << 20):7.1f} MiB  {path}")
     return 0
+
+
+@contextmanager
+def _told() -> Iterator[Callable[[str], None]]:
+    """Tells each step and when it began on standard error; at a terminal, the last one is seen to go on."""
+    started = time.monotonic()
+
+    def line(step: str) -> str:
+        return f"[{time.monotonic() - started:5.1f}s] {step}"
+
+    if not sys.stderr.isatty():
+        yield lambda step: print(line(step), file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    with console.status("") as status:
+
+        def show(step: str) -> None:
+            console.print(line(step))
+            status.update(Text(step))
+
+        yield show
 
 
 def _parser() -> argparse.ArgumentParser:
