@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench image clean lock packages
+.PHONY: help run test check bench image fuzz clean lock packages
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -48,6 +48,13 @@ check: $(STAMP) ## format, lint, types, import rules, spelling
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
+
+FUZZ := apk verify
+FUZZ_SECONDS := 60
+
+fuzz: $(STAMP) ## fuzz a parser: FUZZ="apk verify" FUZZ_SECONDS=60
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/fuzz.txt
+	@$(BIN)/python -m fuzz $(FUZZ) -max_total_time=$(FUZZ_SECONDS)
 
 clean: ## remove everything that was built
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(VENV)
