@@ -1,14 +1,23 @@
 """A process runs out of descriptors, of memory for threads: calls fail in so many words, and nothing else does."""
 
 import contextlib
+import os
 import resource
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from avf.binder import BinderError, RemoteException
+from avf.aidl.virtualizationservice import IVirtualMachineCallback
+from avf.binder import RemoteException
 from avf.client import DeathReason, VirtualizationService, VirtualMachine
+from avf.virtmgr.atoms import AtomSender
+from avf.virtmgr.create import VmCreation
+from avf.virtmgr.errors import VirtmgrError
+from avf.virtmgr.global_service import GlobalService
+from avf.virtmgr.machine import Requester, VmTable
+from avf.vmm import Qemu
 from tests.eventually import eventually
 from tests.fault import counts
 from tests.fault.guests import config
@@ -85,23 +94,46 @@ def test_no_descriptor_is_left_for_a_start(
     eventually(lambda: counts.descriptors(service.pid) <= before, True)
 
 
-@pytest.mark.parametrize("spare_kib", [0, 4 << 10, 12 << 10, 28 << 10])
-def test_virtmgr_has_no_memory_for_threads(
-    service: VirtualizationService, runtime_dir: Path, tmp_path: Path, spare_kib: int
+@pytest.mark.parametrize(
+    "refused",
+    ["exit-", "failure-reason", "vm-output", "metrics-", "qemu-", "callback-", "binder-accept"],
+)
+def test_no_more_threads(
+    service: VirtualizationService,
+    runtime_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: str,
 ) -> None:
+    """A VM made in this process, where one thread cannot be started: nothing is left, and it can be let go of."""
     works(service, tmp_path)
-    running = set(processes(runtime_dir))
-    limit = (counts.virtual_kib(service.pid) + spare_kib) << 10
-    with (
-        limited(service.pid, resource.RLIMIT_AS, limit),
-        contextlib.suppress(BinderError),
-        service.create_vm(config(tmp_path)) as vm,
-    ):
-        vm.start()
-        vm.wait_for_death(0.3)
-    works(service, tmp_path)
-    eventually(lambda: set(processes(runtime_dir)) - running, set())
+    before, running = counts.descriptors(os.getpid()), set(processes(runtime_dir))
+    start = threading.Thread.start
+
+    def refuse(self: threading.Thread) -> None:
+        if self.name.startswith(refused):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    daemon = GlobalService()
+    atoms = AtomSender(daemon)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    try:
+        with config(tmp_path).open() as aidl, contextlib.suppress(RemoteException, VirtmgrError):
+            creation = VmCreation(daemon, VmTable(), Qemu(), atoms)
+            machine = creation.run(aidl, None, None, Requester(os.getuid(), 0))
+            machine.register_callback(IVirtualMachineCallback())
+            try:
+                machine.start()
+                machine.stop()
+            finally:
+                machine.release()
+    finally:
+        atoms.close(SECONDS)
+        daemon.close()
+    assert set(processes(runtime_dir)) == running
     eventually(service.debug_list_vms, [])
+    eventually(lambda: counts.descriptors(os.getpid()) <= before, True)
 
 
 def test_the_daemon_has_no_descriptors(

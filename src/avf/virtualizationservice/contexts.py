@@ -47,6 +47,8 @@ class ContextTable:
         self._limit = limit_per_uid
         self._held: dict[int, VirtualMachineDebugInfo] = {}
         self._closing: dict[int, VirtualMachineDebugInfo] = {}
+        self._unfinished: set[int] = set()
+        """Those of `_closing` whose directory could not be removed."""
         self._frozen = False
         self._survivors = {
             cid: self._survivor(cid, uid) for cid, uid in directories.survivors().items()
@@ -111,18 +113,36 @@ class ContextTable:
         )
 
     def _forget_dead_survivors(self) -> None:
+        self._finish_rest()
         with self._lock:
-            dead = [cid for cid in self._survivors if not self._directories.is_locked(cid)]
+            dead = [cid for cid in self._survivors if self._is_dead(cid)]
             for cid in dead:
                 self._closing[cid] = self._survivors.pop(cid)
         for cid in dead:
             self._finish(cid)
 
+    def _is_dead(self, cid: int) -> bool:
+        try:
+            return not self._directories.is_locked(cid)
+        except OSError as e:  # it will show another time
+            log.warning("whether CID %d is still in use cannot be seen: %s", cid, e)
+            return False
+
     def _finish(self, cid: int) -> None:
         try:
             self._directories.remove(cid)
         except OSError as e:
-            log.warning("directory of CID %d stays behind: %s", cid, e)
+            log.warning("directory of CID %d stays behind for now: %s", cid, e)
+            with self._lock:
+                self._unfinished.add(cid)
+            return
         with self._lock:
             del self._closing[cid]
         log.info("CID %d is free", cid)
+
+    def _finish_rest(self) -> None:
+        """Tries again what has failed, for want of descriptors say."""
+        with self._lock:
+            cids, self._unfinished = self._unfinished, set()
+        for cid in cids:
+            self._finish(cid)
