@@ -20,7 +20,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineState,
 )
 from avf.apk import ApkBuilder, SigningKey
-from avf.binder import ExceptionCode, ParcelFileDescriptor, RemoteException, release
+from avf.binder import ExceptionCode, ParcelFileDescriptor, RemoteException, dump, release
 from tests.eventually import eventually
 from tests.virtmgr.conftest import connected, create, opened, raw
 
@@ -335,3 +335,29 @@ def test_idsig_of_nothing_and_of_a_directory(root: IVirtualizationService, tmp_p
         with directory, pytest.raises(RemoteException, match="input is not a regular file"):
             root.create_or_update_idsig_file(directory, idsig)
         assert os.fstat(idsig.fileno()).st_size == 0
+
+
+def test_dump(root: IVirtualizationService, tmp_path: Path, runtime_dir: Path) -> None:
+    assert dumped(root) == "Running 0 VMs:\n"
+    vm = create(root, raw(tmp_path))
+    cid = vm.get_cid()
+    first, second, state, *rest = dumped(root).splitlines()
+    assert [first, second] == ["Running 1 VMs:", f"VM CID: {cid}"]
+    assert state.startswith("\tState: NotStarted { ")
+    assert "name: 'raw'" in state
+    assert rest == [
+        "\tPayload state Starting",
+        "\tProtected: false",
+        f"\ttemporary_directory: {runtime_dir}/vms/{cid}",
+        f"\trequester_uid: {os.getuid()}",
+        f"\trequester_debug_pid: {os.getpid()}",
+    ]
+    release(vm)
+
+
+def dumped(root: IVirtualizationService) -> str:
+    read_end, write_end = os.pipe()
+    with open(read_end) as reader:
+        with ParcelFileDescriptor(write_end) as writer:
+            dump(root, writer.fileno(), [])
+        return reader.read()

@@ -63,6 +63,12 @@ _REPORTED = {
 class NotStarted:
     spec: VmSpec
 
+    def __str__(self) -> str:
+        """The whole configuration, as a dump shows it."""
+        fields = dataclasses.fields(self.spec)
+        shown = ", ".join(f"{f.name}: {getattr(self.spec, f.name)!r}" for f in fields)
+        return f"NotStarted {{ {shown} }}"
+
 
 @dataclass(frozen=True, slots=True)
 class Running:

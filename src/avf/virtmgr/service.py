@@ -19,7 +19,7 @@ from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.create import VmCreation, creation_atom
 from avf.virtmgr.errors import failure, full_chain
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
-from avf.virtmgr.machine import NotStarted, Requester, VmTable
+from avf.virtmgr.machine import Requester, VmTable
 from avf.virtmgr.permissions import allowed, require
 from avf.virtmgr.virtual_machine import VirtualMachine
 from avf.vmm import Vmm
@@ -114,10 +114,9 @@ class VirtualizationService(IVirtualizationService):
         machines = self._machines.all()
         text = f"Running {len(machines)} VMs:\n"
         for machine in machines:
-            state = machine.vm_state
             text += (
                 f"VM CID: {machine.cid}\n"
-                f"\tState: {state.spec if isinstance(state, NotStarted) else state}\n"
+                f"\tState: {machine.vm_state}\n"
                 f"\tPayload state {machine.payload_state.title}\n"
                 f"\tProtected: {'true' if machine.protected else 'false'}\n"
                 f"\ttemporary_directory: {machine.context.temporary_directory}\n"
