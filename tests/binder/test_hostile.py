@@ -3,6 +3,7 @@
 import array
 import os
 import resource
+import select
 import socket
 import struct
 import threading
@@ -713,3 +714,56 @@ def test_bootstrap_messages_with_anything_but_one_descriptor() -> None:
     thread.join()
     server.shutdown()
     assert server.sessions == 0
+
+
+# Peers that stop in the middle
+
+
+@pytest.mark.parametrize("hello", [HELLO, HELLO_UNIX])
+@pytest.mark.parametrize("sent", [1, 15, 16, 17, 60])
+def test_frames_that_do_not_come_to_an_end(serve: Serve, hello: bytes, sent: int) -> None:
+    served = serve(frame_timeout=0.15, max_threads=2)
+    sock = session(served, hello)
+    assert add_works(sock)
+    sock.sendall(frame(wire.TRANSACT, transact_body(ROOT, 2, with_token(bytes(8))))[:sent])
+    assert is_closed(sock)
+    eventually(lambda: served.server.sessions, 0)
+
+
+def test_a_frame_byte_by_byte_is_not_waited_for_any_longer(serve: Serve) -> None:
+    sock = session(serve(frame_timeout=0.15))
+    data = frame(wire.TRANSACT, transact_body(ROOT, 2, with_token(bytes(8))))
+    with pytest.raises(ConnectionError):
+        for i in range(len(data)):
+            sock.sendall(data[i : i + 1])
+            select.select([], [], [], 0.01)
+
+
+def test_a_peer_that_takes_no_reply(serve: Serve) -> None:
+    served = serve(frame_timeout=0.15)
+    sock = session(served)
+    call = frame(wire.TRANSACT, transact_body(ROOT, 3, with_token(echo_bytes_argument(90_000))))
+    sock.settimeout(1)
+    with pytest.raises((ConnectionError, TimeoutError)):
+        for _ in range(100):
+            sock.sendall(call)
+    eventually(lambda: served.server.sessions, 0)
+
+
+def echo_bytes_argument(size: int) -> bytes:
+    return struct.pack("<i", size) + bytes(size)
+
+
+def test_a_session_that_is_only_quiet_stays(serve: Serve) -> None:
+    sock = session(serve(frame_timeout=0.05))
+    select.select([], [], [], 0.2)
+    assert add_works(sock)
+
+
+def test_without_a_timeout_a_frame_may_take_its_time(serve: Serve) -> None:
+    sock = session(serve())
+    data = frame(wire.TRANSACT, transact_body(ROOT, 2, with_token(struct.pack("<ii", 2, 3))))
+    sock.sendall(data[:20])
+    select.select([], [], [], 0.2)
+    sock.sendall(data[20:])
+    assert read_reply(sock)[20:] == struct.pack("<ii", 0, 5)

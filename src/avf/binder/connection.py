@@ -8,6 +8,7 @@ so that two ends that both send cannot stop each other.
 import array
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -51,6 +52,8 @@ class Connection:
         """Takes the DEC_STRONG bodies that arrive while a send is blocked."""
         self._receives_fds = False
         self._max_body = wire.MAX_BODY
+        self._frame_timeout: float | None = None
+        self._deadline = 0.0
         self._early: deque[ReceivedFrame] = deque()
         self._buffer = b""
         self._pos = 0
@@ -60,8 +63,19 @@ class Connection:
         self._got = 0
         self._size = -1
 
-    def start_frames(self, *, receive_fds: bool, max_body: int = wire.MAX_BODY) -> None:
-        """The connection is set up; frames follow."""
+    def start_frames(
+        self,
+        *,
+        receive_fds: bool,
+        max_body: int = wire.MAX_BODY,
+        frame_timeout: float | None = None,
+    ) -> None:
+        """The connection is set up; frames follow.
+
+        `frame_timeout` seconds bound how long a frame that has begun may take to come, and how long the peer may take
+        nothing of one that is sent: ProtocolError.
+        """
+        self._frame_timeout = frame_timeout
         self._receives_fds = receive_fds
         self._max_body = max_body
         self.sock.settimeout(None)
@@ -91,9 +105,24 @@ class Connection:
             if frame is not None:
                 return frame
         while True:
+            if self._frame_timeout is not None:
+                self._await_rest(self._frame_timeout)
             frame = self._step(0)
             if frame is not None:
+                self._deadline = 0.0
                 return frame
+
+    def _await_rest(self, timeout: float) -> None:
+        """Waits for more of a frame that has begun."""
+        if self._size < 0 and self._pos == len(self._buffer):
+            return
+        now = time.monotonic()
+        if not self._deadline:
+            self._deadline = now + timeout
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        if now >= self._deadline or not poll.poll(1000 * (self._deadline - now)):
+            raise ProtocolError(f"a frame did not come in {timeout} s")
 
     def poll_frame(self) -> ReceivedFrame | None:
         """A frame, if one can be had without waiting."""
@@ -229,7 +258,11 @@ class Connection:
         if len(self._early) < _MAX_EARLY:
             events |= select.POLLIN
         poll.register(self.sock, events)
-        for _, happened in poll.poll():
+        timeout = self._frame_timeout
+        events_seen = poll.poll(None if timeout is None else 1000 * timeout)
+        if not events_seen:
+            raise ProtocolError(f"the peer took nothing for {timeout} s")
+        for _, happened in events_seen:
             if happened & select.POLLIN:
                 self._read_early()
 

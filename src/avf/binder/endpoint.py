@@ -34,8 +34,15 @@ def _nothing() -> None:
 class Endpoint:
     """Makes and serves the calls of one session end. Closed by `end`, by the peer, or with its last object."""
 
-    def __init__(self, core: SessionCore, on_end: Callable[[], None] = _nothing) -> None:
+    def __init__(
+        self,
+        core: SessionCore,
+        on_end: Callable[[], None] = _nothing,
+        *,
+        frame_timeout: float | None = None,
+    ) -> None:
         self.core = core
+        self._frame_timeout = frame_timeout
         core.remote = self
         core.on_garbage = self._collect
         self._on_end = on_end
@@ -71,11 +78,18 @@ class Endpoint:
         try:
             if greeting:
                 connection.sock.sendall(greeting)
-            connection.start_frames(receive_fds=self.core.receives_fds, max_body=self.core.max_body)
+            self.start_frames(connection)
         except OSError:
             self.end()
         self._release(connection)
         return True
+
+    def start_frames(self, connection: Connection) -> None:
+        connection.start_frames(
+            receive_fds=self.core.receives_fds,
+            max_body=self.core.max_body,
+            frame_timeout=self._frame_timeout,
+        )
 
     def add_serving(self, connection: Connection) -> bool:
         """Counts the connection as one to be served by `serve`, unless the session has ended or has enough."""

@@ -37,7 +37,8 @@ class Server:
 
     `max_threads` connections per session are served at a time. `accept` decides over every connection before a byte
     of it is read. A peer that does not complete its handshake within `handshake_timeout` seconds is dropped; so is one
-    that comes while `max_connections` are open.
+    that comes while `max_connections` are open. `frame_timeout`, if given, ends the session of a peer that takes longer
+    to send a frame it has begun, or for so long takes nothing of a frame that is sent to it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Server:
         max_version: int = wire.DEFAULT_VERSION,
         accept: Callable[[Peer], bool] | None = None,
         handshake_timeout: float | None = 10.0,
+        frame_timeout: float | None = None,
         max_connections: int = 1024,
     ) -> None:
         if max_threads < 1:
@@ -61,6 +63,7 @@ class Server:
         self._max_version = max_version
         self._accept = accept
         self._handshake_timeout = handshake_timeout
+        self._frame_timeout = frame_timeout
         self._max_connections = max_connections
         self._lock = threading.Lock()
         self._sessions: dict[bytes, Endpoint] = {}
@@ -246,9 +249,7 @@ class Server:
                     taken = endpoint.add_outgoing(connection, limit=_MAX_INCOMING, greeting=INIT)
                     return None
                 check_init(_read(connection, len(INIT), deadline))
-            connection.start_frames(
-                receive_fds=endpoint.core.receives_fds, max_body=endpoint.core.max_body
-            )
+            endpoint.start_frames(connection)
             taken = endpoint.add_serving(connection)
             return endpoint if taken else None
         finally:
@@ -274,7 +275,9 @@ class Server:
             session_id=session_id,
             root=_SessionRoot(self._root, connection.peer).get,
         )
-        endpoint = Endpoint(core, lambda: self._forget(session_id))
+        endpoint = Endpoint(
+            core, lambda: self._forget(session_id), frame_timeout=self._frame_timeout
+        )
         with self._lock:
             if self._stopped:
                 raise ProtocolError("the server is stopping")
