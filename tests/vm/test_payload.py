@@ -125,6 +125,6 @@ def test_stop_kills(app: App) -> None:
     with app.service.create_vm(app.running("echo.py")) as vm:
         vm.start()
         vm.stop()
-        assert vm.wait_for_death(timeout=0) is DeathReason.KILLED
+        assert vm.wait_for_death(timeout=30) is DeathReason.KILLED
         with pytest.raises(Died, match="Killed"):
             vm.wait_until_ready(timeout=0)
