@@ -1,6 +1,7 @@
 """The session core alone: two ends in one process, frames carried by hand."""
 
 import gc
+import os
 import struct
 from typing import Any
 
@@ -558,3 +559,12 @@ def test_oneway_numbers_go_on_when_an_object_comes_again_before_its_return_arriv
     server.take(late, client)
     interface_cast(IEcho, again).append(4)
     assert sold.appended == [1, 2, 3, 4]
+
+
+def test_descriptors_in_a_reply_of_version_0_are_closed() -> None:
+    """Which has no object table that could name them."""
+    client, _, _ = with_root(Echo(), version=0)
+    fd = os.open("/dev/null", os.O_RDONLY)
+    client.core.answer(struct.pack("<ii", 0, 5), [fd]).close()
+    with pytest.raises(OSError):
+        os.fstat(fd)

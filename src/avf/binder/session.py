@@ -173,7 +173,7 @@ class SessionCore:
             (status,) = wire.REPLY_BODY_V0.unpack_from(body)
             if status:
                 raise status_error(status)
-            return ParcelReader(body, wire.REPLY_BODY_V0.size, self)
+            return ParcelReader(body, wire.REPLY_BODY_V0.size, self, fds)
         if len(body) < wire.REPLY_BODY.size:
             raise ProtocolError(f"REPLY of {len(body)} bytes")
         status, size = wire.REPLY_BODY.unpack_from(body)
