@@ -167,20 +167,22 @@ def _runtime_dir() -> Iterator[Finding]:
 
 def _permissions() -> Iterator[Finding]:
     system = (runtime.SYSTEM_RUNTIME_DIR / runtime.SERVICE_SOCKET_NAME).exists()
-    try:
-        rules = policy.load_policy(system=system, file=policy.SYSTEM_POLICY_FILE)
-    except policy.PolicyError as error:
-        yield Finding("permissions", Status.MISSING, str(error), "correct that file")
-        return
-    denied = [p for p in policy.Permission if not rules.allows(p, os.getuid())]
+    file = policy.SYSTEM_POLICY_FILE
+
+    def explain(permission: policy.Permission) -> policy.Explanation:
+        return policy.explain(permission, os.getuid(), system=system, file=file)
+
+    denied: dict[str, tuple[policy.Permission, str | None]] = {}
+    for permission in policy.Permission:
+        explanation = explain(permission)
+        if not explanation.allowed:
+            denied.setdefault(explanation.reason, (permission, explanation.fix))
     if not denied:
-        yield Finding("permissions", Status.OK, f"all, by the {rules.source}")
-        return
-    manage = policy.Permission.MANAGE_VIRTUAL_MACHINE in denied
-    status = Status.MISSING if manage else Status.LIMITED
-    detail = f"{', '.join(p.name for p in denied)} not granted by {rules.source}"
-    fix = f"sudo usermod -aG avf {getpass.getuser()}, or name uid {os.getuid()} in {policy.SYSTEM_POLICY_FILE}"
-    yield Finding("permissions", status, detail, fix)
+        source = policy.load_policy(system=system, file=file).source
+        yield Finding("permissions", Status.OK, f"all, by the {source}")
+    for reason, (permission, fix) in denied.items():
+        manage = permission is policy.Permission.MANAGE_VIRTUAL_MACHINE
+        yield Finding("permissions", Status.MISSING if manage else Status.LIMITED, reason, fix)
 
 
 def _virtmgr() -> Iterator[Finding]:
