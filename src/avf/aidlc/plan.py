@@ -159,7 +159,9 @@ class Plan:
         if isinstance(type_def.declaration, tree.UnionDecl):
             fields = fields[:1]
         module = self.module(type_def)
-        made = all(self.default_needs(part, module) is not None for part in fields)
+        made = True
+        for part in fields:  # all of them, so that none that holds this type is missed
+            made = self.default_needs(part, module) is not None and made
         self._constructible[type_def] = made
         return made
 
