@@ -20,6 +20,34 @@ def fill(indent: int, head: str, items: list[str], tail: str) -> list[str]:
     return [margin + head, *(f"{inner}{item}," for item in items), margin + tail]
 
 
+def signature(indent: int, head: str, parameters: list[str], returned: str, end: str) -> list[str]:
+    """A function's first line, or lines: its parameters are broken first, then the tuple it returns."""
+    tail = f") -> {returned}{end}"
+    margin = " " * indent
+    if len(margin + head + ", ".join(parameters) + tail) <= WIDTH:
+        return [f"{margin}{head}{', '.join(parameters)}{tail}"]
+    if len(parameters) == 1:
+        lines = [margin + head, f"{margin}    {parameters[0]},", margin + tail]
+    else:
+        lines = fill(indent, head, parameters, tail)
+    if len(lines[-1]) > WIDTH and returned.startswith("tuple["):
+        lines[-1:] = fill(indent, ") -> tuple[", _items(returned[6:-1]), f"]{end}")
+    return lines
+
+
+def _items(text: str) -> list[str]:
+    """Between the commas that are in no brackets."""
+    found = [""]
+    depth = 0
+    for char in text:
+        depth += {"[": 1, "(": 1, "]": -1, ")": -1}.get(char, 0)
+        if char == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += char
+    return [item.strip() for item in found]
+
+
 def stack(indent: int, head: str, items: list[str], tail: str) -> list[str]:
     """A list or an import: on one line, else one item per line."""
     margin = " " * indent

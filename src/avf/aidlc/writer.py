@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from . import tree
 from .analysis import HASH_CODE, VERSION_CODE
 from .docs import docstring, paragraphs
-from .layout import all_lines, fill, import_lines, stack
+from .layout import all_lines, fill, import_lines, signature, stack
 from .model import ArgumentDef, Builtin, Definition, FieldDef, MethodDef, Type, TypeDef
 from .names import (
     argument_name,
@@ -206,7 +206,7 @@ class ModuleWriter:
             body, end = doc, ":" if doc else ": ..."
         else:
             body, end = [*doc, "        raise NotImplementedError"], ":"
-        head = fill(4, f"def {name}(", ["self", *annotated], f") -> {returned}{end}")
+        head = signature(4, f"def {name}(", ["self", *annotated], returned, end)
         return [f"    @{self.spelling.binder('method')}({', '.join(marks)})", *head, *body]
 
     def _parameter(self, argument: ArgumentDef) -> str | None:
