@@ -158,6 +158,8 @@ def test_config_file_and_extra_apk(image: Image, app: App, tmp_path: Path, key: 
     assert len(decode(bytes.fromhex(line(outcome, "chain: ").split()[1]))) == 2
     assert line(outcome, "cdi:") == "cdi: 32"
     assert line(outcome, "loopback:") == "loopback: up"
+    for options in ("", "-I", "-S"):
+        assert line(outcome, f"python {options}:") == f"python {options}: 1"
 
 
 def test_a_configuration_without_a_task(image: Image, app: App, tmp_path: Path) -> None:

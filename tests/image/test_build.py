@@ -71,6 +71,8 @@ def test_contents(image: Image) -> None:
     # glibc loads it when a thread ends by itself
     assert "usr/lib/x86_64-linux-gnu/libgcc_s.so.1" in files
     assert not [path for path in files if path.endswith(".py")]
+    # where the interpreter would look first for everything
+    assert not [path for path in files if path.startswith("usr/lib/python") and "zip" in path]
 
 
 def test_nothing_of_the_building_host_gets_in(image: Image) -> None:

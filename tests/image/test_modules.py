@@ -6,7 +6,12 @@ import pytest
 import zstandard
 
 from avf.image import KernelError, KernelFiles, module_closure, module_name, read_module
-from avf.image.modules import ModuleTree, modinfo, without_signature
+from avf.image.modules import (
+    ModuleTree,
+    modinfo,
+    without_signature,
+    without_type_information,
+)
 
 C_MODULE = '__attribute__((section(".modinfo"), used)) static const char info[] = "{info}";'
 
@@ -118,3 +123,30 @@ def test_signatures_are_cut_off(kernel: KernelFiles) -> None:
 def test_a_signature_longer_than_its_module_is_refused() -> None:
     with pytest.raises(KernelError, match="longer"):
         without_signature(b"\x7fELF" + bytes(8) + b"\x7f\0\0\0" + b"~Module signature appended~\n")
+
+
+def sections(module: Path) -> set[str]:
+    done = subprocess.run(
+        ["objdump", "-h", "-w", module], capture_output=True, text=True, check=True
+    )
+    return {line.split()[1] for line in done.stdout.splitlines() if line[:3].strip().isdigit()}
+
+
+def test_type_information_is_taken_out(tmp_path: Path) -> None:
+    module = compile_module(tmp_path / "a.ko", "depends=x")
+    image = module.read_bytes()
+    assert without_type_information(image) == image
+    types = tmp_path / "types"
+    types.write_bytes(b"types")
+    subprocess.run(["objcopy", f"--add-section=.BTF={types}", module], check=True)
+    assert ".BTF" in sections(module)
+    stripped = tmp_path / "b.ko"
+    stripped.write_bytes(without_type_information(module.read_bytes()))
+    assert sections(stripped) == sections(module) - {".BTF"}
+    assert "depends=x" in modinfo(stripped.read_bytes())
+
+
+@pytest.mark.parametrize("image", [b"", b"\x7fELF\x02\x01", b"\x7fELF\x02\x01" + b"\xff" * 64])
+def test_type_information_of_no_module(image: bytes) -> None:
+    with pytest.raises(KernelError, match="not a 64-bit ELF module"):
+        without_type_information(image)

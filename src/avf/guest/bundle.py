@@ -9,6 +9,8 @@ import sys
 from _frozen_importlib import ModuleSpec
 
 BUNDLE = "/usr/lib/avf/modules.bin"
+STDLIB = "/usr/lib/avf/stdlib.zip"
+"""What of the standard library does not lie loose. Last on sys.path, so that it is opened only if it is needed."""
 
 
 class BundleImporter:
@@ -32,9 +34,11 @@ class BundleImporter:
 
 
 def install(path: str = BUNDLE) -> None:
-    """Makes the bundle's modules importable, before anything on sys.path. Again: nothing."""
+    """Makes the bundle's modules importable, before anything on sys.path, and the rest after it. Again: nothing."""
     if any(isinstance(finder, BundleImporter) for finder in sys.meta_path):
         return
     with open(path, "rb") as file:
         modules = marshal.loads(file.read())
     sys.meta_path.insert(2, BundleImporter(modules))  # type: ignore[arg-type]
+    if STDLIB not in sys.path:
+        sys.path.append(STDLIB)

@@ -100,7 +100,7 @@ def power_off() -> NoReturn:
 
 def load_modules(list_path: str) -> None:
     """Loads the kernel modules a file names, one a line in load order; those that are loaded already count as done."""
-    with open(list_path, encoding="ascii") as file:
+    with open(list_path, encoding="utf-8") as file:
         paths = file.read().split()
     for path in paths:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -21,7 +21,7 @@ def enable_swap() -> None:
     try:
         libc.load_modules(MODULES)
         size = memory_size()
-        with open(_DISK_SIZE, "w", encoding="ascii") as file:
+        with open(_DISK_SIZE, "w", encoding="utf-8") as file:
             file.write(str(size))
         fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
         try:

@@ -16,7 +16,7 @@ SEARCHED = (f"lib/{ABI}", "bin", "assets")
 """Where below /mnt/apk a binary's name is looked for, in this order."""
 
 _PYTHON = {("/usr/bin/python3",), ("/usr/bin/env", "python3")}
-_PYTHON_PATH = "/usr/lib/avf/python"
+_PYTHON_PATH = "/usr/lib/avf/python:/usr/lib/avf/stdlib.zip"
 _MAX_SHEBANG = 256
 
 

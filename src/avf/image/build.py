@@ -17,7 +17,10 @@ KERNEL_PARAMS = " ".join(
         # what costs time at boot and guards against nothing inside a guest that runs one payload
         "cryptomgr.notests mitigations=off noreplace-smp no_timer_check nowatchdog",
         "audit=0 apparmor=0 lsm= ipv6.disable=1 cgroup_disable=memory",
-        "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,slab_sysfs_init",
+        "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,slab_sysfs_init"
+        # the users of the kernel's type information: the first of them has all of it read
+        ",bpf_rstat_kfunc_init,kfunc_init,bpf_prog_test_run_init,cubictcp_register"
+        ",bpf_tcp_ca_kfunc_init,bpf_key_sig_kfuncs_init",
     )
 )
 MEMORY_MIB = 256

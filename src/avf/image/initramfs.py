@@ -10,7 +10,13 @@ import avf.guest
 from avf.image.cpio import Cpio
 from avf.image.errors import ImageError
 from avf.image.kernel import KernelFiles
-from avf.image.modules import ModuleTree, module_name, read_module, without_signature
+from avf.image.modules import (
+    ModuleTree,
+    module_name,
+    read_module,
+    without_signature,
+    without_type_information,
+)
 from avf.image.native import compile_native
 from avf.image.userland import Userland, compile_modules
 
@@ -71,6 +77,7 @@ _SINGLE_FILES = {
     "bundle.py": "python/avf_bundle.pyc",
     "avf_payload.py": "python/avf_payload.pyc",
 }
+_STDLIB = "usr/lib/avf/stdlib.zip"
 _SHEBANG = b"#!/usr/bin/python3 -ISXutf8\n"
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
@@ -120,7 +127,8 @@ def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
 def _add_module(root: Cpio, path: Path) -> str:
     """The line that names it in a list."""
     target = f"usr/lib/modules/{module_name(path)}.ko"
-    root.file(target, without_signature(read_module(path)))
+    image = without_signature(read_module(path))
+    root.file(target, without_type_information(image))
     return f"/{target}\n"
 
 
@@ -179,19 +187,21 @@ def _agent_modules() -> list[str]:
 
 
 def _add_stdlib(root: Cpio, userland: Userland, library: dict[Path, bytes]) -> None:
-    """What the interpreter starts with lies loose; the rest, for payloads in Python, is a ZIP on its default path."""
+    """What the interpreter starts with lies loose; the rest, for payloads in Python, is a ZIP.
+
+    It is not where the interpreter looks first by default, since only to open it takes long under emulation.
+    """
     stdlib = userland.stdlib
     inside_root = str(stdlib.relative_to(userland.root))
     archive_file = BytesIO()
     with zipfile.ZipFile(archive_file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for path, code in library.items():
             name = str(path.relative_to(stdlib).with_suffix(".pyc"))
-            if name == "os.pyc" or name in (
-                f"encodings/{loose}.pyc" for loose in ("__init__", "aliases", "utf_8")
-            ):
+            if name == "os.pyc" or name.startswith("encodings/"):
                 root.file(f"{inside_root}/{name}", code)
+                continue
             archive.writestr(zipfile.ZipInfo(name, _TIMESTAMP), code, zipfile.ZIP_DEFLATED)
-    version = userland.python.name.removeprefix("python").replace(".", "")
-    root.file(f"usr/lib/python{version}.zip", archive_file.getvalue())
+    root.file(_STDLIB, archive_file.getvalue())
+    root.file("usr/lib/python3/dist-packages/avf.pth", f"/{_STDLIB}\n".encode())
     for path in sorted(stdlib.glob("lib-dynload/*.so")):
         root.file(f"{inside_root}/lib-dynload/{path.name}", path.read_bytes())

@@ -17,6 +17,7 @@ _SUFFIXES = (".ko", ".ko.xz", ".ko.zst")
 _MAX_MODULE = 64 << 20
 _SIGNATURE_MAGIC = b"~Module signature appended~\n"
 _SIGNATURE_SIZE = 12
+_SECTION_HEADER_SIZE = 64
 
 
 def read_module(path: Path) -> bytes:
@@ -44,6 +45,23 @@ def without_signature(image: bytes) -> bytes:
     if end - _SIGNATURE_SIZE - length <= 0:
         raise KernelError("a module's signature is longer than the module")
     return image[: end - _SIGNATURE_SIZE - length]
+
+
+def without_type_information(image: bytes) -> bytes:
+    """The module without its .BTF section: only programs for BPF have a use for it, but the kernel reads it, and all
+    of its own the first time, when the module is loaded.
+    """
+    changed = bytearray(image)
+    try:
+        table, size, _ = _section_table(image)
+        headers, (names, _) = _section_headers(image)
+        for index, (name, _, _) in enumerate(headers):
+            if image.startswith(b".BTF\0", names + name):
+                at = table + index * size
+                changed[at : at + 16] = bytes(16)  # no name, SHT_NULL, no flags
+    except (struct.error, IndexError, ValueError) as error:
+        raise KernelError(f"not a 64-bit ELF module: {error}") from error
+    return bytes(changed)
 
 
 def module_name(path: Path | str) -> str:
@@ -127,13 +145,20 @@ def _elf_section(image: bytes, wanted: bytes) -> bytes:
     raise ValueError(f"no {wanted.decode()} section")
 
 
-def _section_headers(image: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, int]]:
-    """(offset of the name, offset, size) of each section, and (offset, size) of the section that holds the names."""
+def _section_table(image: bytes) -> tuple[int, int, int]:
+    """Offset, size of a header, number of headers."""
     if image[:6] != b"\x7fELF\x02\x01":
         raise ValueError("no ELF64 little-endian header")
     (table,) = struct.unpack_from("<Q", image, 0x28)
-    size, count, names_index = struct.unpack_from("<HHH", image, 0x3A)
-    if table + count * size > len(image):
+    size, count = struct.unpack_from("<HH", image, 0x3A)
+    if size < _SECTION_HEADER_SIZE or table + count * size > len(image):
         raise ValueError("section headers outside of the file")
+    return table, size, count
+
+
+def _section_headers(image: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, int]]:
+    """(offset of the name, offset, size) of each section, and (offset, size) of the section that holds the names."""
+    table, size, count = _section_table(image)
+    (names_index,) = struct.unpack_from("<H", image, 0x3E)
     headers = [struct.unpack_from("<I20xQQ", image, table + index * size) for index in range(count)]
     return headers, headers[names_index][1:]

@@ -15,3 +15,7 @@ print("cdi:", len(avf_payload.get_dice_attestation_cdi()))
 with socket.create_server(("127.0.0.1", 0)) as listener:
     socket.create_connection(listener.getsockname()).close()
 print("loopback: up")
+
+for options in ("", "-I", "-S"):
+    program = f"/usr/bin/python3 {options} -c 'import json, fractions; print(json.dumps(1))'"
+    print(f"python {options}:", os.popen(program).read().strip())
