@@ -1,5 +1,9 @@
 """Tables: .aidl texts and the Python or the errors they become."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from avf.aidlc import AidlError, Modules, Options
@@ -28,6 +32,15 @@ def test_order_of_files_does_not_matter(case: dict[str, str]) -> None:
     there = compile_texts(files, *files, options=options)
     back = compile_texts(files, *reversed(files), options=options)
     assert list(there.items()) == list(back.items())
+
+
+def test_outputs_are_formatted(tmp_path: Path) -> None:
+    for number, case in enumerate(OUTPUTS.values()):
+        for name in case.keys() - files_of(case).keys():
+            (tmp_path / f"{number}_{name}.py").write_text(case[name])
+    ruff = Path(sys.executable).with_name("ruff")
+    command = [ruff, "format", "--check", "--line-length", "100", tmp_path]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("case", ERRORS.values(), ids=ERRORS)
