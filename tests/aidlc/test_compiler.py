@@ -39,7 +39,7 @@ def test_outputs_are_formatted(tmp_path: Path) -> None:
         for name in case.keys() - files_of(case).keys():
             (tmp_path / f"{number}_{name}.py").write_text(case[name])
     ruff = Path(sys.executable).with_name("ruff")
-    command = [ruff, "format", "--check", "--line-length", "100", tmp_path]
+    command = [str(ruff), "format", "--check", "--line-length", "100", str(tmp_path)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
