@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench image fuzz clean lock packages
+.PHONY: help run test check bench image aidl fuzz clean lock packages
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ check: $(STAMP) ## format, lint, types, import rules, spelling
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
+
+aidl: $(STAMP) ## generate src/avf/aidl from its .aidl files
+	@$(BIN)/avf-aidl @src/avf/aidl/idl/avf-aidl.args
 
 FUZZ := apk verify
 FUZZ_SECONDS := 60
