@@ -1,6 +1,7 @@
 """Many VMs one after the other leave no trace in virtmgr, in virtualizationservice or on the disk."""
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 
 from avf.client import VirtualizationService
@@ -38,7 +39,12 @@ def test_starts(service: VirtualizationService, runtime_dir: Path, tmp_path: Pat
     check_flat(service, runtime_dir, lambda: churn(3), lambda: churn(STARTS))
 
 
-def check_flat(service, runtime_dir, warm_up, churn) -> None:  # type: ignore[no-untyped-def]
+def check_flat(
+    service: VirtualizationService,
+    runtime_dir: Path,
+    warm_up: Callable[[], None],
+    churn: Callable[[], None],
+) -> None:
     """After `churn` everything is as it was after `warm_up`."""
     warm_up()
     pids = {"virtmgr": service.pid, "service": the_one(runtime_dir, "avf.virtualizationservice")}

@@ -2,11 +2,15 @@
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from avf.client import DeathReason, RawConfig, VirtualizationService
+from avf.aidl.virtualizationservice import MemoryTrimLevel
+from avf.binder import RemoteException
+from avf.client import DeathReason, Disk, RawConfig, VirtualizationService, VirtualMachine, connect
+from tests.eventually import eventually
 from tests.fault import counts
 from tests.fault.guests import Guest, config
 from tests.fault.processes import processes
@@ -77,10 +81,6 @@ def test_a_kernel_that_is_none(service: VirtualizationService, tmp_path: Path) -
 
 def test_a_disk_that_another_vm_has(service: VirtualizationService, tmp_path: Path) -> None:
     """Two clients race for one writable image: the second VM does not start, the first goes on."""
-    from dataclasses import replace
-
-    from avf.client import Disk
-
     image = tmp_path / "image"
     image.write_bytes(bytes(1 << 20))
     shared = replace(config(tmp_path), disks=[Disk(image=image, writable=True)])
@@ -100,8 +100,6 @@ def test_a_guest_that_never_gets_to_its_payload(
     app: App, monkeypatch: pytest.MonkeyPatch, runtime_dir: Path
 ) -> None:
     """Killed after AVF_BOOT_TIMEOUT; the guest, which has only just begun to boot, has said nothing itself."""
-    from avf.client import connect
-
     monkeypatch.setenv("AVF_BOOT_TIMEOUT", "0.2")
     with connect() as impatient, impatient.create_vm(app.running("echo.py")) as vm:
         vm.start()
@@ -120,10 +118,18 @@ def test_stop_from_two_threads(service: VirtualizationService, tmp_path: Path) -
         assert vm.wait_for_death(SECONDS) is DeathReason.KILLED
 
 
-def _stop(vm: object) -> None:
-    from avf.binder import RemoteException
-
+def _stop(vm: VirtualMachine) -> None:
     try:
-        vm.stop()  # type: ignore[attr-defined]
+        vm.stop()
     except RemoteException as e:
         assert e.message == "VM is not running"
+
+
+def test_memory_is_not_trimmed_without_a_balloon_driver(
+    service: VirtualizationService, tmp_path: Path
+) -> None:
+    """As in AVF this is no error; the log says that nothing was done."""
+    with service.create_vm(config(tmp_path)) as vm:
+        vm.start()
+        vm.trim_memory(MemoryTrimLevel.TRIM_MEMORY_RUNNING_LOW)
+        eventually(lambda: "has no balloon yet; its memory stays" in service.log_tail, True)

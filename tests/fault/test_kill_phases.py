@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from avf.binder import RemoteException
-from avf.client import DeathReason, ServiceDied, VirtualizationService, VmDied, connect
+from avf.client import (
+    DeathReason,
+    ServiceDied,
+    VirtualizationService,
+    VirtualMachine,
+    VmDied,
+    connect,
+)
 from tests.eventually import eventually
 from tests.fault.guests import config
 from tests.fault.processes import all_end, kill, processes, the_one
@@ -134,9 +141,9 @@ def test_virtmgr_while_a_vm_is_being_stopped(
             assert not thread.is_alive()
 
 
-def stop(vm: object) -> None:
+def stop(vm: VirtualMachine) -> None:
     with contextlib.suppress(ServiceDied):
-        vm.stop()  # type: ignore[attr-defined]
+        vm.stop()
 
 
 def test_the_device_before_the_guest_runs(

@@ -218,7 +218,7 @@ class VmInstance:
             failure.close_write_end()
         self._last_step = "the VMM was started; nothing was heard of the payload"
         monitor = threading.Thread(
-            target=self._watch_exit, args=(process, failure), name=f"exit-{self.cid}"
+            target=self._watch_exit, args=(process, failure), name=f"exit-{self.cid}", daemon=True
         )
         try:
             monitor.start()  # it cannot get far: we hold the lock
