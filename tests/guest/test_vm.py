@@ -53,7 +53,7 @@ def builder(folder: Path, text: str = "packed text") -> ApkBuilder:
     apk.add_native_library("libprobe.so", compile_payload("probe.c", folder, "-shared", "-fPIC"))
     apk.add_native_library("libabort.so", compile_payload("abort.c", folder, "-shared", "-fPIC"))
     apk.add("bin/kill_agent", compile_payload("kill_agent.c", folder))
-    for script in ("rpc.py", "extra.py", "storage.sh", "panic.sh"):
+    for script in ("rpc.py", "extra.py", "storage.sh", "panic.sh", "hoard.py"):
         apk.add(f"bin/{script}", SOURCES / script)
     apk.add("assets/packed.txt", text.encode(), compress=True)
     apk.add(
@@ -211,6 +211,14 @@ def test_an_agent_that_is_killed(image: Image, app: App, tmp_path: Path) -> None
     outcome = run(image, app.running("kill_agent"), tmp_path)
     assert outcome.heard == [("started",)]
     assert outcome.failure == "MICRODROID_UNKNOWN_RUNTIME_ERROR|the agent was killed by signal 9"
+
+
+def test_a_payload_that_takes_all_memory(image: Image, app: App, tmp_path: Path) -> None:
+    outcome = run(image, app.running("hoard.py"), tmp_path)
+    assert outcome.heard[0] == ("started",)
+    assert outcome.failure.startswith("MICRODROID_UNKNOWN_RUNTIME_ERROR|")
+    assert "signal" in outcome.failure
+    assert "Out of memory: Killed process" in outcome.console
 
 
 def test_encrypted_storage(image: Image, app: App, tmp_path: Path) -> None:
