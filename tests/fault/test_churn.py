@@ -1,10 +1,15 @@
 """Many VMs one after the other leave no trace in virtmgr, in virtualizationservice or on the disk."""
 
+import contextlib
 import gc
 from collections.abc import Callable
 from pathlib import Path
 
-from avf.client import VirtualizationService
+from avf.aidl.virtualizationservice import IVirtualizationService
+from avf.binder import FdMode, bootstrap
+from avf.binder import connect as binder_connect
+from avf.client import VirtualizationService, connect
+from avf.client.process import VirtmgrProcess
 from tests.eventually import eventually
 from tests.fault import counts
 from tests.fault.guests import config
@@ -68,3 +73,32 @@ def check_flat(
         eventually(lambda pid=pid, name=name: counts.threads(pid) <= threads[name], True)  # type: ignore[misc]
         eventually(lambda pid=pid, name=name: counts.descriptors(pid) <= descriptors[name], True)  # type: ignore[misc]
         assert counts.resident_kib(pid) < memory[name] + RSS_SLACK_KIB, name
+
+
+def test_sessions(runtime_dir: Path, image_dir: Path, tmp_path: Path) -> None:
+    """A client that opens session after session with one virtmgr, and leaves each in the middle."""
+    with contextlib.closing(VirtmgrProcess(None, forward_log=False, timeout=30)) as virtmgr:
+
+        def churn(count: int) -> None:
+            for number in range(count):
+                with (
+                    binder_connect(
+                        bootstrap(virtmgr.bootstrap), fd_mode=FdMode.UNIX, incoming_threads=2
+                    ) as session,
+                    config(tmp_path).open() as aidl,
+                ):
+                    vm = session.get_root(IVirtualizationService).create_vm(aidl, None, None)
+                    if number % 10 == 0:
+                        vm.start()
+
+        with connect() as service:
+            pid = virtmgr.pid
+            churn(5)
+            eventually(service.debug_list_vms, [])
+            before = counts.descriptors(pid), counts.threads(pid)
+            memory = counts.resident_kib(pid)
+            churn(100)
+            eventually(service.debug_list_vms, [])
+            eventually(lambda: counts.descriptors(pid) <= before[0], True)
+            eventually(lambda: counts.threads(pid) <= before[1], True)
+            assert counts.resident_kib(pid) < memory + RSS_SLACK_KIB
