@@ -66,6 +66,7 @@ _NOT_FOR_THE_GUEST = [
     "avf.apk.crypto.pyca",
     "avf.apk.signing",
     "avf.binder.aio",
+    "avf.binder.in_loop",
     "avf.guest.avf_payload",
     "avf.guest.boot",
     "avf.guest.bundle",
