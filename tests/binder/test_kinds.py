@@ -22,6 +22,7 @@ from avf.binder import (
 )
 from avf.binder.codecs import codec_for
 from avf.binder.wire import META_CODES
+from tests.eventually import eventually
 
 from .conftest import Serve
 from .test_parcel import read, written
@@ -360,3 +361,27 @@ def test_a_descriptor_nobody_looks_for_in_a_holder_is_closed(root: IKinds) -> No
 
 def test_default_of_holders() -> None:
     assert codec_for(ParcelableHolder).default() == ParcelableHolder()
+
+
+def test_an_undecoded_holder_does_not_go_to_another_session(serve: Serve) -> None:
+    """Its bytes may have addresses in them, which mean other objects there."""
+    one, two = (serve(root=Kinds()).connect().get_root(IKinds) for _ in range(2))
+    value = one.pass_on(Open(extra=ParcelableHolder(Extra(number=7))))
+    with pytest.raises(StatusError) as raised:
+        two.pass_on(value)
+    assert raised.value.status == Status.INVALID_OPERATION
+    assert value.extra.get(Extra) == Extra(number=7)
+    assert two.pass_on(value).extra.get(Extra) == Extra(number=7)
+
+
+def test_objects_in_holders_are_counted_once_however_often_they_are_passed_on(serve: Serve) -> None:
+    served = serve(root=Kinds(), max_version=2)
+    root = served.connect(max_version=2).get_root(IKinds)
+    mine = Kinds()
+    with open("/dev/null", "rb") as file, ParcelFileDescriptor(os.dup(file.fileno())) as fd:
+        for _ in range(3):
+            root.pass_on(Open(extra=ParcelableHolder(Carrier(binder=mine, file=fd))))
+            assert root.look_into(Open(extra=ParcelableHolder(Carrier(binder=mine, file=fd))))
+    assert root._remote is not None
+    table = root._remote.remote.core.table  # type: ignore[attr-defined]
+    eventually(lambda: (root.get_interface_version(), len(table.nodes))[1], 1)

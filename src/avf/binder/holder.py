@@ -5,7 +5,17 @@ from typing import TypeVar
 from .codecs import Codec, with_presence
 from .errors import Status, StatusError
 from .fd import ParcelFileDescriptor
-from .parcel import BINDER_TYPE, FD_TYPE, I32, Parcel, ParcelReader, misfit, refused
+from .objects import IBinder
+from .parcel import (
+    BINDER_OBJECT,
+    FD_OBJECT,
+    FD_TYPE,
+    I32,
+    Parcel,
+    ParcelReader,
+    misfit,
+    refused,
+)
 from .values import Parcelable, body_of
 
 _P = TypeVar("_P", bound=Parcelable)
@@ -90,27 +100,29 @@ class ParcelableHolder:
 
 
 class _Raw:
-    """A held parcelable's bytes where they came from, and the descriptors among them."""
+    """A held parcelable's bytes where they came from, and the objects among them that the object table lists."""
 
     def __init__(self, reader: ParcelReader, start: int, stop: int) -> None:
         self.start = start
-        self.objects: list[int] = []
-        """Places in the buffer, ascending."""
         self.fds: dict[int, ParcelFileDescriptor] = {}
+        """By place in the buffer, ascending."""
+        self.binders: dict[int, IBinder | None] = {}
+        """Likewise; up to version 1 nobody knows where they are."""
         for position in sorted(set(reader.positions)):
             place = reader.base + position
             if start <= place < stop:
-                self.objects.append(place)
+                reader.pos = place
                 if reader.kind_at(position) == FD_TYPE:
-                    reader.pos = place
                     self.fds[place] = reader.read_fd()
+                else:
+                    self.binders[place] = reader.read_binder()
         self.reader = reader.part(stop)
 
     def body(self) -> bytes:
         return bytes(self.reader.buf[self.start : self.reader.end])
 
     def decode(self, kind: type[_P]) -> _P:
-        reader = _HeldReader(self.reader, self.fds)
+        reader = _HeldReader(self.reader, self.fds, self.binders)
         reader.pos = self.start
         try:
             made: _P = body_of(kind)[1](reader)
@@ -119,38 +131,53 @@ class _Raw:
         return made
 
     def append_to(self, parcel: Parcel) -> None:
-        """As it came; its descriptors and listed binders are written anew."""
+        """As it came; what the object table listed is written anew.
+
+        Raises INVALID_OPERATION for another session: an address in the bytes would mean another object there.
+        """
         reader = self.reader
+        if parcel.table is not reader.table:
+            raise StatusError(Status.INVALID_OPERATION, "a holder of another session: decode it")
         pos = self.start
-        for place in self.objects:
+        for place in sorted([*self.fds, *self.binders]):
             parcel.data += reader.buf[pos:place]
-            pos = place
             if place in self.fds:
                 parcel.write_fd(self.fds[place])
-                pos += 8
-            elif reader.kind_at(place - reader.base) == BINDER_TYPE:
-                reader.pos = place
-                parcel.write_binder(reader.read_binder())
-                pos = reader.pos
+                pos = place + FD_OBJECT.size
+            else:
+                parcel.write_binder(self.binders[place])
+                pos = place + BINDER_OBJECT.size
         parcel.data += reader.buf[pos : reader.end]
 
 
 class _HeldReader(ParcelReader):
-    """Reads what a holder holds, whose descriptors have been taken out before."""
+    """Reads what a holder holds, whose objects have been taken out before."""
 
-    __slots__ = ("held",)
+    __slots__ = ("held_binders", "held_fds")
 
-    def __init__(self, whole: ParcelReader, held: dict[int, ParcelFileDescriptor]) -> None:
+    def __init__(
+        self,
+        whole: ParcelReader,
+        fds: dict[int, ParcelFileDescriptor],
+        binders: "dict[int, IBinder | None]",
+    ) -> None:
         super().__init__(whole.buf, whole.base, whole.table, None, whole.positions)
-        self.end = whole.end
-        self.held = held
+        self.held_fds = fds
+        self.held_binders = binders
 
     def read_fd(self) -> ParcelFileDescriptor:
-        fd = self.held.get(self.pos)
+        fd = self.held_fds.get(self.pos)
         if fd is None:
             raise StatusError(Status.BAD_TYPE, "no file descriptor at this place")
-        self.pos += 8
+        self.pos += FD_OBJECT.size
         return fd
+
+    def read_binder(self) -> "IBinder | None":
+        if self.pos not in self.held_binders:
+            return super().read_binder()
+        binder = self.held_binders[self.pos]
+        self.pos += BINDER_OBJECT.size
+        return binder
 
 
 def _descriptor(kind: type[Parcelable], given: str) -> str:
