@@ -28,6 +28,7 @@ $(IMAGE): $(IMAGE_SOURCES) | $(STAMP)
 	@touch $@
 
 $(SAMPLE): $(wildcard examples/payload/*) examples/build_payload.py | $(STAMP)
+	@rm -f build/payload/instance.img # sealed for the former payload
 	@$(BIN)/python examples/build_payload.py $@
 
 image: $(IMAGE) ## build the guest image
