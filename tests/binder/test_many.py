@@ -1,9 +1,12 @@
 """Many sessions, and what they cost while nothing happens."""
 
 import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from tests.interop.echo import IEcho
 from .conftest import Serve
 
 SESSIONS = 1000
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -59,3 +63,28 @@ def test_idle_sessions_of_every_kind_cost_nothing(serve: Serve) -> None:
     assert threading.active_count() > 20 * (4 + 3)
     assert min(cpu_seconds_of(0.2) for _ in range(3)) < 0.005
     assert [root.add_ints(1, 1) for root in roots] == [2] * 20
+
+
+SMALL_STACKS = """
+import socket, sys, threading
+threading.stack_size(128 << 10)
+from avf.binder import Server, connect, unix
+from tests.interop.echo import Echo, IEcho
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+server = Server(Echo(), max_threads=2)
+server.start(listener)
+with connect(unix(sys.argv[1]), incoming_threads=1) as session:
+    print(session.get_root(IEcho).nest(Echo(), 40))
+server.shutdown()
+"""
+
+
+def test_threads_need_small_stacks_only(tmp_path: Path) -> None:
+    """Of 128 KiB, with calls nested forty deep."""
+    command = [sys.executable, "-c", SMALL_STACKS, tmp_path / "sock"]
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "40\n"
