@@ -18,6 +18,8 @@ _CAUSES = {
     1: ExitCause.START_FAILED,
     32: ExitCause.REBOOT,
     33: ExitCause.CRASH,
+    34: ExitCause.CRASH,
+    35: ExitCause.START_FAILED,
     36: ExitCause.WATCHDOG,
 }
 
