@@ -109,12 +109,12 @@ class Streams(RuleBasedStateMachine):
     def answer_requests(self, answer: Op) -> None:
         for packet in self.guest.received():
             key = (packet.header.src_port, packet.header.dst_port)
-            if packet.op is Op.REQUEST:
+            if packet.header.op == Op.REQUEST:
                 self.delivered[key] = 0
                 self.guest.packet(answer, *key)
-            elif packet.op is Op.RST:
+            elif packet.header.op == Op.RST:
                 self.delivered.pop(key, None)
-            elif packet.op is Op.RESPONSE:
+            elif packet.header.op == Op.RESPONSE:
                 self.delivered[key] = 0
             else:
                 self.delivered[key] += len(packet.data)
