@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 
 I32 = struct.Struct("<i")
-U32 = struct.Struct("<I")
 FD_OBJECT = struct.Struct("<ii")
 BINDER_OBJECT = struct.Struct("<iQi")
 """presence, address, stability"""

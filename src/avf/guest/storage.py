@@ -17,7 +17,6 @@ from avf.guest.report import log
 from avf.guest.secrets import Cdi, storage_key
 from avf.guest.verity import BLOCK, SECTOR, create_device, device_size
 
-LABEL = "encryptedstore"
 MOUNT_POINT = "/mnt/encryptedstore"
 MAGIC = b"UNFORMATTED-STORAGE"
 MODULES = "/etc/avf/storage-modules"
