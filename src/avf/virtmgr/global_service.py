@@ -109,11 +109,12 @@ class GlobalService:
         return call.wait(self._patience)
 
     def _call(self, operation: Callable[[IVirtualizationServiceInternal], T]) -> T:
+        root = self._connected()
         try:
-            return operation(self._connected())
+            return operation(root)
         except DeadObjectError:
             log.warning("virtualizationservice has died; connecting anew")
-            self.close()
+            self._forget(root)
             return operation(self._connected())
 
     def prepare(self) -> None:
@@ -137,11 +138,25 @@ class GlobalService:
         if session is not None:
             session.close()
 
+    def _forget(self, root: IVirtualizationServiceInternal) -> None:
+        """Lets go of a dead connection, unless another call has put a new one in its place already."""
+        with self._lock:
+            if self._root is not root:
+                return
+            session, self._session, self._root = self._session, None, None
+        if session is not None:
+            session.close()
+
     def _connected(self) -> IVirtualizationServiceInternal:
         with self._lock:
             if self._root is None:
-                self._session, self.is_system = self._find_or_start()
-                self._root = self._session.get_root(IVirtualizationServiceInternal)
+                session, self.is_system = self._find_or_start()
+                try:
+                    self._root = session.get_root(IVirtualizationServiceInternal)
+                except BaseException:
+                    session.close()
+                    raise
+                self._session = session
             return self._root
 
     def _find_or_start(self) -> tuple[Session, bool]:
