@@ -10,6 +10,7 @@ virtmgr.rss_mib            resident memory when idle
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,8 @@ from pathlib import Path
 from statistics import median
 
 from avf.client import AppConfig, PartitionType, PayloadStarted, VirtualizationService, connect
-from avf.client.process import VirtmgrProcess
 from avf.image import Cpio
-from avf.vmm import find_qemu, probe_accelerator
-from avf.vmm.tsc import tsc_khz
+from avf.vmm import find_qemu, probe_accelerator, tsc_khz
 
 ROUNDS = 7
 IMAGE = Path(os.environ.get("AVF_IMAGE_DIR", "build/image"))
@@ -110,10 +109,22 @@ def _bare_qemu(initrd: Path) -> float:
 
 
 def _virtmgr_start() -> float:
-    begin = time.perf_counter()
-    process = VirtmgrProcess(None, forward_log=False, timeout=30)
-    elapsed = time.perf_counter() - begin
-    process.close()
+    """From spawn to the byte that says ready; it leaves when its bootstrap socket closes."""
+    ready_read, ready_write = os.pipe()
+    bootstrap, served = socket.socketpair()
+    descriptors = (served.fileno(), ready_write)
+    command = [
+        *(sys.executable, "-P", "-m", "avf.virtmgr"),
+        *(f"--rpc-server-fd={descriptors[0]}", f"--ready-fd={descriptors[1]}"),
+    ]
+    with open(ready_read, "rb", buffering=0) as ready, bootstrap:
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, pass_fds=descriptors, stderr=subprocess.DEVNULL)
+        served.close()
+        os.close(ready_write)
+        ready.read(1)
+        elapsed = time.perf_counter() - begin
+    process.wait()
     return elapsed
 
 

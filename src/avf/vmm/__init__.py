@@ -17,6 +17,7 @@ from avf.vmm.base import (
 )
 from avf.vmm.crosvm.vmm import Crosvm, find_crosvm
 from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
+from avf.vmm.tsc import tsc_khz
 
 __all__ = [
     "Accelerator",
@@ -40,4 +41,5 @@ __all__ = [
     "find_qemu",
     "probe_accelerator",
     "qemu_version",
+    "tsc_khz",
 ]
