@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         help="leave when there has been no VM and no connection for so long (0: never)",
     )
     parser.add_argument("--ready-fd", type=int, help="closed once the service can be reached")
+    _add_limits(parser)
+    _add_metrics(parser)
+    return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cid-range",
         type=_cids,
@@ -110,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="longest memory dump; all tombstones of a user together may have twice as much",
     )
+
+
+def _add_metrics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prometheus",
         type=_address,
@@ -122,7 +131,6 @@ def _parser() -> argparse.ArgumentParser:
         default=False,
         help="report metrics to the OpenTelemetry SDK of this process (needs opentelemetry-api)",
     )
-    return parser
 
 
 def _address(text: str) -> tuple[str, int]:
