@@ -1,5 +1,6 @@
 """Counts what a VM may leave behind: processes, descriptors, threads."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 
 from tests.conftest import children
 
-LASTING = {"MainThread", "vmm-spawner"}
+LASTING = {"MainThread", "spawner"}
 
 
 def open_descriptors() -> dict[str, str]:
@@ -23,12 +24,34 @@ def open_descriptors() -> dict[str, str]:
 
 
 def children_of(pid: int) -> list[int]:
-    """The pids of a process's children, however its threads come and go while they are counted."""
+    """The pids of a process's children, however its threads come and go while they are counted.
+
+    The first process of a sandbox that has ended is nobody's child: it comes to this one, which is a subreaper.
+    """
     while True:
         try:
-            return children(pid)
+            return [child for child in children(pid) if not reaped(child)]
         except FileNotFoundError:
             continue
+
+
+def reaped(pid: int) -> bool:
+    """Reaps what was orphaned together with a sandbox."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    if "(bwrap) Z" not in text:
+        return False
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return True
+
+
+def descendants_of(pid: int) -> list[int]:
+    """The pids of a process's children, and of theirs."""
+    found = children_of(pid)
+    for child in found:
+        with contextlib.suppress(FileNotFoundError):
+            found += children(child)
+    return found
 
 
 @pytest.fixture

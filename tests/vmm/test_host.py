@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from avf.vmm import Accelerator, VmmUnavailable, accel, facts, find_qemu, qemu_version, tsc
+from avf import facts
+from avf.vmm import Accelerator, VmmUnavailable, accel, find_qemu, qemu_version, tsc
 from avf.vmm.accel import explain_accelerator, probe_accelerator, runs_guest
 
 QEMU = find_qemu()
@@ -72,7 +73,7 @@ def test_a_probe_is_made_once_per_boot(monkeypatch: pytest.MonkeyPatch, works: b
 
 
 def test_facts_of_another_boot_or_damaged_ones_are_forgotten(tmp_path: Path) -> None:
-    file = tmp_path / "runtime/vmm-facts.json"
+    file = tmp_path / "runtime/host-facts.json"
     assert facts.recall("a") is None
     facts.remember("a", 1)
     facts.remember("b", 2)
@@ -82,7 +83,7 @@ def test_facts_of_another_boot_or_damaged_ones_are_forgotten(tmp_path: Path) -> 
     for damaged in ("{", "[]", "\0"):
         file.write_text(damaged)
         assert facts.recall("a") is None
-    assert [path.name for path in file.parent.iterdir()] == ["vmm-facts.json"]
+    assert [path.name for path in file.parent.iterdir()] == ["host-facts.json"]
 
 
 def test_facts_without_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:

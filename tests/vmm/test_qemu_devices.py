@@ -56,12 +56,12 @@ MODERN = "-global virtio-mmio.force-legacy=false"
         ),
         (devices.monitor(7), "-chardev socket,id=qmp,fd=7 -mon chardev=qmp,mode=control"),
         (devices.debugger(1234), "-gdb tcp:127.0.0.1:1234"),
-        (devices.kernel(5, None, ""), "-kernel /proc/self/fd/5"),
+        (devices.kernel("/proc/self/fd/5", None, ""), "-kernel /proc/self/fd/5"),
         (
-            devices.kernel(5, 6, "quiet"),
+            devices.kernel("/proc/self/fd/5", "/proc/self/fd/6", "quiet"),
             "-kernel /proc/self/fd/5 -initrd /proc/self/fd/6 -append quiet",
         ),
-        (devices.firmware(5), "-bios /proc/self/fd/5"),
+        (devices.firmware("/proc/self/fd/5"), "-bios /proc/self/fd/5"),
         (devices.quick_firmware(), "-bios qboot.rom"),
         (
             devices.serial_port(1, "ttyS1", Outlet(9)),

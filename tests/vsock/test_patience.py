@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from avf.vsock.device import host
+from avf.vsock.device import acceptor
 from avf.vsock.device.connections import ANSWER_SECONDS, DIAL_SECONDS, LINGER_SECONDS
-from avf.vsock.device.host import GREETING_SECONDS, GREETINGS_MAX
+from avf.vsock.device.acceptor import GREETING_SECONDS, GREETINGS_MAX
 from avf.vsock.device.packet import NO_RECEIVE, Op
 from tests.vsock.frontend import Guest
 
@@ -139,5 +139,5 @@ def test_no_descriptors_left(guest: Guest, clock: Clock) -> None:
             assert guest.only().op is Op.RST
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        clock.advance(host._TICK_INTERVAL)
+        clock.advance(acceptor._TICK_INTERVAL)
         assert guest.only().header.dst_port == 7

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from avf.vmm import facts
+from avf import facts
 from avf.vmm.base import VmmUnavailable
 from avf.vmm.probe_guest import EXIT_PORT, EXIT_STATUS, probe_firmware
 

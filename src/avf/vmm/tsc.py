@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 
-from avf.vmm import facts
+from avf import facts
 
 _RDTSC = bytes.fromhex("0f31 48c1e220 4809d0 c3")
 """rdtsc; shl rdx, 32; or rax, rdx; ret"""

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from avf.confine import Box
+
+_DESCRIPTORS = 2048
+"""For all connections a guest may have, and then some."""
+
 
 def device_command(
     ctl_fd: int,
@@ -20,17 +25,46 @@ def device_command(
     host_dirs: Sequence[Path] = (),
     ready_fd: int | None = None,
 ) -> list[str]:
-    """The argument list of the device process of one VM.
+    """The argument list of the device process of one VM that listens and connects itself.
 
     `ctl_fd` (one end of a socketpair, the other goes to QEMU as `-chardev socket,fd=`) and `ready_fd` must be
     inherited. The device writes one byte to `ready_fd` once it listens on `base`, and ends when `ctl_fd` reaches end
     of file. It needs no environment, no site-packages and no particular working directory.
     """
-    program = os.path.join(os.path.dirname(__file__), "device", "__main__.py")  # noqa: PTH118, PTH120
-    command = [sys.executable, "-I", "-S", program, "--ctl-fd", str(ctl_fd)]
-    command += ["--base", str(base.absolute()), "--cid", str(check_guest_cid(cid))]
+    command = [*_program(ctl_fd, cid), "--base", str(base.absolute())]
     for directory in host_dirs:
         command += ["--host-dir", str(directory.absolute())]
     if ready_fd is not None:
         command += ["--ready-fd", str(ready_fd)]
     return command
+
+
+def confined_device_command(ctl_fd: int, listen_fd: int, dial_fd: int, cid: int) -> list[str]:
+    """The argument list of a device process that opens nothing: its sockets are those of a `DeviceHost`."""
+    return [*_program(ctl_fd, cid), "--listen-fd", str(listen_fd), "--dial-fd", str(dial_fd)]
+
+
+def device_box(uid: int) -> Box:
+    """The sandbox of such a device: this interpreter, its library and this package, read-only."""
+    from pathlib import Path
+
+    from avf.confine import Box, Filter, Limits, python_needs
+
+    here = Path(__file__).parent
+    needs = [*python_needs(here), here.parent / "__init__.py"]
+    return Box(Filter.DEVICE, Limits(_DESCRIPTORS, 0), tuple(needs), uid=uid)
+
+
+def _program(ctl_fd: int, cid: int) -> list[str]:
+    path = os.path.join(os.path.dirname(__file__), "device", "__main__.py")  # noqa: PTH118, PTH120
+    interpreter = os.path.realpath(sys.executable)
+    return [
+        interpreter,
+        "-I",
+        "-S",
+        path,
+        "--ctl-fd",
+        str(ctl_fd),
+        "--cid",
+        str(check_guest_cid(cid)),
+    ]

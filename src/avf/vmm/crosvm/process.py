@@ -5,9 +5,9 @@ import select
 import threading
 from collections.abc import Callable
 
+from avf.confine import Child
 from avf.vmm.base import BalloonStats, ExitCause, ExitReport, NotSupported, VmmControlError
 from avf.vmm.crosvm.control import ControlSocket
-from avf.vmm.spawn import Child
 from avf.vmm.tail import Tail
 
 _log = logging.getLogger(__name__)
@@ -40,14 +40,18 @@ class CrosvmProcess:
         control: ControlSocket,
         stderr: int,
         on_event: Callable[[str], None] | None = None,
+        *,
+        confinement: str = "none",
     ) -> None:
+        """`confinement`: how tight it is, for the report."""
         self._child = child
         self._control = control
         self._tail = Tail(stderr)
         self._on_event = on_event
+        self._confinement = f"confinement: {confinement}"
         self._done = threading.Event()
         self._report = ExitReport(ExitCause.UNKNOWN, 0)
-        self._thread = threading.Thread(target=self._watch, name=f"crosvm-{child.pid}", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="crosvm-watch", daemon=True)
         self._thread.start()
 
     @property
@@ -101,5 +105,7 @@ class CrosvmProcess:
                 self._on_event(event)
             except Exception:  # noqa: BLE001  another's fault must not end the watching
                 _log.exception("an event handler of VM process %d failed", self.pid)
-        self._report = ExitReport(exit_cause(returncode), returncode, self._tail.close(), (event,))
+        self._report = ExitReport(
+            exit_cause(returncode), returncode, self._tail.close(), (self._confinement, event)
+        )
         self._done.set()

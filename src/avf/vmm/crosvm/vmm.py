@@ -6,14 +6,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from avf.confine import ConfinementError, SpawnError, explain_confinement, spawn
 from avf.disk import DiskError, crosvm_disk
 from avf.vmm.base import VmmStartError, VmmUnavailable, VmSpec
+from avf.vmm.crosvm.box import crosvm_box
 from avf.vmm.crosvm.command import Inputs, crosvm_command
 from avf.vmm.crosvm.control import ControlSocket
 from avf.vmm.crosvm.process import CrosvmProcess
 from avf.vmm.images import open_image
 from avf.vmm.outlets import open_outlet
-from avf.vmm.spawn import spawn
 from avf.vsock import KernelVsock
 
 PROGRAM = "crosvm"
@@ -52,8 +53,10 @@ class Crosvm:
         try:
             with ExitStack() as stack:
                 return self._start(program, spec, stack, on_event)
-        except DiskError as error:
+        except (DiskError, SpawnError) as error:
             raise VmmStartError(str(error)) from error
+        except ConfinementError as error:
+            raise VmmUnavailable(str(error)) from error
         except (OSError, RuntimeError) as error:  # the latter: no thread can be started
             raise VmmStartError(f"cannot start crosvm: {error}") from error
 
@@ -81,9 +84,12 @@ class Crosvm:
                 balloon=self._balloon,
                 firmware=self._firmware,
             )
-            child = spawn(command, fds=inputs.fds, stderr=stderr_write)
+            box = crosvm_box(program, spec, inputs, self._firmware)
+            child = spawn(command, fds=inputs.fds, stderr=stderr_write, box=box)
             undo.callback(child.abort)
-            process = CrosvmProcess(child, control, stderr, on_event)
+            process = CrosvmProcess(
+                child, control, stderr, on_event, confinement=str(explain_confinement())
+            )
             undo.pop_all()
             return process
 

@@ -40,6 +40,11 @@ class Inputs:
     """/dev/vhost-vsock, if the kernel carries vsock."""
     vsock_control: int | None = None
     """A socket to the vsock device process, if there is one."""
+    image_folder: str = "/proc/self/fd"
+    """Where kernel, initrd and firmware are found by the numbers of their descriptors."""
+
+    def image(self, fd: int) -> str:
+        return f"{self.image_folder}/{fd}"
 
     @property
     def fds(self) -> list[int]:
@@ -96,7 +101,7 @@ def _needs_tsc_rate(spec: VmSpec, host: Host) -> bool:
 
 def _boot(spec: VmSpec, inputs: Inputs, host: Host, machine: Machine) -> list[str]:
     if inputs.firmware is not None:
-        return devices.firmware(inputs.firmware)
+        return devices.firmware(inputs.image(inputs.firmware))
     if inputs.kernel is None:
         return []
     params = spec.params or ""
@@ -104,7 +109,8 @@ def _boot(spec: VmSpec, inputs: Inputs, host: Host, machine: Machine) -> list[st
         # In front, since what follows "--" is for the guest's init.
         params = f"tsc_early_khz={host.tsc_khz} {params}".strip()
     quick = devices.quick_firmware() if machine is Machine.FAST else []
-    return [*quick, *devices.kernel(inputs.kernel, inputs.initrd, params)]
+    initrd = None if inputs.initrd is None else inputs.image(inputs.initrd)
+    return [*quick, *devices.kernel(inputs.image(inputs.kernel), initrd, params)]
 
 
 def _vsock(spec: VmSpec, inputs: Inputs, machine: Machine) -> list[str]:

@@ -80,10 +80,10 @@ def debugger(port: int) -> list[str]:
     return ["-gdb", f"tcp:127.0.0.1:{port}"]
 
 
-def kernel(fd: int, initrd: int | None, params: str) -> list[str]:
-    arguments = ["-kernel", f"/proc/self/fd/{fd}"]
+def kernel(path: str, initrd: str | None, params: str) -> list[str]:
+    arguments = ["-kernel", path]
     if initrd is not None:
-        arguments += ["-initrd", f"/proc/self/fd/{initrd}"]
+        arguments += ["-initrd", initrd]
     if params:
         arguments += ["-append", params]
     return arguments
@@ -96,8 +96,8 @@ def quick_firmware() -> list[str]:
     return ["-bios", "qboot.rom"]
 
 
-def firmware(fd: int) -> list[str]:
-    return ["-bios", f"/proc/self/fd/{fd}"]
+def firmware(path: str) -> list[str]:
+    return ["-bios", path]
 
 
 def add_fd(fd: int) -> list[str]:

@@ -5,9 +5,11 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from avf.confine import Child
 from avf.vmm.base import (
     BalloonStats,
     ExitCause,
@@ -19,8 +21,8 @@ from avf.vmm.outlets import NOWHERE, Outlet
 from avf.vmm.qemu.devices import CONSOLE, input_backend
 from avf.vmm.qemu.outcome import Outcome
 from avf.vmm.qemu.panic import PanicDump
-from avf.vmm.spawn import Child
 from avf.vmm.tail import Tail
+from avf.vsock import DeviceHost
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,13 +54,21 @@ class _Link(Enum):
     CLOSED = "closed"
 
 
+@dataclass(frozen=True, slots=True)
+class VsockDevice:
+    """The process that serves the guest's vsock, and what the host keeps for it."""
+
+    process: Child
+    host: DeviceHost
+
+
 class QemuProcess:
     """A VmProcess. It owns its children, the QMP socket and the read end of their standard error."""
 
     def __init__(
         self,
         qemu: Child,
-        device: Child | None,
+        device: VsockDevice | None,
         monitor: socket.socket,
         stderr: int,
         memory: int,
@@ -67,9 +77,10 @@ class QemuProcess:
         frozen: bool = False,
         on_event: Callable[[str], None] | None = None,
         panic_dump: PanicDump | None = None,
+        confinement: str = "none",
     ) -> None:
         """`memory`: the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: a debugger lets the guest run;
-        `panic_dump`: for a guest that QEMU pauses when it panics.
+        `panic_dump`: for a guest that QEMU pauses when it panics; `confinement`: how tight it is, for the report.
         """
         self._qemu = qemu
         self._device = device
@@ -82,13 +93,14 @@ class QemuProcess:
         self._panic_dump = panic_dump
         self._panic: asyncio.Task[None] | None = None
         self._outcome = Outcome()
+        self._outcome.note(f"confinement: {confinement}")
         self._monitor: Monitor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._link = threading.Condition()
         self._link_state = _Link.OPENING
         self._done = threading.Event()
         self._report = ExitReport(ExitCause.UNKNOWN, 0)
-        self._thread = threading.Thread(target=self._watch, name=f"qemu-{qemu.pid}", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="qemu-watch", daemon=True)
         self._thread.start()
 
     @property
@@ -139,7 +151,7 @@ class QemuProcess:
 
         loop = self._loop = asyncio.get_running_loop()
         qemu_gone = _when_readable(loop, self._qemu.fileno())
-        device_gone = _when_readable(loop, self._device.fileno()) if self._device else None
+        device_gone = _when_readable(loop, self._device.process.fileno()) if self._device else None
         loop.add_reader(self._tail.fd, self._pump)
         talk = asyncio.create_task(self._talk())
         ends = {future for future in (qemu_gone, device_gone, talk) if future is not None}
@@ -161,7 +173,7 @@ class QemuProcess:
             await talk
         if device_gone is not None and self._device is not None:
             await asyncio.wait({device_gone}, timeout=_DEVICE_GRACE)
-            self._device.kill()
+            self._device.process.kill()
             await device_gone
         # From here on no request is taken; those already taken are cancelled when the loop ends.
         self._set_link(_Link.CLOSED)
@@ -195,7 +207,8 @@ class QemuProcess:
         """Reaps what is left and makes the report."""
         self._set_link(_Link.CLOSED)
         if self._device is not None:
-            self._device.abort()
+            self._device.process.abort()
+            self._device.host.close()
         self._qemu.kill_unless_ended()
         returncode = self._qemu.reap()
         self._socket.close()

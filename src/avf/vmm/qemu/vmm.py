@@ -5,14 +5,24 @@ import shutil
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from avf import runtime
+from avf.confine import (
+    ConfinementError,
+    SpawnError,
+    explain_confinement,
+    image_folder,
+    spawn,
+)
 from avf.disk import DiskError, qemu_disk
 from avf.vmm.accel import Accelerator, probe_accelerator
 from avf.vmm.base import Machine, VmmStartError, VmmUnavailable, VmSpec
+from avf.vmm.box import uid_of
 from avf.vmm.images import open_firmware, open_image
 from avf.vmm.outlets import open_outlet
+from avf.vmm.qemu.box import qemu_box
 from avf.vmm.qemu.command import (
     DEFAULT_MEMORY_MIB,
     MAX_DISKS,
@@ -22,10 +32,9 @@ from avf.vmm.qemu.command import (
     qemu_command,
 )
 from avf.vmm.qemu.panic import PanicDump
-from avf.vmm.qemu.process import QemuProcess
-from avf.vmm.spawn import Child, spawn
+from avf.vmm.qemu.process import QemuProcess, VsockDevice
 from avf.vmm.tsc import tsc_khz
-from avf.vsock import HybridVsock, KernelVsock, device_command
+from avf.vsock import DeviceHost, HybridVsock, KernelVsock, confined_device_command, device_box
 
 PROGRAM = "qemu-system-x86_64"
 _VHOST = "/dev/vhost-vsock"
@@ -78,8 +87,10 @@ class Qemu:
         try:
             with ExitStack() as stack:
                 return _Start(spec, stack).run(program, host, on_event)
-        except DiskError as error:
+        except (DiskError, SpawnError) as error:
             raise VmmStartError(str(error)) from error
+        except ConfinementError as error:
+            raise VmmUnavailable(str(error)) from error
         except (OSError, RuntimeError) as error:  # the latter: no thread can be started
             raise VmmStartError(f"cannot start QEMU: {error}") from error
 
@@ -100,6 +111,15 @@ def _check(spec: VmSpec) -> None:
         raise VmmStartError(f"{len(spec.disks)} disks; QEMU takes {MAX_DISKS[Machine.PCI]}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Vsock:
+    """What carries the guest's vsock: the kernel's device, or one end of a socket to a device process."""
+
+    vhost: int | None = None
+    control: int | None = None
+    device: VsockDevice | None = None
+
+
 class _Start:
     """One start: everything opened lives in `stack` and is closed when the children have it."""
 
@@ -117,19 +137,18 @@ class _Start:
             undo.callback(os.close, stderr)
             self._stack.callback(os.close, stderr_write)
             os.set_blocking(stderr, False)
-            vhost, control, device = self._vsock(stderr_write)
-            if device is not None:
-                undo.callback(device.abort)
+            vsock = self._vsock(stderr_write, undo)
             dump = self._panic_dump(undo)
-            inputs = self._inputs(theirs.fileno(), vhost, control)
+            inputs = self._inputs(theirs.fileno(), vsock)
             command = qemu_command(program, spec, inputs, host)
             console = inputs.console[1]
-            qemu = spawn(command, fds=inputs.fds, stderr=stderr_write)
+            box = qemu_box(program, spec, inputs, host.accelerator)
+            qemu = spawn(command, fds=inputs.fds, stderr=stderr_write, box=box)
             undo.callback(qemu.abort)
             memory = (spec.memory_mib or DEFAULT_MEMORY_MIB) << 20
             process = QemuProcess(
                 qemu,
-                device,
+                vsock.device,
                 ours,
                 stderr,
                 memory,
@@ -137,6 +156,7 @@ class _Start:
                 frozen=spec.gdb_port is not None,
                 on_event=on_event,
                 panic_dump=dump,
+                confinement=str(explain_confinement()),
             )
             undo.pop_all()
             return process
@@ -148,7 +168,7 @@ class _Start:
         undo.callback(dump.close)
         return dump
 
-    def _inputs(self, monitor: int, vhost: int | None, control: int | None) -> Inputs:
+    def _inputs(self, monitor: int, vsock: "_Vsock") -> Inputs:
         spec, stack = self._spec, self._stack
         return Inputs(
             monitor=monitor,
@@ -165,27 +185,29 @@ class _Start:
             kernel=open_image(spec.kernel, "kernel", stack) if spec.kernel is not None else None,
             initrd=open_image(spec.initrd, "initrd", stack) if spec.initrd is not None else None,
             firmware=open_firmware(spec.bootloader, stack) if spec.bootloader is not None else None,
-            vhost=vhost,
-            vsock_control=control,
+            vhost=vsock.vhost,
+            vsock_control=vsock.control,
+            image_folder=image_folder(),
         )
 
-    def _vsock(self, stderr: int) -> tuple[int | None, int | None, Child | None]:
-        """(vhost descriptor, control socket, device process): the first or the other two."""
+    def _vsock(self, stderr: int, undo: ExitStack) -> "_Vsock":
         vsock = self._spec.vsock
         if isinstance(vsock, KernelVsock):
-            return self._open_vhost(), None, None
+            return _Vsock(vhost=self._open_vhost())
         if not isinstance(vsock, HybridVsock):
             raise VmmUnavailable(f"QEMU cannot use {type(vsock).__name__}")
         qemu_end, device_end = socket.socketpair()
         self._stack.callback(qemu_end.close)
+        host = DeviceHost(vsock, runtime.host_vsock_dirs())
+        undo.callback(host.close)
         with device_end:
-            # The device does not start in our working directory.
-            host_dirs = [directory.absolute() for directory in runtime.host_vsock_dirs()]
-            command = device_command(
-                device_end.fileno(), vsock.base.absolute(), self._spec.cid, host_dirs
-            )
-            device = spawn(command, fds=[device_end.fileno()], stderr=stderr)
-        return None, qemu_end.fileno(), device
+            fds = (device_end.fileno(), host.listener, host.dial)
+            box = device_box(uid_of(self._spec.cid))
+            command = confined_device_command(*fds, self._spec.cid)
+            process = spawn(command, fds=fds, stderr=stderr, box=box)
+        undo.callback(process.abort)
+        host.release()
+        return _Vsock(control=qemu_end.fileno(), device=VsockDevice(process, host))
 
     def _open_vhost(self) -> int:
         try:

@@ -134,6 +134,12 @@ class Connections:
         connection.opening = Op.RESPONSE
         self._mark(connection)
 
+    def retry(self, host_port: int, guest_port: int) -> None:
+        """What the guest asked for can be dialled now, or cannot be at all."""
+        connection = self._table.get((host_port, guest_port))
+        if connection is not None and connection.state is State.DIALLING:
+            self._try_dial(connection)
+
     def _on_response(self, connection: Connection, header: Header, _: list[memoryview]) -> None:
         if connection.state is not State.REQUESTED or connection.opening is not None:
             self._reset(connection)

@@ -9,23 +9,28 @@ import sys
 import time
 from contextlib import ExitStack
 
+from avf.vsock import unix_path
 from avf.vsock.address import check_guest_cid
 from avf.vsock.device import loop as events_of
+from avf.vsock.device.acceptor import Acceptor
 from avf.vsock.device.backend import Device
-from avf.vsock.device.connections import Connections
+from avf.vsock.device.connections import Connections, Dial
 from avf.vsock.device.errors import ControlLost
-from avf.vsock.device.host import Acceptor, Dialler
 from avf.vsock.device.loop import Loop
+from avf.vsock.device.remote_dialler import RemoteDialler
 from avf.vsock.device.vhost_user import ControlStream
+from avf.vsock.dialler import Dialler
 
 USAGE = (
-    "usage: python -m avf.vsock.device --ctl-fd N --base PATH --cid CID"
-    " [--host-dir DIR]... [--ready-fd M]"
+    "usage: python -m avf.vsock.device --ctl-fd N --cid CID [--ready-fd M]"
+    " (--base PATH [--host-dir DIR]... | --listen-fd L --dial-fd D)"
 )
 FLUSH_SECONDS = 2.0
 """How long the host may take for what the guest sent last, once the front-end is gone."""
 
+_OPTIONS = frozenset({"--ctl-fd", "--base", "--cid", "--ready-fd", "--listen-fd", "--dial-fd"})
 _DESCRIPTORS_WANTED = 2048
+_BACKLOG = 128
 _MISTAKES_MAX = 10
 _LINE_MAX = 4096
 """What a pipe takes at once if it takes anything."""
@@ -34,30 +39,32 @@ _LINE_MAX = 4096
 class Arguments:
     """What the device was started with."""
 
-    __slots__ = ("base", "cid", "ctl_fd", "host_dirs", "ready_fd")
+    __slots__ = ("base", "cid", "ctl_fd", "dial_fd", "host_dirs", "listen_fd", "ready_fd")
 
     def __init__(self, words: list[str]) -> None:
         """Raises ValueError."""
         self.host_dirs: list[str] = []
-        self.ready_fd: int | None = None
         values: dict[str, str] = {}
         if len(words) % 2:
             raise ValueError("an option lacks its value")
         for option, value in zip(words[::2], words[1::2], strict=True):
             if option == "--host-dir":
                 self.host_dirs.append(value)
-            elif option in ("--ctl-fd", "--base", "--cid", "--ready-fd"):
+            elif option in _OPTIONS:
                 values[option] = value
             else:
                 raise ValueError(f"unknown option {option}")
-        for needed in ("--ctl-fd", "--base", "--cid"):
-            if needed not in values:
-                raise ValueError(f"{needed} is missing")
-        self.ctl_fd = int(values["--ctl-fd"])
-        self.base = values["--base"]
+        opens_itself = "--base" in values
+        needed = ("--base",) if opens_itself else ("--listen-fd", "--dial-fd")
+        for option in ("--ctl-fd", "--cid", *needed):
+            if option not in values:
+                raise ValueError(f"{option} is missing")
+        self.base = values.get("--base")
         self.cid = check_guest_cid(int(values["--cid"]))
-        if "--ready-fd" in values:
-            self.ready_fd = int(values["--ready-fd"])
+        self.ctl_fd = int(values["--ctl-fd"])
+        self.listen_fd = int(values.get("--listen-fd", -1))
+        self.dial_fd = int(values.get("--dial-fd", -1))
+        self.ready_fd = int(values["--ready-fd"]) if "--ready-fd" in values else None
 
 
 def main(words: list[str]) -> int:
@@ -105,16 +112,29 @@ class Process:
         stack.callback(control.close)
         self._loop = Loop()
         stack.callback(self._loop.close)
-        dialler = Dialler(arguments.cid, arguments.base, arguments.host_dirs)
-        self.connections = Connections(self._loop, arguments.cid, dialler)
+        listener, dial = self._way_to_the_host(arguments, stack)
+        self.connections = Connections(self._loop, arguments.cid, dial)
         stack.callback(self.connections.close)
         self.device = Device(self._loop, arguments.cid, self.connections, log)
         stack.callback(self.device.close)
         self.control = ControlStream(control, self.device, log)
         stack.callback(self.control.close)
         self._loop.add(control.fileno(), events_of.IN, self._on_control)
-        self.acceptor = Acceptor(self._loop, arguments.base, self._open)
+        self.acceptor = Acceptor(self._loop, listener, self._open)
         stack.callback(self.acceptor.close)
+
+    def _way_to_the_host(
+        self, arguments: Arguments, stack: ExitStack
+    ) -> tuple[socket.socket, Dial]:
+        """The listener for the host's connections, and what connects the guest's."""
+        if arguments.base is None:
+            dial = socket.socket(fileno=arguments.dial_fd)
+            remote = RemoteDialler(self._loop, dial, lambda *ports: self.connections.retry(*ports))
+            stack.callback(remote.close)
+            return socket.socket(fileno=arguments.listen_fd), remote
+        listener = unix_path.listen(arguments.base, mode=0o600, backlog=_BACKLOG)
+        stack.callback(_remove, arguments.base)
+        return listener, Dialler(arguments.cid, arguments.base, arguments.host_dirs)
 
     def run(self) -> int:
         """Serves until the front-end goes, delivers what the guest sent last, and returns the exit status."""
@@ -166,6 +186,13 @@ class Process:
         if self._mistakes >= _MISTAKES_MAX:
             self.running = False
             self._status = 1
+
+
+def _remove(base: str) -> None:
+    try:
+        os.unlink(base)  # noqa: PTH108
+    except OSError:
+        pass  # its directory went first
 
 
 def _report_ready(fd: int | None) -> None:

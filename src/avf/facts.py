@@ -7,7 +7,7 @@ from pathlib import Path
 
 from avf.runtime import user_runtime_dir
 
-_NAME = "vmm-facts.json"
+_NAME = "host-facts.json"
 _MAX_SIZE = 1 << 16
 
 

@@ -1,58 +1,18 @@
-"""The host's side of the device: reaching the host's listeners, and greeting those who come in through BASE."""
+"""Greets those of the host who come in through BASE."""
 
-import os
 import socket
 import time
 from collections.abc import Callable
 
-from avf.vsock import unix_path
 from avf.vsock.address import PORT_MAX
 from avf.vsock.device import loop as events_of
 from avf.vsock.device.loop import Loop
-from avf.vsock.hybrid import port_socket
-from avf.vsock.naming import name_guest
 
 GREETING_SECONDS = 10.0
 GREETINGS_MAX = 64
 
 _LINE_MAX = len(b"CONNECT 4294967295\r\n")
-_BACKLOG = 128
 _TICK_INTERVAL = 0.5
-
-
-class Dialler:
-    """Finds what listens for a port of the host: BASE_PORT, which is this VM's own, else DIRECTORY/PORT."""
-
-    def __init__(self, cid: int, base: str, directories: list[str]) -> None:
-        self._cid = cid
-        self._base = base
-        self._directories = directories
-
-    def __call__(self, port: int, guest_port: int) -> socket.socket | None:
-        """A connected, non-blocking socket named after the guest's port; None if nobody listens.
-
-        BlockingIOError: the listener's backlog is full.
-        """
-        candidates = [port_socket(self._base, port)]
-        candidates += [f"{directory}/{port}" for directory in self._directories]
-        for path in candidates:
-            try:
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            except OSError:
-                return None
-            sock.setblocking(False)
-            try:
-                name_guest(sock, self._cid, guest_port)
-                with unix_path.usable(path) as address:
-                    sock.connect(address)
-            except BlockingIOError:
-                sock.close()
-                raise
-            except OSError:
-                sock.close()
-            else:
-                return sock
-        return None
 
 
 class _Greeting:
@@ -67,24 +27,23 @@ class _Greeting:
 
 
 class Acceptor:
-    """Listens on BASE. Each connection says "CONNECT PORT\\n"; not a byte after that line is taken from it."""
+    """Accepts on a listener, BASE. Each connection says "CONNECT PORT\\n"; not a byte after that line is taken from it."""
 
     def __init__(
         self,
         loop: Loop,
-        base: str,
+        listener: socket.socket,
         open_connection: Callable[[socket.socket, int], bool],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises OSError if BASE cannot be made, FileExistsError or EADDRINUSE if it is there already."""
+        """Takes `listener` over."""
         self._loop = loop
         self._open = open_connection
         self._clock = clock
         self._greetings: set[_Greeting] = set()
-        self._listener = unix_path.listen(base, mode=0o600, backlog=_BACKLOG)
+        self._listener = listener
         self._listener.setblocking(False)
-        self._base = base
         self._resume_at: float | None = None
         self._listen()
 
@@ -104,11 +63,7 @@ class Acceptor:
             self._listen()
 
     def close(self) -> None:
-        """Stops listening and removes BASE."""
-        try:
-            os.unlink(self._base)  # noqa: PTH108
-        except OSError:
-            pass  # its directory went first
+        """Stops listening."""
         for greeting in list(self._greetings):
             self._turn_away(greeting)
         self._loop.remove(self._listener.fileno())

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from avf.vmm import VmmStartError, VmmUnavailable
-from avf.vmm.spawn import Child, spawn
+from avf.confine import ConfinementError, SpawnError
+from avf.confine.spawn import _CHECK_PARENT, _EXECUTE, Child, spawn
 from tests.vmm.conftest import children_of
 
 _LIST_DESCRIPTORS = "for fd in $(seq 0 99); do [ ! -e /proc/$$/fd/$fd ] || echo $fd; done"
@@ -70,13 +70,13 @@ def test_the_child_leads_its_own_session() -> None:
 
 
 def test_nul_cannot_be_passed() -> None:
-    with pytest.raises(VmmStartError, match="NUL"):
+    with pytest.raises(SpawnError, match="NUL"):
         run("/bin/true", "a\0b")
 
 
 def test_without_setpriv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(VmmUnavailable, match="setpriv"):
+    with pytest.raises(ConfinementError, match="setpriv"):
         run("/bin/true")
 
 
@@ -118,7 +118,7 @@ def test_the_child_outlives_the_thread_that_asked_for_it() -> None:
 
 def test_the_child_dies_with_a_killed_parent() -> None:
     program = (
-        "import sys, time; from avf.vmm.spawn import spawn\n"
+        "import sys, time; from avf.confine.spawn import spawn\n"
         "print(spawn(['/bin/sleep', '1000'], fds=[], stderr=2).pid, flush=True); time.sleep(1000)"
     )
     with subprocess.Popen(
@@ -139,9 +139,8 @@ def test_the_child_dies_with_a_killed_parent() -> None:
 
 def test_a_child_whose_parent_is_gone_does_not_start() -> None:
     """The launcher compares its parent with the one it was told, after it has asked for the signal."""
-    from avf.vmm import spawn as module
-
-    command = ["setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", module._CHECK_PARENT]
+    script = f"{_CHECK_PARENT}; {_EXECUTE}"
+    command = ["setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", script]
     result = subprocess.run(
         [*command, "1", "/bin/echo", "started"], capture_output=True, check=False
     )
@@ -151,7 +150,7 @@ def test_a_child_whose_parent_is_gone_does_not_start() -> None:
 def test_a_forked_copy_of_the_process_can_spawn() -> None:
     sleeper().abort()
     program = (
-        "import os; from avf.vmm.spawn import spawn\n"
+        "import os; from avf.confine.spawn import spawn\n"
         "run = lambda: spawn(['/bin/true'], fds=[], stderr=2).reap()\n"
         "run(); pid = os.fork()\n"
         "if pid == 0: os._exit(run() + 40)\n"

@@ -1,0 +1,55 @@
+"""The sandbox of a virtual machine monitor: what its VM needs, and no more."""
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from avf import facts
+from avf.confine import Limits, existing
+from avf.disk import Disk, ImageDisk, image_size, measure
+
+FIRST_UID = 0x7000_0000
+"""Uids from here to 0x7FFF_FFFF belong to nobody (systemd, "Users, Groups, UIDs and GIDs"). A VM's is this plus its CID."""
+_SPARE_DESCRIPTORS = 128
+_SPARE_BYTES = 64 << 20
+"""Beside a guest's memory in its dump, and for the tables of a QCOW2 image."""
+
+
+def uid_of(cid: int) -> int:
+    """What the processes of the VM with that CID run as where root starts them."""
+    return FIRST_UID + cid
+
+
+def limits_for(fds: Iterable[int], sizes: Iterable[int]) -> Limits:
+    """`fds`: what the VMM inherits; `sizes`: bytes of memory files and virtual disks. There is one limit for all files:
+    the largest of them, and a little more.
+    """
+    given = list(fds)
+    largest = max([*sizes, *(_size(fd) for fd in given)], default=0)
+    return Limits(2 * len(given) + _SPARE_DESCRIPTORS, largest + largest // 64 + _SPARE_BYTES)
+
+
+def virtual_sizes(disks: Iterable[Disk]) -> list[int]:
+    """In bytes, of every image. Raises DiskError."""
+    sizes: list[int] = []
+    for disk in disks:
+        sizes += [image_size(disk.fd)] if isinstance(disk, ImageDisk) else measure(disk.partitions)
+    return sizes
+
+
+def remembered(program: str, find: Callable[[], Iterable[Path]]) -> tuple[Path, ...]:
+    """The paths `find` gives for `program`, found once per boot and version of the program. Raises as `find` does."""
+    status = Path(program).stat()
+    key = f"needs:{program}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+    known = facts.recall(key)
+    if isinstance(known, list) and all(isinstance(path, str) for path in known):
+        return tuple(Path(path) for path in known)
+    found = existing(find())
+    facts.remember(key, [str(path) for path in found])
+    return tuple(found)
+
+
+def _size(fd: int) -> int:
+    status = os.fstat(fd)
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0

@@ -1,0 +1,27 @@
+"""The sandbox of a crosvm process."""
+
+from pathlib import Path
+
+from avf.confine import Box, Filter, needs_of
+from avf.vmm.base import VmSpec
+from avf.vmm.box import limits_for, remembered, virtual_sizes
+from avf.vmm.crosvm.command import Inputs
+
+_DEVICES = ("/dev/null", "/dev/urandom", "/dev/kvm", "/dev/vhost-vsock")
+
+
+def crosvm_box(program: str, spec: VmSpec, inputs: Inputs, firmware: str | None) -> Box:
+    """Its libraries, its devices, and /proc, since it opens all it is given by its name there.
+
+    For the same reason it has to stay root where root starts it. Raises ConfinementError, DiskError or OSError.
+    """
+    readable = remembered(program, lambda: needs_of(program))
+    if firmware is not None:
+        readable = (*readable, Path(firmware))
+    return Box(
+        Filter.OPEN,
+        limits_for(inputs.fds, [(spec.memory_mib or 0) << 20, *virtual_sizes(spec.disks)]),
+        readable,
+        devices=tuple(Path(name) for name in _DEVICES if Path(name).exists()),
+        proc=True,
+    )
