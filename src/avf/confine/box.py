@@ -41,6 +41,8 @@ class Box:
     limits: Limits
     readable: tuple[Path, ...]
     """Files and folders it sees at the same path, read-only; among them the program and its libraries."""
+    listed: tuple[Path, ...] = ()
+    """Folders whose entries' names it may read although not all of what is in them; in an empty root they hold just that."""
     writable: tuple[Path, ...] = ()
     """Folders it sees and may write to."""
     devices: tuple[Path, ...] = ()

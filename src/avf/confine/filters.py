@@ -16,6 +16,8 @@ _LIBRARY = "libseccomp.so.2"
 _ALLOW = 0x7FFF_0000
 _ERRNO = 0x0005_0000
 _REFUSE = _ERRNO | errno.EPERM
+_MAX_PROGRAM = 32 << 10
+"""4,096 instructions, as many as the kernel takes."""
 _OPTIMIZE = 8
 """SCMP_FLTATR_CTL_OPTIMIZE; its value 2 makes a binary tree of the rules."""
 _MASKED_EQUAL = 7
@@ -169,14 +171,16 @@ class _Program:
 
     def export(self) -> bytes:
         """The compiled program; this object is used up."""
-        file = os.memfd_create("avf-filter", os.MFD_CLOEXEC)
+        # A pipe, which takes a few kilobytes at once whatever the limit on the size of files is.
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
-            error = self._library.seccomp_export_bpf(self._context, file)
+            error = self._library.seccomp_export_bpf(self._context, write_end)
             if error:
                 raise ConfinementError(f"{_LIBRARY} exports no filter: {os.strerror(-error)}")
-            return os.pread(file, os.fstat(file).st_size, 0)
+            return os.read(read_end, _MAX_PROGRAM)
         finally:
-            os.close(file)
+            os.close(read_end)
+            os.close(write_end)
             self._library.seccomp_release(self._context)
 
 

@@ -20,6 +20,7 @@ _NET_ABI, _NET = 4, 0b11
 _SCOPE_ABI, _SCOPES = 6, 0b11
 """Abstract unix sockets and signals of processes outside."""
 
+LIST = _READ_DIR
 READ = _EXECUTE | _READ_FILE | _READ_DIR
 WRITE = READ | _WRITE_FILE | _TRUNCATE | 0x1FF0
 DEVICE = _READ_FILE | _WRITE_FILE | _IOCTL_DEV

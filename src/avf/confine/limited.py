@@ -18,6 +18,7 @@ class Orders:
 
     filter: str
     readable: list[str]
+    listed: list[str]
     writable: list[str]
     devices: list[str]
     images: list[int]
@@ -36,6 +37,7 @@ def limited_command(box: Box, command: Sequence[str]) -> list[str]:
     orders = Orders(
         box.filter.value,
         [str(path) for path in box.readable],
+        [str(path) for path in box.listed],
         [str(path) for path in box.writable],
         [str(path) for path in box.devices],
         list(box.images),

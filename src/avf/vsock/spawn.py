@@ -52,7 +52,13 @@ def device_box(uid: int) -> Box:
 
     here = Path(__file__).parent
     needs = [*python_needs(here), here.parent / "__init__.py"]
-    return Box(Filter.DEVICE, Limits(_DESCRIPTORS, 0), tuple(needs), uid=uid)
+    return Box(
+        Filter.DEVICE,
+        Limits(_DESCRIPTORS, 0),
+        tuple(needs),
+        listed=(here.parent.parent,),
+        uid=uid,
+    )
 
 
 def _program(ctl_fd: int, cid: int) -> list[str]:
