@@ -1,16 +1,22 @@
 """Where AVF keeps what must outlive a process but not a reboot, and where it looks for images.
 
-Two layouts exist. The *system* layout belongs to the system service (`/run/avf`). The *user* layout belongs to one
-user's own service and is made on demand, mode 0700.
+Two layouts exist. The *system* layout belongs to the system service (`/run/avf`, `/var/lib/avf`). The *user* layout
+belongs to one user's own service and is made on demand, mode 0700.
 """
 
 import os
+import pwd
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 SYSTEM_RUNTIME_DIR = Path("/run/avf")
+SYSTEM_STATE_DIR = Path("/var/lib/avf")
 SERVICE_SOCKET_NAME = "virtualizationservice.sock"
 SYSTEM_IMAGE_DIR = Path("/usr/lib/avf/image")
+MAX_LOG_BYTES = 1 << 20
+_SHARED = Path("/tmp")
 
 
 class RuntimeDirectoryError(OSError):
@@ -20,27 +26,69 @@ class RuntimeDirectoryError(OSError):
 def user_runtime_dir() -> Path:
     """The calling user's runtime directory, made (0700) if need be.
 
-    `$AVF_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/avf`, else `/run/user/UID/avf`, else `/tmp/avf-UID`.
-    Raises RuntimeDirectoryError if the directory belongs to somebody else, is a link, or is open to others.
+    `$AVF_RUNTIME_DIR`, else `avf` in `$XDG_RUNTIME_DIR` or `/run/user/UID` if that is the user's. Else `/tmp/avf-UID`,
+    which anybody may have made before us: then `.cache/avf-runtime` in the home directory of the account, and from then
+    on always. Raises RuntimeDirectoryError if the directory belongs to somebody else, is a link, or is open to others.
     """
-    path = _user_runtime_path()
-    path.mkdir(mode=0o700, exist_ok=True)
+    if chosen := os.environ.get("AVF_RUNTIME_DIR"):
+        return _made(Path(chosen))
+    uid = os.getuid()
+    for base in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{uid}"):
+        if base and _is_our_own(Path(base)):
+            return _made(Path(base, "avf"))
+    return _fallback(uid)
+
+
+def _fallback(uid: int) -> Path:
+    shared, private = _SHARED / f"avf-{uid}", _in_home(uid)
+    if private is None or not os.path.lexists(private):
+        try:
+            return _made(shared)
+        except OSError:
+            if private is None:
+                raise
+    private.parent.mkdir(mode=0o700, exist_ok=True)
+    return _made(private)
+
+
+def _in_home(uid: int) -> Path | None:
+    """Where only the user can make anything; None for a user without a home directory."""
+    try:
+        home = Path(pwd.getpwuid(uid).pw_dir)
+    except KeyError:
+        return None
+    return home / ".cache" / "avf-runtime" if _is_our_own(home) else None
+
+
+def _is_our_own(directory: Path) -> bool:
+    """Whether only we can make anything there."""
+    try:
+        status = directory.stat()
+    except OSError:
+        return False
+    others = stat.S_IWGRP | stat.S_IWOTH
+    mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    return mine and not status.st_mode & others and os.access(directory, os.W_OK | os.X_OK)
+
+
+def _made(path: Path) -> Path:
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise RuntimeDirectoryError(
-            f"{path} must be a directory of uid {os.getuid()} with mode 0700"
+            f"{path} must be a directory of uid {os.getuid()} with mode 0700;"
+            " set AVF_RUNTIME_DIR to one of your own if you cannot remove it"
         )
     return path
 
 
-def _user_runtime_path() -> Path:
-    if chosen := os.environ.get("AVF_RUNTIME_DIR"):
-        return Path(chosen)
-    uid = os.getuid()
-    for base in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{uid}"):
-        if base and os.access(base, os.W_OK):
-            return Path(base, "avf")
-    return Path(f"/tmp/avf-{uid}")
+def user_service_socket() -> Path | None:
+    """Where the user's own virtualizationservice listens; None if the user can have none, for want of a directory."""
+    try:
+        return user_runtime_dir() / SERVICE_SOCKET_NAME
+    except OSError:
+        return None
 
 
 def service_sockets() -> list[Path]:
@@ -48,7 +96,8 @@ def service_sockets() -> list[Path]:
     else the system service's socket, then the user's."""
     if chosen := os.environ.get("AVF_SERVICE_SOCKET"):
         return [Path(chosen)]
-    return [SYSTEM_RUNTIME_DIR / SERVICE_SOCKET_NAME, user_runtime_dir() / SERVICE_SOCKET_NAME]
+    own = user_service_socket()
+    return [SYSTEM_RUNTIME_DIR / SERVICE_SOCKET_NAME, *([] if own is None else [own])]
 
 
 def host_vsock_dirs() -> list[Path]:
@@ -56,9 +105,22 @@ def host_vsock_dirs() -> list[Path]:
 
     That of the service `$AVF_SERVICE_SOCKET` names comes first.
     """
+    own = list(_own_vsock_dir())
     if chosen := os.environ.get("AVF_SERVICE_SOCKET"):
-        return [Path(chosen).parent / "vsock", user_runtime_dir() / "vsock"]
-    return [user_runtime_dir() / "vsock", SYSTEM_RUNTIME_DIR / "vsock"]
+        return [Path(chosen).parent / "vsock", *own]
+    return [*own, SYSTEM_RUNTIME_DIR / "vsock"]
+
+
+def _own_vsock_dir() -> Iterator[Path]:
+    with suppress(OSError):
+        yield user_runtime_dir() / "vsock"
+
+
+def rotate(path: Path, limit: int = MAX_LOG_BYTES) -> None:
+    """A log that has more than `limit` bytes becomes `NAME.1`, over the former one. Raises OSError."""
+    with suppress(FileNotFoundError):
+        if path.lstat().st_size > limit:
+            path.replace(path.with_name(f"{path.name}.1"))
 
 
 def image_dirs() -> list[Path]:

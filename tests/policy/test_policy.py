@@ -92,6 +92,7 @@ class TestFilesThatOthersCouldHaveWritten:
     @pytest.mark.parametrize("mode", [0o664, 0o646])
     def test_mode(self, tmp_path: Path, mode: int) -> None:
         file = write(tmp_path, "")
+        os.chown(file, -1, NOBODY.pw_gid)
         file.chmod(mode)
         assert self.refusal(file) == "must be writable for its owner alone (chmod go-w)"
 

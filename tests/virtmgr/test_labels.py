@@ -45,7 +45,13 @@ def test_not_exempt(label: str) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "mode", "allowed"),
-    [(0, 0o644, True), (USER, 0o600, True), (USER, 0o666, False), (USER + 1, 0o600, False)],
+    [
+        (0, 0o644, True),
+        (USER, 0o600, True),
+        (USER, 0o666, False),
+        (USER, 0o664, False),
+        (USER + 1, 0o600, False),
+    ],
 )
 def test_owner_and_mode(tmp_path: Path, owner: int, mode: int, allowed: bool) -> None:
     path = tmp_path / "image"

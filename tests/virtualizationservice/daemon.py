@@ -13,10 +13,13 @@ from avf.aidl.virtualizationservice_internal import IVirtualizationServiceIntern
 from avf.binder import connect, unix
 
 ALICE, BOB = 64001, 64002
-"""Users without an account; nothing else runs as them."""
+"""Users without an account, but named by the policy; nothing else runs as them."""
+STRANGER, OTHER_STRANGER = 64003, 64004
+"""Users of whom nothing is known."""
 
 EVERYONE = "".join(
-    f"[{name}]\neveryone = true\n" for name in ("MANAGE_VIRTUAL_MACHINE", "DEBUG_VIRTUAL_MACHINE")
+    f"[{name}]\neveryone = true\nuids = [{ALICE}, {BOB}]\n"
+    for name in ("MANAGE_VIRTUAL_MACHINE", "DEBUG_VIRTUAL_MACHINE")
 )
 ACTIVATED = """
 import os, sys
@@ -103,7 +106,7 @@ class Host:
         return output.splitlines()
 
     def vms(self) -> list[str]:
-        return sorted(path.name for path in (self.directory / "vms").iterdir())
+        return sorted(path.name for path in (self.directory / "vms").glob("[0-9]*"))
 
 
 def as_user(uid: int, connector: Callable[[], socket.socket]) -> Callable[[], socket.socket]:

@@ -13,7 +13,7 @@ import pytest
 
 from avf.policy import Permission, load_policy
 from tests.eventually import eventually
-from tests.virtualizationservice.daemon import ALICE, BOB, Host
+from tests.virtualizationservice.daemon import ALICE, BOB, Host, effective_uid
 from tests.virtualizationservice.test_tombstones import guest
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
@@ -117,7 +117,9 @@ def test_the_units_rights_suffice(host: Host) -> None:
             os.chown(inner, ALICE, ALICE)
             guest(host, ALICE, context.get_cid(), b"dying words")
             tombstone = host.directory / "tombstones" / str(ALICE) / "tombstone_00"
-            assert tombstone.stat().st_uid == ALICE
+            assert tombstone.stat().st_uid == SERVICE
+            with effective_uid(ALICE):
+                assert tombstone.read_bytes() == b"dying words"
             assert json.loads(tombstone.with_name("tombstone_00.json").read_text())["cid"] == 2048
             guest(host, ALICE, context.get_cid(), b"more of them")
             assert [info.cid for info in bob.debug_list_vms()] == [2048, other.get_cid()]

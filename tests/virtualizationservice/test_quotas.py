@@ -3,6 +3,7 @@
 import threading
 
 from avf.binder import Peer
+from avf.virtualizationservice.parties import Parties
 from avf.virtualizationservice.quotas import ConnectionQuota, RateLimit
 
 
@@ -37,7 +38,7 @@ def test_those_who_were_quiet_are_forgotten() -> None:
 
 
 def test_connections() -> None:
-    quota = ConnectionQuota(2)
+    quota = ConnectionQuota(Parties(), 100, 2)
     end = threading.Event()
     admitted: list[bool] = []
 
@@ -54,7 +55,7 @@ def test_connections() -> None:
         decided.wait()
         return thread
 
-    threads = [serve(uid) for uid in (1, 1, 1, 2, 0, 0, 0)]
+    threads = [serve(uid) for uid in (1, 1, 1, 2, 0, 0, 0)]  # 1 and 2 are daemon and bin
     assert admitted == [True, True, False, True, True, True, True]
     end.set()
     for thread in threads:

@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import socket
-import stat
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from avf.virtualizationservice.parties import Party, Standing
 from avf.virtualizationservice.receiver import ReceiverLimits, TombstoneReceiver
 from avf.virtualizationservice.tombstones import Ended, Sender, TombstoneRing, TombstoneStore
 from avf.vsock import listen_host
@@ -56,8 +56,17 @@ class TestRing:
         age = datetime.now(UTC) - datetime.fromisoformat(note.pop("time"))
         assert 0 <= age.total_seconds() < 60
         assert note == {"uid": ALICE, "cid": 2048, "pid": 77, "size": 5, "ended": "truncated"}
+        tmp_path.chmod(0o755)
+        for parent in tmp_path.parents[:2]:
+            parent.chmod(0o755)
         for file in tmp_path.iterdir():
-            assert (file.stat().st_uid, stat.S_IMODE(file.stat().st_mode)) == (ALICE, 0o600)
+            assert file.stat().st_uid == os.geteuid()
+            with effective_uid(ALICE):
+                file.read_bytes()
+                with pytest.raises(PermissionError):
+                    file.open("ab")
+            with effective_uid(BOB), pytest.raises(PermissionError):
+                file.read_bytes()
 
     def test_nothing_stays_of_what_was_not_filed(self, tmp_path: Path) -> None:
         ring = TombstoneRing(tmp_path, 3)
@@ -87,9 +96,9 @@ class TestRing:
             TombstoneRing(tmp_path, count)
 
     def test_users_do_not_push_out_each_other_s(self, tmp_path: Path) -> None:
-        store = TombstoneStore(tmp_path / "t", per_user=True, count=2)
+        store = TombstoneStore(tmp_path / "t", per_party=True, count=2)
         for uid in (ALICE, BOB, BOB, BOB):
-            add(store.ring(uid), b"%d" % uid, uid)
+            add(store.ring(Party(Standing.KNOWN, uid)), b"%d" % uid, uid)
         assert contents(tmp_path / "t" / str(ALICE)) == {"tombstone_00": b"%d" % ALICE}
         assert len(contents(tmp_path / "t" / str(BOB))) == 2
 
@@ -99,7 +108,7 @@ class Received:
 
     def __init__(self, folder: Path, limits: ReceiverLimits) -> None:
         self.folder = folder
-        store = TombstoneStore(folder / "tombstones", per_user=False)
+        store = TombstoneStore(folder / "tombstones", per_party=False)
         self.receiver = TombstoneReceiver(store, lambda _: Sender(0), limits)
         self.receiver.start(listen_host(2000, folder))
 
@@ -181,7 +190,7 @@ class TestReceiver:
         eventually(lambda: len(received.tombstones()), 1)
         assert received.note(0)["ended"] == "timeout"
 
-    @limits(connections_per_user=2)
+    @limits(connections_per_party=2)
     def test_so_many_at_a_time(self, received: Received) -> None:
         with received.connect() as one, received.connect() as two, received.connect() as three:
             assert three.recv(1) == b""

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ from typing import Any
 import click
 
 from avf.cli.text import CliError, harmless, printable
-from avf.runtime import SYSTEM_RUNTIME_DIR, user_runtime_dir
+from avf.runtime import SYSTEM_RUNTIME_DIR, SYSTEM_STATE_DIR, user_runtime_dir
 
-SYSTEM_STATE_DIR = Path("/var/lib/avf")
 _PLACES = 100
 _MAX_NOTE = 4096
 _CHUNK = 64 << 10
@@ -85,9 +85,11 @@ def _find() -> list[Tombstone]:
 
 
 def _folders() -> Iterator[tuple[str, Path]]:
-    yield "", user_runtime_dir() / "tombstones"
+    with suppress(OSError):
+        yield "", user_runtime_dir() / "tombstones"
     for base in (SYSTEM_STATE_DIR / "tombstones", SYSTEM_RUNTIME_DIR / "tombstones"):
         yield "", base / str(os.getuid())
+        yield "unknown/", base / "unknown"
         try:
             others = sorted(path.name for path in base.iterdir() if path.name.isdecimal())
         except OSError:

@@ -22,7 +22,7 @@ from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, u
 from avf.client.connection import VmInfo
 from avf.client.errors import NoSuchVm
 from avf.client.report import DeathReport
-from avf.runtime import SYSTEM_RUNTIME_DIR, service_sockets, user_runtime_dir
+from avf.runtime import SYSTEM_RUNTIME_DIR, SYSTEM_STATE_DIR, service_sockets, user_runtime_dir
 
 __all__ = ["ControlledVm", "PayloadState", "VmDetails", "VmMetrics", "list_vms", "open_vm"]
 
@@ -110,7 +110,10 @@ def open_vm_in(directory: str | os.PathLike[str]) -> "ControlledVm":
 
 
 def _directories(cid: int) -> Iterator[Path]:
-    known = [base / "vms" / str(cid) for base in (user_runtime_dir(), SYSTEM_RUNTIME_DIR)]
+    bases = [SYSTEM_STATE_DIR, SYSTEM_RUNTIME_DIR]
+    with suppress(OSError):
+        bases.insert(0, user_runtime_dir())
+    known = [base / "vms" / str(cid) for base in bases]
     yield from known
     try:
         listed = [Path(info.temporary_directory) for info in list_vms() if info.cid == cid]

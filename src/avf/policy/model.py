@@ -61,8 +61,12 @@ class Policy:
 
         return is_authorized(permission.action, uid, pid)
 
+    def names(self, uid: int) -> bool:
+        """Whether a grant has `uid` in its list of uids."""
+        return any(uid in grant.uids for grant in self.grants.values())
+
     def covers(self, permission: Permission, uid: int) -> bool:
-        """Whether a grant names `uid`."""
+        """Whether a grant is for `uid`, by its uid or by a group."""
         grant = self.grants.get(permission)
         return grant is not None and grant.covers(uid, groups_of(uid))
 

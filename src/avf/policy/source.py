@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avf.policy.model import Grant, Permission, Policy, PolicyError
+from avf.trust import others_may_write
 
 SYSTEM_POLICY_FILE = Path("/etc/avf/policy.toml")
 MAX_POLICY_BYTES = 1 << 20
@@ -24,7 +25,7 @@ def load_policy(*, system: bool, file: Path = SYSTEM_POLICY_FILE) -> Policy:
         return _builtin(system=system)
     try:
         document = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
         raise PolicyError(f"{file}: {e}") from e
     polkit = document.pop("polkit", False)
     if not isinstance(polkit, bool):
@@ -75,7 +76,7 @@ def _read(file: Path) -> bytes | None:
     """The file's bytes, None if there is none. Raises PolicyError if others than root or we could have written it."""
     try:
         with open(file, "rb", opener=_open) as stream:
-            _check(file, os.fstat(stream.fileno()))
+            _check(file, stream.fileno())
             text = stream.read(MAX_POLICY_BYTES + 1)
     except FileNotFoundError:
         return None
@@ -90,12 +91,13 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe in its place must not stop us
 
 
-def _check(file: Path, status: os.stat_result) -> None:
+def _check(file: Path, fd: int) -> None:
+    status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise PolicyError(f"{file}: is not a regular file")
     if status.st_uid not in (0, os.geteuid()):
         raise PolicyError(f"{file}: must belong to root, not to uid {status.st_uid}")
-    if status.st_mode & 0o022:
+    if others_may_write(fd, status):
         raise PolicyError(f"{file}: must be writable for its owner alone (chmod go-w)")
 
 

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
 from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, unix
 from avf.policy import Policy, PolicyError, load_policy
-from avf.runtime import SERVICE_SOCKET_NAME, service_sockets, user_runtime_dir
+from avf.runtime import rotate, service_sockets, user_runtime_dir, user_service_socket
 
 IDLE_SECONDS = 5
 START_SECONDS = 20
@@ -166,7 +166,10 @@ class GlobalService:
             raise GlobalServiceError(
                 f"no virtualizationservice at {os.environ['AVF_SERVICE_SOCKET']}"
             )
-        directory = user_runtime_dir()
+        try:
+            directory = user_runtime_dir()
+        except OSError as e:
+            raise GlobalServiceError(f"no virtualizationservice can be started: {e}") from e
         with _sole_starter(directory):
             if found := _find():
                 return found
@@ -189,7 +192,7 @@ def _find() -> tuple[Session, bool] | None:
         except (OSError, BinderError) as e:
             log.debug("no service at %s: %s", path, e)
             continue
-        return session, path != user_runtime_dir() / SERVICE_SOCKET_NAME
+        return session, path != user_service_socket()
     return None
 
 
@@ -223,12 +226,14 @@ def _locked(fd: int) -> bool:
 
 def _start(log_file: Path) -> subprocess.Popen[bytes]:
     """Starts the user's service in a session of its own; returns when it is ready, or has failed, or takes too long."""
+    rotate(log_file)
     ready, ready_child = os.pipe()
     with open(ready, "rb") as waiting, log_file.open("ab") as output:
         try:
             child = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "avf.virtualizationservice", "--user"),
+                    f"--log-file={log_file}",
                     f"--idle-timeout={IDLE_SECONDS}",
                     f"--ready-fd={ready_child}",
                 ],

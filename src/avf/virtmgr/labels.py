@@ -2,12 +2,15 @@
 
 A file that carries a label of Android's SELinux policy (user `u`) is judged by the label's type, as on Android, whether
 the kernel enforces it or not: only a privileged process can set one. Any other file must belong to root or to the
-caller and not be writable by everyone (an unlinked file, such as a memfd, cannot be reached by others and may be).
+caller, and nobody else may be able to write to it (an unlinked file, such as a memfd, cannot be reached by others and
+may have any mode).
 """
 
 import errno
 import os
 import stat
+
+from avf.trust import others_may_write
 
 ALLOWED_TYPES = frozenset({"system_file", "apk_data_file", "staging_data_file", "shell_data_file"})
 
@@ -58,7 +61,6 @@ def _check_owner(fd: int, uid: int) -> None:
     status = os.fstat(fd)
     if status.st_uid not in (0, uid):
         raise LabelError(f"Owner {status.st_uid} is not allowed (must be root or {uid})")
-    if status.st_mode & stat.S_IWOTH and status.st_nlink:
-        raise LabelError(
-            f"Mode {stat.S_IMODE(status.st_mode):o} is not allowed (everyone can write)"
-        )
+    if status.st_nlink and others_may_write(fd, status):
+        who = "everyone" if status.st_mode & stat.S_IWOTH else f"group {status.st_gid}"
+        raise LabelError(f"Mode {stat.S_IMODE(status.st_mode):o} is not allowed ({who} can write)")

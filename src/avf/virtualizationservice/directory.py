@@ -5,6 +5,9 @@ import os
 import signal
 from pathlib import Path
 
+from avf.trust import others_may_write
+from avf.virtualizationservice.files import clear
+
 LOCK_SECONDS = 10
 
 
@@ -15,7 +18,7 @@ def make_directory(path: Path, mode: int) -> None:
         path.chmod(mode)
     except FileExistsError:
         status = path.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        if status.st_uid != os.geteuid() or others_may_write(path, status):
             raise OSError(
                 f"{path} must be uid {os.geteuid()}'s, and others must not write to it"
             ) from None
@@ -23,6 +26,8 @@ def make_directory(path: Path, mode: int) -> None:
 
 def lock(path: Path) -> int:
     """Takes the lock that keeps the service single, waiting for a former one that is about to end."""
+    if path.is_dir():
+        clear(path)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     previous = signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(LOCK_SECONDS)

@@ -12,7 +12,8 @@ from pathlib import Path
 from avf.binder import FdMode, Server
 from avf.policy import PolicyError, PolicyFile
 from avf.runtime import SERVICE_SOCKET_NAME
-from avf.virtualizationservice import systemd
+from avf.undumpable import make_undumpable
+from avf.virtualizationservice import logs, systemd
 from avf.virtualizationservice.atoms import AtomLog
 from avf.virtualizationservice.cids import CidAllocator
 from avf.virtualizationservice.contexts import ContextTable
@@ -23,8 +24,11 @@ from avf.virtualizationservice.exporters import (
     OpenTelemetryExporter,
     PrometheusExporter,
 )
+from avf.virtualizationservice.files import clear
+from avf.virtualizationservice.housekeeping import Housekeeper
 from avf.virtualizationservice.identity import Identifier
 from avf.virtualizationservice.options import Options, parse
+from avf.virtualizationservice.parties import Parties
 from avf.virtualizationservice.quotas import ConnectionQuota
 from avf.virtualizationservice.receiver import ReceiverLimits, TombstoneReceiver
 from avf.virtualizationservice.service import VirtualizationServiceInternal
@@ -38,6 +42,13 @@ RAMDUMP_SOCKET_NAME = "ramdump"
 """Where virtmgr sends the memory of crashed guests, which may be larger than what guests themselves send."""
 IDLE_CHECK_SECONDS = 0.5
 MAX_CONNECTIONS = 4096
+UNDECIDED = 64
+"""Connections, beyond those that users may have, of which it is not yet known whose they are."""
+MAX_RAMDUMPS = 8
+FRAME_SECONDS = 10.0
+"""For a frame, from its first byte to its last. Nobody has to send one."""
+STORES = 16
+"""All tombstones together may be as large as those of so many users."""
 DESCRIPTORS_WANTED = 65536
 
 log = logging.getLogger(__name__)
@@ -45,13 +56,11 @@ log = logging.getLogger(__name__)
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until idle or told to end. 0; 1 when it cannot start, with the reason on standard error."""
-    line = "virtualizationservice: %(levelname)s: %(message)s"
-    if "JOURNAL_STREAM" not in os.environ:  # the journal knows the time
-        line = f"%(asctime)s {line}"
-    logging.basicConfig(level=logging.INFO, format=line)
     os.umask(0o077)
     try:
+        make_undumpable()
         options = parse(arguments)
+        logs.set_up(options.log_file)
         with Daemon(options) as daemon:
             daemon.run(options.idle_timeout, options.ready_fd)
     except (OSError, PolicyError, ExporterError) as e:
@@ -72,11 +81,18 @@ class Daemon:
 
     def _set_up(self, options: Options) -> None:
         _raise_descriptor_limit()
-        policy = PolicyFile(system=options.system, file=options.policy)
+        self._policy = PolicyFile(system=options.system, file=options.policy)
+        self._parties = Parties(self._policy)
         directory = options.directory
         make_directory(directory, 0o755 if options.system else 0o700)
         self._stack.callback(os.close, lock(directory / "service.lock"))
+        self._exporters: list[Exporter] = []
+        self._prometheus = options.prometheus
+        self._housekeeper = Housekeeper()
         self._contexts = self._make_contexts(options)
+        if options.opentelemetry:
+            self._exporters.append(OpenTelemetryExporter())
+        self._serve_metrics()
         self._receivers: list[TombstoneReceiver] = []
         try:
             self._receive_tombstones(options)
@@ -84,16 +100,18 @@ class Daemon:
             log.warning("Error receiving tombstone from guest or writing them. Error: %s", e)
         service = VirtualizationServiceInternal(
             self._contexts,
-            policy,
-            AtomLog(_state_dir(options) / "atoms.jsonl", self._exporters(options)),
+            self._policy,
+            AtomLog(_state_dir(options), self._exporters, per_party=options.system),
+            self._parties,
         )
         limit = options.max_connections
-        accept = None if limit is None else ConnectionQuota(limit)
+        accept = None if limit is None else ConnectionQuota(self._parties, MAX_CONNECTIONS, limit)
         self._server = Server(
             service,
-            fd_modes=frozenset({FdMode.NONE, FdMode.UNIX}),
+            fd_modes=frozenset({FdMode.NONE}),  # no method takes a descriptor
             max_threads=4,
-            max_connections=MAX_CONNECTIONS,
+            max_connections=MAX_CONNECTIONS + UNDECIDED,
+            frame_timeout=FRAME_SECONDS,
             accept=accept,
         )
         listener = systemd.activated_socket()
@@ -102,32 +120,54 @@ class Daemon:
         self._stack.callback(self._server.shutdown)
         self._stack.callback(self._contexts.freeze)
         self._server.start(listener)
+        self._housekeeper.start(self._contexts.clean, self._try_again)
 
-    def _exporters(self, options: Options) -> list[Exporter]:
-        exporters: list[Exporter] = []
-        if options.prometheus is not None:
-            prometheus = PrometheusExporter(*options.prometheus)
-            self._stack.callback(prometheus.close)
-            log.info("metrics are served on port %d", prometheus.port)
-            exporters.append(prometheus)
-        if options.opentelemetry:
-            exporters.append(OpenTelemetryExporter())
-        return exporters
+    def _try_again(self) -> None:
+        self._contexts.look_again()
+        self._serve_metrics()
+
+    def _serve_metrics(self) -> None:
+        """Any user may have the port already, which must not keep the service from serving."""
+        if self._prometheus is None:
+            return
+        try:
+            exporter = PrometheusExporter(*self._prometheus)
+        except OSError as e:
+            log.warning("metrics cannot be served for now: %s", e)
+            return
+        log.info("metrics are served on port %d", exporter.port)
+        self._exporters.append(exporter)
+        self._prometheus = None
+
+    def _close_exporters(self) -> None:
+        for exporter in self._exporters:
+            if isinstance(exporter, PrometheusExporter):
+                exporter.close()
 
     def _make_contexts(self, options: Options) -> ContextTable:
-        directories = TempDirs(options.directory / "vms")
+        """VMs' directories are where the state is, not on /run: how much is in them is up to users."""
+        directories = _vm_directories(options)
         self._stack.callback(directories.close)
-        self._stack.callback(directories.survivors)
-        cids = CidAllocator(options.directory / "last_cid", *options.cids)
-        return ContextTable(cids, directories, limit_per_uid=options.max_vms)
+        contexts = ContextTable(
+            CidAllocator(options.directory / "last_cid", *options.cids),
+            directories,
+            parties=self._parties,
+            limit=options.max_vms,
+            on_work=self._housekeeper.wake,
+        )
+        self._stack.callback(contexts.close)
+        self._stack.callback(self._close_exporters)
+        self._stack.callback(self._housekeeper.close)
+        return contexts
 
     def _receive_tombstones(self, options: Options) -> None:
         """Listens on the tombstone port, of the kernel's vsock and of that in user space, and for memory dumps."""
         store = TombstoneStore(
             _state_dir(options) / "tombstones",
-            per_user=options.system,
+            per_party=options.system,
             count=options.tombstones,
             total=2 * options.ramdump_bytes,
+            whole=STORES * 2 * options.ramdump_bytes if options.system else 0,
         )
         receiver = self._receiver(store, ReceiverLimits(bytes=options.tombstone_bytes))
         if kernel_vhost_available():
@@ -140,18 +180,23 @@ class Daemon:
         mode = 0o666 if options.system else 0o600
         receiver.start(listen_host(TOMBSTONE_PORT, directory, mode=mode))
         self._stack.callback((directory / str(TOMBSTONE_PORT)).unlink, missing_ok=True)
-        limits = ReceiverLimits(bytes=options.ramdump_bytes, connections_per_user=2)
+        limits = ReceiverLimits(
+            bytes=options.ramdump_bytes, connections=MAX_RAMDUMPS, connections_per_party=2
+        )
         ramdumps = self._receiver(store, limits)
         ramdumps.start(self._listen(directory / RAMDUMP_SOCKET_NAME, options.system))
 
     def _receiver(self, store: TombstoneStore, limits: ReceiverLimits) -> TombstoneReceiver:
-        receiver = TombstoneReceiver(store, Identifier(self._contexts), limits)
+        identifier = Identifier(self._contexts, self._policy)
+        receiver = TombstoneReceiver(
+            store, identifier, limits, allows=identifier.may_file, parties=self._parties
+        )
         self._receivers.append(receiver)
         self._stack.callback(receiver.close)
         return receiver
 
     def _listen(self, path: Path, system: bool) -> socket.socket:
-        path.unlink(missing_ok=True)
+        clear(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with contextlib.ExitStack() as undo:
             undo.callback(listener.close)
@@ -195,6 +240,18 @@ def _state_dir(options: Options) -> Path:
     """Where to keep what is to outlive a reboot, if systemd gave us such a place (StateDirectory=)."""
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(given) if options.system and given else options.directory
+
+
+def _vm_directories(options: Options) -> TempDirs:
+    """Raises OSError."""
+    state = _state_dir(options)
+    try:
+        return TempDirs(state / "vms")
+    except OSError as e:
+        if state == options.directory:
+            raise
+        log.error("VMs' directories cannot be in %s: %s", state, e)
+        return TempDirs(options.directory / "vms")
 
 
 def _listen_vsock(port: int) -> socket.socket:

@@ -11,11 +11,12 @@ from avf.vsock import GUEST_CID_MAX, GUEST_CID_MIN
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`max_vms` and `max_connections` are for each uid but root; None: as many as there can be."""
+    """`max_vms` and `max_connections` are for each party but root; None: as many as there can be."""
 
     system: bool
     directory: Path
     policy: Path
+    log_file: Path | None
     idle_timeout: float
     ready_fd: int | None
     cids: tuple[int, int]
@@ -36,6 +37,7 @@ def parse(arguments: list[str] | None) -> Options:
         system=given.system,
         directory=given.directory or default or user_runtime_dir(),
         policy=given.policy,
+        log_file=given.log_file,
         idle_timeout=given.idle_timeout,
         ready_fd=given.ready_fd,
         cids=given.cid_range,
@@ -74,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="SECONDS",
         help="leave when there has been no VM and no connection for so long (0: never)",
+    )
+    parser.add_argument(
+        "--log-file",
+        type=_absolute,
+        metavar="FILE",
+        help="write there instead of to standard error; at 1 MiB FILE becomes FILE.1",
     )
     parser.add_argument("--ready-fd", type=int, help="closed once the service can be reached")
     _add_limits(parser)

@@ -1,12 +1,15 @@
-"""What one user may take, so that there is something left for the others."""
+"""What one party may take, so that there is something left for the others."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 
 from avf.binder import Peer
+from avf.virtualizationservice.parties import Parties, Party, Standing
 
 _BUCKETS_MAX = 1024
+_LOWEST_FIRST = (Standing.UNKNOWN, Standing.KNOWN, Standing.ROOT)
 
 
 class RateLimit:
@@ -19,10 +22,10 @@ class RateLimit:
         self._per_second = per_second
         self._clock = clock
         self._lock = threading.Lock()
-        self._buckets: dict[int, tuple[float, float]] = {}
+        self._buckets: dict[Hashable, tuple[float, float]] = {}
         """What is left, and since when."""
 
-    def take(self, key: int) -> bool:
+    def take(self, key: Hashable) -> bool:
         """Whether one more is within the limit; if so it is counted."""
         with self._lock:
             now = self._clock()
@@ -34,7 +37,7 @@ class RateLimit:
             self._buckets[key] = (left - 1, now)
             return True
 
-    def _left(self, key: int, now: float) -> float:
+    def _left(self, key: Hashable, now: float) -> float:
         left, since = self._buckets.get(key, (self._burst, now))
         return min(self._burst, left + (now - since) * self._per_second)
 
@@ -43,26 +46,100 @@ class RateLimit:
             del self._buckets[key]
 
 
+class Budget:
+    """An amount that parties share: connections, CIDs, bytes.
+
+    A sixteenth of `total` is kept for root alone, and another quarter for root and known users. A party other than
+    root may have `per_party`, and never more than what is then still to be had by parties of its standing: so k greedy
+    parties leave a (k+1)th of it to whoever comes next, and nobody who has nothing is turned away while there is any.
+    """
+
+    def __init__(
+        self, total: int, per_party: int | None = None, *, bounds_root: bool = False
+    ) -> None:
+        """`bounds_root`: for what guests take, of root's VMs too; root has the same bound as everybody then."""
+        self._bounds_root = bounds_root
+        self._per_party = total if per_party is None else per_party
+        self._caps = {
+            Standing.ROOT: total,
+            Standing.KNOWN: total - max(1, total // 16),
+            Standing.UNKNOWN: total - max(1, total // 16) - total // 4,
+        }
+        """What all parties of a standing and of lower ones may have together."""
+        self._lock = threading.Lock()
+        self._taken: Counter[Party] = Counter()
+        self._sums = dict.fromkeys(Standing, 0)
+
+    def take(self, party: Party, amount: int = 1) -> bool:
+        """Whether `party` may have `amount` more; if so it has."""
+        with self._lock:
+            room = self._room(party.standing)
+            allowed = room >= amount
+            if self._bounds_root or party.standing is not Standing.ROOT:
+                has = self._taken[party] + amount
+                allowed = allowed and has <= min(self._per_party, room)
+            if allowed:
+                self._add(party, amount)
+            return allowed
+
+    def hold(self, party: Party, amount: int = 1) -> None:
+        """Counts what `party` has already, be it too much."""
+        with self._lock:
+            self._add(party, amount)
+
+    def give_back(self, party: Party, amount: int = 1) -> None:
+        """What was taken or held is free again."""
+        with self._lock:
+            self._add(party, -amount)
+            if not self._taken[party]:
+                del self._taken[party]
+
+    def of(self, party: Party) -> int:
+        """What `party` has."""
+        with self._lock:
+            return self._taken.get(party, 0)
+
+    def _add(self, party: Party, amount: int) -> None:
+        self._taken[party] += amount
+        self._sums[party.standing] += amount
+
+    def _room(self, standing: Standing) -> int:
+        """What is left for parties of `standing`: each cap is over what they and lower ones have."""
+        together, rooms = 0, []
+        for each in _LOWEST_FIRST:
+            together += self._sums[each]
+            rooms.append(self._caps[each] - together)
+        return min(rooms[_LOWEST_FIRST.index(standing) :])
+
+
 class ConnectionQuota:
-    """Decides over connections: at most `limit` that are open at a time for each uid but root.
+    """Decides over connections by a budget of those that are open at a time.
 
     For use as `Server(accept=...)`, which asks in the thread that serves the connection to its end.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, parties: Parties, total: int, per_party: int) -> None:
+        self._parties = parties
+        self._budget = Budget(total, per_party)
         self._lock = threading.Lock()
-        self._threads: dict[int, set[threading.Thread]] = {}
+        self._serving: dict[threading.Thread, Party] = {}
 
     def __call__(self, peer: Peer) -> bool:
-        if peer.uid == 0:
-            return True
         if peer.uid is None:
             return False
+        party = self._parties(peer)
+        admitted = self._budget.take(party)
+        if not admitted:
+            self._count_out_the_dead()
+            admitted = self._budget.take(party)
+        if admitted:
+            with self._lock:
+                self._serving[threading.current_thread()] = party
+        return admitted
+
+    def _count_out_the_dead(self) -> None:
         with self._lock:
-            serving = {t for t in self._threads.get(peer.uid, ()) if t.is_alive()}
-            admitted = len(serving) < self._limit
-            if admitted:
-                serving.add(threading.current_thread())
-            self._threads[peer.uid] = serving
-            return admitted
+            dead = [thread for thread in self._serving if not thread.is_alive()]
+            gone = [self._serving.pop(thread) for thread in dead]
+        for party in gone:
+            self._budget.give_back(party)

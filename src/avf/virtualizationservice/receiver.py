@@ -7,27 +7,29 @@ import select
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from avf.virtualizationservice.quotas import RateLimit
-from avf.virtualizationservice.tombstones import Ended, Sender, TombstoneStore
+from avf.virtualizationservice.parties import Parties, Party
+from avf.virtualizationservice.quotas import Budget, RateLimit
+from avf.virtualizationservice.tombstones import Draft, Ended, Sender, TombstoneStore
 
 CHUNK_BYTES = 1024
+UNDECIDED = 32
+"""Connections, beyond those being received, of which it is not yet known whose they are."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverLimits:
-    """What senders may ask for. Rates and numbers at a time are for each user, `connections` for all together."""
+    """What senders may ask for. Rates and numbers at a time are for each party, `connections` for all together."""
 
     bytes: int = 4 << 20
     idle_seconds: float = 10.0
     total_seconds: float = 60.0
     connections: int = 64
-    connections_per_user: int = 8
+    connections_per_party: int = 8
     burst: int = 32
     per_second: float = 0.5
 
@@ -35,7 +37,8 @@ class ReceiverLimits:
 class TombstoneReceiver:
     """Accepts on any number of listeners, each connection served by a thread of its own.
 
-    `identify` says whose an accepted connection is; None turns it away. What exceeds the limits is turned away.
+    `identify` says whose a connection is; None turns it away. So do the limits of the party, and `allows`, which may
+    take its time.
     """
 
     def __init__(
@@ -43,17 +46,24 @@ class TombstoneReceiver:
         store: TombstoneStore,
         identify: Callable[[socket.socket], Sender | None],
         limits: ReceiverLimits | None = None,
+        *,
+        allows: Callable[[Sender, socket.socket], bool] = lambda sender, sock: True,
+        parties: Parties | None = None,
     ) -> None:
         self._store = store
         self._identify = identify
+        self._allows = allows
+        self._parties = parties or Parties()
         self._limits = limits or ReceiverLimits()
+        self._slots = Budget(
+            self._limits.connections, self._limits.connections_per_party, bounds_root=True
+        )
         self._rate = RateLimit(self._limits.burst, self._limits.per_second)
         self._complaints = RateLimit(1, 0.1)
         self._lock = threading.Lock()
         self._stopped = False
         self._accepting: set[threading.Thread] = set()
         self._receiving: dict[threading.Thread, socket.socket] = {}
-        self._per_user: Counter[int] = Counter()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
 
     @property
@@ -107,73 +117,77 @@ class TombstoneReceiver:
         return self._wake not in [fd for fd, _ in poll.poll()]
 
     def _take(self, sock: socket.socket) -> None:
-        try:
-            sender = self._identify(sock)
-        except OSError:
-            sock.close()  # gone already
-            return
-        if sender is None or not self._admit(sender):
-            sock.close()
-            return
-        thread = threading.Thread(
-            target=self._receive, args=(sock, sender), name="tombstone", daemon=True
-        )
+        thread = threading.Thread(target=self._receive, args=(sock,), name="tombstone", daemon=True)
         with self._lock:
+            if len(self._receiving) >= self._limits.connections + UNDECIDED:
+                sock.close()
+                return
             self._receiving[thread] = sock
-            self._per_user[sender.uid] += 1
         try:
             thread.start()
         except RuntimeError as e:  # the system has no room for another thread
             log.error("cannot receive a tombstone: %s", e)
             sock.close()
-            self._forget(thread, sender)
-
-    def _admit(self, sender: Sender) -> bool:
-        limits = self._limits
-        with self._lock:
-            room = (
-                len(self._receiving) < limits.connections
-                and self._per_user[sender.uid] < limits.connections_per_user
-            )
-        if room and self._rate.take(sender.uid):
-            return True
-        if self._complaints.take(sender.uid):
-            log.warning("uid %d sends more tombstones than it may", sender.uid)
-        return False
+            self._forget(thread)
 
     # Receiving
 
-    def _receive(self, sock: socket.socket, sender: Sender) -> None:
+    def _receive(self, sock: socket.socket) -> None:
         try:
             with sock:
-                self._file(sock, sender)
+                if (sender := self._identify(sock)) is not None:
+                    self._receive_from(sock, sender, self._parties.of(sender.uid))
         except OSError as e:
-            log.error("a tombstone of %s is lost: %s", _name(sender), e)
+            log.debug("a sender of a tombstone has gone: %s", e)
         finally:
-            self._forget(threading.current_thread(), sender)
+            self._forget(threading.current_thread())
 
-    def _forget(self, thread: threading.Thread, sender: Sender) -> None:
+    def _receive_from(self, sock: socket.socket, sender: Sender, party: Party) -> None:
+        """Raises OSError if the peer has gone before a tombstone began."""
+        if not self._slots.take(party):
+            self._complain(party, "sends more tombstones at a time than it may")
+            return
+        try:
+            if not self._rate.take(party):
+                self._complain(party, "sends more tombstones than it may")
+            elif not self._allows(sender, sock):
+                self._complain(party, "may not file tombstones")
+            else:
+                self._file(sock, sender, party)
+        finally:
+            self._slots.give_back(party)
+
+    def _complain(self, party: Party, what: str) -> None:
+        if self._complaints.take(party):
+            log.warning("%s %s", party, what, extra={"party": party})
+
+    def _forget(self, thread: threading.Thread) -> None:
         with self._lock:
             del self._receiving[thread]
-            self._per_user[sender.uid] -= 1
-            if not self._per_user[sender.uid]:
-                del self._per_user[sender.uid]
 
-    def _file(self, sock: socket.socket, sender: Sender) -> None:
-        log.info("%s sends a tombstone", _name(sender))
-        with self._store.ring(sender.uid).draft() as draft:
-            deadline = time.monotonic() + self._limits.total_seconds
-            ended = None
-            while ended is None:
-                ended = self._copy_piece(
-                    sock, draft.write, self._limits.bytes - draft.size, deadline
-                )
-            if self._stopped:
-                raise OSError("the service ends")
-            path = draft.file(sender, ended)
-        log.info("Received %d bytes from guest & wrote to tombstone file", draft.size)
+    def _file(self, sock: socket.socket, sender: Sender, party: Party) -> None:
+        mine = {"party": party}
+        log.info("%s sends a tombstone", _name(sender), extra=mine)
+        try:
+            with self._store.ring(party).draft() as draft:
+                ended = self._copy(sock, draft)
+                path = draft.file(sender, ended)
+        except OSError as e:
+            log.error("a tombstone of %s is lost: %s", _name(sender), e, extra=mine)
+            return
+        log.info("Received %d bytes from guest & wrote to tombstone file", draft.size, extra=mine)
         if ended is not Ended.COMPLETE:
-            log.warning("%s: %s", path, ended.value)
+            log.warning("%s: %s", path, ended.value, extra=mine)
+
+    def _copy(self, sock: socket.socket, draft: Draft) -> Ended:
+        deadline = time.monotonic() + self._limits.total_seconds
+        ended = None
+        while ended is None:
+            room = self._limits.bytes - draft.size
+            ended = self._copy_piece(sock, draft.write, room, deadline)
+        if self._stopped:
+            raise OSError("the service ends")
+        return ended
 
     def _copy_piece(
         self, sock: socket.socket, write: Callable[[bytes], None], room: int, deadline: float

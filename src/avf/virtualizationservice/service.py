@@ -19,6 +19,7 @@ from avf.policy import Permission, PolicyFile, denial
 from avf.virtualizationservice.atoms import AtomLog
 from avf.virtualizationservice.contexts import ContextTable
 from avf.virtualizationservice.errors import ServiceError
+from avf.virtualizationservice.parties import Parties
 from avf.virtualizationservice.quotas import RateLimit
 
 ATOM_BURST = 300
@@ -31,9 +32,12 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
     The uid in an atom is the caller's, whatever the caller says.
     """
 
-    def __init__(self, contexts: ContextTable, policy: PolicyFile, atoms: AtomLog) -> None:
+    def __init__(
+        self, contexts: ContextTable, policy: PolicyFile, atoms: AtomLog, parties: Parties
+    ) -> None:
         self._contexts = contexts
         self._policy = policy
+        self._parties = parties
         self._atoms = atoms
         self._atom_rate = RateLimit(ATOM_BURST, ATOMS_PER_SECOND)
 
@@ -100,9 +104,12 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
         return self._contexts.live()
 
     def _write(self, name: str, fields: dict[str, Any]) -> None:
+        """What exceeds the rate is dropped, before polkit may be asked about it."""
         uid = _caller_uid()
-        if self._atom_rate.take(uid):
-            self._atoms.write(name, {"uid": uid, **fields})
+        party = self._parties.of(uid)
+        if self._atom_rate.take(party):
+            self._require(Permission.MANAGE_VIRTUAL_MACHINE)
+            self._atoms.write(name, {"uid": uid, **fields}, party)
 
     def _require(self, permission: Permission) -> None:
         if not self._policy.current().allows(permission, _caller_uid(), calling_peer().pid):
