@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avf.virtualizationservice.exporters import Exporter
-from avf.virtualizationservice.files import append
+from avf.virtualizationservice.files import append, keep_directory
 from avf.virtualizationservice.parties import Party
 
 MAX_BYTES = 4 << 20
@@ -50,5 +50,6 @@ class AtomLog:
             append(self._directory / "atoms.jsonl", line, MAX_BYTES)
             return
         folder = self._directory / "atoms"
+        keep_directory(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         append(folder / f"{party.name}.jsonl", line, MAX_PARTY_BYTES)

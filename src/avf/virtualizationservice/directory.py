@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from avf.trust import others_may_write
-from avf.virtualizationservice.files import clear
+from avf.virtualizationservice.files import keep_file
 
 LOCK_SECONDS = 10
 
@@ -26,8 +26,7 @@ def make_directory(path: Path, mode: int) -> None:
 
 def lock(path: Path) -> int:
     """Takes the lock that keeps the service single, waiting for a former one that is about to end."""
-    if path.is_dir():
-        clear(path)
+    keep_file(path)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     previous = signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(LOCK_SECONDS)

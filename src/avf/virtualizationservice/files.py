@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 SMALL = 4096
@@ -18,19 +19,24 @@ def read_small(path: Path) -> str:
         return file.read(SMALL).decode(errors="replace")
 
 
+def open_to_append(path: Path) -> int:
+    """A descriptor of a regular file, made (0600) if need be. Raises OSError."""
+    return _open_regular(os.fspath(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
 def append(path: Path, data: bytes, limit: int) -> None:
     """Writes `data` at the end of a regular file, made (0600) if need be.
 
     One that would exceed `limit` bytes becomes `NAME.1` before, over the former one. Raises OSError.
     """
-    fd = _open_regular(os.fspath(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    fd = open_to_append(path)
     try:
         size = os.fstat(fd).st_size
         if size and size + len(data) > limit:
             path.replace(path.with_name(f"{path.name}.1"))
             os.close(fd)
             fd = -1
-            fd = _open_regular(os.fspath(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            fd = open_to_append(path)
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
@@ -51,6 +57,26 @@ def clear(path: Path) -> None:
                 log.warning("%s is a directory; it is now %s", path, aside.name)
                 return
         raise
+
+
+def keep_directory(path: Path) -> None:
+    """Makes way for a directory at `path`, unless it is one. Raises OSError."""
+    if not _is_kind(path, stat.S_ISDIR):
+        clear(path)
+
+
+def keep_file(path: Path) -> None:
+    """Makes way for a regular file at `path`, unless it is one. Raises OSError."""
+    if not _is_kind(path, stat.S_ISREG):
+        clear(path)
+
+
+def _is_kind(path: Path, is_kind: Callable[[int], bool]) -> bool:
+    """Or nothing is there."""
+    try:
+        return is_kind(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _open_regular(path: str, flags: int) -> int:

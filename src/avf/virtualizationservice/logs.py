@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from avf.runtime import MAX_LOG_BYTES, rotate
+from avf.virtualizationservice.files import open_to_append
 from avf.virtualizationservice.quotas import RateLimit
 
 BURST = 100
@@ -76,8 +77,7 @@ class _FileHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def _open(self) -> None:
         rotate(self._path)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self._path, flags, 0o600)
+        fd = open_to_append(self._path)
         os.dup2(fd, 1)
         os.dup2(fd, 2)
         os.close(fd)

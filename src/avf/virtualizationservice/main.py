@@ -24,7 +24,7 @@ from avf.virtualizationservice.exporters import (
     OpenTelemetryExporter,
     PrometheusExporter,
 )
-from avf.virtualizationservice.files import clear
+from avf.virtualizationservice.files import clear, keep_directory
 from avf.virtualizationservice.housekeeping import Housekeeper
 from avf.virtualizationservice.identity import Identifier
 from avf.virtualizationservice.options import Options, parse
@@ -176,6 +176,7 @@ class Daemon:
             except OSError as e:
                 log.warning("Error receiving tombstone from guest or writing them. Error: %s", e)
         directory = options.directory / "vsock"
+        keep_directory(directory)
         make_directory(directory, 0o755 if options.system else 0o700)
         mode = 0o666 if options.system else 0o600
         receiver.start(listen_host(TOMBSTONE_PORT, directory, mode=mode))

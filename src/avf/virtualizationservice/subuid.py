@@ -1,5 +1,6 @@
 """/etc/subuid: which user owns which range of subordinate uids (subuid(5))."""
 
+import errno
 import logging
 import os
 import stat
@@ -64,26 +65,24 @@ class SubuidFile:
         return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def _read(self) -> str:
+        """Nothing, with a warning, of a file that cannot be trusted."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            with open(self._path, "rb", opener=_open) as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
+                    raise OSError(errno.EPERM, "is not a regular file of root")
+                if others_may_write(file.fileno(), status):
+                    raise OSError(errno.EPERM, "can be written by others than its owner")
+                return file.read(MAX_SUBUID_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return ""
         except OSError as e:
             log.warning("%s: %s; no subordinate uids are known", self._path, e.strerror)
             return ""
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
-                log.warning("%s: is not a file of root; no subordinate uids are known", self._path)
-                return ""
-            if others_may_write(fd, status):
-                log.warning("%s: others may write to it; it is not used", self._path)
-                return ""
-            try:
-                return file.read(MAX_SUBUID_BYTES).decode(errors="replace")
-            except OSError as e:
-                log.warning("%s: %s; no subordinate uids are known", self._path, e.strerror)
-                return ""
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)  # a pipe must not stop us
 
 
 def parse(path: Path, text: str) -> list[Range]:

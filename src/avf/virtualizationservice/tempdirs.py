@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from avf.virtualizationservice.files import keep_directory
 from avf.virtualizationservice.mounts import mounts, open_directory
 
 SLICE = 1000
@@ -46,6 +47,7 @@ class TempDirs:
 
     def __init__(self, root: Path) -> None:
         """Makes `root` (0711: others may pass through to what is theirs) if need be. Raises OSError."""
+        keep_directory(root)
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
         root.chmod(0o711)
         self.root = root

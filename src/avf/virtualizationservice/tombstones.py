@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from avf.virtualizationservice.files import keep_directory
 from avf.virtualizationservice.parties import UNKNOWN, Party, party_named
 from avf.virtualizationservice.quotas import Budget
 
@@ -223,6 +224,7 @@ class TombstoneStore:
         self._budget = Budget(whole, bounds_root=True) if whole else None
         self._lock = threading.Lock()
         self._rings: dict[str, TombstoneRing] = {}
+        keep_directory(directory)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if per_party:
             directory.chmod(0o711)
