@@ -62,10 +62,11 @@ class TempDirs:
         With `spare`, a directory that `stock` has laid by becomes it, which takes no room on the file system.
         """
         name = str(cid)
-        if spare:
-            self._rename_a_spare(name)
-        else:
-            os.mkdir(name, 0o700, dir_fd=self._fd)
+        try:
+            self._rename_a_spare(name) if spare else os.mkdir(name, 0o700, dir_fd=self._fd)
+        except OSError as e:
+            e.filename, e.filename2 = str(self.root / name), None
+            raise
         try:
             os.chmod(name, 0o700, dir_fd=self._fd)
             if uid != os.geteuid():
@@ -163,7 +164,7 @@ class TempDirs:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{_SPARE}{number:02}", name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
                 return
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root / name))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def is_full(error: OSError) -> bool:
