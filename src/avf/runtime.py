@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from avf.trust import others_may_write
+
 SYSTEM_RUNTIME_DIR = Path("/run/avf")
 SYSTEM_STATE_DIR = Path("/var/lib/avf")
 SERVICE_SOCKET_NAME = "virtualizationservice.sock"
@@ -66,9 +68,9 @@ def _is_our_own(directory: Path) -> bool:
         status = directory.stat()
     except OSError:
         return False
-    others = stat.S_IWGRP | stat.S_IWOTH
-    mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-    return mine and not status.st_mode & others and os.access(directory, os.W_OK | os.X_OK)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        return False
+    return not others_may_write(directory, status) and os.access(directory, os.W_OK | os.X_OK)
 
 
 def _made(path: Path) -> Path:

@@ -17,7 +17,7 @@ import pytest
 from avf.apk import ApkBuilder, SigningKey
 from avf.runtime import SYSTEM_RUNTIME_DIR
 from tests.eventually import eventually
-from tests.virtualizationservice.daemon import ALICE, BOB, effective_uid
+from tests.virtualizationservice.daemon import ALICE, BOB
 
 pytestmark = pytest.mark.vm
 
@@ -68,7 +68,7 @@ class System:
             "--inh-caps=+dac_read_search",
             "--ambient-caps=+dac_read_search",
         ]  # codespell:ignore
-        user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *lent]
+        user = [*as_user(uid), *lent]
         client = [sys.executable, "-m", "tests.virtualizationservice.system_client"]
         environment = f"AVF_RUNTIME_DIR={folder}/runtime"
         command = [*user, "env", environment, *client, str(apk), str(folder), "dying.py"]
@@ -76,6 +76,10 @@ class System:
             output, _ = process.communicate()
         assert process.returncode == 0, output
         return output.splitlines()
+
+
+def as_user(uid: int) -> list[str]:
+    return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
 
 
 @pytest.fixture
@@ -129,12 +133,13 @@ def test_users_of_a_system(system: System, tmp_path: Path) -> None:
             said = system.client(ALICE, tmp_path / "app.apk")
             assert said == [f"2048 {SYSTEM_RUNTIME_DIR}/vms/2048 {ALICE}", "SHUTDOWN"]
             run = system.root / str(SYSTEM_RUNTIME_DIR).lstrip("/")
-            eventually(lambda: list((run / "vms").iterdir()), [])
+            eventually(lambda: list((run / "vms").glob("[0-9]*")), [])
             tombstone = run / "tombstones" / str(ALICE) / "tombstone_00"
             eventually(tombstone.exists, True)
             assert tombstone.read_bytes() == b"*** *** ***\n" * 1000
             note = json.loads(tombstone.with_name("tombstone_00.json").read_text())
             assert (note["uid"], note["cid"]) == (ALICE, 2048)
-            with effective_uid(ALICE):
-                tombstone.read_bytes()
+            inside = SYSTEM_RUNTIME_DIR / tombstone.relative_to(run)
+            reading = system.start([*as_user(ALICE), "wc", "-c", str(inside)])
+            assert reading.communicate()[0].split()[0] == "12000"
     assert not (system.folder / str(ALICE) / "runtime" / "vms").exists()
