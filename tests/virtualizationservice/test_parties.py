@@ -172,7 +172,7 @@ def test_accounts_are_looked_up_now_and_then(
     assert asked == [64009, 64009]
     for uid in range(70_000, 70_000 + 2 * parties_module.CACHE_MAX):
         parties.of(uid)
-    assert len(parties._accounts._found) == parties_module.CACHE_MAX
+    assert len(parties._accounts) == parties_module.CACHE_MAX
 
 
 def test_uids_of_a_range_are_not_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

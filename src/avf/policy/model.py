@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from avf.expiring import ExpiringCache
+
+GROUPS_SECONDS = 5.0
+_MAX_GROUPS = 1024
+
 
 class Permission(Enum):
     """The value is Android's name; `action` is polkit's."""
@@ -77,9 +82,17 @@ def denial(permission: Permission) -> str:
 
 
 def groups_of(uid: int) -> frozenset[int]:
-    """The gids of a user, primary and supplementary; empty for a uid without an account."""
+    """The gids of a user, primary and supplementary; empty for a uid without an account. Up to GROUPS_SECONDS old."""
+    return _groups.get(uid, lambda: _look_up_groups(uid))
+
+
+def _look_up_groups(uid: int) -> frozenset[int]:
+    """May take long, and hold up all threads: os.getgrouplist keeps the interpreter to itself."""
     try:
         account = pwd.getpwuid(uid)
     except KeyError:
         return frozenset()
     return frozenset(os.getgrouplist(account.pw_name, account.pw_gid))
+
+
+_groups = ExpiringCache[frozenset[int]](GROUPS_SECONDS, _MAX_GROUPS)

@@ -86,6 +86,8 @@ class _FileHandler(logging.StreamHandler):  # type: ignore[type-arg]
 def _log_uncaught(
     kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
 ) -> None:
+    if issubclass(kind, SystemExit):
+        return
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error or kind(), trace)
     elif error is not None:

@@ -5,16 +5,14 @@ ask for a share of its own. So a uid of somebody's range counts for the owner of
 """
 
 import pwd
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from avf.binder import Peer
+from avf.expiring import ExpiringCache
 from avf.policy import PolicyFile
 from avf.virtualizationservice.subuid import SUBUID_FILE, SubuidFile
 
@@ -22,8 +20,6 @@ CACHE_MAX = 4096
 CACHE_SECONDS = 60.0
 MAX_HOPS = 8
 """An owner of a range may itself be in somebody's range."""
-
-T = TypeVar("T")
 
 
 class Standing(Enum):
@@ -86,8 +82,8 @@ class Parties:
     ) -> None:
         self._policy = policy
         self._subuid = SubuidFile(subuid)
-        self._accounts: _Cache[bool] = _Cache(clock)
-        self._uids: _Cache[int | None] = _Cache(clock)
+        self._accounts = ExpiringCache[bool](CACHE_SECONDS, CACHE_MAX, clock)
+        self._uids = ExpiringCache[int | None](CACHE_SECONDS, CACHE_MAX, clock)
         self._overflow = _overflow_uid()
 
     def __call__(self, peer: Peer) -> Party:
@@ -134,31 +130,6 @@ class Parties:
         except (KeyError, OverflowError):
             return self._subuid.is_owner(str(uid))
         return bool(name)
-
-
-class _Cache(Generic[T]):
-    """Answers that are good for CACHE_SECONDS; the least recently used of more than CACHE_MAX are forgotten.
-
-    Looking up holds up nobody but who asks: the host's directory service may be far away.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._found: OrderedDict[object, tuple[T, float]] = OrderedDict()
-
-    def get(self, key: object, look_up: Callable[[], T]) -> T:
-        with self._lock:
-            if (found := self._found.get(key)) and self._clock() < found[1]:
-                self._found.move_to_end(key)
-                return found[0]
-        value = look_up()
-        with self._lock:
-            self._found[key] = (value, self._clock() + CACHE_SECONDS)
-            self._found.move_to_end(key)
-            while len(self._found) > CACHE_MAX:
-                self._found.popitem(last=False)
-        return value
 
 
 def _uid_named(name: str) -> int | None:
