@@ -14,6 +14,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from avf.aidl.vm_control import CONTROL_SOCKET_NAME
+from avf.client.control import open_vm_in
 from avf.virtualizationservice.cids import CidAllocator
 from avf.virtualizationservice.contexts import ContextTable
 from avf.virtualizationservice.tempdirs import TempDirs
@@ -98,15 +102,28 @@ def during_a_life(folder: Path, kind: str, place: str) -> None:
     directories.close()
 
 
+def a_look_into_a_vm(folder: Path, kind: str) -> None:
+    """Root's own `vm` must not wait for a user's file system."""
+    directory = folder / "vms" / "2048"
+    directory.mkdir(parents=True)
+    (directory / CONTROL_SOCKET_NAME).touch()
+    for place in (directory, directory / CONTROL_SOCKET_NAME):
+        with fuse(kind, place), pytest.raises(OSError, match="Invalid cross-device link"):
+            open_vm_in(directory)
+    with pytest.raises(ConnectionRefusedError):
+        open_vm_in(directory)
+
+
 def main(kind: str, place: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        folders = [Path(scratch, name) for name in ("host", "again", "life")]
+        folders = [Path(scratch, name) for name in ("host", "again", "life", "look")]
         for folder in folders:
             folder.mkdir()
         Path(scratch).chmod(0o755)
         a_start(Host(folders[0]), kind, place)
         looked_at_again(folders[1], kind, place)
         during_a_life(folders[2], kind, place)
+        a_look_into_a_vm(folders[3], kind)
     print("held")
 
 

@@ -10,7 +10,7 @@ An object of this module does not hold its VM: it neither keeps it alive nor end
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,7 @@ from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, u
 from avf.client.connection import VmInfo
 from avf.client.errors import NoSuchVm
 from avf.client.report import DeathReport
+from avf.mounts import open_inside
 from avf.runtime import SYSTEM_RUNTIME_DIR, SYSTEM_STATE_DIR, service_sockets, user_runtime_dir
 
 __all__ = ["ControlledVm", "PayloadState", "VmDetails", "VmMetrics", "list_vms", "open_vm"]
@@ -104,7 +105,7 @@ def open_vm(cid: int) -> "ControlledVm":
 
 def open_vm_in(directory: str | os.PathLike[str]) -> "ControlledVm":
     """The VM with that temporary directory. Raises OSError or BinderError."""
-    with _short_path(directory) as path:
+    with _control_socket(Path(directory)) as path:
         session = connect(unix(path), fd_mode=FdMode.UNIX, timeout=_TIMEOUT)
     return ControlledVm(session)
 
@@ -123,13 +124,20 @@ def _directories(cid: int) -> Iterator[Path]:
 
 
 @contextmanager
-def _short_path(directory: str | os.PathLike[str]) -> Iterator[str]:
-    """Its control socket's path, by a descriptor, since a unix socket's path must be short."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{CONTROL_SOCKET_NAME}"
-    finally:
-        os.close(fd)
+def _control_socket(directory: Path) -> Iterator[str]:
+    """Its path, by a descriptor, since a unix socket's path must be short.
+
+    The directory is its owner's, who may not be the caller: what is mounted in it, or over it, is not entered, for that
+    could hold up the caller for ever.
+    """
+    with ExitStack() as stack:
+        above = os.open(directory.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, above)
+        inside = open_inside(directory.name, above, os.O_PATH | os.O_DIRECTORY)
+        stack.callback(os.close, inside)
+        control = open_inside(CONTROL_SOCKET_NAME, inside, os.O_PATH)
+        stack.callback(os.close, control)
+        yield f"/proc/self/fd/{control}"
 
 
 class ControlledVm:

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from avf.mounts import mounts, open_directory
 from avf.virtualizationservice.files import keep_directory
-from avf.virtualizationservice.mounts import mounts, open_directory
 
 SLICE = 1000
 """How many files are removed at a time."""
