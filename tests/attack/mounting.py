@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from avf import mounts
 from avf.aidl.vm_control import CONTROL_SOCKET_NAME
 from avf.client.control import open_vm_in
 from avf.virtualizationservice.cids import CidAllocator
@@ -116,7 +117,10 @@ def a_look_into_a_vm(folder: Path, kind: str) -> None:
 
 def main(kind: str, place: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        folders = [Path(scratch, name) for name in ("host", "again", "life", "look")]
+        folders = [
+            Path(scratch, name)
+            for name in ("host", "again", "life", "look", "old kernel", "its look")
+        ]
         for folder in folders:
             folder.mkdir()
         Path(scratch).chmod(0o755)
@@ -124,6 +128,9 @@ def main(kind: str, place: str) -> None:
         looked_at_again(folders[1], kind, place)
         during_a_life(folders[2], kind, place)
         a_look_into_a_vm(folders[3], kind)
+        mounts._has_openat2 = lambda: False  # type: ignore[assignment]
+        looked_at_again(folders[4], kind, place)
+        a_look_into_a_vm(folders[5], kind)
     print("held")
 
 

@@ -224,3 +224,16 @@ def test_a_port_for_metrics_that_a_user_has_taken(host: Host, busy_port: int) ->
     with host.daemon(f"--prometheus={busy_port}"), host.client(BOB) as bob:
         assert bob.debug_list_vms() == []
         assert "metrics cannot be served for now: [Errno 98]" in host.log
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_something_else_in_place_of_the_policy(host: Host, kind: str) -> None:
+    """While the service runs: nobody waits for it, and what was granted stays granted."""
+    with host.daemon(), host.client(BOB) as bob:
+        host.policy_file.unlink()
+        KINDS[kind](host.policy_file)
+        if kind != "dangling link":  # as if there were none
+            assert bob.debug_list_vms() == []
+            assert "the former policy stays in force" in host.log
+        with host.client(0) as root:
+            assert root.debug_list_vms() == []
