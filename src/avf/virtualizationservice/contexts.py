@@ -1,5 +1,6 @@
 """What each VM has that is unique on this host, for as long as somebody holds its handle."""
 
+import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from avf.virtualizationservice.tempdirs import SPARES, TempDirs, is_full
 AT_ONCE = 64
 """How many files are removed while somebody waits; the rest in the background."""
 MAX_COLLISIONS = 16
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 NO_UID = -1
 """Whose a directory is that cannot be looked into."""
 
@@ -75,6 +77,8 @@ class ContextTable:
         """Their directories are being removed."""
         self._aside: dict[int, VirtualMachineDebugInfo] = {}
         """Their directories cannot be removed for now."""
+        self._unfinished: set[int] = set()
+        """Those of `_closing` that this process lacked something for, descriptors say: tried again when next asked."""
         self._said: set[int] = set()
         """Those set aside of which the log knows."""
         self._on_spares: set[int] = set()
@@ -131,6 +135,12 @@ class ContextTable:
             return self._held.get(cid) or self._survivors.get(cid) or self._closing.get(cid)
 
     # Cleaning
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something for `clean` to do."""
+        with self._lock:
+            return bool(self._rounds)
 
     def clean(self) -> bool:
         """Removes a slice of what is to be removed, of the party whose turn it is; whether there is more."""
@@ -243,6 +253,10 @@ class ContextTable:
     def _forget_dead_survivors(self, party: Party | None = None) -> None:
         """`party` waits for what little there is of its own to remove, since it may need the room."""
         with self._lock:
+            unfinished, self._unfinished = self._unfinished, set()
+        for cid in unfinished:
+            self._queue(cid)
+        with self._lock:
             dead = [cid for cid in self._survivors if self._is_dead(cid)]
             for cid in dead:
                 self._closing[cid] = self._survivors.pop(cid)
@@ -264,6 +278,10 @@ class ContextTable:
             remove = self._directories.remove
             gone = remove(cid) if limit is None else remove(cid, limit)
         except OSError as e:
+            if e.errno in _SHORTAGES:
+                with self._lock:
+                    self._unfinished.add(cid)
+                return
             with self._lock:
                 self._aside[cid] = self._closing.pop(cid)
             self._say_aside(cid, e)

@@ -215,7 +215,7 @@ class Daemon:
         self._stack.close()
 
     def run(self, idle_timeout: float, ready_fd: int | None) -> None:
-        """Blocks until a signal, or until there has been neither connection nor VM for `idle_timeout` seconds."""
+        """Blocks until a signal, or until there has been nothing to do, nor a VM, for `idle_timeout` seconds."""
         with Signals(signal.SIGTERM, signal.SIGINT) as told_to_end:
             self._serve(told_to_end, idle_timeout, ready_fd)
 
@@ -234,7 +234,8 @@ class Daemon:
 
     def _is_used(self) -> bool:
         coming_in = any(receiver.active for receiver in self._receivers)
-        return bool(self._server.sessions or coming_in or self._contexts.live())
+        alive = self._server.sessions or coming_in or self._contexts.live()
+        return bool(alive or self._contexts.has_work)
 
 
 def _state_dir(options: Options) -> Path:
