@@ -134,7 +134,7 @@ def test_a_second_writer_is_locked_out(export: Export, make_file: MakeFile) -> N
 
 def test_qcow2_with_a_backing_file_never_reaches_qemu(tmp_path: Path, make_file: MakeFile) -> None:
     (tmp_path / "secret").write_bytes(b"s" * 4096)
-    image = tmp_path / "image"
+    image = tmp_path / "image.qcow2"
     run(
         "qemu-img", "create", "-f", "qcow2", "-b", str(tmp_path / "secret"), "-F", "raw", str(image)
     )

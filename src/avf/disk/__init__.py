@@ -15,7 +15,13 @@ from avf.disk.errors import (
     UnsupportedImage,
 )
 from avf.disk.gpt import Dialect, PartitionTable, partition_table
-from avf.disk.image import ImageFormat, image_format, image_size
+from avf.disk.image import (
+    ImageFormat,
+    attached_format,
+    attached_size,
+    image_format,
+    image_size,
+)
 from avf.disk.layout import Layout, Placement, layout, measure
 from avf.disk.metadata import ApexPayload, ApkPayload, MetadataPartition, PayloadConfig
 from avf.disk.model import Disk, ImageDisk, Partition, PartitionedDisk
@@ -114,6 +120,8 @@ __all__ = [
     "TableCopy",
     "TableError",
     "UnsupportedImage",
+    "attached_format",
+    "attached_size",
     "check_qcow2",
     "copy_image",
     "create_qcow2",

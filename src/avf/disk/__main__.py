@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("extract", parents=[common], help="copy out as a raw sparse file")
     command.add_argument("out", type=Path, metavar="OUT", help="must not exist yet")
     command.add_argument("--partition", metavar="LABEL", help="one partition only (the whole disk)")
+    command.add_argument(
+        "--composite", action="store_true", help="FILE may name other files, which are copied out"
+    )
     command.set_defaults(run=_extract)
     return parser
 
@@ -79,7 +82,9 @@ def _partitions(options: argparse.Namespace, fd: int, stack: ExitStack) -> Repor
 
 
 def _extract(options: argparse.Namespace, fd: int, stack: ExitStack) -> Report:
-    image = _open(options, fd, stack)
+    # What a guest wrote into its raw disk may look like a composite disk and name its owner's files.
+    directory = options.file.parent if options.composite else None
+    image = stack.enter_context(open_image(fd, directory=directory))
     if options.partition is not None:
         image = open_partition(image, read_partition_table(image).find(options.partition))
     with options.out.open("xb") as out:

@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from avf.disk import qcow2
-from avf.disk.errors import ImageError, UnsupportedImage
+from avf.disk.errors import ImageError
 from avf.disk.files import align_up, describe, memory_file, reopen
 from avf.disk.gpt import Dialect, partition_table
-from avf.disk.image import ImageFormat, image_format, image_size
+from avf.disk.image import ImageFormat, attached_format, attached_size
 from avf.disk.layout import SECTOR, layout, measure
 from avf.disk.model import Disk, ImageDisk, PartitionedDisk
 
@@ -69,7 +69,7 @@ class _Builder:
         self._disk = QemuDisk(name, writable, None)
 
     def image(self, disk: ImageDisk) -> QemuDisk:
-        driver = _format(disk.fd)
+        driver = _format(disk.fd, disk.writable)
         fd, locking = self._reopen(disk.fd, disk.writable)
         node = _format_node(driver, _file_node(fd, disk.writable) | locking, disk.writable)
         self._disk.format = driver
@@ -83,8 +83,11 @@ class _Builder:
         for index, (partition, placement) in enumerate(
             zip(disk.partitions, plan.placements, strict=True)
         ):
+            driver = _format(partition.fd, partition.writable)
             extents.append(
-                self._partition(f"part{index}", partition.fd, placement.span, placement.writable)
+                self._partition(
+                    f"part{index}", partition.fd, driver, placement.span, placement.writable
+                )
             )
         extents.append(self._constant("footer", table.footer))
         self._add_drive(extents)
@@ -101,8 +104,9 @@ class _Builder:
         self._own(fd)
         return self._read_only(name, fd, {}, ImageFormat.RAW, len(content))
 
-    def _partition(self, part: str, image: int, span: int, writable: bool) -> _Extent:
-        driver = _format(image)
+    def _partition(
+        self, part: str, image: int, driver: ImageFormat, span: int, writable: bool
+    ) -> _Extent:
         fd, locking = self._reopen(image, writable)
         if writable:
             return _extent(fd, locking, driver, span)
@@ -166,12 +170,9 @@ class _Builder:
         self._disk.fds.append(fd)
 
 
-def _format(fd: int) -> ImageFormat:
-    driver = image_format(fd)
-    if driver is ImageFormat.COMPOSITE:
-        raise UnsupportedImage(f"{describe(fd)} is a composite disk, which QEMU cannot read")
-    image_size(fd)
-    return driver
+def _format(fd: int, writable: bool) -> ImageFormat:
+    attached_size(fd, writable=writable)
+    return attached_format(fd, writable=writable)
 
 
 def _extent(fd: int, locking: Node, driver: ImageFormat, span: int) -> _Extent:

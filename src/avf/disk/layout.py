@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from avf.disk.errors import ImageError, LayoutError
 from avf.disk.files import GRANULE, align_up
-from avf.disk.image import image_size
+from avf.disk.image import attached_size
 from avf.disk.model import Partition
 
 SECTOR = 512
@@ -77,7 +77,7 @@ def measure(partitions: Sequence[Partition]) -> list[int]:
 
 def _measure(partition: Partition) -> int:
     try:
-        return image_size(partition.fd)
+        return attached_size(partition.fd, writable=partition.writable)
     except ImageError as error:
         raise type(error)(f"partition {partition.label!r}: {error}") from error
 

@@ -8,7 +8,7 @@ from avf.disk.composite import CompositeDisk, read_composite
 from avf.disk.errors import ImageError, UnsupportedImage
 from avf.disk.files import describe
 from avf.disk.gpt import Dialect, partition_table
-from avf.disk.image import ImageFormat, image_format, image_size
+from avf.disk.image import ImageFormat, attached_format, attached_size, image_format, image_size
 from avf.disk.layout import layout, measure
 from avf.disk.model import Disk, ImageDisk
 from avf.disk.qcow2_reader import Qcow2Reader
@@ -39,14 +39,21 @@ def open_disk(disk: Disk, dialect: Dialect = Dialect.STRICT) -> ImageReader:
     The descriptors stay the caller's and must stay open. Raises DiskError.
     """
     if isinstance(disk, ImageDisk):
-        return open_image(disk.fd)
+        return _attached(disk.fd, disk.writable)
     plan = layout(disk.partitions, measure(disk.partitions), writable=disk.writable)
     table = partition_table(plan, dialect)
     sections = [Section(0, BytesReader("header", table.header))]
     for partition, placement in zip(disk.partitions, plan.placements, strict=True):
-        sections.append(Section(placement.offset, open_image(partition.fd)))
+        reader = _attached(partition.fd, partition.writable)
+        sections.append(Section(placement.offset, reader))
     sections.append(Section(plan.footer_offset, BytesReader("footer", table.footer)))
     return AssembledReader("disk", plan.footer_offset + len(table.footer), sections)
+
+
+def _attached(fd: int, writable: bool) -> ImageReader:
+    attached_size(fd, writable=writable)
+    raw = attached_format(fd, writable=writable) is ImageFormat.RAW
+    return RawReader(fd) if raw else Qcow2Reader(fd)
 
 
 def _open_composite(name: str, disk: CompositeDisk, directory: Path) -> ImageReader:

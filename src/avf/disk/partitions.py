@@ -11,6 +11,7 @@ from avf.disk.errors import DiskError
 from avf.disk.files import GRANULE, align_up, write_at
 from avf.disk.image import MAX_SIZE
 from avf.disk.reader import ImageReader
+from avf.disk.record import RAW, record_format
 
 INSTANCE_MAGIC = b"Android-VM-instance"
 INSTANCE_VERSION = 1
@@ -45,6 +46,7 @@ def create_writable_partition(fd: int, size: int, kind: PartitionKind = Partitio
     if size < len(kind.start):
         raise DiskError(f"{size} bytes are too few for a partition of kind {kind.value}")
     os.ftruncate(fd, 0)
+    record_format(fd, RAW)
     os.ftruncate(fd, align_up(size))
     write_at(fd, 0, kind.start)
     os.lseek(fd, 0, os.SEEK_SET)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from avf.disk.errors import DiskError, ImageError, UnsupportedImage
 from avf.disk.files import align_up, describe, read_at, stored_size, write_at
+from avf.disk.record import QCOW2, record_format
 
 MAGIC = b"QFI\xfb"
 MAX_SIZE = 16 << 40
@@ -49,7 +50,9 @@ class Qcow2Header:
 
 
 def create_qcow2(fd: int, size: int) -> None:
-    """Makes `fd` an empty QCOW2 image of `size` bytes; earlier content is gone. Raises DiskError for a bad size.
+    """Makes `fd` an empty QCOW2 image of `size` bytes, and records that; earlier content is gone.
+
+    Raises DiskError for a bad size.
 
     The layout is crosvm's: header, L1 table, reference count table and the first reference count block, each from a
     fresh 64 KiB cluster on; nothing else is allocated. Up to 4 TiB the file takes 256 KiB, nearly all of it a hole.
@@ -67,6 +70,7 @@ def create_qcow2(fd: int, size: int) -> None:
         0, 0, 0, _REFCOUNT_ORDER, _HEADER.size,
     )  # fmt: skip
     os.ftruncate(fd, 0)
+    record_format(fd, QCOW2)
     os.ftruncate(fd, used_clusters * CLUSTER)
     write_at(fd, 0, header)
     write_at(fd, table_offset, struct.pack(">Q", block_offset))

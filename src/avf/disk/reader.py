@@ -15,6 +15,7 @@ from typing import Self
 
 from avf.disk.errors import ImageError
 from avf.disk.files import describe, read_at, stored_size, write_at
+from avf.disk.record import RAW, record_format
 
 CHUNK = 1 << 20
 
@@ -172,6 +173,7 @@ class AssembledReader(ImageReader):
 def copy_image(image: ImageReader, fd: int) -> None:
     """Makes the regular file `fd` a sparse raw copy of `image`; earlier content is gone."""
     os.ftruncate(fd, 0)
+    record_format(fd, RAW)
     os.ftruncate(fd, image.size)
     for offset, data in image.chunks():
         write_at(fd, offset, data)
