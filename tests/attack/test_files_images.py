@@ -20,6 +20,7 @@ from avf.disk import (
     UnsupportedImage,
     attached_format,
     attached_size,
+    check_disk,
     create_qcow2,
     create_writable_partition,
     crosvm_disk,
@@ -163,8 +164,8 @@ def test_a_raw_image_named_qcow2_is_refused_and_not_misread(tmp_path: Path) -> N
 def test_no_disk_can_be_rounded_up(make_file: MakeFile) -> None:
     fd = make_file(bytes(1000))
     with pytest.raises(ImageError, match="multiple of 512"):
-        attached_size(fd, writable=True)
-    assert attached_size(fd, writable=False) == 1000
+        check_disk(ImageDisk(fd, True))
+    check_disk(ImageDisk(fd))
     parts = [Partition("a", fd)]
     assert layout(parts, measure(parts), writable=True).placements[0].span == 4096
 

@@ -232,8 +232,12 @@ def open_output(
 
 def _open(source: FileSource, field: str, flags: int) -> ParcelFileDescriptor:
     if isinstance(source, (str, os.PathLike)):
+        # virtmgr refuses a FIFO; the open must not wait for its other end.
+        patience = 0 if flags & os.O_CREAT else os.O_NONBLOCK | os.O_NOCTTY
         try:
-            return ParcelFileDescriptor(os.open(source, flags | os.O_CLOEXEC, 0o666))
+            fd = os.open(source, flags | patience | os.O_CLOEXEC, 0o666)
+            os.set_blocking(fd, True)
+            return ParcelFileDescriptor(fd)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(f"{field}: Failed to open {os.fspath(source)}: {reason}") from error

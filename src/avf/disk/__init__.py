@@ -22,7 +22,7 @@ from avf.disk.image import (
     image_format,
     image_size,
 )
-from avf.disk.layout import Layout, Placement, layout, measure
+from avf.disk.layout import Layout, Placement, check_disk, layout, measure
 from avf.disk.metadata import ApexPayload, ApkPayload, MetadataPartition, PayloadConfig
 from avf.disk.model import Disk, ImageDisk, Partition, PartitionedDisk
 from avf.disk.partitions import (
@@ -122,6 +122,7 @@ __all__ = [
     "UnsupportedImage",
     "attached_format",
     "attached_size",
+    "check_disk",
     "check_qcow2",
     "copy_image",
     "create_qcow2",

@@ -8,8 +8,8 @@ from avf.disk.composite import Component, CompositeDisk
 from avf.disk.errors import UnsupportedImage
 from avf.disk.files import GRANULE, describe, memory_file, reopen
 from avf.disk.gpt import Dialect, partition_table
-from avf.disk.image import ImageFormat, attached_format, attached_size, foreign_format
-from avf.disk.layout import layout, measure
+from avf.disk.image import ImageFormat, attached_format, foreign_format
+from avf.disk.layout import check_disk, layout, measure
 from avf.disk.model import Disk, ImageDisk
 
 
@@ -27,7 +27,8 @@ def crosvm_disk(
 ) -> CrosvmDisk:
     """Opens everything crosvm needs for `disk`; the descriptors belong to `stack`. Raises DiskError."""
     if isinstance(disk, ImageDisk):
-        _check(disk.fd, disk.writable)
+        check_disk(disk)
+        _check_start(disk.fd, disk.writable)
         fd = _own(stack, reopen(disk.fd, writable=disk.writable).fd)
         return CrosvmDisk(fd, disk.writable, (fd,))
     plan = layout(disk.partitions, measure(disk.partitions), writable=disk.writable)
@@ -38,7 +39,7 @@ def crosvm_disk(
     components = [_component(header, 0)]
     filler: int | None = None
     for partition, placement in zip(disk.partitions, plan.placements, strict=True):
-        _check(partition.fd, partition.writable)
+        _check_start(partition.fd, partition.writable)
         fd = _own(stack, reopen(partition.fd, writable=placement.writable).fd)
         fds.append(fd)
         components.append(_component(fd, placement.offset, placement.writable))
@@ -53,9 +54,8 @@ def crosvm_disk(
     return CrosvmDisk(image, disk.writable, (*fds, image))
 
 
-def _check(fd: int, writable: bool) -> None:
+def _check_start(fd: int, writable: bool) -> None:
     """crosvm tells every format by the first bytes: it must not get a raw image that begins like another."""
-    attached_size(fd, writable=writable)
     if attached_format(fd, writable=writable) is ImageFormat.RAW:
         looks = foreign_format(fd)
         if looks is not None:

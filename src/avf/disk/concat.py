@@ -20,8 +20,8 @@ from avf.disk import qcow2
 from avf.disk.errors import ImageError
 from avf.disk.files import align_up, describe, memory_file, reopen
 from avf.disk.gpt import Dialect, partition_table
-from avf.disk.image import ImageFormat, attached_format, attached_size
-from avf.disk.layout import SECTOR, layout, measure
+from avf.disk.image import ImageFormat, attached_format
+from avf.disk.layout import SECTOR, check_disk, layout, measure
 from avf.disk.model import Disk, ImageDisk, PartitionedDisk
 
 Node = dict[str, object]
@@ -69,7 +69,8 @@ class _Builder:
         self._disk = QemuDisk(name, writable, None)
 
     def image(self, disk: ImageDisk) -> QemuDisk:
-        driver = _format(disk.fd, disk.writable)
+        check_disk(disk)
+        driver = attached_format(disk.fd, writable=disk.writable)
         fd, locking = self._reopen(disk.fd, disk.writable)
         node = _format_node(driver, _file_node(fd, disk.writable) | locking, disk.writable)
         self._disk.format = driver
@@ -83,7 +84,7 @@ class _Builder:
         for index, (partition, placement) in enumerate(
             zip(disk.partitions, plan.placements, strict=True)
         ):
-            driver = _format(partition.fd, partition.writable)
+            driver = attached_format(partition.fd, writable=partition.writable)
             extents.append(
                 self._partition(
                     f"part{index}", partition.fd, driver, placement.span, placement.writable
@@ -168,11 +169,6 @@ class _Builder:
     def _own(self, fd: int) -> None:
         self._stack.callback(os.close, fd)
         self._disk.fds.append(fd)
-
-
-def _format(fd: int, writable: bool) -> ImageFormat:
-    attached_size(fd, writable=writable)
-    return attached_format(fd, writable=writable)
 
 
 def _extent(fd: int, locking: Node, driver: ImageFormat, span: int) -> _Extent:

@@ -71,12 +71,16 @@ def attached_format(fd: int, *, writable: bool) -> ImageFormat:
 
 def attached_size(fd: int, *, writable: bool) -> int:
     """Virtual size in bytes of the image in `fd` as a VM gets it. Raises ImageError, as `image_size` does."""
-    size = _size(fd, attached_format(fd, writable=writable))
+    return _size(fd, attached_format(fd, writable=writable))
+
+
+def check_whole_disk(fd: int, *, writable: bool) -> None:
+    """Raises ImageError unless the image in `fd` can be a disk of its own."""
+    size = attached_size(fd, writable=writable)
     if writable and size % _SECTOR:
         raise ImageError(
             f"{describe(fd)} has {size} bytes; a writable disk has a multiple of {_SECTOR}"
         )
-    return size
 
 
 def foreign_format(fd: int) -> str | None:

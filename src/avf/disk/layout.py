@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from avf.disk.errors import ImageError, LayoutError
 from avf.disk.files import GRANULE, align_up
-from avf.disk.image import attached_size
-from avf.disk.model import Partition
+from avf.disk.image import attached_size, check_whole_disk
+from avf.disk.model import Disk, ImageDisk, Partition
 
 SECTOR = 512
 HEADER_SIZE = 40 * SECTOR
@@ -68,6 +68,14 @@ def layout(partitions: Sequence[Partition], sizes: Sequence[int], *, writable: b
         placements.append(placement)
         offset = placement.end
     return Layout(tuple(placements), offset, offset + FOOTER_SIZE)
+
+
+def check_disk(disk: Disk) -> None:
+    """Raises DiskError for a disk that no VM can have, as far as that shows before it is opened for one."""
+    if isinstance(disk, ImageDisk):
+        check_whole_disk(disk.fd, writable=disk.writable)
+    else:
+        layout(disk.partitions, measure(disk.partitions), writable=disk.writable)
 
 
 def measure(partitions: Sequence[Partition]) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avf.virtmgr.errors import VirtmgrError
+from avf.virtmgr.opening import open_regular
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -119,7 +120,7 @@ def load_list(path: Path, with_classpath_jar: Collection[str]) -> list[ApexInfo]
     from xml.etree import ElementTree
 
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path, "the list of APEXes"), "rb") as file:
             text = file.read(MAX_LIST_SIZE + 1)
         if len(text) > MAX_LIST_SIZE:
             raise VirtmgrError(f"{path}: larger than {MAX_LIST_SIZE} bytes")

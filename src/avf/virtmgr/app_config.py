@@ -11,6 +11,7 @@ from avf.virtmgr import payload_config
 from avf.virtmgr.config import DiskConfig, MachineConfig
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.fds import Fds
+from avf.virtmgr.opening import open_regular
 from avf.virtmgr.payload_config import PayloadConfigError, VmPayloadConfig
 from avf.virtmgr.payload_disk import payload_disk
 from avf.vmconfig import VmConfig, VmConfigError
@@ -33,10 +34,10 @@ def load_app_config(
             "apk" if config.apk is None else "idsig" if config.idsig is None else "instanceImage"
         )
         raise VirtmgrError(f"{missing} is missing")
-    apk = fds.clone(config.apk)
-    idsig = fds.clone(config.idsig)
-    instance = fds.clone(config.instance_image)
-    storage = fds.clone_optional(config.encrypted_storage_image)
+    apk = fds.clone_file(config.apk, "apk")
+    idsig = fds.clone_file(config.idsig, "idsig")
+    instance = fds.clone_file(config.instance_image, "instanceImage")
+    storage = fds.clone_optional_file(config.encrypted_storage_image, "encryptedStorageImage")
     payload = load_payload_config(apk, config.payload)
     if payload.os.name != OS_NAME:
         raise VirtmgrError(f'Unknown OS "{payload.os.name}"')
@@ -49,7 +50,9 @@ def load_app_config(
     if config.memory_mib > 0:
         machine.memory_mib = config.memory_mib
     machine.disks.append(_instance_disk(instance, storage))
-    extra_idsigs = [fds.clone(file) for file in config.extra_idsigs]
+    extra_idsigs = [
+        fds.clone_file(file, f"extraIdsigs[{i}]") for i, file in enumerate(config.extra_idsigs)
+    ]
     machine.disks.append(
         payload_disk(
             apk,
@@ -89,25 +92,29 @@ def _image_machine(debug_level: DebugLevel, fds: Fds) -> MachineConfig:
     except VmConfigError as e:
         raise VirtmgrError("Failed to load the guest image") from e
 
-    def opened(path: str | None, flags: int = os.O_RDONLY) -> int | None:
-        return None if path is None else _open(folder / path, flags, fds)
+    def opened(path: str, what: str, *, writable: bool = False) -> int:
+        flags = os.O_RDWR if writable else os.O_RDONLY
+        return fds.add(open_regular(folder / path, f"the guest image's {what}", flags))
+
+    def optional(path: str | None, what: str, *, writable: bool = False) -> int | None:
+        return None if path is None else opened(path, what, writable=writable)
 
     disks = []
     for disk in config.disks:
-        flags = os.O_RDWR if disk.writable else os.O_RDONLY
         partitions = [
             Partition(
                 part.label,
-                _open(folder / part.path, os.O_RDWR if part.writable else os.O_RDONLY, fds),
+                opened(part.path, f"partition {part.label!r}", writable=part.writable),
                 part.writable,
             )
             for part in disk.partitions
         ]
-        disks.append(DiskConfig(opened(disk.image, flags), disk.writable, partitions))
+        image = optional(disk.image, "disk", writable=disk.writable)
+        disks.append(DiskConfig(image, disk.writable, partitions))
     return MachineConfig(
-        kernel=opened(config.kernel),
-        initrd=opened(_INITRDS[debug_level]),
-        bootloader=opened(config.bootloader),
+        kernel=optional(config.kernel, "kernel"),
+        initrd=opened(_INITRDS[debug_level], "initrd"),
+        bootloader=optional(config.bootloader, "bootloader"),
         params=config.params,
         disks=disks,
         memory_mib=config.memory_mib or 0,
@@ -123,13 +130,6 @@ def find_image() -> Path:
         if (folder / IMAGE_CONFIG).is_file():
             return folder
     raise VirtmgrError(f"no guest image ({IMAGE_CONFIG}) in {' or '.join(map(str, folders))}")
-
-
-def _open(path: Path, flags: int, fds: Fds) -> int:
-    try:
-        return fds.add(os.open(path, flags | os.O_CLOEXEC))
-    except OSError as e:
-        raise VirtmgrError(f"Failed to open {path}") from e
 
 
 def _instance_disk(instance: int, storage: int | None) -> DiskConfig:

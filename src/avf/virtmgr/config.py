@@ -51,14 +51,14 @@ class MachineConfig:
 
 
 def from_raw_config(config: VirtualMachineRawConfig, fds: Fds) -> MachineConfig:
-    """Raises RemoteException if a descriptor cannot be cloned, VirtmgrError if a partition has none."""
+    """Raises RemoteException if a descriptor cannot be cloned, VirtmgrError if one is missing or shows no file."""
     return MachineConfig(
         name=config.name,
-        kernel=fds.clone_optional(config.kernel),
-        initrd=fds.clone_optional(config.initrd),
-        bootloader=fds.clone_optional(config.bootloader),
+        kernel=fds.clone_optional_file(config.kernel, "kernel"),
+        initrd=fds.clone_optional_file(config.initrd, "initrd"),
+        bootloader=fds.clone_optional_file(config.bootloader, "bootloader"),
         params=config.params,
-        disks=[_disk(disk, fds) for disk in config.disks],
+        disks=[_disk(disk, f"disks[{i}]", fds) for i, disk in enumerate(config.disks)],
         protected=config.protected_vm,
         memory_mib=config.memory_mib,
         cpu_topology=config.cpu_topology,
@@ -68,14 +68,16 @@ def from_raw_config(config: VirtualMachineRawConfig, fds: Fds) -> MachineConfig:
     )
 
 
-def _disk(disk: DiskImage, fds: Fds) -> DiskConfig:
+def _disk(disk: DiskImage, where: str, fds: Fds) -> DiskConfig:
     partitions = []
     for partition in disk.partitions:
         if partition.image is None:
             raise VirtmgrError(
                 f"Invalid partition image file descriptor (partition {partition.label!r})"
             )
-        partitions.append(
-            Partition(partition.label, fds.clone(partition.image), partition.writable)
+        image = fds.clone_file(
+            partition.image, f"{where}: the image of partition {partition.label!r}"
         )
-    return DiskConfig(fds.clone_optional(disk.image), disk.writable, partitions)
+        partitions.append(Partition(partition.label, image, partition.writable))
+    whole = fds.clone_optional_file(disk.image, f"{where}.image")
+    return DiskConfig(whole, disk.writable, partitions)

@@ -15,7 +15,7 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.aidl.virtualizationservice_internal import AtomVmCreationRequested
 from avf.binder import BinderError, ParcelFileDescriptor, RemoteException
-from avf.disk import Disk, DiskError, PartitionedDisk, layout, measure
+from avf.disk import Disk, DiskError, check_disk
 from avf.virtmgr import labels
 from avf.virtmgr.app_config import load_app_config, load_payload_config
 from avf.virtmgr.atoms import AtomSender
@@ -321,9 +321,8 @@ def _assemble(config: DiskConfig) -> Disk:
         disk = config.assemble()
     except ValueError as e:
         raise RemoteException.illegal_argument(str(e)) from None
-    if isinstance(disk, PartitionedDisk):
-        with _told("Failed to make composite image: "):
-            layout(disk.partitions, measure(disk.partitions), writable=disk.writable)
+    with _told("Failed to make composite image: "):
+        check_disk(disk)
     return disk
 
 

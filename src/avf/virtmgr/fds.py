@@ -3,6 +3,7 @@
 import os
 
 from avf.binder import ParcelFileDescriptor, RemoteException
+from avf.virtmgr.opening import require_readable
 
 
 class Fds:
@@ -25,8 +26,14 @@ class Fds:
                 f"Failed to clone File from ParcelFileDescriptor: {e}"
             ) from e
 
-    def clone_optional(self, file: ParcelFileDescriptor | None) -> int | None:
-        return None if file is None else self.clone(file)
+    def clone_file(self, file: ParcelFileDescriptor, what: str) -> int:
+        """As `clone`, for a file that a VM is made of. Raises VirtmgrError, which says `what`, if not."""
+        fd = self.clone(file)
+        require_readable(fd, what)
+        return fd
+
+    def clone_optional_file(self, file: ParcelFileDescriptor | None, what: str) -> int | None:
+        return None if file is None else self.clone_file(file, what)
 
     def close(self) -> None:
         while self._fds:

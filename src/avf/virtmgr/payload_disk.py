@@ -4,11 +4,13 @@ import os
 from pathlib import Path
 
 from avf.aidl.virtualizationservice import Payload
+from avf.apk import ApkError, verify
 from avf.disk import ApexPayload, MetadataPartition, Partition, PayloadConfig
 from avf.virtmgr.apexes import ApexInfo, select_apexes
 from avf.virtmgr.config import DiskConfig
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.fds import Fds
+from avf.virtmgr.opening import open_regular
 from avf.virtmgr.payload_config import VmPayloadConfig
 
 
@@ -48,10 +50,14 @@ def payload_disk(
 
 
 def _open_extra_apk(index: int, path: str, fds: Fds) -> int:
+    """The guest reads what it gets: a file of its owner's that is no signed APK is none of its business."""
+    what = f"the extra apk #{index}"
+    fd = fds.add(open_regular(path, what))
     try:
-        return fds.add(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except (OSError, ValueError) as e:
-        raise VirtmgrError(f"Failed to open the extra apk #{index} {path}") from e
+        verify(fd, allow_v2=True)
+    except (ApkError, OSError) as e:
+        raise VirtmgrError(f"Failed to verify {what} {path}") from e
+    return fd
 
 
 def _apex_label(index: int) -> str:
@@ -59,10 +65,7 @@ def _apex_label(index: int) -> str:
 
 
 def _open_apex(apex: ApexInfo, fds: Fds) -> int:
-    try:
-        return fds.add(os.open(apex.path, os.O_RDONLY | os.O_CLOEXEC))
-    except (OSError, ValueError) as e:
-        raise VirtmgrError(f"Failed to open the APEX {apex.name} {apex.path}") from e
+    return fds.add(open_regular(apex.path, f"the APEX {apex.name}"))
 
 
 def _write_metadata(payload: Payload, apexes: list[ApexInfo], path: Path) -> int:

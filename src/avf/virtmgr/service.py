@@ -2,7 +2,6 @@
 
 import logging
 import os
-import threading
 
 from avf.aidl.virtualizationservice import (
     IVirtualizationService,
@@ -41,7 +40,6 @@ class VirtualizationService(IVirtualizationService):
         self._vmm = vmm
         self._atoms = atoms
         self._machines = VmTable()
-        self._creating = threading.Lock()
         self._parent = os.getppid()
 
     def create_vm(
@@ -54,8 +52,7 @@ class VirtualizationService(IVirtualizationService):
         requester = Requester(os.getuid(), self._parent)
         error: RemoteException | None = None
         try:
-            with self._creating:
-                machine = creation.run(config, console_fd, os_log_fd, requester)
+            machine = creation.run(config, console_fd, os_log_fd, requester)
         except RemoteException as e:
             error = e
             raise
