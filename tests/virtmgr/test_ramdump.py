@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -37,29 +38,29 @@ def test_all_of_it_is_sent_in_the_name_of_the_vm(tmp_path: Path, listener: socke
     thread = threading.Thread(target=receive)
     thread.start()
     try:
-        assert send_ramdump(dump, CID, [tmp_path / "no service here", tmp_path])
+        with dump.open("rb") as file:
+            assert send_ramdump(file, CID, [tmp_path / "no service here", tmp_path])
     finally:
         thread.join()
     assert received == [((CID, 0), data)]
 
 
 def test_without_a_dump_nobody_is_asked(tmp_path: Path) -> None:
-    (tmp_path / "dump").touch()
-    assert not send_ramdump(tmp_path / "dump", CID, [])
+    with BytesIO() as empty:
+        assert not send_ramdump(empty, CID, [])
 
 
 def test_nobody_to_take_it(tmp_path: Path) -> None:
-    (tmp_path / "dump").write_bytes(b"1")
-    with pytest.raises(OSError, match="no virtualizationservice"):
-        send_ramdump(tmp_path / "dump", CID, [])
-    with pytest.raises(FileNotFoundError):
-        send_ramdump(tmp_path / "dump", CID, [tmp_path])
+    with BytesIO(b"1") as dump:
+        with pytest.raises(OSError, match="no virtualizationservice"):
+            send_ramdump(dump, CID, [])
+        with pytest.raises(FileNotFoundError):
+            send_ramdump(dump, CID, [tmp_path])
 
 
 def test_a_service_that_takes_nothing(
     tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("avf.virtmgr.ramdump.TIMEOUT_SECONDS", 0.1)
-    (tmp_path / "dump").write_bytes(bytes(8 << 20))
-    with pytest.raises(TimeoutError):
-        send_ramdump(tmp_path / "dump", CID, [tmp_path])
+    with BytesIO(bytes(8 << 20)) as dump, pytest.raises(TimeoutError):
+        send_ramdump(dump, CID, [tmp_path])

@@ -32,7 +32,7 @@ from avf.virtmgr.notifications import VirtualMachineService
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.owner import is_socket
 from avf.virtmgr.permissions import require_custom
-from avf.virtmgr.ramdump import RAMDUMP_NAME
+from avf.virtmgr.ramdump import Ramdump, dump_limit
 from avf.virtmgr.task_profiles import ConfinedVmm, default_cgroup, load_profiles
 from avf.virtmgr.timeouts import boot_timeout
 from avf.virtmgr.version_req import VersionReqError, matches
@@ -84,9 +84,7 @@ class VmCreation:
             self._check_features(config, machine_config)
             _check_labels(machine_config, is_app, requester.uid)
             debuggable = _is_debuggable(config)
-            spec = self._specify(
-                machine_config, context, files, console, os_log, debuggable=debuggable
-            )
+            spec = self._specify(machine_config, context, console, os_log)
             machine = VmInstance(
                 context,
                 spec,
@@ -96,6 +94,7 @@ class VmCreation:
                 VmMetrics(self._atoms, requester.uid, spec.name),
                 boot_timeout() if is_app else None,
                 VmOutput(console=console is not None, log=os_log is not None),
+                Ramdump(dump_limit(spec.memory_mib)) if debuggable else None,
                 takes_console_input=_may_be_typed_into(console) and (debuggable or not is_app),
             )
             context.serve_control(VmControl(machine))
@@ -170,19 +169,14 @@ class VmCreation:
         self,
         config: MachineConfig,
         context: VmContext,
-        files: Fds,
         console: int | None,
         os_log: int | None,
-        *,
-        debuggable: bool,
     ) -> VmSpec:
         directory = context.temporary_directory
         with _told("Failed to make composite image: "):
             _write_zero_filler(directory / "zero.img")
         disks = tuple(_assemble(disk) for disk in config.disks)
         cpus = _cpus(config.cpu_topology)
-        with _told("Failed to prepare ramdump file: "):
-            ramdump = files.add(_create_ramdump(directory / RAMDUMP_NAME))
         version_matches = _platform_version_matches(config.platform_version)
         with _told("Failed to create VM: "):
             _validate(config, version_matches)
@@ -202,8 +196,6 @@ class VmCreation:
             machine=config.machine,
             console=console,
             log=os_log,
-            ramdump=ramdump,
-            dump_on_panic=debuggable,
             gdb_port=config.gdb_port or None,
             task_profiles=tuple(config.task_profiles),
         )
@@ -332,10 +324,6 @@ def _cpus(topology: CpuTopology) -> int | None:
     if topology == CpuTopology.ONE_CPU:
         return 1
     raise failure(f"Failed to parse CPU topology value: {int(topology)}")
-
-
-def _create_ramdump(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
 def _platform_version_matches(requirement: str) -> bool:

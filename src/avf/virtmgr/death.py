@@ -8,6 +8,8 @@ from avf.vmm import ExitCause, ExitReport
 log = logging.getLogger(__name__)
 
 HANGUP = "HANGUP"
+MAX_INFO = 4096
+"""Characters of what a guest says of its failure that are logged."""
 
 _FAILURES = {
     name: DeathReason[name]
@@ -44,5 +46,5 @@ def death_reason(report: ExitReport | None, failure: str) -> DeathReason:
         return DeathReason.INFRASTRUCTURE_ERROR
     word, _, info = failure.partition("|")
     if info:
-        log.info("Failure info: %s", info)
+        log.info("Failure info: %s", info[:MAX_INFO])
     return _FAILURES.get(word) or _CAUSES[report.cause]

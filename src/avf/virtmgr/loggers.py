@@ -7,12 +7,26 @@ import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable
+
+from avf.vmm import Pace
 
 MAX_LINE = 4096
 PIECE = 4096
 """What a pipe that can be written to takes without blocking (pipe(7), PIPE_BUF)."""
 PATIENCE_SECONDS = 1.0
+LINES_AT_ONCE, LINES_PER_SECOND = 200, 5
+"""How often one statement of ours may log: a guest may be what makes it."""
+LOGGED_BYTES = 64 << 20
+"""How much of a VM's console or log goes to our log, all in all."""
+LOGGED_RATE, LOGGED_BURST = 256 << 10, 2 << 20
+"""Bytes a second, and at once; a line counts as 512 bytes at least."""
+FAILURE_RATE = 1 << 20
+_LINE_COST = 512
+_READ_COST = 16 << 10
+
+_LINE = "%s: %s"
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +66,34 @@ class PatientHandler(logging.Handler):
         self._dropped = 0
 
 
+class StatementLimit(logging.Filter):
+    """Has each statement log only so often; the next line that gets through says how many did not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._paces: dict[tuple[str, int], Pace] = {}
+        self._dropped: dict[tuple[str, int], int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == log.name and record.msg is _LINE:  # these have a limit of their own
+            return True
+        place = (record.pathname, record.lineno)
+        with self._lock:
+            pace = self._paces.setdefault(place, Pace(LINES_PER_SECOND, LINES_AT_ONCE))
+            if not pace.take(1):
+                self._dropped[place] = self._dropped.get(place, 0) + 1
+                return False
+            dropped = self._dropped.pop(place, 0)
+        if dropped:
+            record.msg, record.args = f"{record.getMessage()} [and {dropped} like it]", None
+        return True
+
+
 def log_to_stderr() -> None:
     """Sends the log, and what nobody has caught, to standard error."""
     handler = PatientHandler(sys.stderr.fileno())
+    handler.addFilter(StatementLimit())
     logging.basicConfig(
         level=logging.INFO, format="virtmgr: %(levelname)s: %(message)s", handlers=[handler]
     )
@@ -65,7 +104,10 @@ def log_to_stderr() -> None:
 
 
 def logging_pipe(tag: str) -> int:
-    """The write end of a pipe of which every line is logged as `TAG: LINE`. Raises OSError."""
+    """The write end of a pipe whose lines are logged as `TAG: LINE`, up to LOGGED_BYTES. Raises OSError.
+
+    What comes faster than LOGGED_RATE has to wait.
+    """
     read_end, write_end = os.pipe()
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, write_end)
@@ -85,9 +127,23 @@ def _start_thread(run: Callable[[], None], name: str) -> threading.Thread:
 
 
 def _log_lines(fd: int, tag: str) -> None:
+    pace = Pace(LOGGED_RATE, LOGGED_BURST)
+    left = LOGGED_BYTES
     with open(fd, "rb") as pipe:
         while line := pipe.readline(MAX_LINE):
-            log.info("%s: %s", tag, line.removesuffix(b"\n").decode(errors="replace"))
+            cost = max(len(line), _LINE_COST)
+            if left > 0:
+                log.info(_LINE, tag, line.removesuffix(b"\n").decode(errors="replace"))
+                left -= cost
+                if left <= 0:
+                    log.info(_LINE, tag, "[what follows is not logged any more]")
+            pace.spend(cost)
+            _wait_for(pace)
+
+
+def _wait_for(pace: Pace) -> None:
+    if pause := pace.pause():
+        time.sleep(pause)
 
 
 class Collector:
@@ -118,6 +174,9 @@ class Collector:
         return bytes(self._text).decode()
 
     def _collect(self) -> None:
+        pace = Pace(FAILURE_RATE, FAILURE_RATE)
         with open(self._read_end, "rb", buffering=0) as pipe:
-            while chunk := pipe.read(4096):
+            while chunk := pipe.read(_READ_COST):
                 self._text += chunk[: self.LIMIT - len(self._text)]
+                pace.spend(len(chunk))
+                _wait_for(pace)

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import pwd
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -26,7 +27,7 @@ from avf.virtmgr.fds import Fds
 from avf.virtmgr.loggers import Collector
 from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.output import VmOutput
-from avf.virtmgr.ramdump import RAMDUMP_NAME, send_ramdump
+from avf.virtmgr.ramdump import Ramdump
 from avf.virtmgr.report import death_report
 from avf.vmm import ExitReport, Vmm, VmmError, VmProcess, VmSpec
 
@@ -121,11 +122,13 @@ class VmInstance:
         metrics: VmMetrics,
         boot_timeout: float | None,
         output: VmOutput,
+        ramdump: Ramdump | None,
         takes_console_input: bool,
     ) -> None:
-        """Takes over `context`, `files` and `output`.
+        """Takes over `context`, `files`, `output` and `ramdump`.
 
-        `boot_timeout`: seconds in which the payload must start, None for ever.
+        `boot_timeout`: seconds in which the payload must start, None for ever. `ramdump`: None if the guest's memory is
+        nobody's business.
         """
         self.context = context
         self.cid = context.cid
@@ -140,6 +143,7 @@ class VmInstance:
         self.takes_console_input = takes_console_input
         self.callbacks = VirtualMachineCallbacks(self.cid)
         self._files = files
+        self._ramdump = ramdump
         self._vmm = vmm
         self._boot_timeout = boot_timeout
         self._changed = threading.Condition()
@@ -230,8 +234,11 @@ class VmInstance:
         return process
 
     def _start_vmm(self, spec: VmSpec, failure: Collector) -> VmProcess:
-        with self.output.connected(spec) as connected:
-            return self._vmm.start(dataclasses.replace(connected, failure=failure.write_end))
+        with ExitStack() as stack:
+            spec = stack.enter_context(self.output.connected(spec))
+            if self._ramdump is not None:
+                spec = stack.enter_context(self._ramdump.connected(spec))
+            return self._vmm.start(dataclasses.replace(spec, failure=failure.write_end))
 
     def stop(self, why: str = "stopped by its owner") -> None:
         """Kills the VM and returns when all of it is gone and told. Raises VirtmgrError unless it is running."""
@@ -262,6 +269,8 @@ class VmInstance:
         self.callbacks.close()
         self._files.close()
         self.output.close()
+        if self._ramdump is not None:
+            self._ramdump.close()
         self.context.close()
 
     def _watch_exit(self, process: VmProcess, failure: Collector) -> None:
@@ -302,12 +311,16 @@ class VmInstance:
             return None
 
     def _file_ramdump(self) -> None:
-        path = self.context.temporary_directory / RAMDUMP_NAME
+        if self._ramdump is None:
+            return
         try:
-            if send_ramdump(path, self.cid, host_vsock_dirs()):
-                log.info('Ramdump "%s" sent to tombstoned', path)
+            remark = self._ramdump.send(self.cid, host_vsock_dirs())
+            if remark is not None:
+                log.info("Ramdump of %s sent to tombstoned%s", self, remark and f"; {remark}")
         except OSError as e:
-            log.error('Ramdump "%s" of %s is lost: %s', path, self, e)
+            log.error("Ramdump of %s is lost: %s", self, e)
+        finally:
+            self._ramdump.close()
 
     def _failure_text(self, failure: Collector) -> str:
         try:

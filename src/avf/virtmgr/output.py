@@ -2,9 +2,11 @@
 
 The VMM writes to pipes of ours, which a thread of the VM's own empties. An owner that reads slowly slows the guest
 down, as if the VMM wrote to it directly; a listener that does so loses some and is told so. An owner's socket is the
-VMM's own to write to and to read from, and we get a copy.
+VMM's own to write to and to read from, and we get a copy. A guest that writes faster than RATE is slowed down too, so
+that the other VMs of its client get on.
 """
 
+import math
 import os
 import select
 import signal
@@ -16,14 +18,18 @@ from dataclasses import replace
 
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.owner import Owner, is_socket
-from avf.vmm import VmSpec
+from avf.vmm import Pace, VmSpec
 
 RECENT_SIZE = 64 << 10
 """How much is kept of each, and how much of it may wait for a listener."""
 MAX_LISTENERS = 16
 LINGER_SECONDS = 1.0
 """How long `close` waits for an owner to take the rest."""
+RATE = 32 << 20
+"""Bytes a second that console and log of one VM may say together."""
 _CHUNK = 64 << 10
+_READ_COST = 16 << 10
+"""What a read counts as at least, however little it brings."""
 
 
 class _Listener:
@@ -140,6 +146,7 @@ class VmOutput:
         self._input: int | None = None
         self._unread = b""
         """Input that the guest has not taken yet."""
+        self._pace = Pace(RATE, RATE)
 
     @property
     def has_console(self) -> bool:
@@ -255,24 +262,26 @@ class VmOutput:
         with self._lock:
             try:
                 while not (self._closed and all(stream.settled for stream in self._streams)):
-                    self._handle(self._wait(self._interests()))
+                    pause = self._pace.pause()
+                    self._handle(self._wait(self._interests(paused=pause > 0), pause))
                     self._lock.notify_all()
             finally:
                 self._end()
 
-    def _wait(self, poll: select.poll) -> dict[int, int]:
+    def _wait(self, poll: select.poll, pause: float) -> dict[int, int]:
         self._lock.release()
         try:
-            return dict(poll.poll())
+            return dict(poll.poll(math.ceil(pause * 1000) if pause else None))
         finally:
             self._lock.acquire()
 
-    def _interests(self) -> select.poll:
+    def _interests(self, *, paused: bool) -> select.poll:
         poll = select.poll()
         assert self._wake is not None
         poll.register(self._wake, select.POLLIN)
         for stream in self._streams:
-            if stream.source is not None and not (stream.owner and stream.owner.is_behind):
+            behind = stream.owner is not None and stream.owner.is_behind
+            if stream.source is not None and not behind and not paused:
                 poll.register(stream.source, select.POLLIN)
             if stream.owner is not None and stream.owner.waits:
                 poll.register(stream.owner.fd, select.POLLOUT)
@@ -296,6 +305,7 @@ class VmOutput:
         for stream in self._streams:
             if stream.source in ready:
                 data = os.read(stream.source, _CHUNK)
+                self._pace.spend(max(len(data), _READ_COST))
                 stream.say(data) if data else stream.end()
             for listener in list(stream.listeners):
                 events = ready.get(listener.sock.fileno(), 0)

@@ -1,4 +1,4 @@
-"""Who asked for a VM's console or log, and gets every byte of it, at its own pace."""
+"""Who asked for a VM's console or log, and gets every byte of it, at its own pace; a file gets FILE_LIMIT bytes."""
 
 import errno
 import fcntl
@@ -8,6 +8,9 @@ import stat
 from contextlib import suppress
 
 PENDING_LIMIT = 64 << 10
+FILE_LIMIT = 256 << 20
+"""How much one VM writes to a regular file that it was given for its console or its log."""
+FILE_FULL = b"\r\n[this file takes no more of the VM's output]\r\n"
 _PIECE = select.PIPE_BUF
 """What a pipe with room takes without blocking, even if it is set to block (pipe(7))."""
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENOENT, errno.ETXTBSY)
@@ -19,6 +22,9 @@ class Owner:
     def __init__(self, fd: int) -> None:
         """`fd` stays the caller's: it is opened anew, so that no flag of the giver's changes. Raises OSError."""
         self.fd = _opened_anew(fd)
+        is_file = stat.S_ISREG(os.fstat(self.fd).st_mode)
+        self._left: int | None = FILE_LIMIT if is_file else None
+        """Bytes it takes yet; None: any number."""
         self._pending = bytearray()
         self._poll = select.poll()
         self._poll.register(self.fd, select.POLLOUT)
@@ -34,7 +40,13 @@ class Owner:
         return len(self._pending) >= PENDING_LIMIT
 
     def give(self, data: bytes) -> None:
-        self._pending += data
+        if self._left is None:
+            self._pending += data
+        elif self._left >= 0:
+            self._pending += data[: self._left]
+            self._left -= len(data)
+            if self._left < 0:
+                self._pending += FILE_FULL
 
     def flush(self) -> bool:
         """Has it take what it can; False if it takes nothing any more."""

@@ -15,7 +15,9 @@ from avf.vmm.base import (
     VmProcess,
     VmSpec,
 )
+from avf.vmm.bounded import BoundedFile
 from avf.vmm.crosvm.vmm import Crosvm, find_crosvm
+from avf.vmm.pace import Pace
 from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
 from avf.vmm.tsc import tsc_khz
 
@@ -23,11 +25,13 @@ __all__ = [
     "Accelerator",
     "AcceleratorReport",
     "BalloonStats",
+    "BoundedFile",
     "Crosvm",
     "ExitCause",
     "ExitReport",
     "Machine",
     "NotSupported",
+    "Pace",
     "Qemu",
     "VmProcess",
     "VmSpec",

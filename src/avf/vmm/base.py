@@ -74,9 +74,11 @@ class VmSpec:
     failure: int | None = None
     """Write end of the pipe behind the failure-reason port (ttyS1)."""
     ramdump: int | None = None
-    """File behind the ramdump port (hvc1)."""
-    dump_on_panic: bool = False
-    """A guest that panics leaves all of its memory in `ramdump`, if that is empty and the VMM can."""
+    """What the ramdump port (hvc1) writes to, or None for nowhere: a guest can write to it without end."""
+    panic_dump: int | None = None
+    """An empty file for all the memory of a guest that panics, if that is wanted and the VMM can write it."""
+    panic_dump_limit: int = 0
+    """Bytes; a longer dump is given up."""
     gdb_port: int | None = None
     task_profiles: tuple[str, ...] = ()
 

@@ -2,8 +2,14 @@
 
 import os
 
+from avf.vmm.pace import Pace
+
 LIMIT = 16 << 10
-_ENOUGH = 1 << 20
+RATE = 1 << 20
+"""Bytes a second that are read in the long run: a guest may be what makes the program talk."""
+_ENOUGH = 64 << 10
+_LEAST_COST = 1 << 10
+"""What a read costs at least, however little it brings."""
 
 
 class Tail:
@@ -12,9 +18,14 @@ class Tail:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._kept = b""
+        self._pace = Pace(RATE, RATE)
+
+    def pause(self) -> float:
+        """Seconds to wait before the next `pump`."""
+        return self._pace.pause()
 
     def pump(self) -> bool:
-        """Reads what is there, at most 1 MiB; False at the end of the stream."""
+        """Reads what is there, at most 64 KiB; False at the end of the stream."""
         for _ in range(_ENOUGH // LIMIT):
             try:
                 chunk = os.read(self.fd, LIMIT)
@@ -22,6 +33,7 @@ class Tail:
                 return True
             if not chunk:
                 return False
+            self._pace.spend(max(len(chunk), _LEAST_COST))
             self._kept = (self._kept + chunk)[-LIMIT:]
         return True
 

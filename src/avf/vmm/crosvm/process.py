@@ -3,6 +3,7 @@
 import logging
 import select
 import threading
+import time
 from collections.abc import Callable
 
 from avf.confine import Child
@@ -96,6 +97,7 @@ class CrosvmProcess:
             if self._tail.fd in ready and not self._tail.pump():
                 poll.unregister(self._tail.fd)
             ended = self._child.fileno() in ready
+            time.sleep(0 if ended else self._tail.pause())
         returncode = self._child.reap()
         self._tail.pump()
         self._control.remove()

@@ -83,7 +83,7 @@ def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
 
 
 def dumps_on_panic(spec: VmSpec) -> bool:
-    return spec.dump_on_panic and spec.ramdump is not None
+    return spec.panic_dump is not None
 
 
 def board_of(spec: VmSpec, host: Host) -> Machine:

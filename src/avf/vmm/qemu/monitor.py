@@ -14,6 +14,7 @@ from avf.vmm.base import NotSupported, VmmControlError
 _log = logging.getLogger("avf.vmm.qmp")
 _log.setLevel(logging.CRITICAL)  # every failure is raised; the library would also print it
 
+_MAX_MESSAGE = 1 << 20
 _NOT_SUPPORTED = ("DeviceNotActive", "DeviceNotFound", "KVMMissingCap")
 
 
@@ -35,6 +36,7 @@ class Monitor:
     def __init__(self, on_event: Callable[[str, Mapping[str, object]], None]) -> None:
         self._client = QMPClient()
         self._client.logger = _log
+        self._client.readbuflen = _MAX_MESSAGE
         self._client.events.event_filter = lambda _: False  # else it would keep every event
         self._client.register_listener(_Sink(on_event))
         self._fd_lock = asyncio.Lock()

@@ -4,6 +4,10 @@ from collections import Counter, deque
 from collections.abc import Mapping
 
 from avf.vmm.base import ExitCause
+from avf.vmm.pace import Pace
+
+EVENTS_AT_ONCE, EVENTS_PER_SECOND = 10_000, 100
+"""How many events of a guest's making are followed; each costs time that its client's other VMs lack."""
 
 _KEPT = 32
 _TIMES_TOLD = 10
@@ -33,6 +37,9 @@ class Outcome:
         """QEMU has answered a request: its command line was good."""
         self.lost = False
         """QEMU had to be killed because it could no longer do its work: no vsock device, no monitor."""
+        self.flooded = False
+        """There were more events than are followed."""
+        self._pace = Pace(EVENTS_PER_SECOND, EVENTS_AT_ONCE)
         self._shutdown_reason: str | None = None
         self._panicked = False
         self._watchdog = False
@@ -49,6 +56,8 @@ class Outcome:
 
     def qmp_event(self, name: str, data: Mapping[str, object]) -> str | None:
         """Takes one QMP event in and returns it as a line for people; None if it tells them nothing (any more)."""
+        if not self._pace.take(1):
+            self.flooded = True
         reason = data.get("reason")
         if name == "SHUTDOWN" and isinstance(reason, str):
             self._shutdown_reason = self._shutdown_reason or reason

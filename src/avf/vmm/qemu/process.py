@@ -221,13 +221,22 @@ class QemuProcess:
         self._done.set()
 
     def _pump(self) -> None:
-        if not self._tail.pump() and self._loop is not None:
-            self._loop.remove_reader(self._tail.fd)
+        more = self._tail.pump()
+        pause = self._tail.pause()
+        if self._loop is None or (more and not pause):
+            return
+        self._loop.remove_reader(self._tail.fd)
+        if more:
+            self._loop.call_later(pause, self._loop.add_reader, self._tail.fd, self._pump)
 
     def _on_qmp_event(self, name: str, data: Mapping[str, object]) -> None:
         text = self._outcome.qmp_event(name, data)
         if text is not None:
             self._report_line(text)
+        if self._outcome.flooded and not self._outcome.lost:
+            self._outcome.lost = True
+            self._report_line("QEMU tells of more events than anybody can follow: killing the VM")
+            self._qemu.kill()
         if name == "GUEST_PANICKED" and self._panic_dump is not None and self._panic is None:
             import asyncio
 

@@ -28,7 +28,6 @@ from avf.vmm.qemu.command import (
     MAX_DISKS,
     Host,
     Inputs,
-    dumps_on_panic,
     qemu_command,
 )
 from avf.vmm.qemu.panic import PanicDump
@@ -162,9 +161,9 @@ class _Start:
             return process
 
     def _panic_dump(self, undo: ExitStack) -> PanicDump | None:
-        if self._spec.ramdump is None or not dumps_on_panic(self._spec):
+        if self._spec.panic_dump is None:
             return None
-        dump = PanicDump(self._spec.ramdump)
+        dump = PanicDump(self._spec.panic_dump, self._spec.panic_dump_limit)
         undo.callback(dump.close)
         return dump
 
