@@ -113,7 +113,7 @@ def running(
     memory_mib: int | None = None,
     params: str = PARAMS,
     kernel_path: Path | None = None,
-    gdb_port: int | None = None,
+    gdb_listener: int | None = None,
     on_event: Callable[[str], None] | None = None,
 ) -> Iterator[Guest]:
     """Starts a guest; it is killed, and all it had is closed, when the context ends."""
@@ -140,7 +140,7 @@ def running(
                     params=params,
                     disks=disks,
                     memory_mib=memory_mib,
-                    gdb_port=gdb_port,
+                    gdb_listener=gdb_listener,
                     machine=machine,
                     console=outputs[0].write_end,
                     log=outputs[1].write_end,

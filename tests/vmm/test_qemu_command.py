@@ -49,7 +49,6 @@ def test_defaults() -> None:
         ({"memory_mib": 64}, "-m", "64M"),
         ({"cpus": None}, "-smp", "4"),
         ({"cpus": 2}, "-smp", "2"),
-        ({"gdb_port": 99}, "-gdb", "tcp:127.0.0.1:99"),
         ({"params": None, "machine": Machine.FAST}, "-append", "tsc_early_khz=2000000"),
         ({"machine": Machine.FAST}, "-append", "tsc_early_khz=2000000 quiet"),
         (
@@ -61,6 +60,15 @@ def test_defaults() -> None:
 )
 def test_what_a_spec_changes(change: dict[str, object], option: str, expected: str) -> None:
     assert value(qemu_command("/qemu", replace(SPEC, **change), INPUTS, TCG), option) == expected  # type: ignore[arg-type]
+
+
+def test_a_debugger_has_a_socket_that_is_inherited() -> None:
+    inputs = replace(INPUTS, debugger=99)
+    command = qemu_command("/qemu", SPEC, inputs, TCG)
+    assert value(command, "-gdb") == "chardev:gdb"
+    assert "socket,id=gdb,fd=99,server=on,wait=off" in values(command, "-chardev")
+    assert 99 in inputs.fds
+    assert "-gdb" not in qemu_command("/qemu", SPEC, INPUTS, TCG)
 
 
 def test_devices_come_in_the_order_the_guest_counts_them() -> None:

@@ -55,7 +55,10 @@ MODERN = "-global virtio-mmio.force-legacy=false"
             "-S -no-reboot -action panic=pause -device pvpanic",
         ),
         (devices.monitor(7), "-chardev socket,id=qmp,fd=7 -mon chardev=qmp,mode=control"),
-        (devices.debugger(1234), "-gdb tcp:127.0.0.1:1234"),
+        (
+            devices.debugger(9),
+            "-chardev socket,id=gdb,fd=9,server=on,wait=off -gdb chardev:gdb",
+        ),
         (devices.kernel("/proc/self/fd/5", None, ""), "-kernel /proc/self/fd/5"),
         (
             devices.kernel("/proc/self/fd/5", "/proc/self/fd/6", "quiet"),

@@ -25,6 +25,7 @@ from avf.vmm import (
     VmSpec,
 )
 from avf.vsock import HybridVsock
+from tests.eventually import eventually
 from tests.vmm.conftest import children_of, descendants_of
 from tests.vmm.guest import CID, TIMEOUT, Output, kernel, running
 
@@ -274,18 +275,30 @@ def test_a_bootloader(tmp_path: Path, machine: Machine) -> None:
 
 
 def test_waiting_for_a_debugger(tmp_path: Path) -> None:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
-    with running("", tmp_path, gdb_port=port) as guest:
-        with pytest.raises(NotSupported):  # answered, so QEMU is up; the guest has not run
-            guest.process.balloon_stats()
-        with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as debugger:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as debugger:
+        listener.bind(str(tmp_path / "gdb.sock"))
+        listener.listen()
+        with running(WAITS, tmp_path, gdb_listener=listener.fileno()) as guest:
+            with pytest.raises(NotSupported):  # answered, so QEMU is up; the guest has not run
+                guest.process.balloon_stats()
+            assert guest.process.guest_seconds() == 0
+            debugger.settimeout(TIMEOUT)
+            debugger.connect(str(tmp_path / "gdb.sock"))
             debugger.sendall(b"+$g#67")
             registers = b""
             while not registers.count(b"#"):
                 registers += debugger.recv(4096)
             assert registers.startswith(b"+$")
+            debugger.sendall(b"+$c#63")
+            guest.log.wait_for(b"up")
+            ran = guest.process.guest_seconds()
+            assert ran is not None and ran > 0
+            debugger.sendall(b"\x03")
+            while not debugger.recv(4096).count(b"$T"):
+                pass
+            eventually(lambda: "STOP" in guest.events, True)
+            stopped = guest.process.guest_seconds()
+            assert stopped == guest.process.guest_seconds()
 
 
 OWNER = """

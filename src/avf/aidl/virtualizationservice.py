@@ -124,6 +124,10 @@ class VirtualMachineAppConfig(Parcelable):
     task_profiles: list[str] = []
     gdb_port: int = 0
     """Not in the original; 0 is off."""
+    wait_for_debugger: bool = False
+    """Not in the original: the guest waits for a debugger at the socket gdb.sock in the VM's directory. It also does
+    with a gdb_port.
+    """
 
 
 class VirtualMachineRawConfig(Parcelable):
@@ -142,6 +146,10 @@ class VirtualMachineRawConfig(Parcelable):
     task_profiles: list[str] = []
     gdb_port: int = 0
     """As of April 2023; 0 is off."""
+    wait_for_debugger: bool = False
+    """Not in the original: the guest waits for a debugger at the socket gdb.sock in the VM's directory. It also does
+    with a gdb_port.
+    """
 
 
 class VirtualMachineConfig(Union):

@@ -69,6 +69,8 @@ class VmInfo(Parcelable):
     has_console: bool = False
     has_log: bool = False
     takes_console_input: bool = False
+    debugger_socket: str = ""
+    """The path of the socket at which the VM waits for a debugger; empty: it does not."""
 
 
 class VmMetrics(Parcelable):

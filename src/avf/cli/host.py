@@ -18,9 +18,13 @@ def list_vms(as_json: bool) -> None:
     with service() as connection:
         infos = connection.debug_list_vms()
     if as_json:
-        click.echo(json.dumps([asdict(info) for info in infos], indent=2))
-    else:
-        click.echo(f"Running VMs: {_debug_form(infos)}")
+        rows = [asdict(info) | {"debugger_socket": info.debugger_socket} for info in infos]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    click.echo(f"Running VMs: {_debug_form(infos)}")
+    for info in infos:
+        if info.debugger_socket is not None:
+            click.echo(f"CID {info.cid}, in gdb: target remote {info.debugger_socket}")
 
 
 def _debug_form(infos: list[VmInfo]) -> str:

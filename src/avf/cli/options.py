@@ -21,6 +21,25 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 DEFAULT_STORAGE_SIZE = 10 << 20
 
 
+class GdbPort(click.IntRange):
+    """A TCP port, or "socket" for none: 0."""
+
+    name = "port"
+
+    def __init__(self) -> None:
+        super().__init__(1, 65535)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == "socket":
+            return 0
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(
+                f"{value} is no port from 1 to 65535; without one, --gdb comes last.", param, ctx
+            )
+
+
 class RunOptions(TypedDict):
     """What the options of `run_options` were."""
 
@@ -29,6 +48,7 @@ class RunOptions(TypedDict):
     console: Path | None
     log: Path | None
     gdb: int | None
+    """The TCP port, 0 for none; None: no debugger."""
     image: Path | None
     as_json: bool
     verbose: bool
@@ -56,8 +76,9 @@ def run_options(command: F) -> F:
                          help="Cgroup of the VM's process; may be repeated."),
             click.option("--console", type=FILE, help="Where the console goes.  [default: standard output]"),
             click.option("--log", type=FILE, help="Where the guest's log goes.  [default: standard output]"),
-            click.option("--gdb", type=click.IntRange(1, 65535), metavar="PORT",
-                         help="Wait for a debugger on this TCP port of localhost."),
+            click.option("--gdb", type=GdbPort(), is_flag=False, flag_value="socket", metavar="[PORT]",
+                         help="Wait for a debugger at a socket in the VM's directory, and on that TCP port of"
+                         " localhost if there is one. Write it last, or as --gdb=PORT."),
             click.option("--image", type=FOLDER, help="Folder of the guest image (microdroid.json)."),
             click.option("--json", "as_json", is_flag=True,
                          help="Tell events as JSON lines; console and log go to standard error."),

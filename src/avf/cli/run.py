@@ -38,6 +38,7 @@ def run(config: Path, name: str, **options: Unpack[RunOptions]) -> None:
         name=name,
         cpu_topology=CpuTopology[options["cpu_topology"].upper()],
         task_profiles=options["task_profiles"],
+        gdb=options["gdb"] is not None,
         gdb_port=options["gdb"] or 0,
     )
     with service(options["image"], options["verbose"]) as connection:
@@ -66,6 +67,8 @@ def run_vm(
         report = None
         try:
             teller.created(vm, description)
+            if options["gdb"] is not None and (path := vm.debugger_socket) is not None:
+                click.echo(f"waiting for a debugger; in gdb: target remote {path}", err=True)
             vm.add_listener(teller.event)
             if vm.wait_for_death() != DeathReason.SHUTDOWN:
                 report = vm.death_report

@@ -121,6 +121,7 @@ def _app_config(
         memory_mib=options["mem"],
         cpu_topology=CpuTopology[options["cpu_topology"].upper()],
         task_profiles=options["task_profiles"],
+        gdb=options["gdb"] is not None,
         gdb_port=options["gdb"] or 0,
     )
 

@@ -53,7 +53,10 @@ class AppConfig:
     """None: what the guest image asks for."""
     cpu_topology: CpuTopology = CpuTopology.ONE_CPU
     task_profiles: Sequence[str] = ()
+    gdb: bool = False
+    """The guest waits for a debugger, at `VirtualMachine.debugger_socket`."""
     gdb_port: int = 0
+    """The same at this TCP port of 127.0.0.1 too, where QEMU's monitor is out of reach; 0 for none."""
 
     def __post_init__(self) -> None:
         if self.payload_binary_name is not None and self.config_path is not None:
@@ -95,6 +98,7 @@ class AppConfig:
                 cpu_topology=self.cpu_topology,
                 task_profiles=list(self.task_profiles),
                 gdb_port=self.gdb_port,
+                wait_for_debugger=self.gdb,
             )
             yield VirtualMachineConfig(app_config=config)
 
@@ -135,7 +139,10 @@ class RawConfig:
     platform_version: str = DEFAULT_PLATFORM_VERSION
     """Which platform versions the VM copes with, as a Cargo version requirement."""
     task_profiles: Sequence[str] = ()
+    gdb: bool = False
+    """The guest waits for a debugger, at `VirtualMachine.debugger_socket`."""
     gdb_port: int = 0
+    """The same at this TCP port of 127.0.0.1 too, where QEMU's monitor is out of reach; 0 for none."""
 
     def __post_init__(self) -> None:
         if self.kernel is None and self.bootloader is None:
@@ -164,6 +171,7 @@ class RawConfig:
                 platform_version=self.platform_version,
                 task_profiles=list(self.task_profiles),
                 gdb_port=self.gdb_port,
+                wait_for_debugger=self.gdb,
             )
             yield VirtualMachineConfig(raw_config=config)
 

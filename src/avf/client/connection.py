@@ -1,5 +1,6 @@
 """The connection to this client's own virtmgr, and what can be asked of it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from avf.client.machine import VirtualMachine
 from avf.client.process import VirtmgrProcess
 from avf.client.watch import Listener
 
+DEBUGGER_SOCKET_NAME = "gdb.sock"
 START_TIMEOUT = 30.0
 _INCOMING_THREADS = 2
 
@@ -30,6 +32,12 @@ class VmInfo:
     temporary_directory: str
     requester_uid: int
     requester_pid: int
+
+    @property
+    def debugger_socket(self) -> str | None:
+        """The path of the unix socket at which the VM waits for a debugger, if there is one that we may see."""
+        path = os.path.join(self.temporary_directory, DEBUGGER_SOCKET_NAME)  # noqa: PTH118
+        return path if os.path.exists(path) else None  # noqa: PTH110  Path.exists raises where we may not look
 
 
 def connect(

@@ -55,6 +55,8 @@ class VmDetails:
     has_console: bool
     has_log: bool
     takes_console_input: bool
+    debugger_socket: str | None
+    """The path of the unix socket at which it waits for a debugger; None: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ class ControlledVm:
             has_console=info.has_console,
             has_log=info.has_log,
             takes_console_input=info.takes_console_input,
+            debugger_socket=info.debugger_socket or None,
         )
 
     def metrics(self) -> VmMetrics:

@@ -113,6 +113,16 @@ class VirtualMachine:
             return None
         return None if report is None else DeathReport.from_aidl(report)
 
+    @property
+    def debugger_socket(self) -> str | None:
+        """The path of the unix socket at which the VM waits for a debugger; None: it does not.
+
+        In gdb: `target remote PATH`.
+        """
+        with self._using() as handle:
+            control = interface_cast(IVmControl, handle.get_control())
+            return control.get_info().debugger_socket or None
+
     def wait_until_ready(self, timeout: float | None = None) -> None:
         """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished."""
         self._watch.wait_until_ready(timeout)

@@ -47,6 +47,7 @@ def load_app_config(
     machine.cpu_topology = config.cpu_topology
     machine.task_profiles = list(config.task_profiles)
     machine.gdb_port = config.gdb_port
+    machine.wait_for_debugger = config.wait_for_debugger or config.gdb_port > 0
     if config.memory_mib > 0:
         machine.memory_mib = config.memory_mib
     machine.disks.append(_instance_disk(instance, storage))

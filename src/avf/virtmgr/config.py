@@ -47,6 +47,7 @@ class MachineConfig:
     platform_version: str = ""
     task_profiles: list[str] = field(default_factory=list)
     gdb_port: int = 0
+    wait_for_debugger: bool = False
     machine: Machine = Machine.PCI
 
 
@@ -65,6 +66,7 @@ def from_raw_config(config: VirtualMachineRawConfig, fds: Fds) -> MachineConfig:
         platform_version=config.platform_version,
         task_profiles=list(config.task_profiles),
         gdb_port=config.gdb_port,
+        wait_for_debugger=config.wait_for_debugger or config.gdb_port > 0,
     )
 
 

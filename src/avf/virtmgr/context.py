@@ -54,7 +54,7 @@ class VmContext:
     def serve_control(self, control: IVmControl) -> None:
         """Serves those who may use this directory: the user, and root. A failure is logged, for a VM runs without."""
         try:
-            listener = _listen(self._directory_fd)
+            listener = self.listen(CONTROL_SOCKET_NAME)
         except OSError as e:
             log.warning("the VM with CID %d cannot be controlled from outside: %s", self.cid, e)
             return
@@ -67,13 +67,39 @@ class VmContext:
         self._stack.callback(server.shutdown)
         server.start(listener)
 
+    def listen(self, name: str) -> socket.socket:
+        """A unix socket of that name in the directory, for its owner alone. Raises OSError.
+
+        It is bound by the directory's descriptor, since a unix socket's path must be short.
+        """
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            os.fchmod(listener.fileno(), 0o600)
+            listener.bind(f"/proc/self/fd/{self._directory_fd}/{name}")
+            listener.listen()
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def connect(self, name: str) -> socket.socket:
+        """A connection to the unix socket of that name in the directory, made without waiting. Raises OSError."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.connect(f"/proc/self/fd/{self._directory_fd}/{name}")
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
     def stop_serving(self) -> None:
         """The guest is gone: ends its service, what it had sent having been dealt with."""
         self._server.shutdown()
 
-    def on_close(self, function: Callable[[int], None], cid: int) -> None:
-        """Has `function(cid)` called when the context is closed."""
-        self._stack.callback(function, cid)
+    def on_close(self, function: Callable[[], None]) -> None:
+        """Has `function` called when the context is closed."""
+        self._stack.callback(function)
 
     def close(self) -> None:
         self._stack.close()
@@ -97,19 +123,6 @@ def remove_temporary_files(directory: Path, keep: frozenset[str] = frozenset()) 
         pass
     except OSError as e:
         log.error("cannot remove the temporary files in %s: %s", directory, e)
-
-
-def _listen(directory_fd: int) -> socket.socket:
-    """The VM's control socket, by the directory's descriptor, since a unix socket's path must be short."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        os.fchmod(listener.fileno(), 0o600)
-        listener.bind(f"/proc/self/fd/{directory_fd}/{CONTROL_SOCKET_NAME}")
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _lock(directory: Path) -> int:

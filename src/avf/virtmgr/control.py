@@ -39,6 +39,7 @@ class VmControl(IVmControl):
             has_console=machine.output.has_console,
             has_log=machine.output.has_log,
             takes_console_input=machine.takes_console_input,
+            debugger_socket=str(machine.debugger_socket or ""),
         )
 
     def get_metrics(self) -> VmMetrics:

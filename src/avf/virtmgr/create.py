@@ -6,6 +6,8 @@ import logging
 import os
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from avf.aidl.virtualizationservice import (
@@ -22,6 +24,7 @@ from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.config import PLATFORM_VERSION, DiskConfig, MachineConfig, from_raw_config
 from avf.virtmgr.context import VmContext
 from avf.virtmgr.control import VmControl
+from avf.virtmgr.debugger import DEBUGGER_SOCKET_NAME, DebuggerPort
 from avf.virtmgr.errors import VirtmgrError, failure, full_chain
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
@@ -42,6 +45,7 @@ CONTEXT_ATTEMPTS = 5
 DESCRIPTORS_RESERVED = 32
 """What a new VM leaves, so that those that are there can be used and ended."""
 ZERO_FILLER_SIZE = 4096
+MAX_PORT = 65535
 CONFIG_TYPE_APP = 1
 CONFIG_TYPE_RAW = 2
 
@@ -71,6 +75,7 @@ class VmCreation:
         """The new VM, in the table. Raises RemoteException."""
         if _is_custom(config):
             require_custom(self._global_service)
+        _check_gdb_port(config)
         _require_descriptors()
         with contextlib.ExitStack() as undo:
             context = self._create_context(requester.pid)
@@ -84,7 +89,10 @@ class VmCreation:
             self._check_features(config, machine_config)
             _check_labels(machine_config, is_app, requester.uid)
             debuggable = _is_debuggable(config)
-            spec = self._specify(machine_config, context, console, os_log)
+            spec = replace(
+                self._specify(machine_config, context, console, os_log),
+                gdb_listener=self._open_door(machine_config, context, files),
+            )
             machine = VmInstance(
                 context,
                 spec,
@@ -92,7 +100,7 @@ class VmCreation:
                 requester,
                 self._confined_vmm(context, machine_config.task_profiles),
                 VmMetrics(self._atoms, requester.uid, spec.name),
-                boot_timeout() if is_app else None,
+                self._boot_timeout(machine_config) if is_app else None,
                 VmOutput(console=console is not None, log=os_log is not None),
                 Ramdump(dump_limit(spec.memory_mib)) if debuggable else None,
                 takes_console_input=_may_be_typed_into(console) and (debuggable or not is_app),
@@ -141,7 +149,7 @@ class VmCreation:
             profiles = load_profiles()
             settings = profiles.merged(task_profiles)
             vmm = ConfinedVmm(self._vmm, profiles.cgroup or default_cgroup(), settings)
-        context.on_close(vmm.remove_group, context.cid)
+        context.on_close(lambda: vmm.remove_group(context.cid))
         return vmm
 
     def _check_features(self, config: VirtualMachineConfig, machine: MachineConfig) -> None:
@@ -151,10 +159,37 @@ class VmCreation:
                 f"Protected VMs are not supported: {self._vmm.name} cannot keep a guest's memory from"
                 " the host"
             )
-        if machine.gdb_port > 0 and machine.protected:
+        if machine.wait_for_debugger and machine.protected:
             raise RemoteException.security("Can't use gdb with protected VMs")
-        if machine.gdb_port > 0 and config.which == "app_config" and not _is_debuggable(config):
+        if (
+            machine.wait_for_debugger
+            and config.which == "app_config"
+            and not _is_debuggable(config)
+        ):
             raise RemoteException.security("Can't use gdb with non-debuggable VMs")
+        if machine.wait_for_debugger and not machine.gdb_port and self._debugs_over_tcp:
+            raise RemoteException.unsupported_operation(
+                f"{self._vmm.name} serves a debugger over TCP only: gdbPort must say where"
+            )
+
+    @property
+    def _debugs_over_tcp(self) -> bool:
+        return self._vmm.name == "crosvm"
+
+    def _boot_timeout(self, config: MachineConfig) -> float | None:
+        """None where nobody can tell how long a debugger holds the guest."""
+        return None if config.wait_for_debugger and self._debugs_over_tcp else boot_timeout()
+
+    def _open_door(self, config: MachineConfig, context: VmContext, files: Fds) -> int | None:
+        """The listening socket for the gdb server of a VM that waits for a debugger."""
+        if not config.wait_for_debugger or self._debugs_over_tcp:
+            return None
+        with _told("Failed to create VM: "):
+            listener = files.add(context.listen(DEBUGGER_SOCKET_NAME).detach())
+            if config.gdb_port:
+                connect = partial(context.connect, DEBUGGER_SOCKET_NAME)
+                context.on_close(DebuggerPort(config.gdb_port, connect).close)
+        return listener
 
     def _load(self, config: VirtualMachineConfig, directory: Path, files: Fds) -> MachineConfig:
         if config.which == "raw_config":
@@ -196,7 +231,7 @@ class VmCreation:
             machine=config.machine,
             console=console,
             log=os_log,
-            gdb_port=config.gdb_port or None,
+            gdb_port=config.gdb_port or None if self._debugs_over_tcp else None,
             task_profiles=tuple(config.task_profiles),
         )
 
@@ -257,7 +292,16 @@ def _is_custom(config: VirtualMachineConfig) -> bool:
     if config.which == "raw_config":
         return True
     app = config.app_config
-    return bool(app.task_profiles) or app.payload.which == "config_path" or app.gdb_port > 0
+    debugged = app.gdb_port != 0 or app.wait_for_debugger
+    return bool(app.task_profiles) or app.payload.which == "config_path" or debugged
+
+
+def _check_gdb_port(config: VirtualMachineConfig) -> None:
+    part = config.app_config if config.which == "app_config" else config.raw_config
+    if not 0 <= part.gdb_port <= MAX_PORT:
+        raise RemoteException.illegal_argument(
+            f"gdbPort is {part.gdb_port}; a TCP port is a number from 1 to {MAX_PORT}, and 0 is none"
+        )
 
 
 def _is_debuggable(config: VirtualMachineConfig) -> bool:

@@ -10,9 +10,11 @@ import dataclasses
 import logging
 import pwd
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 from avf.aidl.virtualizationcommon import ErrorCode
 from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
@@ -22,6 +24,7 @@ from avf.runtime import host_vsock_dirs
 from avf.virtmgr.callbacks import VirtualMachineCallbacks
 from avf.virtmgr.context import VmContext, remove_temporary_files
 from avf.virtmgr.death import HANGUP, death_reason
+from avf.virtmgr.debugger import DEBUGGER_SOCKET_NAME
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.loggers import Collector
@@ -35,6 +38,8 @@ CALLBACK_SECONDS = 5
 """How long a death waits for callbacks that do not take their last event."""
 FAILURE_TEXT_SECONDS = 5
 OUTPUT_SECONDS = 2
+SHORTEST_WAIT_SECONDS = 0.5
+"""How often it is looked at most whether a debugger has let go of the guest."""
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +196,13 @@ class VmInstance:
                 raise VirtmgrError("VM is not running")
             return self._state.process
 
+    @property
+    def debugger_socket(self) -> Path | None:
+        """Where the VM waits for a debugger."""
+        if self.spec.gdb_listener is None:
+            return None
+        return self.context.temporary_directory / DEBUGGER_SOCKET_NAME
+
     def register_callback(self, callback: IVirtualMachineCallback) -> None:
         self.callbacks.add(callback)
 
@@ -301,7 +313,7 @@ class VmInstance:
         try:
             if self._boot_timeout is not None:
                 try:
-                    return process.wait(self._boot_timeout)
+                    return self._wait_for_boot(process, self._boot_timeout)
                 except TimeoutError:
                     self._end_unless_booted(process, self._boot_timeout)
             return process.wait()
@@ -309,6 +321,22 @@ class VmInstance:
             log.exception("cannot wait for the VMM of %s", self)
             process.kill()
             return None
+
+    def _wait_for_boot(self, process: VmProcess, timeout: float) -> ExitReport:
+        """TimeoutError once the payload was started, or the guest has had its time."""
+        deadline = time.monotonic() + timeout
+        while self.payload_state < PayloadState.STARTED:
+            if self.spec.gdb_listener is None:
+                left = deadline - time.monotonic()
+            else:  # what counts is how long its debugger has let it run
+                left = timeout - (process.guest_seconds() or 0)
+            if left <= 0:
+                break
+            try:
+                return process.wait(max(left, SHORTEST_WAIT_SECONDS))
+            except TimeoutError:
+                pass
+        raise TimeoutError
 
     def _file_ramdump(self) -> None:
         if self._ramdump is None:

@@ -79,7 +79,10 @@ class VmSpec:
     """An empty file for all the memory of a guest that panics, if that is wanted and the VMM can write it."""
     panic_dump_limit: int = 0
     """Bytes; a longer dump is given up."""
+    gdb_listener: int | None = None
+    """Listening unix socket behind which the VMM serves a debugger, which lets the guest run; None for no debugger."""
     gdb_port: int | None = None
+    """TCP port for a VMM that serves a debugger over TCP only (crosvm)."""
     task_profiles: tuple[str, ...] = ()
 
 
@@ -132,6 +135,9 @@ class VmProcess(Protocol):
 
     def kill(self) -> None:
         """SIGKILL; returns at once. No error if it is gone already."""
+
+    def guest_seconds(self) -> float | None:
+        """How long the guest has been let run, stops by a debugger left out; None if the VMM does not tell."""
 
     def set_balloon(self, size: int) -> None:
         """Takes `size` bytes of memory from the guest (0 gives all back). Raises VmmControlError."""

@@ -69,6 +69,9 @@ class CrosvmProcess:
     def kill(self) -> None:
         self._child.kill()
 
+    def guest_seconds(self) -> None:
+        return None
+
     def set_balloon(self, size: int) -> None:
         self._check_running()
         self._control.set_balloon(size, _REQUEST_TIMEOUT)

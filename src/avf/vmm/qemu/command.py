@@ -42,6 +42,8 @@ class Inputs:
     """A socket to the vsock device process, if there is one."""
     image_folder: str = "/proc/self/fd"
     """Where kernel, initrd and firmware are found by the numbers of their descriptors."""
+    debugger: int | None = None
+    """The listening socket of the gdb server, if there is one."""
 
     def image(self, fd: int) -> str:
         return f"{self.image_folder}/{fd}"
@@ -49,7 +51,14 @@ class Inputs:
     @property
     def fds(self) -> list[int]:
         outlets = (*self.console, self.failure, self.ramdump, self.log)
-        single = (self.kernel, self.initrd, self.firmware, self.vhost, self.vsock_control)
+        single = (
+            self.kernel,
+            self.initrd,
+            self.firmware,
+            self.vhost,
+            self.vsock_control,
+            self.debugger,
+        )
         return [
             self.monitor,
             *(fd for outlet in outlets for fd in outlet.fds),
@@ -70,7 +79,7 @@ def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
         *devices.memory(spec.memory_mib or DEFAULT_MEMORY_MIB, shared=shared),
         *devices.lifecycle(pause_on_panic=dumps_on_panic(spec)),
         *devices.monitor(inputs.monitor),
-        *(devices.debugger(spec.gdb_port) if spec.gdb_port is not None else []),
+        *(devices.debugger(inputs.debugger) if inputs.debugger is not None else []),
         *_boot(spec, inputs, host, machine),
         *devices.serial_port(0, "ttyS0", inputs.console[0]),
         *devices.serial_port(1, "ttyS1", inputs.failure),

@@ -75,9 +75,12 @@ def monitor(fd: int) -> list[str]:
     return ["-chardev", f"socket,id=qmp,fd={fd}", "-mon", "chardev=qmp,mode=control"]
 
 
-def debugger(port: int) -> list[str]:
-    """A debugger's door on the loopback interface; it is the debugger that lets the guest run."""
-    return ["-gdb", f"tcp:127.0.0.1:{port}"]
+def debugger(listener: int) -> list[str]:
+    """A debugger's door at a listening unix socket; it is the debugger that lets the guest run.
+
+    Never over TCP: the gdb server carries the whole monitor, and takes what any local program or web page sends.
+    """
+    return ["-chardev", f"socket,id=gdb,fd={listener},server=on,wait=off", "-gdb", "chardev:gdb"]
 
 
 def kernel(path: str, initrd: str | None, params: str) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,6 +63,28 @@ class VsockDevice:
     host: DeviceHost
 
 
+class _GuestClock:
+    """How long the guest has run, by QEMU's events."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._former = 0.0
+        self._since: float | None = None
+
+    def qmp_event(self, name: str) -> None:
+        with self._lock:
+            if name == "RESUME" and self._since is None:
+                self._since = time.monotonic()
+            elif name == "STOP" and self._since is not None:
+                self._former += time.monotonic() - self._since
+                self._since = None
+
+    def seconds(self) -> float:
+        with self._lock:
+            now = 0.0 if self._since is None else time.monotonic() - self._since
+            return self._former + now
+
+
 class QemuProcess:
     """A VmProcess. It owns its children, the QMP socket and the read end of their standard error."""
 
@@ -94,6 +117,7 @@ class QemuProcess:
         self._panic: asyncio.Task[None] | None = None
         self._outcome = Outcome()
         self._outcome.note(f"confinement: {confinement}")
+        self._clock = _GuestClock()
         self._monitor: Monitor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._link = threading.Condition()
@@ -116,6 +140,9 @@ class QemuProcess:
 
     def kill(self) -> None:
         self._qemu.kill()
+
+    def guest_seconds(self) -> float | None:
+        return self._clock.seconds()
 
     def set_balloon(self, size: int) -> None:
         if not 0 <= size < self._memory:
@@ -230,6 +257,7 @@ class QemuProcess:
             self._loop.call_later(pause, self._loop.add_reader, self._tail.fd, self._pump)
 
     def _on_qmp_event(self, name: str, data: Mapping[str, object]) -> None:
+        self._clock.qmp_event(name)
         text = self._outcome.qmp_event(name, data)
         if text is not None:
             self._report_line(text)

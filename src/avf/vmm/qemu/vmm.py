@@ -152,7 +152,7 @@ class _Start:
                 stderr,
                 memory,
                 console=console,
-                frozen=spec.gdb_port is not None,
+                frozen=spec.gdb_listener is not None,
                 on_event=on_event,
                 panic_dump=dump,
                 confinement=str(explain_confinement()),
@@ -187,6 +187,7 @@ class _Start:
             vhost=vsock.vhost,
             vsock_control=vsock.control,
             image_folder=image_folder(),
+            debugger=spec.gdb_listener,
         )
 
     def _vsock(self, stderr: int, undo: ExitStack) -> "_Vsock":

@@ -36,4 +36,9 @@ parcelable VirtualMachineAppConfig {
     String[] taskProfiles;
     /** Not in the original; 0 is off. */
     int gdbPort;
+    /**
+     * Not in the original: the guest waits for a debugger at the socket gdb.sock in the VM's directory. It also does
+     * with a gdbPort.
+     */
+    boolean waitForDebugger;
 }

@@ -18,4 +18,9 @@ parcelable VirtualMachineRawConfig {
     String[] taskProfiles;
     /** As of April 2023; 0 is off. */
     int gdbPort;
+    /**
+     * Not in the original: the guest waits for a debugger at the socket gdb.sock in the VM's directory. It also does
+     * with a gdbPort.
+     */
+    boolean waitForDebugger;
 }

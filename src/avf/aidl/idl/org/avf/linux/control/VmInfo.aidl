@@ -25,4 +25,6 @@ parcelable VmInfo {
     boolean hasConsole;
     boolean hasLog;
     boolean takesConsoleInput;
+    /** The path of the socket at which the VM waits for a debugger; empty: it does not. */
+    @utf8InCpp String debuggerSocket;
 }
