@@ -296,3 +296,11 @@ def test_a_guest_that_has_qemu_tell_of_events_without_end_is_ended() -> None:
         outcome.qmp_event("BLOCK_IO_ERROR", {"action": "report"})
     assert outcome.flooded
     assert len(outcome.events) <= 32
+
+
+def test_the_steps_of_a_debugger_are_not_counted() -> None:
+    outcome = Outcome(debugged=True)
+    for _ in range(EVENTS_AT_ONCE * 2):
+        outcome.qmp_event("STOP", {})
+        outcome.qmp_event("RESUME", {})
+    assert not outcome.flooded

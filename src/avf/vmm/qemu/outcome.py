@@ -22,6 +22,7 @@ _TOLD = frozenset(
         "WATCHDOG",
     }
 )
+_OF_A_DEBUGGER = frozenset({"STOP", "RESUME"})
 _REASONS = {
     "guest-shutdown": ExitCause.SHUTDOWN,
     "guest-reset": ExitCause.REBOOT,
@@ -32,7 +33,9 @@ _REASONS = {
 class Outcome:
     """What has happened to one VM. The guest can cause events at will: only a few of each kind are told and kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, debugged: bool = False) -> None:
+        """`debugged`: a debugger may stop the guest and let it go on as often as it likes."""
+        self._not_counted = _OF_A_DEBUGGER if debugged else frozenset()
         self.started = False
         """QEMU has answered a request: its command line was good."""
         self.lost = False
@@ -56,7 +59,7 @@ class Outcome:
 
     def qmp_event(self, name: str, data: Mapping[str, object]) -> str | None:
         """Takes one QMP event in and returns it as a line for people; None if it tells them nothing (any more)."""
-        if not self._pace.take(1):
+        if name not in self._not_counted and not self._pace.take(1):
             self.flooded = True
         reason = data.get("reason")
         if name == "SHUTDOWN" and isinstance(reason, str):

@@ -115,7 +115,7 @@ class QemuProcess:
         self._on_event = on_event
         self._panic_dump = panic_dump
         self._panic: asyncio.Task[None] | None = None
-        self._outcome = Outcome()
+        self._outcome = Outcome(debugged=frozen)
         self._outcome.note(f"confinement: {confinement}")
         self._clock = _GuestClock()
         self._monitor: Monitor | None = None
