@@ -352,7 +352,7 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left(
         number = taken.getsockname()[1]
         with pytest.raises(RemoteException, match=f"127.0.0.1:{number}: .*in use"):
             create(root, raw(tmp_path, gdb_port=number))
-    assert root.debug_list_vms() == []
+    eventually(root.debug_list_vms, [])
     eventually(lambda: list((runtime_dir / "vms").iterdir()), [])
 
 

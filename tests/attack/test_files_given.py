@@ -101,7 +101,7 @@ def test_a_descriptor_that_shows_no_file_is_refused_by_its_field(
         with pytest.raises(RemoteException) as raised:
             create(root, config)
         assert f"{field} {message}" in raised.value.message
-    assert root.debug_list_vms() == []
+    eventually(root.debug_list_vms, [])
 
 
 def signed(path: Path, extra_apk: str | None = None) -> Path:

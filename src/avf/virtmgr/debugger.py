@@ -140,9 +140,16 @@ class _Client:
         self._to_stub += passed.to_stub
         self._to_debugger += passed.to_debugger
         if self._stub is None and b"$" in passed.to_stub:
-            self._stub = self._connect()
-            self._stub.setblocking(False)
+            self._stub = self._reach_stub()
         return bool(data)
+
+    def _reach_stub(self) -> socket.socket:
+        try:
+            stub = self._connect()
+        except BlockingIOError as e:
+            raise ConnectionError("too many debuggers wait at the gdb server") from e
+        stub.setblocking(False)
+        return stub
 
     def _answer(self, ready: dict[int, int]) -> bool:
         if self._stub is None:

@@ -27,7 +27,7 @@ class Fds:
             ) from e
 
     def clone_file(self, file: ParcelFileDescriptor, what: str) -> int:
-        """As `clone`, for a file that a VM is made of. Raises VirtmgrError, which says `what`, if not."""
+        """As `clone`, of a regular file or block device that can be read. Raises VirtmgrError, which says `what`."""
         fd = self.clone(file)
         require_readable(fd, what)
         return fd
