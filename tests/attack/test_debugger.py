@@ -337,6 +337,21 @@ def test_a_number_that_is_no_port_is_refused(
         RawConfig(kernel="k", gdb_port=number)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_the_socket_is_its_owners_alone(
+    root: IVirtualizationService, runtime_dir: Path, tmp_path: Path
+) -> None:
+    vm = create(root, raw(tmp_path, wait_for_debugger=True))
+    folder = runtime_dir / "vms" / str(vm.get_cid())
+    for passable in (runtime_dir, runtime_dir / "vms", folder):
+        passable.chmod(0o711)  # the socket's own mode is what keeps others out
+    program = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    result = as_nobody("/usr/bin/python3", "-c", program, str(folder / DEBUGGER_SOCKET_NAME))
+    assert b"PermissionError" in result.stderr
+    with socket.socket(socket.AF_UNIX) as debugger:
+        debugger.connect(str(folder / DEBUGGER_SOCKET_NAME))
+
+
 def test_a_vm_that_is_not_debuggable_has_no_door(
     root: IVirtualizationService, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Kernel, initrd and firmware as descriptors a VMM can open by the name /proc/self/fd/N."""
 
 import os
+import stat
 from contextlib import ExitStack
 
 from avf.vmm.base import VmmStartError
@@ -14,9 +15,12 @@ _CHUNK = 1 << 24
 def open_image(fd: int, what: str, stack: ExitStack) -> int:
     """A read-only descriptor of our own onto the file in `fd`: opened anew, or else a copy in memory.
 
-    It belongs to `stack`. Raises VmmStartError.
+    It belongs to `stack`. Raises VmmStartError, also for what is no file: to open a FIFO would be to wait for somebody.
     """
     try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            raise VmmStartError(f"the {what} is neither a regular file nor a block device")
         return _keep(stack, os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
     except PermissionError:
         return _keep(stack, _copy(fd, what, MAX_IMAGE, front_padding=0))
