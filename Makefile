@@ -21,7 +21,7 @@ $(STAMP): requirements/dev.txt pyproject.toml | packages
 
 IMAGE := build/image/microdroid.json
 SAMPLE := build/payload/sample.apk
-IMAGE_SOURCES := $(shell find src/avf/image src/avf/guest src/avf/binder src/avf/aidl src/avf/apk -name '*.py' -o -name '*.c' -o -name '*.h')
+IMAGE_SOURCES := $(shell find src/avf/image src/avf/guest src/avf/binder src/avf/aidl src/avf/apk src/avf/proto3.py src/avf/metadata.py -name '*.py' -o -name '*.c' -o -name '*.h')
 
 $(IMAGE): $(IMAGE_SOURCES) | $(STAMP)
 	@$(BIN)/python -m avf.image build --output $(@D)

@@ -112,6 +112,19 @@ def test_both_payloads_are_refused() -> None:
         MetadataPartition(config_path="x", config=PayloadConfig("y")).encode()
 
 
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (MetadataPartition(config_path="a\ud800"), "is not Unicode"),
+        (MetadataPartition(config=PayloadConfig("\udfff")), "is not Unicode"),
+        (MetadataPartition(apexes=(ApexPayload("a", "b"),) * 129), "more than 128 APEXes"),
+    ],
+)
+def test_what_could_not_be_read_again(metadata: MetadataPartition, message: str) -> None:
+    with pytest.raises(MetadataError, match=message):
+        metadata.encode()
+
+
 def framed(message: bytes) -> bytes:
     return struct.pack(">i", len(message)) + message
 
@@ -122,10 +135,10 @@ def framed(message: bytes) -> bytes:
         (b"\0\0\0", "cut off"),
         (b"\xff\xff\xff\xff", "says it has -1 bytes"),
         (b"\x7f\xff\xff\xff" + bytes(100), "says it has 2147483647 bytes of 100"),
-        (framed(b"\x1a\x05ab"), "5 bytes wanted"),
+        (framed(b"\x1a\x05ab"), "5 bytes wanted at byte 2"),
         (framed(b"\x1a\x03\x0a\x01\xff"), "not UTF-8"),
-        (framed(b"\x12\x00" * 129), "more than 128 APEXes"),
-        (framed(b"\x18\x01"), "encoded as a number"),
+        (framed(b"\x12\x00" * 129), "field 2 of Metadata at byte 258: more than 128"),
+        (framed(b"\x18"), "1 bytes wanted"),
     ],
 )
 def test_hostile_partitions(make_file: MakeFile, data: bytes, message: str) -> None:

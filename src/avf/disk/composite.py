@@ -6,8 +6,9 @@ ComponentDisk{1 file_path; 2 offset; 3 read_write_capability; 4 file_offset} (cr
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from avf.disk import proto
+from avf import proto3
 from avf.disk.errors import ImageError, UnsupportedImage
 from avf.disk.files import describe, read_at, stored_size
 
@@ -15,6 +16,24 @@ MAGIC = b"composite_disk\x1d"
 VERSION = 2
 MAX_FILE_SIZE = 1 << 20
 MAX_COMPONENTS = 1024
+
+_COMPONENT = proto3.Message(
+    "ComponentDisk",
+    {
+        1: proto3.Scalar.STRING,
+        2: proto3.Scalar.UINT64,
+        3: proto3.Scalar.UINT32,
+        4: proto3.Scalar.UINT64,
+    },
+)
+_DISK = proto3.Message(
+    "CompositeDisk",
+    {
+        1: proto3.Scalar.UINT64,
+        2: proto3.Repeated(_COMPONENT, MAX_COMPONENTS),
+        3: proto3.Scalar.UINT64,
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +55,9 @@ class CompositeDisk:
         """The file's content; fields of value 0 are left out, as protoc does."""
         return MAGIC + b"".join(
             [
-                proto.uint_field(1, self.version),
-                *(proto.message_field(2, _encode_component(one)) for one in self.components),
-                proto.uint_field(3, self.length),
+                proto3.uint_field(1, self.version),
+                *(proto3.message_field(2, _encode_component(one)) for one in self.components),
+                proto3.uint_field(3, self.length),
             ]
         )
 
@@ -57,7 +76,7 @@ def read_composite(fd: int) -> CompositeDisk:
         raise ImageError(f"{name}: not a composite disk")
     try:
         disk = _decode(data[len(MAGIC) :])
-    except proto.ProtoError as error:
+    except proto3.ProtoError as error:
         raise ImageError(f"{name}: damaged composite disk: {error}") from error
     if disk.version not in (1, VERSION):
         raise UnsupportedImage(f"{name}: composite disk version {disk.version}")
@@ -74,41 +93,19 @@ def read_composite(fd: int) -> CompositeDisk:
 
 def _encode_component(component: Component) -> bytes:
     return (
-        proto.string_field(1, component.path)
-        + proto.uint_field(2, component.offset)
-        + proto.uint_field(3, component.writable)
-        + proto.uint_field(4, component.file_offset)
+        proto3.string_field(1, component.path)
+        + proto3.uint_field(2, component.offset)
+        + proto3.uint_field(3, component.writable)
+        + proto3.uint_field(4, component.file_offset)
     )
 
 
 def _decode(data: bytes) -> CompositeDisk:
-    version = length = 0
-    components: list[Component] = []
-    for number, value in proto.fields(data):
-        match number:
-            case 1:
-                version = proto.as_uint(value)
-            case 2:
-                if len(components) == MAX_COMPONENTS:
-                    raise proto.ProtoError(f"more than {MAX_COMPONENTS} components")
-                components.append(_decode_component(proto.as_bytes(value)))
-            case 3:
-                length = proto.as_uint(value)
-    return CompositeDisk(tuple(components), length, version)
+    found = proto3.decode(data, _DISK)
+    return CompositeDisk(tuple(map(_component, found[2])), found[3], found[1])
 
 
-def _decode_component(data: bytes) -> Component:
-    path, offset, capability, file_offset = "", 0, 0, 0
-    for number, value in proto.fields(data):
-        match number:
-            case 1:
-                path = proto.as_text(value)
-            case 2:
-                offset = proto.as_uint(value)
-            case 3:
-                capability = proto.as_uint(value)
-            case 4:
-                file_offset = proto.as_uint(value)
-    if capability not in (0, 1):
-        raise proto.ProtoError(f"read_write_capability {capability}")
-    return Component(path, offset, bool(capability), file_offset)
+def _component(found: dict[int, Any]) -> Component:
+    if found[3] not in (0, 1):
+        raise proto3.ProtoError(f"read_write_capability {found[3]}")
+    return Component(found[1], found[2], bool(found[3]), found[4])

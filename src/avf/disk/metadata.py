@@ -1,20 +1,17 @@
 """The payload-metadata partition: which partition holds which part of the payload, and what to run.
 
-Four bytes big-endian length, then the protobuf message android.microdroid.Metadata{1 version; 2 repeated apexes;
-3 apk; oneof {4 config_path; 5 config}} (AVF, microdroid/payload/metadata.proto).
+Four bytes big-endian length, then the protobuf message that `avf.metadata` describes.
 """
 
 import os
 import struct
 from dataclasses import dataclass, field
 
-from avf.disk import proto
+from avf import proto3
 from avf.disk.errors import MetadataError
 from avf.disk.files import describe, read_at, write_at
+from avf.metadata import MAX_APEXES, MAX_SIZE, METADATA, VERSION
 
-VERSION = 1
-MAX_SIZE = 1 << 20
-MAX_APEXES = 128
 _LENGTH = struct.Struct(">i")
 
 
@@ -52,25 +49,33 @@ class MetadataPartition:
     version: int = VERSION
 
     def encode(self) -> bytes:
-        """The partition's bytes, unpadded. Raises MetadataError if both kinds of payload are set."""
+        """The partition's bytes, unpadded. Raises MetadataError for what `decode` would not give back."""
         if self.config_path is not None and self.config is not None:
             raise MetadataError("payload metadata with both a config path and a config")
-        message = b"".join(
+        if len(self.apexes) > MAX_APEXES:
+            raise MetadataError(f"payload metadata with more than {MAX_APEXES} APEXes")
+        try:
+            message = self._message()
+        except UnicodeEncodeError as error:
+            raise MetadataError(f"payload metadata: {error.object!r} is not Unicode") from error
+        if len(message) > MAX_SIZE:
+            raise MetadataError(f"payload metadata of {len(message)} bytes, more than {MAX_SIZE}")
+        return _LENGTH.pack(len(message)) + message
+
+    def _message(self) -> bytes:
+        return b"".join(
             [
-                proto.uint_field(1, self.version),
-                *(proto.message_field(2, _encode_apex(apex)) for apex in self.apexes),
-                proto.message_field(3, _encode_apk(self.apk)),
-                proto.message_field(4, self.config_path.encode())
+                proto3.uint_field(1, self.version),
+                *(proto3.message_field(2, _encode_apex(apex)) for apex in self.apexes),
+                proto3.message_field(3, _encode_apk(self.apk)),
+                proto3.message_field(4, self.config_path.encode())
                 if self.config_path is not None
                 else b"",
-                proto.message_field(5, _encode_config(self.config))
+                proto3.message_field(5, _encode_config(self.config))
                 if self.config is not None
                 else b"",
             ]
         )
-        if len(message) > MAX_SIZE:
-            raise MetadataError(f"payload metadata of {len(message)} bytes, more than {MAX_SIZE}")
-        return _LENGTH.pack(len(message)) + message
 
     @classmethod
     def decode(cls, data: bytes) -> "MetadataPartition":
@@ -84,7 +89,7 @@ class MetadataPartition:
             )
         try:
             return _decode(data[_LENGTH.size : _LENGTH.size + size])
-        except proto.ProtoError as error:
+        except proto3.ProtoError as error:
             raise MetadataError(f"damaged payload metadata: {error}") from error
 
     def write(self, fd: int) -> None:
@@ -104,68 +109,37 @@ class MetadataPartition:
 
 def _encode_apex(apex: ApexPayload) -> bytes:
     return (
-        proto.string_field(1, apex.name)
-        + proto.string_field(2, apex.partition_name)
-        + proto.bytes_field(3, apex.public_key)
-        + proto.bytes_field(4, apex.root_digest)
-        + proto.uint_field(5, apex.last_update_seconds)
-        + proto.uint_field(6, apex.is_factory)
+        proto3.string_field(1, apex.name)
+        + proto3.string_field(2, apex.partition_name)
+        + proto3.bytes_field(3, apex.public_key)
+        + proto3.bytes_field(4, apex.root_digest)
+        + proto3.uint_field(5, apex.last_update_seconds)
+        + proto3.uint_field(6, apex.is_factory)
     )
 
 
 def _encode_apk(apk: ApkPayload) -> bytes:
     return (
-        proto.string_field(1, apk.name)
-        + proto.string_field(2, apk.payload_partition_name)
-        + proto.string_field(3, apk.idsig_partition_name)
+        proto3.string_field(1, apk.name)
+        + proto3.string_field(2, apk.payload_partition_name)
+        + proto3.string_field(3, apk.idsig_partition_name)
     )
 
 
 def _encode_config(config: PayloadConfig) -> bytes:
-    return proto.string_field(1, config.payload_binary_name) + proto.uint_field(
+    return proto3.string_field(1, config.payload_binary_name) + proto3.uint_field(
         2, config.extra_apk_count
     )
 
 
 def _decode(data: bytes) -> MetadataPartition:
-    version, apk = 0, ApkPayload("", "", "")
-    apexes: list[ApexPayload] = []
-    config_path: str | None = None
-    config: PayloadConfig | None = None
-    for number, value in proto.fields(data):
-        match number:
-            case 1:
-                version = proto.as_uint(value)
-            case 2:
-                if len(apexes) == MAX_APEXES:
-                    raise proto.ProtoError(f"more than {MAX_APEXES} APEXes")
-                apexes.append(_decode_apex(proto.as_bytes(value)))
-            case 3:
-                apk = _decode_apk(proto.as_bytes(value))
-            case 4:
-                config_path, config = proto.as_text(value), None
-            case 5:
-                config_path, config = None, _decode_config(proto.as_bytes(value))
-    return MetadataPartition(apk, tuple(apexes), config_path, config, version)
-
-
-def _decode_apex(data: bytes) -> ApexPayload:
-    found = dict(proto.fields(data))
-    return ApexPayload(
-        name=proto.as_text(found.get(1, b"")),
-        partition_name=proto.as_text(found.get(2, b"")),
-        public_key=proto.as_bytes(found.get(3, b"")),
-        root_digest=proto.as_bytes(found.get(4, b"")),
-        last_update_seconds=proto.as_uint(found.get(5, 0)),
-        is_factory=bool(proto.as_uint(found.get(6, 0))),
+    found = proto3.decode(data, METADATA)
+    apk = found.get(3)
+    config = found.get(5)
+    return MetadataPartition(
+        ApkPayload(apk[1], apk[2], apk[3]) if apk else ApkPayload("", "", ""),
+        tuple(ApexPayload(*(apex[number] for number in sorted(apex))) for apex in found[2]),
+        found.get(4),
+        PayloadConfig(config[1], config[2]) if config else None,
+        found[1],
     )
-
-
-def _decode_apk(data: bytes) -> ApkPayload:
-    found = dict(proto.fields(data))
-    return ApkPayload(*(proto.as_text(found.get(number, b"")) for number in (1, 2, 3)))
-
-
-def _decode_config(data: bytes) -> PayloadConfig:
-    found = dict(proto.fields(data))
-    return PayloadConfig(proto.as_text(found.get(1, b"")), proto.as_uint(found.get(2, 0)))

@@ -12,12 +12,13 @@ from avf.disk.gpt_reader import GptPartition, GptTable, open_partition, read_par
 from avf.disk.image import ImageFormat, image_format, image_size
 from avf.disk.instance import MICRODROID_UUID, PVMFW_UUID, read_instance
 from avf.disk.layout import SECTOR
-from avf.disk.metadata import MAX_SIZE, MetadataPartition
+from avf.disk.metadata import MetadataPartition
 from avf.disk.opening import open_image
 from avf.disk.partitions import ENCRYPTEDSTORE_MAGIC, INSTANCE_MAGIC
 from avf.disk.qcow2 import read_header
 from avf.disk.qcow2_reader import check_qcow2
 from avf.disk.reader import ImageReader
+from avf.metadata import MAX_SIZE
 
 Report = dict[str, Any]
 
