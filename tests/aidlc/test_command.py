@@ -144,7 +144,7 @@ def test_errors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["nowhere.aidl"], "error: nowhere.aidl: No such file or directory\n"),
         (["empty"], "error: empty: no .aidl files in this directory\n"),
         (["binary.aidl"], "error: binary.aidl:2: no UTF-8 text\n"),
-        (["huge.aidl"], "error: huge.aidl: more than 4194304 bytes\n"),
+        (["huge.aidl"], "error: huge.aidl: more than 1048576 bytes\n"),
         (["-I", "nowhere", "good.aidl"], "error: nowhere: no such directory\n"),
     ],
 )
@@ -153,7 +153,7 @@ def test_files_that_cannot_be_read(
 ) -> None:
     Path("empty").mkdir()
     Path("binary.aidl").write_bytes(b"package a;\n\xff\n")
-    Path("huge.aidl").write_bytes(b" " * ((4 << 20) + 1))
+    Path("huge.aidl").write_bytes(b" " * ((1 << 20) + 1))
     put("good.aidl", ECHO)
     assert main(["-o", "out", *arguments]) == 1
     assert capsys.readouterr().err == f"{message}1 error\n"

@@ -136,7 +136,7 @@ def test_long_chains() -> None:
     text = compile_text(chain("@nullable P{}", 3000))
     assert '"' not in text[text.index("class P2999") :]
     assert compile_text(chain("P{}", 50)).count(" = P50()") == 1
-    with pytest.raises(AidlError, match="in a chain that is too long"):
+    with pytest.raises(AidlError, match="P65 is in a chain of more than 64 types that hold"):
         compile_text(chain("P{}", 3000))
 
 

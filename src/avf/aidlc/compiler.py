@@ -94,11 +94,19 @@ def _names(packages: set[str], world: World) -> dict[str, PackageNames]:
             known[package].append(document)
     for package, documents in known.items():
         seen = {document.source.path for document in documents}
-        for document in list(documents):
+        folders = {document.source.path.rpartition("/")[0]: document for document in documents}
+        for document in folders.values():
             for source in world.loader.siblings(document.source, package):
                 if source.path not in seen:
                     seen.add(source.path)
-                    other = parse(source, Diagnostics())
-                    if (other.package.text if other.package else "") == package:
-                        documents.append(other)
+                    documents += _others(source, package)
     return {package: PackageNames(documents) for package, documents in known.items()}
+
+
+def _others(source: Source, package: str) -> list[tree.Document]:
+    """A file that is not compiled, if it can be read and is of the package."""
+    try:
+        other = parse(source, Diagnostics())
+    except AidlError:
+        return []
+    return [other] if (other.package.text if other.package else "") == package else []

@@ -1,12 +1,14 @@
 """Computes constant expressions as Android's compiler does: C's rules on 8 to 64 bit integers, overflow an error."""
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 
 from . import tree
 from .errors import Diagnostics
 from .lexer import Kind, shown
+from .limits import COMPUTING_DEPTH, CONSTANT_CHAIN, EXPANSION, STRING_LENGTH
 from .model import Builtin, Constant, EnumValue, Type, TypeDef
 from .source import Source, Span
 from .values import Sort, Value, fits, parse_integer, signed
@@ -28,8 +30,8 @@ class _Refused(Exception):
     """Has been reported."""
 
 
-_MAX_CHAIN = 100
-"""Constants that lead to one another."""
+_NOT_ALLOWED = re.compile(r"[^ -\x7e]|\\")
+"""In strings and characters."""
 
 _MAX_FLOAT = 3.4028235677973366e38
 """What is below this rounds to a float that is finite."""
@@ -45,6 +47,10 @@ class Evaluator:
         self.diagnostics = diagnostics
         self._known: dict[tree.Constant | tree.Enumerator, Value | None] = {}
         self._open: list[tree.Constant | tree.Enumerator] = []
+        self._members: dict[TypeDef, dict[str, int]] = {}
+        """For each type the places of its constants or enumerators by name; the first of several counts."""
+        self._depth = 0
+        self._grown = 0
 
     # For the outside
 
@@ -91,7 +97,27 @@ class Evaluator:
         self.diagnostics.error(message, source, span)
         return _Refused()
 
+    def _grow(self, length: int, source: Source, span: Span) -> None:
+        """Counts the characters of a string. Constants that are used again and again add up here.
+
+        Raises AidlError if all of them are too long together.
+        """
+        self._grown += length
+        if self._grown > EXPANSION:
+            message = f"constants grow to more than {EXPANSION} characters in all"
+            self.diagnostics.error(message, source, span)
+            self.diagnostics.check()
+
     def _compute(self, expression: tree.Expression, scope: TypeDef) -> Value:
+        if self._depth == COMPUTING_DEPTH:
+            raise self._refused("this is nested too deeply", scope.source, expression.span)
+        self._depth += 1
+        try:
+            return self._computed(expression, scope)
+        finally:
+            self._depth -= 1
+
+    def _computed(self, expression: tree.Expression, scope: TypeDef) -> Value:
         source = scope.source
         if isinstance(expression, tree.Literal):
             return self._literal(expression, source)
@@ -129,10 +155,13 @@ class Evaluator:
                 raise self._refused(f"'{text}' is too big", source, literal.span)
             return Value(Sort.FLOAT, number, suffix=text.endswith("f"))
         inner = text[1:-1]
-        for index, char in enumerate(inner):
-            if not " " <= char < "\x7f" or char == "\\":
-                span = Span(literal.span.start + 1 + index, literal.span.start + 2 + index)
-                raise self._refused(f"AIDL does not allow {shown(char)} here", source, span)
+        if len(inner) > STRING_LENGTH:
+            message = f"a string has at most {STRING_LENGTH} characters"
+            raise self._refused(message, source, literal.span)
+        if (found := _NOT_ALLOWED.search(inner)) is not None:
+            at = literal.span.start + 1 + found.start()
+            message = f"AIDL does not allow {shown(found.group())} here"
+            raise self._refused(message, source, Span(at, at + 1))
         return Value(Sort.CHAR if literal.kind is Kind.CHAR else Sort.STRING, inner)
 
     def _reference(self, reference: tree.Reference, scope: TypeDef) -> Value:
@@ -158,30 +187,36 @@ class Evaluator:
 
     def _member(self, owner: TypeDef, name: str) -> Value | None:
         declaration = owner.declaration
-        if isinstance(declaration, tree.EnumDecl):
-            for index, enumerator in enumerate(declaration.enumerators):
-                if enumerator.name.text == name:
-                    value = self._enumerator(owner, index)
-                    marked = EnumValue(owner, name, value.number if value.is_integer else 0)
-                    return Value(value.sort, value.value, marked)
+        if owner not in self._members:
+            nodes: tuple[tree.Constant | tree.Enumerator, ...] = declaration.constants
+            if isinstance(declaration, tree.EnumDecl):
+                nodes = declaration.enumerators
+            places = self._members[owner] = {}
+            for place, node in enumerate(nodes):
+                places.setdefault(node.name.text, place)
+        index = self._members[owner].get(name)
+        if index is None:
             return None
-        node = next((c for c in declaration.constants if c.name.text == name), None)
-        if node is None:
-            return None
-        return self._once(node, node.name, owner, lambda: self._compute(node.value, owner))
+        if owner.is_enum:
+            value = self._enumerator(owner, index)
+            marked = EnumValue(owner, name, value.number if value.is_integer else 0)
+            return Value(value.sort, value.value, marked)
+        constant = declaration.constants[index]
+        compute = partial(self._compute, constant.value, owner)
+        return self._once(constant, constant.name, owner, compute)
 
     def _enumerator(self, enum: TypeDef, index: int) -> Value:
         declaration = enum.declaration
         assert isinstance(declaration, tree.EnumDecl)
-        # One without a value counts on from the last one that has one.
+        nodes = declaration.enumerators
+        # One without a value counts on from the last one that has one, or that is computed already.
         start = index
-        while start and declaration.enumerators[start].value is None:
+        while start and nodes[start].value is None and nodes[start - 1] not in self._known:
             start -= 1
-        for at in range(start, index + 1):
-            node = declaration.enumerators[at]
-            if node not in self._known:
-                self._once(node, node.name, enum, partial(self._numbered, enum, at))
-        node = declaration.enumerators[index]
+        for at in range(start, index):
+            if nodes[at] not in self._known:
+                self._once(nodes[at], nodes[at].name, enum, partial(self._numbered, enum, at))
+        node = nodes[index]
         return self._once(node, node.name, enum, partial(self._numbered, enum, index))
 
     def _numbered(self, enum: TypeDef, index: int) -> Value:
@@ -213,8 +248,8 @@ class Evaluator:
             return value
         if node in self._open:
             raise self._refused(f"'{name.text}' is defined by itself", owner.source, name.span)
-        if len(self._open) >= _MAX_CHAIN:
-            message = f"'{name.text}' ends a chain of more than {_MAX_CHAIN} constants"
+        if len(self._open) >= CONSTANT_CHAIN:
+            message = f"'{name.text}' ends a chain of more than {CONSTANT_CHAIN} constants"
             raise self._refused(message, owner.source, name.span)
         self._open.append(node)
         try:
@@ -249,7 +284,7 @@ class Evaluator:
     def _binary(self, node: tree.Binary, left: Value, right: Value, source: Source) -> Value:
         operator = node.operator
         if left.sort is Sort.STRING and right.sort is Sort.STRING and operator == "+":
-            return Value(Sort.STRING, f"{left.value}{right.value}")
+            return self._joined(str(left.value), str(right.value), source, node.span)
         if not (left.is_integer and right.is_integer):
             message = f"'{operator}' cannot join {_NAMES[left.sort]} and {_NAMES[right.sort]}"
             raise self._refused(message, source, node.operator_span)
@@ -269,6 +304,13 @@ class Evaluator:
         else:
             result = _ARITHMETIC[operator](a, b)
         return self._checked(result, sort, source, node.span)
+
+    def _joined(self, left: str, right: str, source: Source, span: Span) -> Value:
+        length = len(left) + len(right)
+        if length > STRING_LENGTH:
+            raise self._refused(f"a string has at most {STRING_LENGTH} characters", source, span)
+        self._grow(length, source, span)
+        return Value(Sort.STRING, left + right)
 
     def _shift(self, node: tree.Binary, a: int, b: int, sort: Sort, source: Source) -> Value:
         """Shifting by less than nothing shifts the other way."""
@@ -298,6 +340,7 @@ class Evaluator:
         if base is Builtin.CHAR and value.sort is Sort.CHAR:
             return str(value.value)
         if base is Builtin.STRING and value.sort is Sort.STRING:
+            self._grow(len(str(value.value)), source, node.span)
             return str(value.value)
         if base in (Builtin.FLOAT, Builtin.DOUBLE) and value.sort is Sort.FLOAT:
             assert isinstance(value.value, float)

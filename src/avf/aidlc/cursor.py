@@ -5,10 +5,8 @@ from typing import NoReturn
 from . import tree
 from .errors import Diagnostics
 from .lexer import Kind, Token, tokenize
+from .limits import DEPTH, NAME_LENGTH, NAME_PARTS, QUALIFIED_LENGTH
 from .source import Source, Span
-
-MAX_DEPTH = 40
-"""How deep brackets, generics and nested types may go."""
 
 
 class Unreadable(Exception):
@@ -63,7 +61,7 @@ class Cursor:
 
     def enter(self) -> None:
         self.depth += 1
-        if self.depth > MAX_DEPTH:
+        if self.depth > DEPTH:
             self.fail("this is nested too deeply")
 
     def leave(self) -> None:
@@ -88,6 +86,8 @@ class Cursor:
         if token.kind is not Kind.IDENTIFIER:
             word = "the reserved word " if token.kind is Kind.KEYWORD else ""
             self.fail(f"expected {what}, not {word}{token}")
+        if len(token.text) > NAME_LENGTH:
+            self.fail(f"a name has at most {NAME_LENGTH} characters")
         self.take()
         return tree.Name(token.text, token.span)
 
@@ -99,4 +99,9 @@ class Cursor:
             part = self.identifier("a name after '.'")
             parts.append(part.text)
             span = span.to(part.span)
-        return tree.Name(".".join(parts), span)
+            if len(parts) > NAME_PARTS:
+                self.fail(f"a name has at most {NAME_PARTS} parts", part.span)
+        text = ".".join(parts)
+        if len(text) > QUALIFIED_LENGTH:
+            self.fail(f"a name with dots has at most {QUALIFIED_LENGTH} characters", span)
+        return tree.Name(text, span)

@@ -8,7 +8,7 @@ from .layout import PROSE_WIDTH
 from .names import snake_case
 
 _TAG = re.compile(r"^@(\w+)\s*(.*)$", re.DOTALL)
-_INLINE = re.compile(r"\{@(\w+)\s*([^{}]*)\}")
+_INLINE = re.compile(r"\{@(\w++)\s*+([^{}]*+)\}")
 _HTML = re.compile(r"</?(?:code|b|i|em|tt|strong|ul|ol|pre|a|dl|dt|dd|h\d)(?:\s[^<>]*)?>", re.I)
 _ITEM = re.compile(r"^(?:[-*+•]|\d+[.)])\s")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")

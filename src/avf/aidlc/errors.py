@@ -6,11 +6,10 @@ AidlError       one run's errors, each with its place; `str()` is what people re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from .limits import ERRORS, SHOWN
 from .source import Source, Span
 
 _WIDTH = 160
-LIMIT = 50
-"""Errors told in one run; what follows so many is noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +56,11 @@ def _told(severity: str, message: str, place: Place | None) -> Iterator[str]:
 
 
 class AidlError(Exception):
-    """.aidl files could not be compiled; nothing was written."""
+    """.aidl files could not be compiled; nothing was written. `more`: there are errors beyond those told."""
 
-    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+    def __init__(self, diagnostics: Iterable[Diagnostic], *, more: bool = False) -> None:
         self.diagnostics = tuple(diagnostics)
+        self.more = more
         super().__init__(self.diagnostics)
 
     def __str__(self) -> str:
@@ -68,7 +68,10 @@ class AidlError(Exception):
 
 
 class Diagnostics:
-    """Collects errors, so that one run tells of several. The same error at the same place is told once."""
+    """Collects errors, so that one run tells of several. The same error at the same place is told once.
+
+    The run ends with the first error above ERRORS.
+    """
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, int, str], Diagnostic] = {}
@@ -83,12 +86,24 @@ class Diagnostics:
         span: Span | None = None,
         *notes: tuple[str, Place | None],
     ) -> None:
+        """Notes an error. Raises AidlError with all errors if it is one too many."""
         place = Place(source, span) if source is not None and span is not None else None
         key = (source.path if source else "", span.start if span else 0, message)
-        if key not in self._found and len(self._found) < LIMIT:
-            self._found[key] = Diagnostic(message, place, notes)
+        if key in self._found:
+            return
+        if len(self._found) == ERRORS:
+            raise AidlError(self._ordered(), more=True)
+        self._found[key] = Diagnostic(message, place, notes)
 
     def check(self) -> None:
         """Raises AidlError if there were errors: in the order of files, then of places."""
         if self._found:
-            raise AidlError(self._found[key] for key in sorted(self._found, key=lambda k: k[:2]))
+            raise AidlError(self._ordered())
+
+    def _ordered(self) -> list[Diagnostic]:
+        return [self._found[key] for key in sorted(self._found, key=lambda k: k[:2])]
+
+
+def shortened(text: str) -> str:
+    """A file's text for a message: its beginning, if it is long."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

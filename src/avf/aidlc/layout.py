@@ -37,15 +37,14 @@ def signature(indent: int, head: str, parameters: list[str], returned: str, end:
 
 def _items(text: str) -> list[str]:
     """Between the commas that are in no brackets."""
-    found = [""]
-    depth = 0
-    for char in text:
+    found = []
+    depth = start = 0
+    for at, char in enumerate(text):
         depth += {"[": 1, "(": 1, "]": -1, ")": -1}.get(char, 0)
         if char == "," and not depth:
-            found.append("")
-        else:
-            found[-1] += char
-    return [item.strip() for item in found]
+            found.append(text[start:at].strip())
+            start = at + 1
+    return [*found, text[start:].strip()]
 
 
 def stack(indent: int, head: str, items: list[str], tail: str) -> list[str]:

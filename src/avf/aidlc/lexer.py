@@ -4,7 +4,8 @@ import enum
 import re
 from dataclasses import dataclass
 
-from .errors import Diagnostics
+from .errors import Diagnostics, shortened
+from .limits import FILE_TOKENS, NUMBER_LENGTH
 from .source import Source, Span
 
 
@@ -51,7 +52,7 @@ class Token:
     doc: str | None = None
 
     def __str__(self) -> str:
-        return "end of file" if self.kind is Kind.END else f"'{self.text}'"
+        return "end of file" if self.kind is Kind.END else f"'{shortened(self.text)}'"
 
 
 _PATTERN = re.compile(
@@ -61,24 +62,23 @@ _PATTERN = re.compile(
   | (?P<block>/\*.*?\*/)
   | (?P<annotation>@[A-Za-z_][A-Za-z0-9_]*)
   | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-  | (?P<integer>0[xX][0-9a-fA-F_]+(?:u8|u32|u64|[lL])*(?![A-Za-z0-9_.]))
-  | (?P<float>[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)f?(?![A-Za-z0-9_.])
-      |[0-9]*\.[0-9]+f?(?![A-Za-z0-9_.])
-      |[0-9]+f(?![A-Za-z0-9_.]))
-  | (?P<decimal>[0-9][0-9_]*(?:u8|u32|u64|[lL])*(?![A-Za-z0-9_.]))
-  | (?P<number>[0-9][A-Za-z0-9_.]*)
+  | (?P<number>0[xX][A-Za-z0-9_.]*|\.?[0-9](?:[eE][-+]?[0-9]|[A-Za-z0-9_.])*+)
   | (?P<char>'[^\n]')
-  | (?P<string>"(?:[^"\\\n]|\\[^\n])*")
+  | (?P<string>"(?:[^"\\\n]++|\\[^\n])*+")
   | (?P<symbol><<|>>|<=|>=|==|!=|&&|\|\||[-(){}\[\]<>:;,.=+*%&|^!~]|/(?!\*))
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 
+_INTEGER = re.compile(
+    r"(?:0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)(?:u8|u32|u64|[lL])*",
+)
+_FLOAT = re.compile(
+    r"[0-9]*\.?[0-9]+[eE][-+]?[0-9]+f?|[0-9]*\.[0-9]+f?|[0-9]+f",
+)
+
 _KINDS = {
     "annotation": Kind.ANNOTATION,
-    "integer": Kind.INTEGER,
-    "decimal": Kind.INTEGER,
-    "float": Kind.FLOAT,
     "char": Kind.CHAR,
     "string": Kind.STRING,
     "symbol": Kind.SYMBOL,
@@ -95,6 +95,10 @@ def tokenize(source: Source, diagnostics: Diagnostics) -> list[Token]:
     doc: str | None = None
     at = 0
     while at < len(text):
+        if len(tokens) == FILE_TOKENS:
+            message = f"a file has at most {FILE_TOKENS} tokens; what follows is not read"
+            diagnostics.error(message, source, Span(at, at + 1))
+            break
         match = _PATTERN.match(text, at)
         if match is None:
             span = _report(source, at, diagnostics)
@@ -105,25 +109,36 @@ def tokenize(source: Source, diagnostics: Diagnostics) -> list[Token]:
         span = Span(at, match.end())
         at = match.end()
         group = match.lastgroup or ""
-        if group == "block" and match.group().startswith("/**") and len(match.group()) > 4:
+        if group == "block" and span.end - span.start > 4 and text.startswith("/**", span.start):
             doc = match.group()
         if group in ("space", "line", "block"):
             continue
-        if group == "number":
-            diagnostics.error(f"'{match.group()}' is no number", source, span)
-            tokens.append(Token(Kind.INTEGER, "0", span, doc))
-            continue
-        tokens.append(Token(_kind(group, match.group()), match.group(), span, doc))
+        tokens.append(_token(group, match.group(), span, doc, source, diagnostics))
         doc = None
     end = tokens[-1].span.end if tokens else 0
     tokens.append(Token(Kind.END, "", Span(end, end), doc))
     return tokens
 
 
-def _kind(group: str, text: str) -> Kind:
+def _token(
+    group: str, text: str, span: Span, doc: str | None, source: Source, diagnostics: Diagnostics
+) -> Token:
     if group == "word":
-        return Kind.KEYWORD if text in KEYWORDS else Kind.IDENTIFIER
-    return _KINDS[group]
+        return Token(Kind.KEYWORD if text in KEYWORDS else Kind.IDENTIFIER, text, span, doc)
+    if group != "number":
+        return Token(_KINDS[group], text, span, doc)
+    if len(text) > NUMBER_LENGTH:
+        message = (
+            f"'{shortened(text)}' is too long: a number has at most {NUMBER_LENGTH} characters"
+        )
+    elif _INTEGER.fullmatch(text):
+        return Token(Kind.INTEGER, text, span, doc)
+    elif _FLOAT.fullmatch(text):
+        return Token(Kind.FLOAT, text, span, doc)
+    else:
+        message = f"'{text}' is no number"
+    diagnostics.error(message, source, span)
+    return Token(Kind.INTEGER, "0", span, doc)
 
 
 def _report(source: Source, at: int, diagnostics: Diagnostics) -> Span:

@@ -105,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AidlError as error:
         print(error, file=sys.stderr)
         count = len(error.diagnostics)
-        print(f"{count} error{'s' if count > 1 else ''}", file=sys.stderr)
+        more = "; the run ended there, there are more" if error.more else ""
+        print(f"{count} error{'s' if count > 1 else ''}{more}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -122,9 +123,17 @@ def _compile(files: list[Path], include: list[Path], options: Options) -> dict[s
     for path in expand(files):
         source = loader.read(path)
         sources.append(source)
-        package = parse(source, Diagnostics()).package
-        loader.add_root_of(path, package.text if package else "")
+        loader.add_root_of(path, _package(source))
     return compile_sources(sources, loader, options)
+
+
+def _package(source: Source) -> str:
+    """The package a file names; what is wrong in the file is told later."""
+    try:
+        package = parse(source, Diagnostics()).package
+    except AidlError:
+        return ""
+    return package.text if package else ""
 
 
 def _differs(output: Output, module: str, text: str) -> bool:

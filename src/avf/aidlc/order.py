@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
+from .limits import ORDER_STEPS
 from .model import Definition, TypeDef
 
 
@@ -12,15 +13,16 @@ def ordered(
     by_rank = sorted(definitions, key=lambda made: (_rank(made.type), made.type.name))
     known = {made.type: made for made in by_rank}
     hard = {made.type: needs(made) & known.keys() for made in by_rank}
+    search = _Search(hard)
     done: dict[TypeDef, Definition] = {}
     open_: set[TypeDef] = set()
 
     def before(type_def: TypeDef) -> Iterator[TypeDef]:
         """What should stand before a type; it is in `open_` while that is gone through."""
         yield from sorted(hard[type_def], key=lambda found: found.name)
-        for mentioned in known[type_def].bases():
+        for mentioned in dict.fromkeys(known[type_def].bases()):
             later = mentioned not in known or _rank(mentioned) > _rank(type_def)
-            if not later and not _reaches(mentioned, open_, hard):
+            if not later and mentioned not in done and not search.reaches(mentioned, open_):
                 yield mentioned
 
     for made in by_rank:
@@ -44,15 +46,23 @@ def _rank(type_def: TypeDef) -> int:
     return 0 if type_def.is_enum else 2 if type_def.is_interface else 1
 
 
-def _reaches(start: TypeDef, goals: set[TypeDef], hard: dict[TypeDef, set[TypeDef]]) -> bool:
-    """Whether something in `goals` must stand before `start`."""
-    seen = {start}
-    waiting = [start]
-    while waiting:
-        for needed in hard[waiting.pop()]:
-            if needed in goals:
-                return True
-            if needed not in seen:
-                seen.add(needed)
-                waiting.append(needed)
-    return False
+class _Search:
+    """Looks for what must stand before a type, as long as the steps for that last; then it takes the worst for true."""
+
+    def __init__(self, hard: dict[TypeDef, set[TypeDef]]) -> None:
+        self._hard = hard
+        self._left = ORDER_STEPS
+
+    def reaches(self, start: TypeDef, goals: set[TypeDef]) -> bool:
+        """Whether something in `goals` must stand before `start`."""
+        seen = {start}
+        waiting = [start]
+        while waiting and self._left > 0:
+            for needed in self._hard[waiting.pop()]:
+                self._left -= 1
+                if needed in goals:
+                    return True
+                if needed not in seen:
+                    seen.add(needed)
+                    waiting.append(needed)
+        return self._left <= 0

@@ -4,6 +4,7 @@ from . import tree
 from .cursor import Cursor, Unreadable
 from .errors import Diagnostics
 from .lexer import Kind, Token
+from .limits import ANNOTATIONS, DIMENSIONS
 from .source import Source, Span
 
 _PRECEDENCE = {
@@ -289,6 +290,8 @@ class _Parser(Cursor):
                 span = span.to(self.close_angle())
             dimensions: list[tree.Expression | None] = []
             while self.sees("["):
+                if len(dimensions) == DIMENSIONS:
+                    self.fail(f"an array has at most {DIMENSIONS} dimensions")
                 self.take()
                 dimensions.append(None if self.sees("]") else self.expression())
                 span = span.to(self.expect("]", "after an array's size").span)
@@ -317,6 +320,8 @@ class _Parser(Cursor):
                 arguments = self.annotation_arguments(token)
                 span = span.to(self.expect(")", f"after the arguments of {token.text}").span)
             found.append(tree.Annotation(token.text[1:], arguments, span))
+            if len(found) > ANNOTATIONS:
+                self.fail(f"there are at most {ANNOTATIONS} annotations here", token.span)
         return tuple(found)
 
     def annotation_arguments(

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from . import tree
 from .analysis import Analysis
 from .docs import paragraphs
-from .errors import Diagnostics
+from .errors import AidlError, Diagnostic, Diagnostics
+from .limits import EXPANSION, HOLDING_CHAIN
 from .model import Builtin, Constant, Definition, EnumValue, FieldDef, Type, TypeDef
 from .names import PackageNames, argument_name, field_name, method_name
 
@@ -24,19 +25,22 @@ class Modules:
     external: Mapping[str, str] = field(default_factory=dict)
 
     def module(self, package: str) -> str:
-        found = self._find({**self.mapped, **self.external}, package) or package
+        found = self._find((self.external, self.mapped), package) or package
         return ".".join(f"{p}_" if keyword.iskeyword(p) else p for p in found.split("."))
 
     def is_external(self, package: str) -> bool:
-        return self._find(self.external, package) is not None
+        return self._find((self.external,), package) is not None
 
-    def _find(self, table: Mapping[str, str], package: str) -> str | None:
+    def _find(self, tables: tuple[Mapping[str, str], ...], package: str) -> str | None:
         prefix = package
-        while prefix:
-            if prefix in table:
-                return table[prefix] + package[len(prefix) :]
+        while prefix or not package:
+            for table in tables:
+                if prefix in table:
+                    return table[prefix] + package[len(prefix) :]
+            if not prefix:
+                break
             prefix = prefix.rpartition(".")[0]
-        return table.get("") if not package else None
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,9 @@ class Plan:
         self._names = names
         self._analysis = analysis
         self._constructible: dict[TypeDef, bool | None] = {}
+        self._held = 0
+        self._heights: dict[TypeDef, int] = {}
+        self._grown = 0
         self._cycles = self._import_cycles()
         self.words = dict(word for made in definitions for word in _renamed(made))
         """What AIDL and Python call otherwise, for documentation."""
@@ -111,11 +118,7 @@ class Plan:
         for type_def, definition in self.definitions.items():
             needed = direct.setdefault(self.module(type_def), set())
             needed.update(self.module(base) for base in definition.bases())
-        reach = {module: _closure(module, direct) for module in direct}
-        return {
-            module: {other for other in found if module in reach.get(other, ())}
-            for module, found in reach.items()
-        }
+        return {module: ring for ring in _rings(direct) for module in ring}
 
     # Defaults
 
@@ -155,15 +158,42 @@ class Plan:
                 self.diagnostics.error(message, type_def.source, span)
             return bool(known)
         self._constructible[type_def] = None
+        self._held += 1
         fields = self._analysis.definition(type_def).fields
         if isinstance(type_def.declaration, tree.UnionDecl):
             fields = fields[:1]
-        module = self.module(type_def)
-        made = True
-        for part in fields:  # all of them, so that none that holds this type is missed
-            made = self.default_needs(part, module) is not None and made
+        made = self._held <= HOLDING_CHAIN and self._hold(type_def, fields)
+        self._held -= 1
+        if max(self._held, self._heights.get(type_def, 0)) >= HOLDING_CHAIN:
+            message = f"{type_def.simple} is in a chain of more than {HOLDING_CHAIN} types that hold one another"
+            span = type_def.declaration.name.span
+            self.diagnostics.error(message, type_def.source, span)
+            self.diagnostics.check()  # those around it would be told, too
         self._constructible[type_def] = made
         return made
+
+    def _hold(self, type_def: TypeDef, fields: list[FieldDef]) -> bool:
+        """Whether all fields have defaults; notes how many types one inside the other these hold."""
+        module = self.module(type_def)
+        height = 0
+        made = True
+        for part in fields:  # all of them, so that none that holds this type is missed
+            needs = self.default_needs(part, module)
+            made = made and needs is not None
+            height = max([height, *(self._heights.get(held, 0) for held in needs or ())])
+        self._heights[type_def] = height + 1
+        return made
+
+    def grow(self, text: str) -> str:
+        """Counts the text of a default value, which types that are used again and again may make long.
+
+        Raises AidlError if all of them are too long together.
+        """
+        self._grown += len(text)
+        if self._grown > EXPANSION:
+            message = f"default values grow to more than {EXPANSION} characters in all"
+            raise AidlError([Diagnostic(message)])
+        return text
 
     # What the files say
 
@@ -196,15 +226,43 @@ def _name(type_def: TypeDef) -> str:
     return type_def.name
 
 
-def _closure(start: str, direct: Mapping[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    waiting = [start]
-    while waiting:
-        for module in direct.get(waiting.pop(), ()):
-            if module not in found:
-                found.add(module)
-                waiting.append(module)
-    return found
+def _rings(direct: Mapping[str, set[str]]) -> Iterator[set[str]]:
+    """The modules in sets of those that need one another, in however many steps (Tarjan's algorithm)."""
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    pending: dict[str, None] = {}
+    for start in direct:
+        path: list[tuple[str, Iterator[str]]] = []
+        if start not in number:
+            path.append((start, iter(())))
+        while path:
+            module, rest = path[-1]
+            if module not in number:
+                number[module] = lowest[module] = len(number)
+                pending[module] = None
+                rest = iter(direct.get(module, ()))
+                path[-1] = (module, rest)
+            for other in rest:
+                if other not in number:
+                    path.append((other, iter(())))
+                    break
+                if other in pending:
+                    lowest[module] = min(lowest[module], number[other])
+            else:
+                path.pop()
+                if path:
+                    above = path[-1][0]
+                    lowest[above] = min(lowest[above], lowest[module])
+                if lowest[module] == number[module]:
+                    yield _ring(pending, module)
+
+
+def _ring(pending: dict[str, None], first: str) -> set[str]:
+    """Takes what was added since `first`."""
+    ring = set()
+    while first not in ring:
+        ring.add(pending.popitem()[0])
+    return ring
 
 
 def _enums(value: Constant) -> set[TypeDef]:

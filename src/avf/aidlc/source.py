@@ -1,6 +1,7 @@
 """The text of one .aidl file and places in it."""
 
 import bisect
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,8 +26,12 @@ class Source:
         self.text = text
 
     @cached_property
-    def _starts(self) -> list[int]:
-        return [0, *(at + 1 for at, char in enumerate(self.text) if char == "\n")]
+    def _starts(self) -> "array[int]":
+        starts = array("L", [0])
+        at = -1
+        while (at := self.text.find("\n", at + 1)) >= 0:
+            starts.append(at + 1)
+        return starts
 
     def locate(self, offset: int) -> tuple[int, int]:
         """Line and column, both from 1."""

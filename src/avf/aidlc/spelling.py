@@ -39,6 +39,8 @@ class Spelling:
         self.taken = taken
         self.imports: dict[str, list[str]] = {}
         self._spelled: dict[tuple[str, str], str] = {}
+        self._used: set[str] = set()
+        self._zeros: dict[TypeDef, str] = {}
         self.late: set[str] = set()
         """Modules to import at the end: they need this one."""
         self.written: set[TypeDef] = set()
@@ -51,12 +53,12 @@ class Spelling:
         """Imports a name, as another one if the module has its own use for it."""
         spelled = self._spelled.get((module, name))
         if spelled is None:
-            used = self._spelled.values()
             prefix = module.title().replace(".", "").replace("_", "")
             names = (name, f"{_camel(module)}{name}", f"{prefix}{name}")
-            free = (n for n in names if n not in self.taken and n not in used)
+            free = (n for n in names if n not in self.taken and n not in self._used)
             spelled = next(free, f"{prefix}{name}_")
             self._spelled[module, name] = spelled
+            self._used.add(spelled)
             wanted = name if spelled == name else f"{name} as {spelled}"
             self.imports.setdefault(module, []).append(wanted)
         return spelled
@@ -124,9 +126,9 @@ class Spelling:
         """A field's default; None if it can have none."""
         if self.plan.default_needs(part, self.module) is None:
             return None
-        return (
-            self._empty(part.type) if part.default is None else self.value(part.default, part.type)
-        )
+        if part.default is not None:
+            return self.value(part.default, part.type)
+        return self.plan.grow(self._empty(part.type))
 
     def _empty(self, found: Type) -> str:
         """A value of a type that nobody has given one."""
@@ -146,13 +148,19 @@ class Spelling:
     def _empty_instance(self, type_def: TypeDef) -> str:
         name = self.reference(type_def)
         if type_def.is_enum:
-            enumerators = self.plan.definition(type_def).enumerators
-            zero = next((e.name for e in enumerators if e.value == 0), None)
-            return f"{name}(0)" if zero is None else f"{name}.{enumerator_name(zero)}"
+            return f"{name}{self._zero(type_def)}"
         if isinstance(type_def.declaration, tree.UnionDecl):
             first = self.plan.definition(type_def).fields[0]
             return f"{name}({member_name(first.name)}={self.default(first)})"
         return f"{name}()"
+
+    def _zero(self, enum: TypeDef) -> str:
+        """What behind an enum's name makes its value 0: the first enumerator that has it, or a call."""
+        if enum not in self._zeros:
+            enumerators = self.plan.definition(enum).enumerators
+            zero = next((f".{enumerator_name(e.name)}" for e in enumerators if e.value == 0), "(0)")
+            self._zeros[enum] = zero
+        return self._zeros[enum]
 
     def _empty_array(self, found: Type) -> str:
         size = found.dimensions[0] or 0

@@ -5,6 +5,7 @@ from typing import Protocol
 from . import tree
 from .errors import Diagnostics
 from .lexer import Kind
+from .limits import CANDIDATES, QUALIFIED_LENGTH
 from .model import Builtin, TypeDef
 from .parser import parse
 from .source import Source
@@ -59,20 +60,32 @@ class World:
         self._missing: set[str] = set()
         self._checked: set[Source] = set()
         self._lost: set[tuple[Source, str]] = set()
+        self._declared: dict[Source, list[TypeDef]] = {}
+        self._imports: dict[Source, dict[str, str]] = {}
+        """For each file the full names of its imports by their last part; the first of several counts."""
+        self._around: set[str] = set()
+        """Names that a type's full name begins with: packages, and types that are told of nowhere else."""
 
     def load(self, source: Source) -> list[TypeDef]:
         """Reads a file and declares what it has; those types, the nested ones after their parents."""
         if source.path in self.documents:
-            source = self.documents[source.path].source
-            return [found for found in self.types.values() if found.source is source]
+            return self._declared[self.documents[source.path].source]
         document = parse(source, self.diagnostics)
         self.documents[source.path] = document
         self._by_source[source] = document
         package = document.package.text if document.package else ""
-        found: list[TypeDef] = []
+        imports = self._imports[source] = {}
+        for name in document.imports:
+            imports.setdefault(name.text.rpartition(".")[2], name.text)
+        found = self._declared[source] = []
         for declaration in document.declarations:
             self._declare(declaration, source, package, None, found)
         return found
+
+    def _add_around(self, name: str) -> None:
+        while name and name not in self._around:
+            self._around.add(name)
+            name = name.rpartition(".")[0]
 
     def document(self, source: Source) -> tree.Document:
         return self._by_source[source]
@@ -87,6 +100,10 @@ class World:
     ) -> None:
         made = TypeDef(declaration, source, package, parent)
         span = declaration.name.span
+        if len(made.name) > QUALIFIED_LENGTH:
+            message = f"a type's full name has at most {QUALIFIED_LENGTH} characters"
+            self.diagnostics.error(message, source, span)
+            return
         if (known := self.types.get(made.name)) is not None:
             note = ("it is declared here, too", known.place())
             self.diagnostics.error(f"{made.name} is declared twice", source, span, note)
@@ -95,6 +112,7 @@ class World:
             self.diagnostics.error(f"'{made.simple}' is a type of AIDL's own", source, span)
         self._check_place(made)
         self.types[made.name] = made
+        self._add_around(made.name.rpartition(".")[0])
         if parent is not None:
             parent.nested[made.simple] = made
         found.append(made)
@@ -170,9 +188,7 @@ class World:
 
     def _is_somewhere(self, name: str) -> bool:
         """Whether there is a type of this name, or types inside of it: `parcelable Outer.Inner;` has no Outer."""
-        if self.named(name) is not None:
-            return True
-        return any(known.startswith(f"{name}.") for known in self.types)
+        return self.named(name) is not None or name in self._around
 
     def lookup(self, name: str, source: Source, scope: TypeDef | None) -> Builtin | TypeDef | None:
         """What a type's name means in a file, inside of a type."""
@@ -187,11 +203,10 @@ class World:
                 return self._inside(around, rest)
             around = around.parent
         document = self.document(source)
-        for imported in document.imports:
-            if imported.text.rpartition(".")[2] == first:
-                if imported.text in BUILTINS:
-                    return BUILTINS[imported.text]
-                return self.named(f"{imported.text}.{rest}" if rest else imported.text)
+        if (imported := self._imports[source].get(first)) is not None:
+            if imported in BUILTINS:
+                return BUILTINS[imported]
+            return self.named(f"{imported}.{rest}" if rest else imported)
         package = document.package.text if document.package else ""
         return self.named(f"{package}.{name}" if package else name) or self.named(name)
 
@@ -216,5 +231,6 @@ class World:
         while scope is not None:
             known += scope.nested
             scope = scope.parent
-        close = difflib.get_close_matches(name, sorted(set(known)), 1, 0.7)
+        alike = sorted({other for other in known if abs(len(other) - len(name)) <= len(name)})
+        close = difflib.get_close_matches(name, alike[:CANDIDATES], 1, 0.7)
         return f" (did you mean '{close[0]}'?)" if close else ""
