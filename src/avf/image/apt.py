@@ -27,6 +27,12 @@ T = TypeVar("T")
 _URI_LINE = re.compile(
     r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<hash>[0-9a-f]{64})$"
 )
+_FILE = re.compile(
+    r"(?P<name>[a-z0-9][a-z0-9+.-]*)_(?P<version>[0-9A-Za-z.+:~%-]+)_[a-z0-9-]+\.deb"
+)
+"""NAME_VERSION_ARCHITECTURE.deb, the version with %3a for a colon."""
+_MAX_PINS = 1 << 20
+_NO_PINS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, PackageError)
 _HOST_LISTS = Path("/var/lib/apt/lists")
 _DROPPED_OPTIONS = re.compile(
     r"^(Dir|DPkg|APT::Update|APT::NeverAutoRemove|Unattended-Upgrade)\b", re.I
@@ -74,7 +80,7 @@ class AptCache:
                 pins |= self._resolve(unknown)
                 self._download(pins)
                 self._write_pins(self._pins() | pins)
-        return {name: _package(name, self._archives / pins[name].file) for name in wanted}
+        return {name: self._package(pins[name]) for name in wanted}
 
     def with_lists(self, attempt: Callable[[], T], *, update: bool) -> T:
         """What `attempt` makes of the package lists at hand; of fresh ones with `update` or if it fails with those."""
@@ -109,12 +115,16 @@ class AptCache:
             self._prepare()
             return name in self._apt("apt-cache", "pkgnames", name).split()
 
+    def _package(self, pin: _Pin) -> Package:
+        name, version = _parts(pin)
+        return Package(name, version, self._archives / pin.file)
+
     def _resolve(self, names: list[str]) -> dict[str, _Pin]:
         found = {}
         for line in self._apt("apt-get", "-qq", "download", "--print-uris", *names).splitlines():
             if match := _URI_LINE.match(line.strip()):
-                name = match["file"].partition("_")[0]
-                found[name] = _Pin(match["file"], match["hash"])
+                pin = _Pin(match["file"], match["hash"])
+                found[_parts(pin)[0]] = pin
         if missing := sorted(set(names) - set(found)):
             raise PackageError(f"apt offers no SHA256-hashed package for: {' '.join(missing)}")
         return found
@@ -181,11 +191,15 @@ class AptCache:
 
     def _pins(self) -> dict[str, _Pin]:
         try:
-            stored: dict[str, Any] = json.loads((self._directory / "packages.json").read_text())
-            return {name: _Pin(pin["file"], pin["sha256"]) for name, pin in stored.items()}
+            with (self._directory / "packages.json").open() as file:
+                stored: dict[str, Any] = json.loads(file.read(_MAX_PINS))
+            pins = {name: _Pin(pin["file"], pin["sha256"]) for name, pin in stored.items()}
+            if all(_parts(pin)[0] == name for name, pin in pins.items()):
+                return pins
+            raise ValueError("a pin for another package")
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _NO_PINS as error:
             raise PackageError(
                 f"{self._directory / 'packages.json'} is damaged; remove it"
             ) from error
@@ -210,14 +224,25 @@ def _index_files(lists: Path) -> list[Path]:
     return [path for path in lists.glob("*_*") if path.is_file()]
 
 
-def _package(name: str, path: Path) -> Package:
-    return Package(name, unquote(path.name.split("_")[1]), path)
+def _parts(pin: _Pin) -> tuple[str, str]:
+    """Name and version of a package by its file. Raises PackageError for what is no plain file name."""
+    match = _FILE.fullmatch(pin.file)
+    version = unquote(match["version"]) if match else "/"
+    if match is None or "/" in version or "\0" in version:
+        raise PackageError(f"{pin.file!r} is not the name of a package's file")
+    return match["name"], version
 
 
 def _run(command: list[str], environment: Any, directory: Path) -> str:
     try:
         done = subprocess.run(
-            command, env=environment, cwd=directory, capture_output=True, text=True, check=False
+            command,
+            env=environment,
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     except FileNotFoundError as error:
         raise PackageError(

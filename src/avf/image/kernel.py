@@ -15,7 +15,7 @@ from avf.image.errors import KernelError, PackageError
 from avf.image.modules import ModuleTree
 
 _META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
-_VERSIONED = r"linux-image-(unsigned-)?[0-9].*"
+_VERSIONED = r"linux-image-(unsigned-)?[0-9][a-z0-9+.-]*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +74,19 @@ def _unpack(packages: list[Path], release: str, directory: Path) -> None:
     temporary.mkdir(parents=True)
     modules = temporary / "modules"
     try:
+        modules.mkdir()
         for package in packages:
             for path, entry in deb.entries(package):
                 inside = path.removeprefix("usr/").removeprefix(f"lib/modules/{release}/")
                 if not isinstance(entry, deb.File):
                     continue
                 if path == f"boot/vmlinuz-{release}":
-                    (temporary / "vmlinux").write_bytes(extract_vmlinux(entry.data))
+                    kernel = _vmlinux(package, path, entry.data)
+                    deb.write(temporary, "vmlinux", deb.File(0o644, kernel))
                 elif inside not in (path, path.removeprefix("usr/")):
-                    target = modules / inside
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(entry.data)
+                    deb.write(modules, inside, deb.File(0o644, entry.data))
         for needed in (temporary / "vmlinux", modules):
-            if not needed.exists():
+            if not needed.exists() or (needed == modules and not any(modules.iterdir())):
                 raise KernelError(f"no {needed.name} in {' '.join(map(str, packages))}")
         temporary.rename(directory)
     except OSError:
@@ -94,6 +94,13 @@ def _unpack(packages: list[Path], release: str, directory: Path) -> None:
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _vmlinux(package: Path, path: str, image: bytes) -> bytes:
+    try:
+        return extract_vmlinux(image)
+    except KernelError as error:
+        raise KernelError(f"{package}: {path}: {error}") from error
 
 
 def _files(directory: Path, release: str) -> KernelFiles:
@@ -104,7 +111,7 @@ def _current(cache: Path) -> KernelFiles | None:
     try:
         record = json.loads((cache / "kernel/current.json").read_text())
         kernel = _files(cache / "kernel" / record["directory"], record["release"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return kernel if kernel.vmlinux.exists() and kernel.modules_dir.is_dir() else None
 

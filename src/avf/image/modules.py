@@ -4,33 +4,32 @@ Distribution packages carry no modules.dep (depmod runs at installation), so dep
 them: from the `.modinfo` section of each module.
 """
 
-import lzma
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-import zstandard
-
 from avf.image.errors import KernelError
+from avf.image.unpack import unpack
 
 _SUFFIXES = (".ko", ".ko.xz", ".ko.zst")
+_KINDS = {".xz": "xz", ".zst": "zst"}
 _MAX_MODULE = 64 << 20
+_MAX_MODINFO = 1 << 20
+_MAX_CHAIN = 64
+"""Modules that need one another."""
 _SIGNATURE_MAGIC = b"~Module signature appended~\n"
 _SIGNATURE_SIZE = 12
 _SECTION_HEADER_SIZE = 64
 
 
 def read_module(path: Path) -> bytes:
-    """A module's ELF image, decompressed if need be."""
-    data = path.read_bytes()
+    """A module's ELF image, decompressed if need be. Raises KernelError."""
+    kind = _KINDS.get(path.suffix, "tar")
     try:
-        if path.suffix == ".xz":
-            data = lzma.decompress(data)
-        elif path.suffix == ".zst":
-            data = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_MODULE)
-    except (lzma.LZMAError, zstandard.ZstdError) as error:
-        raise KernelError(f"{path}: {error}") from error
-    return data
+        with path.open("rb") as file:
+            return unpack(kind, file, _MAX_MODULE)
+    except ValueError as error:
+        raise KernelError(f"{path}: damaged module: {error}") from error
 
 
 def without_signature(image: bytes) -> bytes:
@@ -79,7 +78,7 @@ class ModuleTree:
             if path.name.endswith(_SUFFIXES)
         }
         builtin = directory / "modules.builtin"
-        lines = builtin.read_text().split() if builtin.exists() else []
+        lines = builtin.read_text(errors="replace").split() if builtin.exists() else []
         self._builtin = {module_name(line) for line in lines}
 
     def __contains__(self, name: str) -> bool:
@@ -100,6 +99,10 @@ class ModuleTree:
             return
         if name in above:
             raise KernelError(f"modules need each other: {' -> '.join([*above, name])}")
+        if len(above) == _MAX_CHAIN:
+            raise KernelError(
+                f"more than {_MAX_CHAIN} modules need each other: {above[0]} to {name}"
+            )
         path = self._paths.get(name)
         if path is None:
             needed = f" (needed by {above[-1]})" if above else ""
@@ -133,6 +136,8 @@ def modinfo(image: bytes, name: str = "module") -> list[str]:
         section = _elf_section(image, b".modinfo")
     except (struct.error, IndexError, ValueError) as error:
         raise KernelError(f"{name}: not a 64-bit ELF module: {error}") from error
+    if len(section) > _MAX_MODINFO:
+        raise KernelError(f"{name}: a .modinfo section of {len(section)} bytes")
     return [text.decode("utf-8", "replace") for text in section.split(b"\0") if text]
 
 
@@ -140,7 +145,7 @@ def _elf_section(image: bytes, wanted: bytes) -> bytes:
     headers, (names_offset, names_size) = _section_headers(image)
     names = image[names_offset : names_offset + names_size]
     for name_offset, offset, length in headers:
-        if names[name_offset : names.index(b"\0", name_offset)] == wanted:
+        if names.startswith(wanted + b"\0", name_offset):
             return image[offset : offset + length]
     raise ValueError(f"no {wanted.decode()} section")
 

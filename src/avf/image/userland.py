@@ -188,7 +188,7 @@ def _unpack(packages: tuple[Package, ...], root: Path) -> None:
             for path, entry in deb.entries(package.path):
                 path = path if path.startswith("usr/") else f"usr/{path}"
                 if _is_wanted(path):
-                    _write(temporary / path, entry)
+                    deb.write(temporary, path, entry)
         temporary.rename(root)
     except OSError:
         if not root.exists():  # else somebody else was faster
@@ -211,12 +211,3 @@ def _is_wanted(path: str) -> bool:
             return name.partition(".")[0] in _EXTENSIONS
         return path.endswith(".py") and _STDLIB_LEFT_OUT.match(inside) is None
     return False
-
-
-def _write(target: Path, entry: deb.Entry) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(entry, deb.Link):
-        target.symlink_to(entry.target)
-    else:
-        target.write_bytes(entry.data)
-        target.chmod(entry.mode)
