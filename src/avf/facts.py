@@ -33,7 +33,7 @@ def _load() -> dict[str, object]:
             facts = json.loads(file.read(_MAX_SIZE))
         if isinstance(facts, dict) and facts.get("boot") == _boot_id():
             return facts
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         pass
     return {}
 

@@ -19,13 +19,15 @@ class Memory:
 
     def __init__(self, files: Mapping[str, str]) -> None:
         self.sources = {path: Source(path, text) for path, text in files.items()}
+        self._folders: dict[str, list[Source]] = {}
+        for path, source in self.sources.items():
+            self._folders.setdefault(path.rpartition("/")[0], []).append(source)
 
     def find(self, name: str) -> Source | None:
         return self.sources.get(name.replace(".", "/") + ".aidl")
 
     def siblings(self, source: Source, package: str) -> list[Source]:
-        directory = source.path.rpartition("/")[0]
-        return [s for path, s in self.sources.items() if path.rpartition("/")[0] == directory]
+        return self._folders[source.path.rpartition("/")[0]]
 
     def describe(self) -> str:
         return "in memory"

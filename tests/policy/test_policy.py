@@ -61,8 +61,12 @@ def test_without_a_file_the_system_service_trusts_nobody_but_root_and_its_group(
         ("[DUMP]\nuids = 3", "DUMP.uids: must be a list"),
         ('[DUMP]\ngroups = ["no such group"]', "DUMP.groups: no group named"),
         ("[DUMP", "policy.toml: "),
+        ("[DUMP]\nuids = [4294967295]", "DUMP.uids: must be a list of uids"),
+        (f"[DUMP]\nuids = [{'9' * 5000}]", "policy.toml: Exceeds the limit"),
+        ('[DUMP]\ngroups = ["a\\u0000b"]', "DUMP.groups: no group named"),
+        (f"[DUMP]\ngroups = {'[' * 5000}", "policy.toml: nested too deeply"),
         ("polkit = 1", "polkit: must be true or false"),
-        ("#" * (1 << 20) + "\n", "larger than 1048576 bytes"),
+        ("#" * (64 << 10) + "\n", "larger than 65536 bytes"),
         ("\ud800", "policy.toml: 'utf-8' codec"),
     ],
 )

@@ -310,11 +310,7 @@ class EntryReader(io.RawIOBase):
                 length = min(_INFLATE_INPUT, self._end - self._offset)
                 pending = self._source.read_at(self._offset, length)
                 self._offset += length
-            try:
-                data = self._inflate.decompress(pending, len(view))
-            except self._zlib_error as error:
-                raise _entry_error(self._entry, f"is broken: {error}") from None
-            if data:
+            if data := self._decompress(pending, len(view)):
                 view[: len(data)] = data
                 return len(data)
             if self._inflate.eof or (
@@ -322,8 +318,15 @@ class EntryReader(io.RawIOBase):
             ):
                 raise _entry_error(self._entry, f"ends {self._left} bytes early")
 
+    def _decompress(self, data: bytes, limit: int) -> bytes:
+        assert self._inflate
+        try:
+            return self._inflate.decompress(data, limit)
+        except self._zlib_error as error:
+            raise _entry_error(self._entry, f"is broken: {error}") from None
+
     def _check_end(self) -> None:
         if self._crc != self._entry.crc:
             raise _entry_error(self._entry, "has contents that do not match the CRC-32")
-        if self._inflate and self._inflate.decompress(self._inflate.unconsumed_tail, 1):
+        if self._inflate and self._decompress(self._inflate.unconsumed_tail, 1):
             raise _entry_error(self._entry, "is longer than recorded")

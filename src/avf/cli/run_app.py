@@ -168,7 +168,10 @@ def _extra_apks(apk: Path, config_path: str | None) -> list[Path]:
         with open(apk, "rb") as file:
             config = json.loads(read_entry(file.fileno(), config_path, limit=_MAX_CONFIG_SIZE))
         return [Path(extra["path"]) for extra in config.get("extra_apks", ())]
-    except (ApkError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        *(ApkError, OSError, ValueError, KeyError),
+        *(TypeError, AttributeError, RecursionError),
+    ) as error:
         raise CliError(f"Couldn't read config from {config_path} in {apk}") from error
 
 

@@ -111,7 +111,7 @@ def _note(path: Path) -> dict[str, Any]:
     try:
         with open(path.with_name(f"{path.name}.json"), "rb") as file:
             note = json.loads(file.read(_MAX_NOTE))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return note if isinstance(note, dict) else {}
 

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -97,11 +98,19 @@ class StoredVm:
         """As stored. Raises ConfigError if the file is no good."""
         path = self.folder / _CONFIG
         try:
-            with open(path, "rb") as file:
-                return msgspec.json.decode(file.read(_MAX_CONFIG_SIZE), type=StoredConfig)
+            with open(path, "rb", opener=_open_config) as file:
+                text = file.read(_MAX_CONFIG_SIZE + 1)
         except FileNotFoundError:
             raise VmStateError(f"VM {self.name} is deleted") from None
-        except (msgspec.DecodeError, ConfigError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        if len(text) > _MAX_CONFIG_SIZE:
+            raise ConfigError(f"{path}: longer than {_MAX_CONFIG_SIZE} bytes")
+        try:
+            return msgspec.json.decode(text.decode(), type=StoredConfig)
+        except RecursionError as error:
+            raise ConfigError(f"{path}: nested too deeply") from error
+        except (msgspec.DecodeError, ConfigError, ValueError) as error:
             raise ConfigError(f"{path}: {error}") from error
 
     def set_config(self, config: StoredConfig) -> None:
@@ -234,6 +243,15 @@ class VmStore:
 def _default_directory() -> Path:
     data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
     return Path(data_home, "avf/vm")
+
+
+def _open_config(path: str, flags: int) -> int:
+    """Opens a regular file; a pipe in its place must not stop us."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return fd
 
 
 def _write_config(folder: Path, config: StoredConfig) -> None:

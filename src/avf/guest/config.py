@@ -37,11 +37,17 @@ def explicit_config(binary_name: str, extra_apks: int) -> PayloadConfig:
 
 
 def parse_config(data: bytes) -> PayloadConfig:
-    """Unknown keys are ignored. Raises InvalidConfig naming the field."""
+    """Unknown keys are ignored. Raises InvalidConfig naming the field.
+
+    What the host accepts means the same here: JSON as in RFC 8259, in UTF-8, the last of two equal keys.
+    """
     import json
 
+    if len(data) > MAX_SIZE:
+        raise InvalidConfig(f"the VM config is longer than {MAX_SIZE} bytes")
     try:
-        document = json.loads(data)
+        # No field is a number, and one that nobody asks for may have any length.
+        document = json.loads(data.decode(), parse_int=float, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise InvalidConfig(f"the VM config is not JSON: {error}") from error
     if not isinstance(document, dict):
@@ -57,6 +63,10 @@ def parse_config(data: bytes) -> PayloadConfig:
     )
 
 
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no value")
+
+
 _REQUIRED = object()
 
 
@@ -68,7 +78,16 @@ def _typed(document: dict[str, Any], key: str, wanted: type, default: Any = _REQ
         return None
     if not isinstance(value, wanted):
         raise InvalidConfig(f"VM config: {key} is not of type {wanted.__name__}")
+    if isinstance(value, str):
+        _check_text(key, value)
     return value
+
+
+def _check_text(key: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidConfig(f"VM config: {key} is not Unicode") from None
 
 
 def _task(document: dict[str, Any] | None) -> Task | None:

@@ -80,7 +80,7 @@ def tombstone(process: str, pid: int, thread: int, number: int, when: int, crash
 
     name = signal.Signals(number).name if number in signal.Signals.__members__.values() else "?"
     command = _read(f"{process}/cmdline").replace("\0", " ").strip()
-    maps = _read(f"{process}/maps").splitlines()
+    maps = _read(f"{process}/maps").split("\n")[:-1]  # the last line is empty or cut off
     address = f"0x{crash.address:016x}" if number in (4, 5, 7, 8, 11) else "--------"
     lines = [
         _STARS,
@@ -154,10 +154,14 @@ def _place(address: int, maps: list[str]) -> str:
     """`pc OFFSET  FILE` for an address in a mapping, as tombstones have it."""
     for line in maps:
         fields = line.split(None, 5)
-        start, _, end = fields[0].partition("-")
-        if int(start, 16) <= address < int(end, 16):
-            offset = address - int(start, 16) + int(fields[2], 16)
-            return f"pc {offset:016x}  {fields[5] if len(fields) > 5 else '<anonymous>'}"
+        try:
+            start, end = (int(number, 16) for number in fields[0].split("-"))
+            begin = int(fields[2], 16)
+        except (ValueError, IndexError):
+            continue
+        if start <= address < end:
+            name = fields[5] if len(fields) > 5 else "<anonymous>"
+            return f"pc {address - start + begin:016x}  {name}"
     return f"pc {address:016x}  <unknown>"
 
 

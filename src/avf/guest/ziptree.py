@@ -15,6 +15,8 @@ _DEFAULT_FILE_MODE = 0o400
 _DIRECTORY_MODE = 0o500
 _STORED = 0
 _MAX_DEPTH = 64
+_MAX_INODES = 1 << 18
+"""Four times as many as an archive can have entries."""
 
 
 class ZipTreeError(Exception):
@@ -150,6 +152,8 @@ class ZipTree:
         return stat.S_IFREG | mode
 
     def _new(self, mode: int, size: int = 0, entry: Entry | None = None) -> Inode:
+        if len(self._inodes) > _MAX_INODES:
+            raise ZipTreeError(f"a ZIP file of more than {_MAX_INODES} files and directories")
         inode = Inode(len(self._inodes), mode, size, entry)
         self._inodes.append(inode)
         return inode
@@ -157,6 +161,6 @@ class ZipTree:
 
 def _pread(fd: int, offset: int, length: int) -> bytes:
     data = os.pread(fd, length, offset)
-    if len(data) == length or not data:
-        return data
-    return data + _pread(fd, offset + len(data), length - len(data))
+    while len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
+        data += more
+    return data

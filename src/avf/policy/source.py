@@ -13,7 +13,10 @@ from avf.policy.model import Grant, Permission, Policy, PolicyError
 from avf.trust import others_may_write
 
 SYSTEM_POLICY_FILE = Path("/etc/avf/policy.toml")
-MAX_POLICY_BYTES = 1 << 20
+MAX_POLICY_BYTES = 64 << 10
+"""Reading TOML takes time that may grow with the square of the size."""
+MAX_ID = (1 << 32) - 2
+"""The largest uid and gid."""
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +28,9 @@ def load_policy(*, system: bool, file: Path = SYSTEM_POLICY_FILE) -> Policy:
         return _builtin(system=system)
     try:
         document = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
+    except RecursionError as e:
+        raise PolicyError(f"{file}: nested too deeply") from e
+    except ValueError as e:  # what is no TOML, no UTF-8, no number
         raise PolicyError(f"{file}: {e}") from e
     polkit = document.pop("polkit", False)
     if not isinstance(polkit, bool):
@@ -130,7 +135,7 @@ def _grant(file: Path, name: str, table: Any) -> Grant:
     if not isinstance(everyone, bool):
         raise PolicyError(f"{where}.everyone: must be true or false")
     uids = _list(where, "uids", table)
-    if any(type(u) is not int or u < 0 for u in uids):
+    if any(type(u) is not int or not 0 <= u <= MAX_ID for u in uids):
         raise PolicyError(f"{where}.uids: must be a list of uids")
     gids = frozenset(_gid(where, group) for group in _list(where, "groups", table))
     return Grant(everyone, frozenset(uids), gids)
@@ -144,11 +149,11 @@ def _list(where: str, key: str, table: dict[str, Any]) -> list[Any]:
 
 
 def _gid(where: str, group: Any) -> int:
-    if type(group) is int and group >= 0:
+    if type(group) is int and 0 <= group <= MAX_ID:
         return group
     if not isinstance(group, str):
         raise PolicyError(f"{where}.groups: must be a list of group names or gids")
     try:
         return grp.getgrnam(group).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):  # a name with a NUL in it
         raise PolicyError(f"{where}.groups: no group named {group!r}") from None

@@ -9,17 +9,15 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.opening import open_regular
 
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
-
 DEFAULT_LIST = Path("/apex/apex-info-list.xml")
 DERIVE_CLASSPATH = Path("/apex/com.android.sdkext/bin/derive_classpath")
 MAX_LIST_SIZE = 4 << 20
+MAX_APEXES = 1024
+"""In a list; Android has some 70."""
 MAX_OUTPUT = 1 << 20
 CLASSPATH = "{CLASSPATH}"
 """In a payload configuration: every active APEX with a jar on a class path."""
@@ -117,46 +115,69 @@ def _modified(path: str) -> int:
 
 def load_list(path: Path, with_classpath_jar: Collection[str]) -> list[ApexInfo]:
     """Reads the list. Raises VirtmgrError, naming the file and the attribute."""
-    from xml.etree import ElementTree
-
     try:
         with open(open_regular(path, "the list of APEXes"), "rb") as file:
             text = file.read(MAX_LIST_SIZE + 1)
-        if len(text) > MAX_LIST_SIZE:
-            raise VirtmgrError(f"{path}: larger than {MAX_LIST_SIZE} bytes")
-        elements = ElementTree.fromstring(text).iter("apex-info")
-    except (OSError, ElementTree.ParseError) as e:
+    except OSError as e:
         raise VirtmgrError(f"{path}: {e}") from e
-    return [_info(path, element, with_classpath_jar) for element in elements]
+    if len(text) > MAX_LIST_SIZE:
+        raise VirtmgrError(f"{path}: larger than {MAX_LIST_SIZE} bytes")
+    return [_info(path, found, with_classpath_jar) for found in _attributes(path, text)]
 
 
-def _info(path: Path, element: "Element", with_jar: Collection[str]) -> ApexInfo:
-    name = _attribute(path, element, "moduleName")
+def _attributes(path: Path, text: bytes) -> list[dict[str, str]]:
+    """The attributes of every apex-info element. Nothing else of the document is kept, no entity is expanded."""
+    from xml.parsers import expat
+
+    found: list[dict[str, str]] = []
+
+    def element(name: str, attributes: dict[str, str]) -> None:
+        if name != "apex-info":
+            return
+        if len(found) == MAX_APEXES:
+            raise VirtmgrError(f"{path}: more than {MAX_APEXES} APEXes")
+        found.append(attributes)
+
+    def doctype(*_about: object) -> None:
+        raise VirtmgrError(f"{path}: a document type is not allowed")
+
+    parser = expat.ParserCreate("utf-8")
+    parser.StartElementHandler = element
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as e:
+        raise VirtmgrError(f"{path}: {e}") from e
+    return found
+
+
+def _info(path: Path, found: dict[str, str], with_jar: Collection[str]) -> ApexInfo:
+    name = _attribute(path, found, "moduleName")
     return ApexInfo(
         name=name,
-        version=_number(path, element, "versionCode"),
-        path=_attribute(path, element, "modulePath"),
+        version=_number(path, found, "versionCode"),
+        path=_attribute(path, found, "modulePath"),
         has_classpath_jar=name in with_jar,
         last_update_seconds=_number(
-            path, element, "lastUpdateMillis"
+            path, found, "lastUpdateMillis"
         ),  # seconds, in spite of its name
-        is_factory=element.get("isFactory") == "true",
-        is_active=element.get("isActive") == "true",
-        provides_shared_libs=element.get("provideSharedApexLibs") == "true",
+        is_factory=found.get("isFactory") == "true",
+        is_active=found.get("isActive") == "true",
+        provides_shared_libs=found.get("provideSharedApexLibs") == "true",
     )
 
 
-def _attribute(path: Path, element: "Element", name: str) -> str:
-    value = element.get(name)
+def _attribute(path: Path, found: dict[str, str], name: str) -> str:
+    value = found.get(name)
     if not value:
         raise VirtmgrError(f"{path}: an apex-info has no {name}")
     return value
 
 
-def _number(path: Path, element: "Element", name: str) -> int:
-    value = element.get(name, "0")
+def _number(path: Path, found: dict[str, str], name: str) -> int:
+    value = found.get(name, "0")
     if not (value.isascii() and value.isdecimal() and len(value) < 20):
-        raise VirtmgrError(f"{path}: {name}: {value!r} is not a number")
+        raise VirtmgrError(f"{path}: {name}: {value[:32]!r} is not a number")
     return int(value)
 
 

@@ -43,7 +43,7 @@ class VmPayloadConfig(msgspec.Struct, frozen=True):
     def parse(cls, text: bytes, source: str) -> "VmPayloadConfig":
         """Raises PayloadConfigError."""
         try:
-            return msgspec.json.decode(text, type=cls)
+            return msgspec.json.decode(text.decode(), type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise PayloadConfigError(f"{source}: {e}") from e
 

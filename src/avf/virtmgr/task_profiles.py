@@ -20,7 +20,9 @@ from avf.virtmgr.errors import VirtmgrError
 from avf.vmm import Vmm, VmmStartError, VmProcess, VmSpec
 
 DEFAULT_FILE = Path("/etc/avf/task_profiles.toml")
-MAX_FILE_SIZE = 1 << 20
+MAX_FILE_SIZE = 64 << 10
+"""Reading TOML takes time that may grow with the square of the size."""
+_MAX_NUMBER = (1 << 64) - 1
 _FORBIDDEN = frozenset(
     {"cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.type", "cgroup.subtree_control"}
 )
@@ -55,7 +57,9 @@ def load_profiles() -> Profiles:
         document = tomllib.loads(text.decode())
     except FileNotFoundError:
         return Profiles(path)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except RecursionError as e:
+        raise VirtmgrError(f"{path}: nested too deeply") from e
+    except (OSError, ValueError) as e:  # ValueError: what is no TOML, no UTF-8, no number
         raise VirtmgrError(f"{path}: {e}") from e
     if unknown := document.keys() - {"cgroup", "profiles"}:
         raise VirtmgrError(f"{path}: unknown key {sorted(unknown)[0]!r}")
@@ -77,6 +81,8 @@ def _settings(path: Path, name: str, table: Any) -> dict[str, str]:
             raise VirtmgrError(f"{where}: cannot be set")
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise VirtmgrError(f"{where}: must be a number or a text")
+        if isinstance(value, int) and not -_MAX_NUMBER <= value <= _MAX_NUMBER:
+            raise VirtmgrError(f"{where}: the number is out of range")
     return {key: str(value) for key, value in table.items()}
 
 

@@ -61,7 +61,7 @@ class ControlSocket:
                     sock.connect(address)
                 sock.send(json.dumps(request).encode())
                 reply = json.loads(sock.recv(_MAX_REPLY))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise VmmControlError(f"crosvm does not answer: {error}") from error
         if isinstance(reply, dict) and "Err" in reply:
             code = reply["Err"]
