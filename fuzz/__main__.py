@@ -18,7 +18,7 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in PACKAGES:
         sys.exit(f"usage: python -m fuzz {{{','.join(PACKAGES)}}} TARGET [libFuzzer options]")
     package = sys.argv.pop(1)
-    with atheris.instrument_imports(include=[f"avf.{package}"]):
+    with atheris.instrument_imports(include=[f"avf.{package}", "avf.proto3"]):
         targets = import_module(f"fuzz.{package}.targets")
         seeds = import_module(f"fuzz.{package}.seeds").seeds()
     if len(sys.argv) < 2 or sys.argv[1] not in targets.TARGETS:
