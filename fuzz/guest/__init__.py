@@ -1,1 +1,1 @@
-"""Fuzz targets of `avf.guest`: no input may raise anything but its reader's error, or mean something else to the host."""
+"""Fuzz targets of `avf.guest`: inputs raise nothing but their readers' errors and mean the same to the host."""

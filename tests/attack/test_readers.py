@@ -153,6 +153,10 @@ LONG_NAMES = each(60, f"union U# {{ U+ {'a' * 150}; }}") + "union U60 { int x; }
         (parcelable(f"{'@Hide ' * 65} int x;"), "at most 64 annotations"),
         (parcelable(f"int{'[1]' * 17} x;"), "at most 16 dimensions"),
         (
+            interface(f"{INT} enum E0 {{ A = 1 }}" + each(110, f"{INT} enum E+ {{ A = E#.A }}")),
+            "ends a chain of more than 100 constants",
+        ),
+        (
             interface(each(99, f"const int C# = {'-' * 30}C+;") + "const int C99 = 1;"),
             "nested too deeply",
         ),

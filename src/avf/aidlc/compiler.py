@@ -25,7 +25,7 @@ def compile_sources(
     try:
         return _compile(sources, loader, options or Options(), diagnostics)
     except RecursionError:
-        message = "the types hold one another in a chain that is too long"
+        message = "types or constants depend on one another in a chain that is too long"
         raise AidlError([Diagnostic(message)]) from None
 
 
