@@ -1,7 +1,7 @@
 """Makes another process do system calls, as a guest could that has taken over its virtual machine monitor.
 
-The process is stopped with ptrace, a `syscall` instruction is written to where it stands, and registers are set for each
-call; x86-64 only. Source: ptrace(2), struct user_regs_struct in <sys/user.h>.
+The process is stopped with ptrace, a `syscall` instruction is written to where it stands, and registers are set for
+each call; x86-64 only. Source: ptrace(2), struct user_regs_struct in <sys/user.h>.
 """
 
 import ctypes

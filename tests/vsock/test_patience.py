@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from avf.vsock.device import acceptor
-from avf.vsock.device.connections import ANSWER_SECONDS, DIAL_SECONDS, LINGER_SECONDS
 from avf.vsock.device.acceptor import GREETING_SECONDS, GREETINGS_MAX
+from avf.vsock.device.connections import ANSWER_SECONDS, DIAL_SECONDS, LINGER_SECONDS
 from avf.vsock.device.packet import NO_RECEIVE, Op
 from tests.vsock.frontend import Guest
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-
 IMAGES = "/images"
 
 
@@ -42,7 +41,7 @@ class Box:
     readable: tuple[Path, ...]
     """Files and folders it sees at the same path, read-only; among them the program and its libraries."""
     listed: tuple[Path, ...] = ()
-    """Folders whose entries' names it may read although not all of what is in them; in an empty root they hold just that."""
+    """Folders whose entries it may list without reading them all; in an empty root they hold what is readable."""
     writable: tuple[Path, ...] = ()
     """Folders it sees and may write to."""
     devices: tuple[Path, ...] = ()

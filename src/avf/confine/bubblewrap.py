@@ -108,15 +108,15 @@ def _arguments_of(box: Box, stack: ExitStack) -> tuple[list[str], list[int]]:
 def _name_of(fd: int) -> str | None:
     """The name of the file, if it has one by which the sandbox's builder can find it."""
     try:
-        name = os.readlink(f"/proc/self/fd/{fd}")
-        found, given = os.stat(name), os.fstat(fd)
+        name = Path(f"/proc/self/fd/{fd}").readlink()
+        found, given = name.stat(), os.fstat(fd)
     except OSError:
         return None
     if (found.st_dev, found.st_ino) != (given.st_dev, given.st_ino):
         return None
-    if os.geteuid() == 0 and not _root_of_a_namespace_finds(Path(name)):
+    if os.geteuid() == 0 and not _root_of_a_namespace_finds(name):
         return None
-    return name
+    return str(name)
 
 
 def _root_of_a_namespace_finds(path: Path) -> bool:

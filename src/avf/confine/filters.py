@@ -45,8 +45,8 @@ _FILES = """
 """
 _WAITING = """
     epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd2 poll ppoll pselect6 select signalfd4
-    timerfd_create timerfd_gettime timerfd_settime timer_create timer_delete timer_getoverrun timer_gettime timer_settime
-    clock_getres clock_gettime clock_nanosleep gettimeofday nanosleep restart_syscall time
+    timerfd_create timerfd_gettime timerfd_settime timer_create timer_delete timer_getoverrun timer_gettime
+    timer_settime clock_getres clock_gettime clock_nanosleep gettimeofday nanosleep restart_syscall time
 """
 _SOCKETS = """
     accept accept4 getpeername getsockname getsockopt recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt
@@ -54,8 +54,8 @@ _SOCKETS = """
 """
 """Of sockets it was given. None is made, bound or connected."""
 _PROCESS = """
-    arch_prctl execve exit exit_group futex get_robust_list getcpu getegid geteuid getgid getpgrp getpid getppid getpriority
-    getrandom getresgid getresuid getrlimit getrusage gettid getuid rseq rt_sigaction rt_sigpending rt_sigprocmask
+    arch_prctl execve exit exit_group futex get_robust_list getcpu getegid geteuid getgid getpgrp getpid getppid
+    getpriority getrandom getresgid getresuid getrlimit getrusage gettid getuid rseq rt_sigaction rt_sigpending rt_sigprocmask
     rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_getaffinity sched_getparam sched_getscheduler sched_yield seccomp
     set_robust_list set_tid_address sigaltstack sysinfo times umask uname wait4
 """

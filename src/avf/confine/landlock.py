@@ -1,4 +1,7 @@
-"""Landlock: this process and what it executes may open only what is named. Source: Documentation/userspace-api/landlock.rst."""
+"""Landlock: this process and what it executes may open only what is named.
+
+Source: the kernel's Documentation/userspace-api/landlock.rst.
+"""
 
 import ctypes
 import os

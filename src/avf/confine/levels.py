@@ -1,4 +1,4 @@
-"""How tightly this host lets us confine a program: found out by doing it, since a program and a setting prove nothing."""
+"""How tightly this host lets us confine a program: found out by doing it, since settings prove nothing."""
 
 import functools
 import os

@@ -18,8 +18,8 @@ _MAX_SHEBANG = 256
 def needs_of(program: str) -> list[Path]:
     """The program, what interprets it, and the libraries it is linked with.
 
-    Libraries below the system's folders are named by their folder. A script's needs cannot be known: it gets the system's
-    programs. Raises ConfinementError if the program cannot be read.
+    Libraries below the system's folders are named by their folder. A script's needs cannot be known: it gets the
+    system's programs. Raises ConfinementError if the program cannot be read.
     """
     path = Path(program)
     try:

@@ -10,7 +10,7 @@ from avf.confine import Limits, existing
 from avf.disk import Disk, ImageDisk, image_size, measure
 
 FIRST_UID = 0x7000_0000
-"""Uids from here to 0x7FFF_FFFF belong to nobody (systemd, "Users, Groups, UIDs and GIDs"). A VM's is this plus its CID."""
+"""A VM's uid is this plus its CID. Nobody has the uids up to 0x7FFF_FFFF (systemd, "Users, Groups, UIDs and GIDs")."""
 _SPARE_DESCRIPTORS = 128
 _SPARE_BYTES = 64 << 20
 """Beside a guest's memory in its dump, and for the tables of a QCOW2 image."""

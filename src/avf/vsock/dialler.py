@@ -1,7 +1,7 @@
 """Reaching the host's listeners for a guest: at once, or through a process that may open sockets.
 
-The device process in its sandbox opens none. It sends each wish (host port, guest port) over a SOCK_SEQPACKET socket to
-a `DialServer`, which answers in any order with (host port, guest port, answer), and the connected socket if there is one.
+The device process in its sandbox opens none. It sends each wish (host port, guest port) over a SOCK_SEQPACKET socket
+to a `DialServer`, which answers with (host port, guest port, answer), and the connected socket if there is one.
 """
 
 import socket

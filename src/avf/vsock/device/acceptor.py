@@ -27,7 +27,7 @@ class _Greeting:
 
 
 class Acceptor:
-    """Accepts on a listener, BASE. Each connection says "CONNECT PORT\\n"; not a byte after that line is taken from it."""
+    """Accepts on a listener, BASE. Each connection says "CONNECT PORT\\n"; not a byte after it is taken."""
 
     def __init__(
         self,
