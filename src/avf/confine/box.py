@@ -53,3 +53,5 @@ class Box:
     uid: int | None = None
     """What it runs as where root starts it, as user and as group: a number that nobody else has. None: it stays root,
     without capabilities, since it opens root's files."""
+    groups: tuple[int, ...] = ()
+    """What else it belongs to where root starts it, so that it may open its devices."""

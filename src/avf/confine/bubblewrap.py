@@ -37,11 +37,11 @@ def full_command(
         options += _namespaces("user")
         options += ["--cap-drop", "ALL"] if os.geteuid() == 0 else []
         return [bubblewrap, *options, "--", *command], inherited
-    holder = _namespace_with(box.uid, stack)
+    holder = _namespace_with(box.uid, box.groups, stack)
     enter = [_find("nsenter", "util-linux"), f"--user=/proc/{holder}/ns/user", "--"]
     options += ["--cap-drop", "ALL"]
     options += [word for name in _STEP_CAPABILITIES for word in ("--cap-add", name)]
-    program = [*_become(box.uid), *command]
+    program = [*_become(box.uid, box.groups), *command]
     return [*enter, bubblewrap, *options, *_namespaces(), "--", *program], inherited
 
 
@@ -132,16 +132,17 @@ def _from_its_start(fd: int, stack: ExitStack) -> int:
     return _keep(stack, os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
 
 
-def _become(uid: int) -> list[str]:
+def _become(uid: int, groups: Sequence[int]) -> list[str]:
     """The step from root to a uid of its own, inside."""
-    identity = ["--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
+    identity = ["--reuid", str(uid), "--regid", str(uid)]
+    identity += ["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"]
     rights = ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
     return [_find("setpriv", "util-linux"), *identity, *rights, "--"]
 
 
-def _namespace_with(uid: int, stack: ExitStack) -> int:
-    """The pid of a process in a user namespace that has root, who sets the sandbox up, and `uid`, as which the program
-    runs. It ends with `stack`.
+def _namespace_with(uid: int, groups: Sequence[int], stack: ExitStack) -> int:
+    """The pid of a process in a user namespace that has root, who sets the sandbox up, `uid`, as which the program
+    runs, and `groups`. It ends with `stack`.
     """
     import subprocess  # slow to import, and not needed before the first VM starts
 
@@ -164,8 +165,8 @@ def _namespace_with(uid: int, stack: ExitStack) -> int:
         answer = b""
     if answer != b"?":
         raise ConfinementError("root may not make user namespaces here")
-    for name in ("uid_map", "gid_map"):
-        Path(f"/proc/{holder.pid}/{name}").write_text(f"0 0 1\n{uid} {uid} 1\n")
+    for name, ids in (("uid_map", (0, uid)), ("gid_map", (0, uid, *groups))):
+        Path(f"/proc/{holder.pid}/{name}").write_text("".join(f"{n} {n} 1\n" for n in ids))
     return holder.pid
 
 

@@ -55,9 +55,9 @@ _SOCKETS = """
 """Of sockets it was given. None is made, bound or connected."""
 _PROCESS = """
     arch_prctl execve exit exit_group futex get_robust_list getcpu getegid geteuid getgid getpgrp getpid getppid
-    getpriority getrandom getresgid getresuid getrlimit getrusage gettid getuid rseq rt_sigaction rt_sigpending rt_sigprocmask
-    rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_getaffinity sched_getparam sched_getscheduler sched_yield seccomp
-    set_robust_list set_tid_address sigaltstack sysinfo times umask uname wait4
+    getpriority getrandom getresgid getresuid getrlimit getrusage gettid getuid rseq rt_sigaction rt_sigpending
+    rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_getaffinity sched_getparam sched_getscheduler
+    sched_yield seccomp set_robust_list set_tid_address sigaltstack sysinfo times umask uname wait4
 """
 _GIVING_UP_ROOT = "capget capset setgid setgroups setresgid setresuid setuid"
 """For the step from root to a uid of its own. Without a capability these change nothing."""

@@ -42,7 +42,7 @@ def main(orders: dict[str, Any], command: list[str]) -> None:
     _prctl(library, _PR_SET_NO_NEW_PRIVS, 1)
     if landlock.version():
         landlock.restrict(_rules(orders))
-    _give_up_capabilities(library, orders["uid"])
+    _give_up_capabilities(library, orders["uid"], orders["groups"])
     # The death signal is lost when the uid changes, and the parent may have died meanwhile.
     _prctl(library, _PR_SET_PDEATHSIG, _SIGKILL)
     if os.getppid() != orders["parent"]:
@@ -63,14 +63,14 @@ def _rules(orders: dict[str, Any]) -> list[tuple[str | int, int]]:
     ]
 
 
-def _give_up_capabilities(library: Any, uid: int | None) -> None:
+def _give_up_capabilities(library: Any, uid: int | None, groups: list[int]) -> None:
     """Of this process and of what it executes; root becomes `uid` if that is given."""
     for capability in range(_CAPABILITIES):
         if library.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             break
     library.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     if uid is not None:
-        os.setgroups([])
+        os.setgroups(groups)
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     library.capset(_CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4), bytes(24))

@@ -22,6 +22,7 @@ class Orders:
     writable: list[str]
     devices: list[str]
     images: list[int]
+    groups: list[int]
     uid: int | None
     """None: it stays who it is."""
     parent: int
@@ -41,6 +42,7 @@ def limited_command(box: Box, command: Sequence[str]) -> list[str]:
         [str(path) for path in box.writable],
         [str(path) for path in box.devices],
         list(box.images),
+        list(box.groups),
         uid,
         os.getpid(),
     )

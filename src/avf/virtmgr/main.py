@@ -17,6 +17,7 @@ import sys
 import threading
 
 from avf.binder import FdMode, Server
+from avf.undumpable import make_undumpable
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.global_service import GlobalService
 from avf.virtmgr.loggers import log_to_stderr
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as e:
         print(f"virtmgr: {e}\n{USAGE}", file=sys.stderr)
         return 2
+    make_undumpable()
     _raise_descriptor_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=rpc_fd) as bootstrap:

@@ -21,6 +21,22 @@ def uid_of(cid: int) -> int:
     return FIRST_UID + cid
 
 
+def identity_for(cid: int, devices: Iterable[Path]) -> tuple[int | None, tuple[int, ...]]:
+    """The uid, and the groups besides, with which a VM's process may open those devices where root starts it.
+
+    (None, ()) if no other uid than root may open one of them.
+    """
+    groups = set()
+    for device in devices:
+        status = device.stat()
+        if status.st_mode & 0o006 == 0o006:
+            continue
+        if status.st_mode & 0o060 != 0o060 or not status.st_gid:
+            return None, ()
+        groups.add(status.st_gid)
+    return uid_of(cid), tuple(sorted(groups))
+
+
 def limits_for(fds: Iterable[int], sizes: Iterable[int]) -> Limits:
     """`fds`: what the VMM inherits; `sizes`: bytes of memory files and virtual disks. There is one limit for all files:
     the largest of them, and a little more.

@@ -6,7 +6,7 @@ from pathlib import Path
 from avf.confine import Box, ConfinementError, Filter, needs_of
 from avf.vmm.accel import Accelerator
 from avf.vmm.base import VmSpec
-from avf.vmm.box import limits_for, remembered, uid_of, virtual_sizes
+from avf.vmm.box import identity_for, limits_for, remembered, virtual_sizes
 from avf.vmm.qemu.command import DEFAULT_MEMORY_MIB, Inputs
 
 _TIMEOUT = 10.0
@@ -19,13 +19,15 @@ def qemu_box(program: str, spec: VmSpec, inputs: Inputs, accelerator: Accelerato
         devices.append(Path("/dev/kvm"))
     images = (inputs.kernel, inputs.initrd, inputs.firmware)
     sizes = [(spec.memory_mib or DEFAULT_MEMORY_MIB) << 20, *virtual_sizes(spec.disks)]
+    uid, groups = identity_for(spec.cid, devices)
     return Box(
         Filter.MONITOR,
         limits_for(inputs.fds, sizes),
         remembered(program, lambda: [*needs_of(program), *_data_folders(program)]),
         devices=tuple(devices),
         images=tuple(fd for fd in images if fd is not None),
-        uid=uid_of(spec.cid),
+        uid=uid,
+        groups=groups,
     )
 
 
