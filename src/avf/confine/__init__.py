@@ -8,7 +8,7 @@ SpawnError             the program cannot be started
 
 from avf.confine.box import Box, ConfinementError, Filter, Limits
 from avf.confine.levels import ConfinementReport, Level, explain_confinement, image_folder
-from avf.confine.needs import existing, needs_of, python_needs
+from avf.confine.needs import existing, needs_of, python_needs, remembered
 from avf.confine.spawn import Child, SpawnError, spawn
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "image_folder",
     "needs_of",
     "python_needs",
+    "remembered",
     "spawn",
 ]

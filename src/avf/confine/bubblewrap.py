@@ -1,10 +1,7 @@
 """Full confinement: bubblewrap puts a program into namespaces of its own, with an empty root and no capability."""
 
-import json
 import os
-import select
 import shutil
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,16 +12,15 @@ from avf.confine.filters import compile_filter
 PROGRAM = "bwrap"
 _NAMESPACES = ("ipc", "pid", "net", "uts")
 _STEP_CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
-_MAX_INFO = 4096
-_SECONDS = 10.0
 
 
 def full_command(
-    box: Box, command: Sequence[str], info: int, stack: ExitStack
+    box: Box, command: Sequence[str], info: int, stack: ExitStack, helpers: ExitStack
 ) -> tuple[list[str], list[int]]:
     """The command line that runs `command` in `box`, and the descriptors it must inherit besides, which are `stack`'s.
 
-    bubblewrap writes what it started to the pipe `info`; see `read_info`. Raises ConfinementError or OSError.
+    bubblewrap writes what it started to the pipe `info`; until then it needs the processes that are put into
+    `helpers`. Raises ConfinementError or OSError.
     """
     rules = _memory_file("avf-filter", compile_filter(box.filter), stack)
     options = ["--die-with-parent", "--new-session"]
@@ -37,37 +33,12 @@ def full_command(
         options += _namespaces("user")
         options += ["--cap-drop", "ALL"] if os.geteuid() == 0 else []
         return [bubblewrap, *options, "--", *command], inherited
-    holder = _namespace_with(box.uid, box.groups, stack)
+    holder = _namespace_with(box.uid, box.groups, helpers)
     enter = [_find("nsenter", "util-linux"), f"--user=/proc/{holder}/ns/user", "--"]
     options += ["--cap-drop", "ALL"]
     options += [word for name in _STEP_CAPABILITIES for word in ("--cap-add", name)]
     program = [*_become(box.uid, box.groups), *command]
     return [*enter, bubblewrap, *options, *_namespaces(), "--", *program], inherited
-
-
-def read_info(info: int, alive: int) -> int | None:
-    """The pid of the sandbox's first process, as seen from here; None if bubblewrap ended without making one.
-
-    Reads the pipe `info` until its end or until `alive`, a pidfd, says that bubblewrap is gone.
-    """
-    text = b""
-    deadline = time.monotonic() + _SECONDS
-    poll = select.poll()
-    poll.register(info, select.POLLIN)
-    poll.register(alive, select.POLLIN)
-    while (left := deadline - time.monotonic()) > 0 and len(text) < _MAX_INFO:
-        ready = {fd for fd, _ in poll.poll(left * 1000)}
-        if info not in ready:
-            return None
-        piece = os.read(info, _MAX_INFO)
-        text += piece
-        if not piece or text.rstrip().endswith(b"}"):
-            break
-    try:
-        pid = json.loads(text)["child-pid"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return pid if isinstance(pid, int) else None
 
 
 def _namespaces(*more: str) -> list[str]:

@@ -7,6 +7,7 @@ which is allowed for threads alone.
 
 import ctypes
 import errno
+import functools
 import os
 from typing import Any
 
@@ -84,6 +85,7 @@ class _Comparison(ctypes.Structure):
     )
 
 
+@functools.cache
 def compile_filter(kind: Filter, *, signals_to: int | None = None) -> bytes:
     """The filter as an array of struct sock_filter, as `bwrap --seccomp` reads it.
 

@@ -114,7 +114,7 @@ def _prove_full() -> None:
         info = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
         stack.callback(os.close, info)
         try:
-            command, fds = full_command(probe_box(), [_SHELL, "-c", ":"], info, stack)
+            command, fds = full_command(probe_box(), [_SHELL, "-c", ":"], info, stack, stack)
         except OSError as error:
             raise ConfinementError(f"no namespaces: {error}") from error
         _run(command, fds, "bubblewrap")

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from avf import facts
 from avf.confine.box import ConfinementError
 
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store", "/opt")
@@ -37,15 +38,37 @@ def needs_of(program: str) -> list[Path]:
     return existing([*found, *_libraries(program)])
 
 
+def remembered(program: str, find: Callable[[], Iterable[Path]]) -> tuple[Path, ...]:
+    """The paths that `find` gives for `program`, found once per boot and version of the program.
+
+    Raises OSError, and whatever `find` raises.
+    """
+    status = Path(program).stat()
+    key = f"needs:{program}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+    known = facts.recall(key)
+    if isinstance(known, list) and all(isinstance(path, str) for path in known):
+        return tuple(Path(path) for path in known)
+    found = existing(find())
+    facts.remember(key, [str(path) for path in found])
+    return tuple(found)
+
+
 def python_needs(package: Path) -> list[Path]:
-    """What this interpreter needs to run a module of `package`, without site-packages."""
+    """What this interpreter needs to run a module of `package`, without site-packages.
+
+    Raises ConfinementError or OSError.
+    """
+    interpreter = os.path.realpath(sys.executable)
+    return existing([*remembered(interpreter, lambda: _own_needs(interpreter)), package])
+
+
+def _own_needs(interpreter: str) -> list[Path]:
     import sysconfig
 
-    interpreter = Path(sys.executable)
     bases = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
     bases |= {"installed_base": sys.base_prefix, "installed_platbase": sys.base_exec_prefix}
     folders = [Path(sysconfig.get_path(name, vars=bases)) for name in ("stdlib", "platstdlib")]
-    return existing([*needs_of(str(interpreter.resolve())), *folders, package])
+    return [*needs_of(interpreter), *folders]
 
 
 def existing(paths: Iterable[Path]) -> list[Path]:

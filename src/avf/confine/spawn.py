@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from avf.confine.family import children_of, parent_of
 
 if TYPE_CHECKING:
     import subprocess
+
+    from avf.confine.sandbox import Sandbox
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 _CHECK_PARENT = '[ "$PPID" = "$0" ] || exit 125'
@@ -47,28 +50,35 @@ class Child:
         self._process = process
         self._lock = threading.Lock()
         self._pidfd: int | None = os.pidfd_open(process.pid)
-        self._in_sandbox = False
+        self._sandbox: Sandbox | None = None
+        self._settling = threading.Lock()
+        self._settled = False
         self._init: int | None = None
         self._init_pidfd: int | None = None
         """Of the sandbox's first process, with which all of it ends."""
         self._pid: int | None = None
 
-    def enter_sandbox(self, info: int) -> None:
-        """The child is bubblewrap, which tells on the pipe `info` what the sandbox's first process is."""
-        from avf.confine.bubblewrap import read_info
+    def in_sandbox(self, sandbox: "Sandbox") -> None:
+        """The child is bubblewrap, which makes that sandbox."""
+        self._sandbox = sandbox
 
-        self._in_sandbox = True
-        pid = read_info(info, self.fileno())
-        if pid is None:
-            return  # bubblewrap has failed, and ends
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        if parent_of(pid) == self._process.pid:
-            self._init, self._init_pidfd = pid, pidfd
-        else:
-            os.close(pidfd)
+    def settle(self) -> None:
+        """Waits until the sandbox has its first process, and closes what making it took. Only the first call does."""
+        with self._settling:
+            if self._sandbox is None or self._settled:
+                return
+            self._settled = True
+            pid = self._sandbox.first_process(self.fileno())
+            if pid is None:
+                return  # bubblewrap has failed, and ends
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return
+            if parent_of(pid) == self._process.pid:
+                self._init, self._init_pidfd = pid, pidfd
+            else:
+                os.close(pidfd)
 
     @property
     def pid(self) -> int:
@@ -78,6 +88,7 @@ class Child:
         return self._pid
 
     def _find_program(self) -> int:
+        self.settle()
         if self._init is None:
             return self._process.pid
         while not self.has_ended():
@@ -94,6 +105,8 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL; nothing happens if the child is gone."""
+        if not self.has_ended():
+            self.settle()
         with self._lock:
             target = self._pidfd if self._init_pidfd is None else self._init_pidfd
             if target is not None:
@@ -117,6 +130,8 @@ class Child:
 
     def reap(self) -> int:
         """Waits for the end of the child and returns its status as subprocess does."""
+        if self._sandbox is not None:
+            self.settle()
         status = self._process.wait()
         if (init := self._init_pidfd) is not None:
             _await_end(init)  # bubblewrap may end a moment earlier
@@ -125,7 +140,7 @@ class Child:
                 if pidfd is not None:
                     os.close(pidfd)
             self._pidfd = self._init_pidfd = None
-        if self._in_sandbox and status > _SIGNALLED:
+        if self._sandbox is not None and status > _SIGNALLED:
             return _SIGNALLED - status
         return status
 
@@ -157,58 +172,54 @@ def spawn(
     """
     if any("\0" in argument for argument in command):
         raise SpawnError("an argument contains NUL")
-    with ExitStack() as stack:
+    with ExitStack() as stack, ExitStack() as undo:
         try:
-            confined = _confine(box, command, stack)
+            confined = _confine(box, command, stack, undo)
             inherited = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
             variables = inherited | {"LC_ALL": "C"} | dict(environment)
             child = _start(
                 [*_launcher(box), *confined.command], [*fds, *confined.fds], stderr, variables
             )
-            confined.close_given()
-            if confined.info is not None:
-                child.enter_sandbox(confined.info)
+            if confined.sandbox is not None:
+                confined.sandbox.release()
+                child.in_sandbox(confined.sandbox)
+            undo.pop_all()
             return child
         except OSError as error:
             raise SpawnError(f"cannot start {command[0]}: {error}") from error
 
 
+@dataclass(slots=True)
 class _Confined:
     """A command within its walls."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self.command = list(command)
-        self.fds: list[int] = []
-        """To be inherited besides."""
-        self.info: int | None = None
-        """Where bubblewrap says what it has started."""
-        self.given = ExitStack()
-        """What must be closed here once the child has it."""
-
-    def close_given(self) -> None:
-        self.given.close()
+    command: list[str]
+    fds: list[int] = field(default_factory=list)
+    """To be inherited besides."""
+    sandbox: "Sandbox | None" = None
 
 
-def _confine(box: Box | None, command: Sequence[str], stack: ExitStack) -> _Confined:
-    confined = _Confined(command)
-    stack.callback(confined.close_given)
+def _confine(
+    box: Box | None, command: Sequence[str], stack: ExitStack, undo: ExitStack
+) -> _Confined:
     if box is None:
-        return confined
+        return _Confined(list(command))
     from avf.confine.levels import Level, explain_confinement
 
     level = explain_confinement().level
     if level is Level.FULL:
         from avf.confine.bubblewrap import full_command
+        from avf.confine.sandbox import Sandbox
 
-        confined.info, theirs = os.pipe2(os.O_CLOEXEC)
-        stack.callback(os.close, confined.info)
-        confined.given.callback(os.close, theirs)
-        confined.command, confined.fds = full_command(box, command, theirs, stack)
-    elif level is Level.LIMITED:
+        sandbox = Sandbox()
+        undo.callback(sandbox.close)
+        words, fds = full_command(box, command, sandbox.info, stack, sandbox.helpers)
+        return _Confined(words, fds, sandbox)
+    if level is Level.LIMITED:
         from avf.confine.limited import limited_command
 
-        confined.command = limited_command(box, command)
-    return confined
+        return _Confined(limited_command(box, command))
+    return _Confined(list(command))
 
 
 def _launcher(box: Box | None) -> list[str]:

@@ -2,11 +2,10 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-from avf import facts
-from avf.confine import Limits, existing
+from avf.confine import Limits
 from avf.disk import Disk, ImageDisk, image_size, measure
 
 FIRST_UID = 0x7000_0000
@@ -52,18 +51,6 @@ def virtual_sizes(disks: Iterable[Disk]) -> list[int]:
     for disk in disks:
         sizes += [image_size(disk.fd)] if isinstance(disk, ImageDisk) else measure(disk.partitions)
     return sizes
-
-
-def remembered(program: str, find: Callable[[], Iterable[Path]]) -> tuple[Path, ...]:
-    """The paths `find` gives for `program`, found once per boot and version of the program. Raises as `find` does."""
-    status = Path(program).stat()
-    key = f"needs:{program}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
-    known = facts.recall(key)
-    if isinstance(known, list) and all(isinstance(path, str) for path in known):
-        return tuple(Path(path) for path in known)
-    found = existing(find())
-    facts.remember(key, [str(path) for path in found])
-    return tuple(found)
 
 
 def _size(fd: int) -> int:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from avf.confine import Box, Filter, needs_of
+from avf.confine import Box, Filter, needs_of, remembered
 from avf.vmm.base import VmSpec
-from avf.vmm.box import limits_for, remembered, virtual_sizes
+from avf.vmm.box import limits_for, virtual_sizes
 from avf.vmm.crosvm.command import Inputs
 
 _DEVICES = ("/dev/null", "/dev/urandom", "/dev/kvm", "/dev/vhost-vsock")

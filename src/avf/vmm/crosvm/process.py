@@ -91,6 +91,7 @@ class CrosvmProcess:
             raise VmmControlError("crosvm has ended")
 
     def _watch(self) -> None:
+        self._child.settle()
         poll = select.poll()
         poll.register(self._child, select.POLLIN)
         poll.register(self._tail.fd, select.POLLIN)

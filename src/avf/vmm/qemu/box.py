@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from avf.confine import Box, ConfinementError, Filter, needs_of
+from avf.confine import Box, ConfinementError, Filter, needs_of, remembered
 from avf.vmm.accel import Accelerator
 from avf.vmm.base import VmSpec
-from avf.vmm.box import identity_for, limits_for, remembered, virtual_sizes
+from avf.vmm.box import identity_for, limits_for, virtual_sizes
 from avf.vmm.qemu.command import DEFAULT_MEMORY_MIB, Inputs
 
 _TIMEOUT = 10.0

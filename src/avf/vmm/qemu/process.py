@@ -166,6 +166,9 @@ class QemuProcess:
         import asyncio
 
         try:
+            self._qemu.settle()
+            if self._device is not None:
+                self._device.process.settle()
             asyncio.run(self._supervise())
         except Exception as error:  # noqa: BLE001  nothing may keep a VM from being waited for
             self._outcome.lost = True
