@@ -10,6 +10,7 @@ from avf import policy
 from avf.cli.doctor import doctor
 from avf.cli.host import _debug_form, info
 from avf.client import VmInfo
+from avf.confine import explain_confinement
 
 
 def test_the_form_of_a_list() -> None:
@@ -85,11 +86,29 @@ def test_doctor_on_an_able_host(able_host: Path) -> None:
     status, checks = examined()
     assert status == 0
     assert list(checks) == [
-        "qemu", "accelerator", "vsock", "memory", "image", "runtime dir", "permissions", "virtmgr",
+        "qemu", "accelerator", "confinement", "vsock", "memory", "image", "runtime dir", "permissions", "virtmgr",
     ]  # fmt: skip
     assert checks["accelerator"]["status"] == "limited"
+    assert checks["confinement"]["status"] == "ok"
+    assert checks["confinement"]["detail"].startswith("full ")
     assert checks["image"]["detail"] == f"{able_host}/image/microdroid.json"
     assert checks["virtmgr"]["status"] == "ok"
+
+
+@pytest.mark.parametrize("asked_for", ["limited", "none"])
+def test_doctor_of_less_confinement(
+    able_host: Path, monkeypatch: pytest.MonkeyPatch, asked_for: str
+) -> None:
+    monkeypatch.setenv("AVF_CONFINEMENT", asked_for)
+    explain_confinement.cache_clear()
+    try:
+        status, checks = examined()
+    finally:
+        explain_confinement.cache_clear()
+    assert status == 0
+    assert checks["confinement"]["status"] == "limited"
+    assert checks["confinement"]["detail"].startswith(f"{asked_for} (AVF_CONFINEMENT says so")
+    assert checks["confinement"]["fix"] == "unset AVF_CONFINEMENT"
 
 
 def test_doctor_without_qemu(able_host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,5 +154,7 @@ def test_doctor_with_a_broken_policy(able_host: Path, monkeypatch: pytest.Monkey
 
 def test_doctor_for_people(able_host: Path) -> None:
     result = CliRunner().invoke(doctor, standalone_mode=False)
-    assert re.search(r"^limited  accelerator  guests are emulated", result.output, re.MULTILINE)
+    assert re.search(
+        r"^limited  accelerator  TCG: guests are emulated", result.output, re.MULTILINE
+    )
     assert result.output.endswith("This host runs VMs.\n")

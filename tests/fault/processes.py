@@ -32,9 +32,13 @@ def processes(runtime_dir: Path) -> dict[int, str]:
 
 
 def the_one(runtime_dir: Path, word: str) -> int:
-    """The pid of the only process with `word` in its command line."""
-    matching = [pid for pid, command in processes(runtime_dir).items() if word in command]
-    assert len(matching) == 1, f"{word}: {processes(runtime_dir)}"
+    """The pid of the only process with `word` in its command line, its sandbox's builder aside."""
+    matching = [
+        pid
+        for pid, command in processes(runtime_dir).items()
+        if word in command and Path(command.split(" ", 1)[0]).name != "bwrap"
+    ]
+    assert len(matching) == 1, f"{word}: {matching}"
     return matching[0]
 
 

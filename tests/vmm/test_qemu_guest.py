@@ -85,7 +85,8 @@ def test_ports_disks_and_power_off(tmp_path: Path, machine: Machine) -> None:
             ramdump = os.pread(guest.ramdump, 100, 0)
     assert report.cause is ExitCause.SHUTDOWN
     assert (report.returncode, report.stderr_tail) == (0, "")
-    assert report.events[0] == "started" and report.events[-1] == "SHUTDOWN guest-shutdown"
+    assert report.events[0].startswith("confinement: ")
+    assert report.events[1] == "started" and report.events[-1] == "SHUTDOWN guest-shutdown"
     assert (failure, ramdump) == (b"on-ttyS1\n", b"on-hvc1\r\n")
     assert b"on-hvc0\n" in console
     assert log[0] == "on-hvc2"

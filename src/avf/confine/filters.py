@@ -50,8 +50,8 @@ _WAITING = """
     timer_settime clock_getres clock_gettime clock_nanosleep gettimeofday nanosleep restart_syscall time
 """
 _SOCKETS = """
-    accept accept4 getpeername getsockname getsockopt recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto setsockopt
-    shutdown
+    accept accept4 getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto
+    setsockopt shutdown
 """
 """Of sockets it was given. None is made, bound or connected."""
 _PROCESS = """
