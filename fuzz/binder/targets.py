@@ -18,10 +18,11 @@ from avf.binder.codecs import codec_for
 from avf.binder.connection import check_frame
 from avf.binder.contract import Method
 from avf.binder.dispatch import execute
+from avf.binder.fd import close_fds
 from avf.binder.handshake import ConnectionHeader, check_init, check_response, negotiate
 from avf.binder.objects import Handle
-from avf.binder.parcel import Parcel, ParcelReader, close_fds, refused
-from avf.binder.session import Frame, SessionCore, tell_dead
+from avf.binder.parcel import Parcel, ParcelReader, refused
+from avf.binder.session import Frame, SessionCore
 
 from .contract import Choice, Fuzzed, Grid, IFuzz, Key, Level, Tree
 
@@ -121,7 +122,7 @@ class _End:
     def end(self) -> None:
         handles = self.core.end()
         assert handles is not None
-        tell_dead(handles)
+        self.core.tell_dead(handles)
         self.core.tell_released()
         assert not self.core.table.nodes
         assert self.root._holds == 0

@@ -16,11 +16,13 @@ from avf.binder import (
     interface_cast,
     wire,
 )
+from avf.binder.budget import MEMORY
 from avf.binder.contract import Method
 from avf.binder.dispatch import execute
 from avf.binder.objects import Handle
 from avf.binder.parcel import Parcel, ParcelReader
-from avf.binder.session import Frame, SessionCore, tell_dead
+from avf.binder.refs import CALL_COST
+from avf.binder.session import Frame, SessionCore
 from tests.interop.echo import Echo, IEcho
 
 METHODS = IEcho._contract.methods()  # type: ignore[union-attr]
@@ -295,16 +297,20 @@ def test_oneway_calls_that_wait_for_a_gap_are_limited(monkeypatch: pytest.Monkey
         run_oneway(server, oneway_body(11, 0))
 
 
-def test_oneway_calls_that_wait_may_not_take_all_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    size = len(oneway_body(0, 0))
-    monkeypatch.setattr(wire, "MAX_QUEUED_BYTES", 3 * size)
+def test_oneway_calls_that_wait_may_not_take_all_memory() -> None:
     echo = Echo()
     _, server, _root = with_root(echo)
+    account = server.core.account
+    size = CALL_COST + len(oneway_body(0, 0))
+    others = account.budget.party.memory - account.used.memory - 3 * size
+    account.take(MEMORY, others)
     for number in (1, 2, 3, 0, 6, 5, 5):
         run_oneway(server, oneway_body(number, number))
     assert echo.appended == [0, 1, 2, 3]
-    with pytest.raises(ProtocolError, match="3 oneway calls are waiting"):
+    with pytest.raises(ProtocolError, match=f"party 'peer' .* may not have {size} more"):
         run_oneway(server, oneway_body(7, 7))
+    server.core.end()
+    assert account.used.memory == others
 
 
 def test_objects_of_queued_oneway_calls_are_not_given_back_before_they_ran() -> None:
@@ -533,8 +539,8 @@ def test_an_ended_session_refuses_everything() -> None:
     root._remote.recipients.append(lambda: told.append(1))
     handles = client.core.end()
     assert handles is not None
-    tell_dead(handles)
-    tell_dead(handles)
+    client.core.tell_dead(handles)
+    client.core.tell_dead(handles)
     assert told == [1]
     assert client.core.end() is None
     with pytest.raises(DeadObjectError):

@@ -5,6 +5,7 @@ Declare interfaces (`Interface`, `method`) and values (`Parcelable`, `Union`, `E
 and reach them with `connect`. See `errors` for what can go wrong.
 """
 
+from .budget import PARTY_LIMITS, TOTAL_LIMITS, Budget, Limits, Rate, nobody
 from .client import Session, connect, interface_cast
 from .codecs import Byte, Char, FileDescriptor, FixedSize, Float, Long
 from .contract import Interface, method
@@ -37,7 +38,10 @@ from .values import CustomParcelable, Enum, Parcelable, Union
 from .wire import FdMode
 
 __all__ = [
+    "PARTY_LIMITS",
+    "TOTAL_LIMITS",
     "BinderError",
+    "Budget",
     "Byte",
     "Char",
     "Connector",
@@ -51,6 +55,7 @@ __all__ = [
     "Float",
     "IBinder",
     "Interface",
+    "Limits",
     "Long",
     "Parcel",
     "ParcelFileDescriptor",
@@ -59,6 +64,7 @@ __all__ = [
     "ParcelableHolder",
     "Peer",
     "ProtocolError",
+    "Rate",
     "RemoteException",
     "Server",
     "Session",
@@ -75,6 +81,7 @@ __all__ = [
     "is_alive",
     "link_to_death",
     "method",
+    "nobody",
     "ping",
     "release",
     "remote_descriptor",

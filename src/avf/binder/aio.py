@@ -153,6 +153,7 @@ async def connect(
     max_outgoing: int = 10,
     max_version: int = DEFAULT_VERSION,
     timeout: float | None = None,
+    frame_timeout: float | None = None,
 ) -> AsyncSession:
     """`avf.binder.connect`, awaited. If this is cancelled, a session that comes about all the same ends at once."""
     session = await in_thread(
@@ -163,6 +164,7 @@ async def connect(
         max_outgoing=max_outgoing,
         max_version=max_version,
         timeout=timeout,
+        frame_timeout=frame_timeout,
     )
     return AsyncSession(session)
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from . import wire
+from .budget import Budget, nobody
 from .connection import Connection
 from .endpoint import Endpoint
 from .errors import DeadObjectError, ProtocolError, Status, StatusError
@@ -30,14 +31,16 @@ def connect(
     max_outgoing: int = 10,
     max_version: int = wire.DEFAULT_VERSION,
     timeout: float | None = None,
+    frame_timeout: float | None = None,
 ) -> "Session":
     """Opens a session with the server that `connector` reaches.
 
     `incoming_threads` connections (each with a thread) take calls that the server makes on its own, and notice its
     death; as many connections as the server has threads, at most `max_outgoing`, carry calls to it. `timeout` seconds
-    bound the set-up of the session. Either all of that succeeds or nothing is left behind. Raises the connector's
-    OSError, TimeoutError, ProtocolError, or StatusError (DeadObjectError if the server hangs up, as it does on an fd
-    mode it does not take).
+    bound the set-up of the session; `frame_timeout` seconds, if given, how long a frame may take to come once it has
+    begun, or to be taken by the server. What the server may make this process keep is bounded as a party's of a
+    `Budget` is. Either all of that succeeds or nothing is left behind. Raises the connector's OSError, TimeoutError,
+    ProtocolError, or StatusError (DeadObjectError if the server hangs up, as it does on an fd mode it does not take).
     """
     if not 0 <= max_version <= wire.MAX_VERSION:
         raise StatusError(Status.BAD_VALUE, f"protocol version {max_version}")
@@ -50,12 +53,16 @@ def connect(
         first.close()
         raise
     core = SessionCore(
-        server=False, version=version, fd_mode=fd_mode, max_threads=max(1, incoming_threads)
+        server=False,
+        version=version,
+        fd_mode=fd_mode,
+        max_threads=max(1, incoming_threads),
+        account=first.account,
     )
-    endpoint = Endpoint(core)
+    endpoint = Endpoint(core, frame_timeout=frame_timeout)
     endpoint.add_outgoing(first)
     try:
-        first.sock.settimeout(opener.left())
+        first.set_deadline(deadline)
         threads = opener.complete(endpoint, first, incoming_threads, max_outgoing)
     except BaseException:
         endpoint.end()
@@ -80,12 +87,18 @@ class _Opener:
         self.fd_mode = fd_mode
         self.version = version
         self.deadline = deadline
+        self.budget = Budget(privileged=nobody)
 
     def open(self, version: int, *, session_id: bytes, incoming: bool) -> Connection:
         """A connection that has said what it is for."""
         sock = self.connector()
         try:
-            sock.settimeout(self.left())
+            connection = Connection(sock, self.budget.admit("server"))
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            connection.set_deadline(self.deadline)
             header = ConnectionHeader(
                 version,
                 incoming=incoming,
@@ -94,18 +107,10 @@ class _Opener:
             )
             hello = header.pack() + session_id
             sock.sendall(hello if incoming else hello + INIT)
-            return Connection(sock)
+            return connection
         except BaseException:
-            sock.close()
+            connection.close()
             raise
-
-    def left(self) -> float | None:
-        if self.deadline is None:
-            return None
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the session could not be set up in time")
-        return left
 
     def complete(
         self, endpoint: Endpoint, first: Connection, incoming_threads: int, max_outgoing: int
@@ -123,8 +128,8 @@ class _Opener:
         incoming: list[Connection] = []
         try:
             while len(incoming) < incoming_threads:
-                incoming.append(self._incoming(core))
-            first.sock.settimeout(None)
+                incoming.append(self._incoming(endpoint))
+            first.set_deadline(None)
             threads = []
             while incoming:
                 threads.append(_serve_in_thread(endpoint, incoming.pop(0)))
@@ -134,7 +139,8 @@ class _Opener:
                 connection.close()
             raise
 
-    def _incoming(self, core: SessionCore) -> Connection:
+    def _incoming(self, endpoint: Endpoint) -> Connection:
+        core = endpoint.core
         connection = self.open(core.version, session_id=core.session_id, incoming=True)
         try:
             check_init(connection.read_exactly(8))
@@ -144,7 +150,7 @@ class _Opener:
         except BaseException:
             connection.close()
             raise
-        connection.start_frames(receive_fds=core.receives_fds, max_body=core.max_body)
+        endpoint.start_frames(connection)
         return connection
 
 

@@ -3,6 +3,9 @@
 A socket that carries descriptors is read frame by frame, 16 bytes and then exactly the body, since descriptors belong
 to the frame they came with the first byte of; others are read in large pieces. A send that would block keeps reading,
 so that two ends that both send cannot stop each other.
+
+What is kept for the peer meanwhile counts for its account: parts of frames, frames read ahead, descriptors, and what it
+does not take of a frame that is sent to it. Whoever may call only so often is not read until the time has come.
 """
 
 import array
@@ -14,12 +17,15 @@ from collections.abc import Callable
 from types import TracebackType
 
 from . import wire
+from .budget import CONNECTIONS, MEMORY, Account, Budget, OverBudget
 from .errors import ProtocolError
-from .parcel import close_fds
+from .fd import ReceivedFds, close_fds
 from .peer import Peer, peer_of
 from .session import Frame
 
 _PIECE = 65536
+_FIRST_PIECE = 2 * _PIECE
+"""Room made for a body before anything of it has come."""
 _HEADER_SIZE = wire.HEADER_SIZE
 _DEC_STRONG = wire.DEC_STRONG
 _unpack_head = wire.FRAME_HEADER.unpack_from
@@ -31,9 +37,14 @@ _CTRUNC = int(socket.MSG_CTRUNC)
 _SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _MAX_EARLY = 16
 """Frames read ahead while a send is blocked."""
+_EARLY_COST = 256
+"""Bytes a frame read ahead takes beside its body."""
+_LOOK_AFTER = 0.5
+"""Seconds after which a connection that waits for its turn to be read looks at the clock again."""
 
 ReceivedFrame = tuple[int, "bytes | bytearray", "list[int] | None"]
 """command, body, descriptors"""
+_Control = list[tuple[int, int, "array.array[int]"]]
 
 
 class TooMuchData(ProtocolError):
@@ -41,10 +52,23 @@ class TooMuchData(ProtocolError):
 
 
 class Connection:
-    """Owns a connected stream socket. Read and written by one thread at a time."""
+    """Owns a connected stream socket. Read and written by one thread at a time.
 
-    def __init__(self, sock: socket.socket) -> None:
+    `account` has admitted it; without one it counts for a party of its own.
+    """
+
+    def __init__(self, sock: socket.socket, account: Account | None = None) -> None:
         self.sock = sock
+        self.account = account if account is not None else Budget().admit("peer")
+        self._held = 0
+        """Bytes that count for the account."""
+        self._counted = True
+        """Whether the connection itself does."""
+        self._shut = False
+        self._until: float | None = None
+        self._calls_left = 0.0
+        self._watched = self.account.paced
+        """Whether there is something to see to before reading."""
         self.peer: Peer = peer_of(sock)
         self.session: object = None
         """The session end that has it."""
@@ -53,12 +77,12 @@ class Connection:
         self._receives_fds = False
         self._max_body = wire.MAX_BODY
         self._frame_timeout: float | None = None
-        self._deadline = 0.0
+        self._deadline: float | None = None
         self._early: deque[ReceivedFrame] = deque()
         self._buffer = b""
         self._pos = 0
         self._command = 0
-        self._fds: list[int] | None = None
+        self._fds: ReceivedFds | None = None
         self._body: bytearray | None = None
         self._got = 0
         self._size = -1
@@ -72,66 +96,137 @@ class Connection:
     ) -> None:
         """The connection is set up; frames follow.
 
-        `frame_timeout` seconds bound how long a frame that has begun may take to come, and how long the peer may take
-        nothing of one that is sent: ProtocolError.
+        `frame_timeout` seconds bound how long a frame that has begun may take to come, and how long one that is sent
+        may take to be taken by the peer: ProtocolError.
         """
         self._frame_timeout = frame_timeout
         self._receives_fds = receive_fds
         self._max_body = max_body
-        self.sock.settimeout(None)
+        self.set_deadline(None)
+
+    def set_deadline(self, until: float | None) -> None:
+        """From `until` on, by the monotonic clock, reading and sending raise TimeoutError; None: never."""
+        self._until = until
+        self._watched = until is not None or self.account.paced
+        self.sock.settimeout(None if until is None else _left(until))
 
     def read_exactly(self, size: int) -> bytes:
-        """For set-up. Raises EOFError."""
+        """For set-up. Raises EOFError, TimeoutError."""
         data = b""
         while len(data) < size:
-            data += self.read_some(size - len(data))
+            if self._until is not None:
+                self.sock.settimeout(_left(self._until))
+            piece = self.sock.recv(size - len(data))
+            if not piece:
+                raise EOFError("the peer closed the connection")
+            data += piece
         return data
 
-    def read_some(self, limit: int) -> bytes:
-        """For set-up: at least a byte. Raises EOFError."""
-        piece = self.sock.recv(limit)
-        if not piece:
-            raise EOFError("the peer closed the connection")
-        return piece
+    # What the peer makes us keep
+
+    def _hold(self, size: int) -> None:
+        self.account.take(MEMORY, size)
+        self._held += size
+
+    def _let_go(self, size: int) -> None:
+        size = min(size, self._held)  # less if it has been closed
+        if size:
+            self._held -= size
+            self.account.give(MEMORY, size)
 
     # Receiving
 
     def read_frame(self) -> ReceivedFrame:
         """Blocks for a frame. Raises EOFError, OSError, ProtocolError."""
         if self._early:
-            return self._early.popleft()
+            return self._take_early()
+        if self._watched:
+            self._await_turn()
         if self._size < 0 and not self._receives_fds:
             frame = self._step_buffer(0)  # most often all there is to do
             if frame is not None:
                 return frame
         while True:
-            if self._frame_timeout is not None:
-                self._await_rest(self._frame_timeout)
-            frame = self._step(0)
+            begun = self._size >= 0 or self._pos != len(self._buffer)
+            timed = begun and self._frame_timeout is not None
+            frame = self._step_in_time() if timed else self._step(0)
             if frame is not None:
-                self._deadline = 0.0
+                self._deadline = None
                 return frame
+            if self._watched and (self._got or self._size < 0):
+                self._await_turn()  # a piece costs as much as a frame
 
-    def _await_rest(self, timeout: float) -> None:
-        """Waits for more of a frame that has begun."""
-        if self._size < 0 and self._pos == len(self._buffer):
-            return
-        now = time.monotonic()
-        if not self._deadline:
-            self._deadline = now + timeout
+    def _take_early(self) -> ReceivedFrame:
+        frame = self._early.popleft()
+        self._let_go(len(frame[1]) + _EARLY_COST)
+        return frame
+
+    def _await_turn(self) -> None:
+        """Waits until the party may call once more, and, in a set-up with a deadline, for something to read."""
+        if self.account.paced:
+            while self._calls_left < 1 and not self._shut:
+                self._calls_left, wait = self.account.calls()
+                if wait:
+                    self._pause(min(wait, _LOOK_AFTER))
+            self._calls_left -= 1
+        if self._until is not None:
+            self._poll(select.POLLIN, self._until)
+
+    def _pause(self, seconds: float) -> None:
+        """Waits, but not beyond `shutdown`. That the peer hangs up gives it no turn."""
         poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        if now >= self._deadline or not poll.poll(1000 * (self._deadline - now)):
-            raise ProtocolError(f"a frame did not come in {timeout} s")
+        poll.register(self.sock, 0)
+        if poll.poll(1000 * seconds) and not self._shut:
+            time.sleep(seconds)
+
+    def _step_in_time(self) -> ReceivedFrame | None:
+        """One more piece of a frame that has begun, before its deadline."""
+        timeout = self._frame_timeout or 0.0
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + timeout
+        try:
+            if now < self._deadline:
+                return self._step(_DONTWAIT)
+        except BlockingIOError:
+            if self._poll(select.POLLIN, self._deadline):
+                return None
+        raise ProtocolError(f"a frame did not come in {timeout} s")
+
+    def _poll(self, events: int, deadline: float | None) -> int:
+        """Waits for events, and returns those that happened; 0 from the deadline on.
+
+        Raises TimeoutError in a set-up that has lasted too long.
+        """
+        poll = select.poll()
+        poll.register(self.sock, events)
+        if deadline is None:
+            deadline = self._until
+        elif self._until is not None:
+            deadline = min(deadline, self._until)
+        left = None if deadline is None else deadline - time.monotonic()
+        happened = (
+            poll.poll(None if left is None else 1000 * left) if left is None or left > 0 else []
+        )
+        if happened:
+            return happened[0][1]
+        if self._until is not None:
+            _left(self._until)
+        return 0
 
     def poll_frame(self) -> ReceivedFrame | None:
         """A frame, if one can be had without waiting."""
         if self._early:
-            return self._early.popleft()
+            return self._take_early()
+        if self._watched:
+            if self._calls_left < 1:
+                return None
+            self._calls_left -= 1
         try:
             while True:
                 frame = self._step(_DONTWAIT)
                 if frame is not None:
+                    self._deadline = None
                     return frame
         except BlockingIOError:
             return None
@@ -146,6 +241,8 @@ class Connection:
         buffer, pos = self._buffer, self._pos
         have = len(buffer) - pos
         if have < _HEADER_SIZE:
+            if have and not flags and self._frame_timeout is not None:
+                return None  # to be waited for until its deadline
             piece = self.sock.recv(_PIECE, flags)
             if not piece:
                 raise EOFError("the peer closed the connection")
@@ -162,6 +259,7 @@ class Connection:
         if stop <= len(buffer):
             self._pos = stop
             return command, buffer[start:stop], None
+        self._hold(size)
         self._command, self._size = command, size
         self._body = bytearray(size)
         self._got = len(buffer) - start
@@ -175,7 +273,7 @@ class Connection:
             wire.HEADER_SIZE - len(head), _CONTROL_SIZE, flags | _CLOEXEC
         )
         if control:
-            self._fds = (self._fds or []) + received_fds(control)
+            self._add_fds(received_fds(control))
         if message_flags & _CTRUNC:
             raise ProtocolError("file descriptors were lost on the way")
         if not piece:
@@ -194,13 +292,25 @@ class Connection:
         self._command, self._size, self._got, self._body = command, size, 0, None
         return None
 
+    def _add_fds(self, fds: list[int]) -> None:
+        """Takes descriptors over that came with a part of a header."""
+        if self._fds is None:
+            self._fds = ReceivedFds(self.account)
+        self._fds += fds
+        if len(self._fds) > wire.MAX_FDS:
+            raise ProtocolError(f"{len(self._fds)} file descriptors with one frame")
+        self._fds.charge()
+
     def _step_body(self, flags: int) -> ReceivedFrame | None:
         body = self._body
         if body is None:
-            piece = self.sock.recv(self._size, flags)
+            piece = self.sock.recv(min(self._size, _FIRST_PIECE), flags)
             if len(piece) == self._size:
                 return self._complete(piece)
             count = len(piece)
+            if not count:
+                raise EOFError("the peer closed the connection")
+            self._hold(self._size)
             self._body = body = bytearray(self._size)
             body[:count] = piece
         else:
@@ -212,8 +322,11 @@ class Connection:
 
     def _complete(self, body: bytes | bytearray) -> ReceivedFrame:
         fds, self._fds = self._fds, None
+        if self._body is not None:
+            self._let_go(self._size)
         self._size = -1
         self._body = None
+        self._got = 0
         if fds and self._command == wire.DEC_STRONG:
             close_fds(fds)
             fds = None
@@ -231,57 +344,88 @@ class Connection:
             return
         fds = parcel.filenos()
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        while True:
-            try:
-                sent = self.sock.sendmsg([frame.data], control, _SEND_FLAGS)
-                break
-            except BlockingIOError:
-                self._wait_to_send()
+        try:
+            sent = self.sock.sendmsg([frame.data], control, _SEND_FLAGS)
+        except BlockingIOError:
+            sent = self._send_waiting(frame.data, control)
         if sent < len(frame.data):
             self.send(memoryview(frame.data)[sent:])
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Sends all of `data`, reading while it has to wait."""
-        while True:
-            try:
-                sent = self.sock.send(data, _SEND_FLAGS)
-            except BlockingIOError:
-                sent = 0
-            if sent == len(data):
-                return
-            data = memoryview(data)[sent:]
-            self._wait_to_send()
+        try:
+            sent = self.sock.send(data, _SEND_FLAGS)
+        except BlockingIOError:
+            sent = 0
+        size = len(data) - sent
+        if not size:
+            return
+        self._hold(size)
+        try:
+            deadline = self._send_deadline()
+            rest = memoryview(data)[sent:]
+            while rest:
+                self._wait_to_send(deadline)
+                try:
+                    rest = rest[self.sock.send(rest, _SEND_FLAGS) :]
+                except BlockingIOError:
+                    pass
+        finally:
+            self._let_go(size)
 
-    def _wait_to_send(self) -> None:
-        poll = select.poll()
+    def _send_waiting(self, data: bytes | bytearray | memoryview, control: _Control) -> int:
+        """Sends the first part of `data` with descriptors; the size of it."""
+        self._hold(len(data))
+        try:
+            deadline = self._send_deadline()
+            while True:
+                self._wait_to_send(deadline)
+                try:
+                    return self.sock.sendmsg([data], control, _SEND_FLAGS)
+                except BlockingIOError:
+                    pass
+        finally:
+            self._let_go(len(data))
+
+    def _send_deadline(self) -> float | None:
+        timeout = self._frame_timeout
+        return None if timeout is None else time.monotonic() + timeout
+
+    def _wait_to_send(self, deadline: float | None) -> None:
         events = select.POLLOUT
         if len(self._early) < _MAX_EARLY:
             events |= select.POLLIN
-        poll.register(self.sock, events)
-        timeout = self._frame_timeout
-        events_seen = poll.poll(None if timeout is None else 1000 * timeout)
-        if not events_seen:
-            raise ProtocolError(f"the peer took nothing for {timeout} s")
-        for _, happened in events_seen:
-            if happened & select.POLLIN:
-                self._read_early()
+        happened = self._poll(events, deadline)
+        if not happened:
+            raise ProtocolError(f"the peer did not take a frame in {self._frame_timeout} s")
+        if happened & select.POLLIN:
+            self._read_early()
 
     def _read_early(self) -> None:
+        if self._watched:
+            self._await_turn()
         try:
             frame = self._step(_DONTWAIT)
         except BlockingIOError:
             return
         if frame is None:
             return
+        self._deadline = None
         if frame[0] == wire.DEC_STRONG:
             self.on_return(frame[1])
-        else:
-            self._early.append(frame)
+            return
+        try:
+            self._hold(len(frame[1]) + _EARLY_COST)
+        except OverBudget:
+            close_fds(frame[2] or ())
+            raise
+        self._early.append(frame)
 
     # Ending
 
     def shutdown(self) -> None:
         """Wakes whoever reads or writes the socket; close it afterwards."""
+        self._shut = True
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -290,9 +434,13 @@ class Connection:
     def close(self) -> None:
         self.sock.close()
         close_fds(self._fds or ())
-        self._fds = None
+        self._fds = self._body = None
         while self._early:
             close_fds(self._early.popleft()[2] or ())
+        self._let_go(self._held)
+        if self._counted:
+            self._counted = False
+            self.account.give(CONNECTIONS, 1)
 
     def __enter__(self) -> "Connection":
         return self
@@ -304,6 +452,14 @@ class Connection:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _left(until: float) -> float:
+    """Raises TimeoutError if nothing is."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the session could not be set up in time")
+    return left
 
 
 def check_frame(command: int, size: int, max_body: int) -> None:

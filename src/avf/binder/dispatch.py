@@ -55,7 +55,8 @@ def execute(core: "SessionCore", call: Transaction) -> Parcel | StatusError:
     except RemoteException as error:
         return _exception_reply(core, reply, error)
     except BaseException as error:  # noqa: BLE001 - a method may raise anything; its thread goes on
-        report(error)
+        if core.account.may_report():
+            report(error)
         failure = StatusError(Status.UNKNOWN_ERROR, repr(error))
     finally:
         call.reader.close()
@@ -81,7 +82,7 @@ def _dispatch(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -
         return
     implementation = method.of(target)
     args = method.read_arguments(reader)
-    reader.close()
+    reader.close_untaken()
     result = implementation(*args)
     if not method.oneway:
         try:

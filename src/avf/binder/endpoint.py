@@ -11,14 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from . import wire
+from .budget import OverBudget
 from .connection import Connection, TooMuchData
 from .contract import Method
 from .dispatch import Transaction, execute
-from .errors import DeadObjectError, ProtocolError, Status, StatusError, report
+from .errors import DeadObjectError, ProtocolError, Status, StatusError, note, report
+from .fd import close_fds
 from .objects import Handle
-from .parcel import Parcel, ParcelReader, close_fds
+from .parcel import Parcel, ParcelReader
 from .peer import context
-from .session import SessionCore, tell_dead
+from .session import SessionCore
 
 BROKEN = (OSError, EOFError, ProtocolError)
 """What ends a session when a connection raises it."""
@@ -291,10 +293,14 @@ class Endpoint:
                     raise ProtocolError("REPLY to no call")
         except TooMuchData:
             lone = True
+        except OverBudget as error:
+            if core.account.may_report():
+                note(f"a session ends: {error}")
         except (*BROKEN, StatusError):
             pass
         except BaseException as error:  # noqa: BLE001 - the thread ends here
-            report(error)
+            if core.account.may_report():
+                report(error)
         finally:
             self._lost(connection, alone=lone)
 
@@ -315,6 +321,11 @@ class Endpoint:
         call = core.receive(body, fds)
         if call is None:
             return
+        depth = context.depth
+        if depth >= wire.MAX_NESTED_CALLS and call.refusal is None:
+            text = f"{depth} calls are being served within one another already"
+            call.refusal = StatusError(Status.FAILED_TRANSACTION, text)
+        context.depth = depth + 1
         outer_served = context.served
         outer_connection = context.connections.pop(self, None)
         context.served = connection
@@ -327,6 +338,7 @@ class Endpoint:
             frame = core.finish(call, execute(core, call))
             del context.connections[self]
         finally:
+            context.depth = depth
             context.served = outer_served
             if outer_connection is not None:
                 context.connections[self] = outer_connection
@@ -399,7 +411,17 @@ class Endpoint:
                 raise StatusError(
                     Status.INVALID_OPERATION, "a session without incoming threads notices no death"
                 )
+            self.core.table.link(handle.node)
             handle.recipients.append(recipient)
+
+    def unlink_to_death(self, handle: Handle, recipient: Callable[[], None]) -> bool:
+        """Whether the recipient was linked."""
+        with self._changed:
+            if recipient not in handle.recipients:
+                return False
+            handle.recipients.remove(recipient)
+            self.core.table.unlink(handle.node)
+            return True
 
     def end_if_unused(self) -> None:
         """Ends a session that knows no object."""
@@ -431,5 +453,5 @@ class Endpoint:
         self.core.forget_owner()
 
     def _tell(self, handles: list[Handle]) -> None:
-        tell_dead(handles)
+        self.core.tell_dead(handles)
         self.core.tell_released()

@@ -143,7 +143,21 @@ def status_error(status: int, text: str = "") -> StatusError:
 
 def report(error: BaseException) -> None:
     """Tells people of an error nobody can catch, as the interpreter tells of uncaught ones."""
-    sys.excepthook(type(error), error, error.__traceback__)
+    if len(text := str(error)) > _MAX_REPORT:
+        note(f"{type(error).__name__}: {text}")
+    else:
+        sys.excepthook(type(error), error, error.__traceback__)
 
 
+def note(text: str) -> None:
+    """Tells people of something that was to be expected, in one line on standard error."""
+    line = text[:_MAX_REPORT].replace("\n", " ")
+    try:
+        print(f"avf.binder: {line}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # nobody is there to be told
+
+
+_MAX_REPORT = 2000
+"""Characters of an error that are printed: a peer may have chosen them."""
 _STATUS_NAMES = {member.value: member.name for member in Status}

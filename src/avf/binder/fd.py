@@ -1,7 +1,10 @@
-"""ParcelFileDescriptor: a file descriptor with exactly one owner."""
+"""ParcelFileDescriptor: a file descriptor with exactly one owner; and those that have just come."""
 
 import os
+from collections.abc import Iterable
 from types import TracebackType
+
+from .budget import DESCRIPTORS, Account
 
 
 class ParcelFileDescriptor:
@@ -60,3 +63,37 @@ class ParcelFileDescriptor:
 
     def __repr__(self) -> str:
         return f"ParcelFileDescriptor({self._fd if self._fd >= 0 else 'closed'})"
+
+
+class ReceivedFds(list[int]):
+    """Descriptors that came with a frame, by their index in it; -1 for one taken out.
+
+    They count for the party of `account` until `settle`.
+    """
+
+    __slots__ = ("_account", "_charged")
+
+    def __init__(self, account: Account) -> None:
+        super().__init__()
+        self._account = account
+        self._charged = 0
+
+    def charge(self) -> None:
+        """Counts those that were added. Raises OverBudget."""
+        more = len(self) - self._charged
+        self._account.take(DESCRIPTORS, more)
+        self._charged += more
+
+    def settle(self) -> None:
+        charged, self._charged = self._charged, 0
+        if charged:
+            self._account.give(DESCRIPTORS, charged)
+
+
+def close_fds(fds: Iterable[int]) -> None:
+    """Closes those that nobody took out; they count for nobody any more."""
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
+    if isinstance(fds, ReceivedFds):
+        fds.settle()

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
         def link_to_death(self, handle: "Handle", recipient: Callable[[], None]) -> None: ...
 
+        def unlink_to_death(self, handle: "Handle", recipient: Callable[[], None]) -> bool: ...
+
 
 _I = TypeVar("_I", bound="IBinder")
 

@@ -2,12 +2,12 @@
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from .errors import Status, StatusError
-from .fd import ParcelFileDescriptor
-from .wire import MAX_FDS
+from .fd import ParcelFileDescriptor, close_fds
+from .wire import MAX_FDS, MAX_NESTED_VALUES
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -137,7 +137,7 @@ class ParcelReader:
     Reading beyond the end raises struct.error or StatusError; `refused` makes one error of both.
     """
 
-    __slots__ = ("base", "buf", "end", "fds", "pos", "positions", "table", "taken")
+    __slots__ = ("base", "buf", "depth", "end", "fds", "pos", "positions", "table", "taken")
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class ParcelReader:
         base: int = 0,
         table: "ObjectTable | None" = None,
         fds: list[int] | None = None,
-        positions: Iterable[int] = (),
+        positions: Collection[int] = (),
     ) -> None:
         self.buf = buf
         self.base = base
@@ -154,6 +154,8 @@ class ParcelReader:
         self.table = table
         self.fds = fds
         self.positions = positions
+        self.depth = 0
+        """Parcelables and unions being read."""
         self.taken: list[ParcelFileDescriptor] | None = None
 
     def part(self, stop: int) -> "ParcelReader":
@@ -242,8 +244,17 @@ class ParcelReader:
             raise StatusError(Status.BAD_VALUE, "a binder that the object table does not list")
         return self.table.entering(address, stability)
 
+    def close_untaken(self) -> None:
+        """Closes the descriptors nobody took; all that came still count for the sender."""
+        fds = self.fds
+        if fds:
+            for index, fd in enumerate(fds):
+                fds[index] = -1
+                if fd >= 0:
+                    os.close(fd)
+
     def close(self) -> None:
-        """Closes the descriptors nobody took."""
+        """Closes the descriptors nobody took; none counts for the sender any more."""
         if self.fds:
             close_fds(self.fds)
             self.fds = None
@@ -258,16 +269,18 @@ class ParcelReader:
             self.taken = None
 
 
-def close_fds(fds: Iterable[int]) -> None:
-    for fd in fds:
-        if fd >= 0:
-            os.close(fd)
+def too_deep(name: str) -> StatusError:
+    """The error for values that are nested deeper than is read."""
+    text = f"{name}: more than {MAX_NESTED_VALUES} values within one another"
+    return StatusError(Status.BAD_VALUE, text)
 
 
 def refused(error: Exception, what: str) -> StatusError:
     """The StatusError for whatever reading `what` raised."""
     if isinstance(error, StatusError):
         return error
+    if isinstance(error, RecursionError):
+        return too_deep(what)
     if isinstance(error, struct.error):
         return StatusError(Status.NOT_ENOUGH_DATA, f"{what}: the parcel is too short")
     return StatusError(Status.BAD_VALUE, f"{what}: {error}")

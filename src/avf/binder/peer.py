@@ -41,6 +41,9 @@ class Context(threading.local):
     served: "Connection | None" = None
     """Whose call it is serving."""
 
+    depth = 0
+    """Calls it is serving within one another."""
+
     def __init__(self) -> None:
         self.connections: dict[object, object] = {}
         """By session end: the connection whose sync call this thread is serving, for nested calls."""

@@ -106,6 +106,5 @@ def link_to_death(binder: IBinder, recipient: Callable[[], None]) -> None:
 def unlink_to_death(binder: IBinder, recipient: Callable[[], None]) -> None:
     """Raises StatusError NAME_NOT_FOUND if `recipient` was not linked, or has been called."""
     handle = binder._remote
-    if handle is None or recipient not in handle.recipients:
+    if handle is None or not handle.remote.unlink_to_death(handle, recipient):
         raise StatusError(Status.NAME_NOT_FOUND, "no such death recipient")
-    handle.recipients.remove(recipient)

@@ -3,6 +3,8 @@
 Rules (libbinder's): sending an object counts one, and so does calling it. The receiver of a foreign object gives all it
 received back when its proxy dies; the receiver of its own object gives it back at once. An entry lives while either
 count is above zero, and a session whose last entry goes is over. Nothing here locks; the session does.
+
+What a session keeps here counts for the party of its account, until `clear` at the latest.
 """
 
 import heapq
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import wire
+from .budget import MEMORY, Account, OverBudget
 from .errors import ProtocolError, Status, StatusError
 from .objects import Handle, IBinder, hold
 from .wire import (
@@ -31,6 +34,13 @@ if TYPE_CHECKING:
 
 
 _REMEMBERED = 256
+OBJECT_COST = 1280
+"""Bytes that an object takes, with the proxy of a foreign one."""
+CALL_COST = 512
+"""Bytes that a waiting call takes beside its body."""
+_POSITION_COST = 128
+LINK_COST = 256
+"""Bytes that a death recipient takes."""
 
 
 class Node:
@@ -43,6 +53,7 @@ class Node:
         "async_out",
         "handle",
         "hold",
+        "links",
         "local",
         "queue",
         "running",
@@ -56,6 +67,8 @@ class Node:
         self.handle: weakref.ref[Handle] | None = None
         self.hold: Handle | None = None
         """Keeps the handle while the peer has not returned what was sent."""
+        self.links = 0
+        """Death recipients of the handle."""
         self.times_sent = 0
         self.times_received = 0
         self.async_out = 0
@@ -67,8 +80,11 @@ class Node:
 class RefTable:
     """The objects of one session."""
 
-    def __init__(self, *, server: bool) -> None:
+    def __init__(self, *, server: bool, account: Account) -> None:
         self.server = server
+        self._account = account
+        self._held = 0
+        """Bytes that count for the account."""
         self.nodes: dict[int, Node] = {}
         self.owed: set[Node] = set()
         """Nodes of which something is to be given back."""
@@ -81,8 +97,27 @@ class RefTable:
         self._local: dict[int, Node] = {}
         self._next = 0
         self._async_out: dict[int, int] = {}
-        self._queued = 0
-        """Bytes of oneway calls that wait for others."""
+        self._cleared = False
+
+    def _take(self, size: int) -> None:
+        """Raises OverBudget."""
+        if not self._cleared:
+            self._account.take(MEMORY, size)
+            self._held += size
+
+    def _give(self, size: int) -> None:
+        if not self._cleared:
+            self._account.give(MEMORY, size)
+            self._held -= size
+
+    def _take_object(self) -> None:
+        """Counts one object more. Raises StatusError NO_MEMORY if there may be none."""
+        if len(self.nodes) >= MAX_BINDERS:
+            raise StatusError(Status.NO_MEMORY, f"the session knows {MAX_BINDERS} objects already")
+        try:
+            self._take(OBJECT_COST)
+        except OverBudget as error:
+            raise StatusError(Status.NO_MEMORY, str(error)) from None
 
     def leaving(self, binder: IBinder) -> tuple[int, int]:
         """Counts `binder` as sent; its address and stability."""
@@ -98,8 +133,7 @@ class RefTable:
         return node.address, handle.stability
 
     def _new_local(self, binder: IBinder) -> Node:
-        if len(self.nodes) >= MAX_BINDERS:
-            raise StatusError(Status.NO_MEMORY, f"the session knows {MAX_BINDERS} objects already")
+        self._take_object()
         number = self._next
         while (key := address(number, for_server=self.server)) in self.nodes:
             number += 1
@@ -127,6 +161,7 @@ class RefTable:
             return self._own(node, stability)
         handle = node.handle() if node.handle is not None else None
         if handle is None or handle.closed:
+            self._unlink(node)
             handle = Handle(remote, node, stability)
             node.handle = weakref.ref(handle, lambda _: on_death(node))
         elif handle.stability != stability:
@@ -138,8 +173,7 @@ class RefTable:
         ours = bool(key & ADDRESS_FOR_SERVER) == self.server
         if ours or not key & ADDRESS_CREATED:
             raise StatusError(Status.BAD_VALUE, f"unknown binder address {key:#x}")
-        if len(self.nodes) >= MAX_BINDERS:
-            raise StatusError(Status.NO_MEMORY, f"the session knows {MAX_BINDERS} objects already")
+        self._take_object()
         node = self.nodes[key] = Node(key)
         node.async_out = self._async_out.pop(key, 0)
         return node
@@ -178,8 +212,28 @@ class RefTable:
         """Notes that all receptions are to be returned, if nobody can use the object any more."""
         handle = node.handle() if node.handle is not None else None
         dead = handle is None or handle.closed
+        if dead:
+            self._unlink(node)
         if dead and node.times_sent == 0 and node.times_received:
             self.owed.add(node)
+
+    def link(self, node: Node) -> None:
+        """Counts a death recipient. Raises StatusError NO_MEMORY if there may be no more."""
+        try:
+            self._take(LINK_COST)
+        except OverBudget as error:
+            raise StatusError(Status.NO_MEMORY, str(error)) from None
+        node.links += 1
+
+    def unlink(self, node: Node) -> None:
+        """Counts one death recipient less."""
+        if node.links:
+            node.links -= 1
+            self._give(LINK_COST)
+
+    def _unlink(self, node: Node) -> None:
+        while node.links:
+            self.unlink(node)
 
     def close(self, handle: Handle) -> None:
         handle.closed = True
@@ -202,9 +256,9 @@ class RefTable:
 
     def queue(self, node: Node, number: int, call: "Transaction") -> None:
         """Keeps a oneway call that came before its turn. Raises ProtocolError if too much is waiting."""
-        self._queued += call.reader.end
-        if len(node.queue) >= wire.MAX_QUEUED_ONEWAY or self._queued > wire.MAX_QUEUED_BYTES:
+        if len(node.queue) >= wire.MAX_QUEUED_ONEWAY:
             raise ProtocolError(f"{len(node.queue)} oneway calls are waiting for one object")
+        self._take(_cost(call))
         heapq.heappush(node.queue, (number, call))
 
     def dequeue(self, node: Node) -> "Transaction | None":
@@ -212,7 +266,7 @@ class RefTable:
         queue = node.queue
         while queue and queue[0][0] <= node.async_in:
             number, call = heapq.heappop(queue)
-            self._queued -= call.reader.end
+            self._give(_cost(call))
             if number == node.async_in:
                 return call
             call.reader.close()  # a number used twice
@@ -222,6 +276,8 @@ class RefTable:
         if node.times_sent or node.times_received or node.address not in self.nodes:
             return
         del self.nodes[node.address]
+        self._unlink(node)
+        self._give(OBJECT_COST)
         if node.async_out:
             self._remember(node)
         if not self.nodes:
@@ -251,4 +307,11 @@ class RefTable:
         self.nodes.clear()
         self._local.clear()
         self.owed.clear()
+        self._give(self._held)
+        self._cleared = True
         return handles
+
+
+def _cost(call: "Transaction") -> int:
+    """Bytes that a waiting call takes."""
+    return CALL_COST + call.reader.end + _POSITION_COST * len(call.reader.positions)

@@ -1,18 +1,21 @@
 """The serving side: accepts connections, puts them together to sessions, serves each in a thread."""
 
+import errno
 import os
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import closing, contextmanager
 
 from . import wire
+from .budget import Bucket, Budget, OverBudget, Rate, nobody
 from .connection import Connection, received_fds
 from .contract import Interface
 from .endpoint import Endpoint
-from .errors import BinderError, ProtocolError, report
+from .errors import BinderError, ProtocolError, note, report
+from .fd import close_fds
 from .handshake import (
     INIT,
     SESSION_ID_SIZE,
@@ -21,24 +24,39 @@ from .handshake import (
     negotiate,
     pack_response,
 )
-from .parcel import close_fds
-from .peer import Peer
+from .peer import Peer, peer_of
 from .session import SessionCore
 from .wire import FdMode
 
+_NOTES = Rate(burst=5, per_second=0.1)
+"""Lines about what a server cannot do for want of descriptors or threads."""
+_LOOK_AFTER = 0.5
+"""Seconds after which whoever waits for its turn looks at the clock again."""
+_SPARE = 8
+"""Descriptors kept for connections of privileged parties."""
 _MAX_INCOMING = 64
 """Connections for calls to the client, per session."""
 
 Root = Interface | Callable[[Peer], Interface | None]
 
 
+def user_or_guest(peer: Peer) -> Hashable:
+    """The uid of a unix socket's peer, the CID of a vsock's; all others count together."""
+    if peer.uid is not None:
+        return peer.uid
+    return None if peer.cid is None else f"CID {peer.cid}"
+
+
 class Server:
     """Serves one root object, or one per session made by a function of the peer (None: no root for that peer).
 
     `max_threads` connections per session are served at a time. `accept` decides over every connection before a byte
-    of it is read. A peer that does not complete its handshake within `handshake_timeout` seconds is dropped; so is one
-    that comes while `max_connections` are open. `frame_timeout`, if given, ends the session of a peer that takes longer
-    to send a frame it has begun, or for so long takes nothing of a frame that is sent to it.
+    of it is read. A peer that does not complete its handshake within `handshake_timeout` seconds is dropped.
+    `frame_timeout`, if given, ends the session of a peer that takes longer to send a frame it has begun, or to take one
+    that is sent to it.
+
+    `party` names whom a connection counts for, quickly and without raising; by default its user, or for vsock its CID.
+    `budget` bounds what the parties may take (see `Budget`); servers may share one.
     """
 
     def __init__(
@@ -51,7 +69,8 @@ class Server:
         accept: Callable[[Peer], bool] | None = None,
         handshake_timeout: float | None = 10.0,
         frame_timeout: float | None = None,
-        max_connections: int = 1024,
+        party: Callable[[Peer], Hashable] = user_or_guest,
+        budget: Budget | None = None,
     ) -> None:
         if max_threads < 1:
             raise ValueError(f"max_threads must be at least 1, not {max_threads}")
@@ -64,7 +83,11 @@ class Server:
         self._accept = accept
         self._handshake_timeout = handshake_timeout
         self._frame_timeout = frame_timeout
-        self._max_connections = max_connections
+        self._party = party
+        self._budget = Budget() if budget is None else budget
+        self._refusals = Bucket(self._budget.refusals, self._budget.clock())
+        self._notes = Bucket(_NOTES, self._budget.clock())
+        self._over = threading.Event()
         self._lock = threading.Lock()
         self._sessions: dict[bytes, Endpoint] = {}
         self._threads: set[threading.Thread] = set()
@@ -92,10 +115,11 @@ class Server:
 
     def serve(self, listener: socket.socket) -> None:
         """Accepts connections until `shutdown`, then closes the listener, which is taken over."""
-        with listener, self._accepting() as wake:
+        with listener, self._accepting() as wake, closing(self._spare_descriptors()) as spare:
             listener.setblocking(False)
+            spare.refill()
             while _wait(listener, wake):
-                self._accept_one(listener)
+                self._accept_one(listener, wake, spare)
 
     def start(self, listener: socket.socket) -> None:
         """`serve` in a thread. Raises RuntimeError if there can be none; the listener is closed then."""
@@ -138,7 +162,7 @@ class Server:
                     close_fds(fds)
                     return
                 if len(fds) == 1 and not flags & socket.MSG_CTRUNC:
-                    self._adopt(fds[0])
+                    self._adopt(fds[0], wake)
                 else:
                     close_fds(fds)
 
@@ -157,58 +181,102 @@ class Server:
                 self._wakes.discard(wake)
                 os.close(wake)
 
-    def _accept_one(self, listener: socket.socket) -> None:
+    def _spare_descriptors(self) -> "_SpareDescriptors":
+        return _SpareDescriptors(0 if self._budget.privileged is nobody else _SPARE)
+
+    def _accept_one(self, listener: socket.socket, wake: int, spare: "_SpareDescriptors") -> None:
         try:
             sock, _ = listener.accept()
         except BlockingIOError:
             return
         except OSError as error:
-            # Out of descriptors or memory, or the peer has gone: serving goes on, but not in a busy loop.
-            report(error)
-            select.poll().poll(50)
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._accept_with_spare(listener, spare)
+            if self._notes.take(self._budget.clock()):
+                note(f"a connection cannot be accepted: {error}")
+            # Serving goes on, but not in a busy loop.
+            _hears(wake, 0.05)
             return
-        self._take(sock)
+        spare.refill()
+        if not self._take(sock):
+            self._after_refusal(wake)
 
-    def _adopt(self, fd: int) -> None:
+    def _accept_with_spare(self, listener: socket.socket, spare: "_SpareDescriptors") -> None:
+        """No descriptor is left: accepts a connection with one kept for that, and keeps it for a privileged party."""
+        with spare.lent():
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            if self._is_privileged(sock):
+                self._take(sock)
+            else:
+                sock.close()
+
+    def _is_privileged(self, sock: socket.socket) -> bool:
+        try:
+            return self._budget.privileged(self._party(peer_of(sock)))
+        except OSError:
+            return False
+
+    def _after_refusal(self, wake: int) -> None:
+        """Accepts nothing for a while if many connections have been turned away."""
+        while not self._refusals.take(self._budget.clock()):
+            if _hears(wake, min(self._refusals.wait, _LOOK_AFTER)):
+                return
+
+    def _adopt(self, fd: int, wake: int) -> None:
         try:
             sock = socket.socket(fileno=fd)
         except OSError:
             os.close(fd)
             return
-        self._take(sock)
+        if not self._take(sock):
+            self._after_refusal(wake)
 
-    def _take(self, sock: socket.socket) -> None:
-        """Starts a thread for a connection, whose socket is taken over."""
+    def _take(self, sock: socket.socket) -> bool:
+        """Starts a thread for a connection, whose socket is taken over; False if it was turned away."""
+        try:
+            account = self._budget.admit(self._party(peer_of(sock)))
+        except (OSError, OverBudget) as error:
+            sock.close()
+            if isinstance(error, OverBudget) and self._notes.take(self._budget.clock()):
+                note(f"a connection is turned away: {error}")
+            return False
+        connection = Connection(sock, account)
         try:
             if sock.family in (socket.AF_INET, socket.AF_INET6):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(self._handshake_timeout)
-            connection = Connection(sock)
         except OSError:
-            sock.close()
-            return
+            connection.close()
+            return False
+        return self._start_serving(connection)
+
+    def _start_serving(self, connection: Connection) -> bool:
         thread = threading.Thread(
             target=self._run, args=(connection,), name="binder-serve", daemon=True
         )
         with self._lock:
-            if self._stopped or len(self._threads) >= self._max_connections:
+            if self._stopped:
                 connection.close()
-                return
+                return False
             try:
                 thread.start()
             except RuntimeError as error:  # no more threads
-                report(error)
                 connection.close()
-                return
+                if self._notes.take(self._budget.clock()):
+                    note(f"a connection cannot be served: {error}")
+                return False
             self._threads.add(thread)
             self._setting_up.add(connection)
+        return True
 
     # One connection
 
     def _run(self, connection: Connection) -> None:
         endpoint = None
         try:
-            if self._accept is None or self._accept(connection.peer):
+            if self._await_turn(connection) and self._accepts(connection.peer):
                 endpoint = self._set_up(connection)
             else:
                 connection.close()
@@ -216,7 +284,8 @@ class Server:
             pass
         except Exception as error:  # noqa: BLE001 - the thread ends here
             connection.close()
-            report(error)
+            if connection.account.may_report():
+                report(error)
         with self._lock:
             self._setting_up.discard(connection)
         try:
@@ -226,6 +295,16 @@ class Server:
             with self._lock:
                 self._threads.discard(threading.current_thread())
 
+    def _await_turn(self, connection: Connection) -> bool:
+        """Waits until one more connection of its party may be served; False if the server stops before."""
+        while wait := connection.account.arrival():
+            if self._over.wait(min(wait, _LOOK_AFTER)):
+                return False
+        return True
+
+    def _accepts(self, peer: Peer) -> bool:
+        return self._accept is None or self._accept(peer)
+
     def _set_up(self, connection: Connection) -> Endpoint | None:
         """The session to serve the connection for.
 
@@ -233,14 +312,13 @@ class Server:
         """
         taken = False
         try:
-            deadline = None
             if self._handshake_timeout is not None:
-                deadline = time.monotonic() + self._handshake_timeout
-            header = ConnectionHeader.unpack(_read(connection, 16, deadline))
+                connection.set_deadline(time.monotonic() + self._handshake_timeout)
+            header = ConnectionHeader.unpack(connection.read_exactly(16))
             if header.new_session:
-                endpoint = self._new_session(connection, header, deadline)
+                endpoint = self._new_session(connection, header)
             else:
-                session_id = _read(connection, SESSION_ID_SIZE, deadline)
+                session_id = connection.read_exactly(SESSION_ID_SIZE)
                 known = self._sessions.get(session_id)
                 if known is None:
                     raise ProtocolError("unknown session id")
@@ -248,7 +326,7 @@ class Server:
                 if header.incoming:
                     taken = endpoint.add_outgoing(connection, limit=_MAX_INCOMING, greeting=INIT)
                     return None
-                check_init(_read(connection, len(INIT), deadline))
+                check_init(connection.read_exactly(len(INIT)))
             endpoint.start_frames(connection)
             taken = endpoint.add_serving(connection)
             return endpoint if taken else None
@@ -256,16 +334,14 @@ class Server:
             if not taken:
                 connection.close()
 
-    def _new_session(
-        self, connection: Connection, header: ConnectionHeader, deadline: float | None
-    ) -> Endpoint:
+    def _new_session(self, connection: Connection, header: ConnectionHeader) -> Endpoint:
         version = negotiate(header.version, self._max_version)
         connection.sock.sendall(pack_response(version))
         if header.incoming:
             raise ProtocolError("a new session on an incoming connection")
         if header.fd_mode not in self._fd_modes:
             raise ProtocolError(f"file descriptor mode {header.fd_mode}")
-        check_init(_read(connection, len(INIT), deadline))
+        check_init(connection.read_exactly(len(INIT)))
         session_id = os.urandom(SESSION_ID_SIZE)
         core = SessionCore(
             server=True,
@@ -274,6 +350,7 @@ class Server:
             max_threads=self._max_threads,
             session_id=session_id,
             root=_SessionRoot(self._root, connection.peer).get,
+            account=connection.account,
         )
         endpoint = Endpoint(
             core, lambda: self._forget(session_id), frame_timeout=self._frame_timeout
@@ -292,6 +369,7 @@ class Server:
 
     def shutdown(self) -> None:
         """Stops accepting, ends all sessions, waits for the threads but those that are in here. Idempotent."""
+        self._over.set()
         with self._lock:
             self._stopped = True
             for wake in self._wakes:
@@ -327,16 +405,31 @@ class _SessionRoot:
             return self._made[0]
 
 
-def _read(connection: Connection, size: int, deadline: float | None) -> bytes:
-    data = b""
-    while len(data) < size:
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("handshake")
-            connection.sock.settimeout(left)
-        data += connection.read_some(size - len(data))
-    return data
+class _SpareDescriptors:
+    """Descriptors kept open for the time when there are no others."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: list[int] = []
+
+    def refill(self) -> None:
+        while len(self._kept) < self._count:
+            try:
+                self._kept.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+            except OSError:
+                return
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """One of them is free to be used."""
+        if self._kept:
+            os.close(self._kept.pop())
+        yield
+        self.refill()
+
+    def close(self) -> None:
+        close_fds(self._kept)
+        self._kept.clear()
 
 
 def _wait(sock: socket.socket, wake: int) -> bool:
@@ -345,3 +438,10 @@ def _wait(sock: socket.socket, wake: int) -> bool:
     poll.register(sock, select.POLLIN)
     poll.register(wake, select.POLLIN)
     return wake not in [fd for fd, _ in poll.poll()]
+
+
+def _hears(wake: int, seconds: float) -> bool:
+    """Whether there is something on `wake` within that time."""
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    return bool(poll.poll(1000 * seconds))

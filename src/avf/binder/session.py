@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import wire
+from .budget import Account, Budget
 from .dispatch import Transaction
 from .errors import DeadObjectError, ProtocolError, Status, StatusError, report, status_error
+from .fd import close_fds
 from .objects import Handle, IBinder, let_go
-from .parcel import BINDER_TYPE, FD_TYPE, Parcel, ParcelReader, close_fds
+from .parcel import BINDER_TYPE, FD_TYPE, Parcel, ParcelReader
 from .refs import Node, RefTable
 
 if TYPE_CHECKING:
@@ -55,9 +57,11 @@ class SessionCore:
         max_threads: int = 1,
         session_id: bytes = b"",
         root: Callable[[], IBinder | None] | None = None,
+        account: Account | None = None,
     ) -> None:
         self.lock = threading.Lock()
-        self.table = RefTable(server=server)
+        self.account = account if account is not None else Budget().admit("peer")
+        self.table = RefTable(server=server, account=self.account)
         self.version = version
         self.fds_refused = Status.OK if version >= 1 else Status.BAD_VALUE
         if fd_mode == wire.FdMode.NONE:
@@ -194,6 +198,9 @@ class SessionCore:
         table_size = len(body) - end
         if table_size < 0 or table_size & 3:
             raise ProtocolError(f"parcel of {size} bytes in a body of {len(body)}")
+        if 2 * table_size > size:  # an object takes eight bytes, its position four
+            text = f"{table_size >> 2} objects in a parcel of {size} bytes"
+            return ParcelReader(b"", table=self, fds=fds), StatusError(Status.BAD_VALUE, text)
         positions = struct.unpack_from(f"<{table_size >> 2}I", body, end)
         reader = ParcelReader(body[:end], base, self, fds, frozenset(positions))
         return reader, self._table_fault(reader, positions, size, len(fds or ()))
@@ -210,7 +217,7 @@ class SessionCore:
         if self.lists_binders:
             kinds = [reader.kind_at(position) for position in positions]
             if kinds.count(FD_TYPE) != fds or kinds.count(BINDER_TYPE) + fds != len(kinds):
-                text = f"{fds} file descriptors came for objects of the types {kinds}"
+                text = f"{fds} file descriptors came for {len(kinds)} objects of other types"
                 return StatusError(Status.BAD_VALUE, text)
         return None
 
@@ -352,7 +359,19 @@ class SessionCore:
                 try:
                     binder.on_released()
                 except Exception as error:  # noqa: BLE001 - nobody else could catch it
-                    report(error)
+                    if self.account.may_report():
+                        report(error)
+
+    def tell_dead(self, handles: list[Handle]) -> None:
+        """Calls the death recipients of handles whose session has ended."""
+        for handle in handles:
+            recipients, handle.recipients = handle.recipients, []
+            for recipient in recipients:
+                try:
+                    recipient()
+                except Exception as error:  # noqa: BLE001 - nobody else could catch it
+                    if self.account.may_report():
+                        report(error)
 
     def end(self) -> list[Handle] | None:
         """Ends the session and forgets all objects. The handles to `tell_dead`, or None if it had ended already."""
@@ -366,14 +385,3 @@ class SessionCore:
         """Lets go, once ended, of what only a running session needs."""
         self.remote = None
         self.root = None
-
-
-def tell_dead(handles: list[Handle]) -> None:
-    """Calls the death recipients of handles whose session has ended."""
-    for handle in handles:
-        recipients, handle.recipients = handle.recipients, []
-        for recipient in recipients:
-            try:
-                recipient()
-            except Exception as error:  # noqa: BLE001 - nobody else could catch it
-                report(error)

@@ -3,6 +3,7 @@
 import array
 import os
 import socket
+import time
 from collections.abc import Callable
 
 Connector = Callable[[], socket.socket]
@@ -45,9 +46,10 @@ def hybrid_vsock(path: str | os.PathLike[str], port: int) -> Connector:
     def connect() -> socket.socket:
         sock = _connected(socket.AF_UNIX, os.fspath(path))
         try:
+            deadline = time.monotonic() + _HYBRID_TIMEOUT
             sock.settimeout(_HYBRID_TIMEOUT)
             sock.sendall(b"CONNECT %d\n" % port)
-            answer = _read_line(sock, 32)
+            answer = _read_line(sock, 32, deadline)
             sock.settimeout(None)
         except BaseException:
             sock.close()
@@ -94,10 +96,17 @@ def _connected(family: int, address: object) -> socket.socket:
     return sock
 
 
-def _read_line(sock: socket.socket, limit: int) -> bytes:
-    """Byte by byte: what follows the line is not ours to read. Empty if the peer closes first."""
+def _read_line(sock: socket.socket, limit: int, deadline: float) -> bytes:
+    """Byte by byte: what follows the line is not ours to read. Empty if the peer closes first.
+
+    Raises TimeoutError.
+    """
     line = b""
     while not line.endswith(b"\n") and len(line) < limit:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the vsock device did not answer in time")
+        sock.settimeout(left)
         byte = sock.recv(1)
         if not byte:
             return b""

@@ -32,7 +32,8 @@ from .codecs import (
     write_i64,
 )
 from .errors import Status, StatusError
-from .parcel import I32, Parcel, ParcelReader, misfit
+from .parcel import I32, Parcel, ParcelReader, misfit, too_deep
+from .wire import MAX_NESTED_VALUES
 
 
 class Enum(enum.IntEnum):
@@ -280,12 +281,17 @@ def _body_functions(cls: type[Parcelable]) -> tuple[Writer, Reader]:
         stop = start + size
         if size < 4 or stop > reader.end:
             raise StatusError(Status.BAD_VALUE, f"{cls.__name__}: size {size}")
+        depth = reader.depth
+        if depth >= MAX_NESTED_VALUES:
+            raise too_deep(cls.__name__)
+        reader.depth = depth + 1
         made = cls.__new__(cls)
         for name, read_field, default in names_readers:
             setattr(made, name, read_field(reader) if reader.pos < stop else default())
             if reader.pos > stop:
                 raise StatusError(Status.BAD_VALUE, f"{cls.__name__}.{name} exceeds size {size}")
         reader.pos = stop
+        reader.depth = depth
         return made
 
     return write, read
@@ -390,8 +396,14 @@ class Union(metaclass=UnionMeta):
             known = members or build()
             if not 0 <= tag < len(known):
                 raise StatusError(Status.BAD_VALUE, f"{cls.__name__}: tag {tag}")
+            depth = reader.depth
+            if depth >= MAX_NESTED_VALUES:
+                raise too_deep(cls.__name__)
+            reader.depth = depth + 1
             name, codec = known[tag]
-            return cls(**{name: codec.read(reader)})
+            made = cls(**{name: codec.read(reader)})
+            reader.depth = depth
+            return made
 
         def default() -> Any:
             name, codec = (members or build())[0]

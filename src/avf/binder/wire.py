@@ -24,8 +24,10 @@ MAX_BINDERS = 100_000
 """Objects one session may know."""
 MAX_QUEUED_ONEWAY = 10_000
 """Early oneway calls one object may have waiting."""
-MAX_QUEUED_BYTES = 64 << 20
-"""Of early oneway calls in a session; ours alone, libbinder counts calls only."""
+MAX_NESTED_CALLS = 50
+"""Calls served within one another by one thread."""
+MAX_NESTED_VALUES = 64
+"""Parcelables and unions within one another."""
 
 HEADER_SIZE = 16
 TRANSACT_SIZE = 40

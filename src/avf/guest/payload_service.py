@@ -13,6 +13,7 @@ from avf.guest.secrets import PayloadLayer, payload_secret
 
 SOCKET_DIRECTORY = "/dev/socket"
 _THREADS = 4
+_FRAME_SECONDS = 120.0
 
 
 class PayloadService(IVmPayloadService):
@@ -61,7 +62,7 @@ def serve(service: PayloadService, directory: str = SOCKET_DIRECTORY) -> Service
     listener.bind(path)
     os.chmod(path, 0o666)
     listener.listen()
-    server = Server(service, max_threads=_THREADS)
+    server = Server(service, max_threads=_THREADS, frame_timeout=_FRAME_SECONDS)
     server.start(listener)
     log(f"serving payloads on {path}")
     return ServiceSocket(server, path)

@@ -11,12 +11,25 @@ from pathlib import Path
 from avf.aidl.virtualizationservice_internal import IGlobalVmContext
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_control import CONTROL_SOCKET_NAME, IVmControl
-from avf.binder import BinderError, FdMode, Server, release
+from avf.binder import BinderError, Budget, FdMode, Limits, Rate, Server, nobody, release
 from avf.vsock import HostVsock, HybridVsock, KernelVsock, kernel_vhost_available
 
-MAX_CONTROLLERS = 32
-MAX_GUEST_CONNECTIONS = 16
-"""A guest needs one or two; each costs us a thread and a descriptor."""
+GUESTS = Budget(
+    party=Limits(connections=16, descriptors=0, memory=4 << 20),
+    total=Limits(connections=2048, descriptors=0, memory=64 << 20),
+    calls=Rate(burst=200, per_second=50),
+    arrivals=Rate(burst=16, per_second=2),
+    refusals=Rate(burst=16, per_second=10),
+    privileged=nobody,
+)
+"""What the guests of this process may take. One needs a connection or two and makes a dozen calls in its life; it must
+neither hold up its client's other VMs nor fill the memory that they share."""
+CONTROLLERS = Limits(connections=32, descriptors=512, memory=8 << 20)
+"""For those who look into one VM."""
+GUEST_FRAME_SECONDS = 120.0
+"""For a guest under emulation; and one that is stopped in the middle of a frame, which the guest's agent sends as one
+packet, is not waited for any longer either."""
+CONTROL_FRAME_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +58,9 @@ class VmContext:
             service,
             fd_modes=frozenset({FdMode.NONE}),
             accept=lambda peer: peer.cid in (None, self.cid),
-            max_connections=MAX_GUEST_CONNECTIONS + 1,  # the thread that accepts counts
+            frame_timeout=GUEST_FRAME_SECONDS,
+            party=lambda peer: f"guest {self.cid}",
+            budget=GUESTS,
         )
         self._stack.callback(server.shutdown)
         self._server = server
@@ -62,7 +77,8 @@ class VmContext:
             control,
             fd_modes=frozenset({FdMode.UNIX}),
             accept=lambda peer: peer.uid in (0, os.getuid()),
-            max_connections=MAX_CONTROLLERS,
+            frame_timeout=CONTROL_FRAME_SECONDS,
+            budget=Budget(party=CONTROLLERS, total=CONTROLLERS),
         )
         self._stack.callback(server.shutdown)
         server.start(listener)

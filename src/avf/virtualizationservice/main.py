@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from avf.binder import FdMode, Server
+from avf.binder import TOTAL_LIMITS, Budget, FdMode, Server
 from avf.policy import PolicyError, PolicyFile
 from avf.runtime import SERVICE_SOCKET_NAME
 from avf.undumpable import make_undumpable
@@ -104,15 +104,12 @@ class Daemon:
             AtomLog(_state_dir(options), self._exporters, per_party=options.system),
             self._parties,
         )
-        limit = options.max_connections
-        accept = None if limit is None else ConnectionQuota(self._parties, MAX_CONNECTIONS, limit)
         self._server = Server(
             service,
             fd_modes=frozenset({FdMode.NONE}),  # no method takes a descriptor
             max_threads=4,
-            max_connections=MAX_CONNECTIONS + UNDECIDED,
             frame_timeout=FRAME_SECONDS,
-            accept=accept,
+            **self._shares(options),
         )
         listener = systemd.activated_socket()
         if listener is None:
