@@ -61,8 +61,8 @@ class Target:
     def raw(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
         self._stack.enter_context(sock)
-        sock.settimeout(30)
         sock.connect(str(self.path))
+        sock.settimeout(30)
         return sock
 
     def session(self, hello: bytes = HELLO) -> socket.socket:

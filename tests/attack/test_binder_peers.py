@@ -106,7 +106,7 @@ def test_oneway_calls_with_numbers_of_the_future(
         def flood(sock: socket.socket = sock, numbers: "iter[int]" = numbers) -> None:
             number = next(numbers)
             body = oneway_body(number, 0) + bytes(parcel)
-            body = body[:32] + struct.pack("<I", len(body) - 40) + body[36:]
+            body = body[:24] + struct.pack("<I", len(body) - 40) + body[28:]
             sock.sendall(frame(wire.TRANSACT, body))
 
         until_refused(flood, 9_000)
@@ -165,14 +165,16 @@ def test_a_reader_that_takes_a_byte_at_a_time(attacked: Attacked, face: str) -> 
     threads = target.threads()
     sock = target.session()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    try:
-        for _ in range(20):
-            sock.sendall(call(3, array_of(90_000)))
-        while sock.recv(1):
-            select.select([], [], [], 0.02)
-    except BROKEN:
-        pass
-    eventually(lambda: target.threads() <= threads, True)
+    sock.setblocking(False)
+    data = memoryview(call(3, array_of(90_000)) * 20)
+    while data and select.select([], [sock], [], 0.2)[1]:
+        data = data[sock.send(data) :]
+
+    def given_up() -> bool:
+        sock.recv(1)
+        return target.threads() <= threads
+
+    eventually(given_up, True)
     target.assert_serves_others()
     assert_all_is_given_back(target, [sock])
 
@@ -214,7 +216,7 @@ def test_connections_in_both_directions(attacked: Attacked, face: str) -> None:
         read_exactly(sock, 8)
 
     assert until_refused(attach, 100) == 40
-    assert target.descriptors() - descriptors == 40
+    assert 38 <= target.descriptors() - descriptors <= 40
     for _ in range(200):
         target.raw()
     target.assert_serves_others()

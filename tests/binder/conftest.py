@@ -62,8 +62,8 @@ class Served:
         """A bare connection."""
         sock = socket.socket(socket.AF_UNIX)
         self._stack.enter_context(sock)
-        sock.settimeout(10)
         sock.connect(str(self.path))
+        sock.settimeout(10)
         return sock
 
 

@@ -49,8 +49,6 @@ _REPORTS = Rate(burst=10, per_second=0.1)
 """Errors printed, for each party."""
 _RESERVE = 8
 """A privileged party's share: one in so many."""
-_BATCH = 16.0
-"""Calls a connection takes from its party's bucket at a time."""
 _ACCOUNTS = 256
 """Accounts kept before unused ones are looked for."""
 
@@ -70,24 +68,23 @@ class Bucket:
         self._since = now
         self._lock = threading.Lock()
 
-    def take(self, now: float, wanted: float = 1.0) -> float:
-        """How many of the `wanted` tokens there are; they are taken."""
-        granted = 0.0
+    def take(self, now: float) -> bool:
+        """Whether there is a token; it is taken."""
         with self._lock:
             if now > self._since:
                 self._left += (now - self._since) * self._per_second
                 self._since = now
             if self._left > self._burst:
                 self._left = self._burst
-            if self._left >= 1:
-                granted = wanted if self._left >= wanted else self._left // 1
-                self._left -= granted
-        return granted
+            taken = self._left >= 1
+            if taken:
+                self._left -= 1
+        return taken
 
     @property
     def wait(self) -> float:
-        """Seconds until there is a token."""
-        return max(0.0, (1 - self._left) / self._per_second)
+        """Seconds until there is a token; at least a millisecond."""
+        return max(0.001, (1 - self._left) / self._per_second)
 
     def full_at(self, now: float) -> bool:
         return self._left + (now - self._since) * self._per_second >= self._burst
@@ -155,12 +152,12 @@ class Account:
     def paced(self) -> bool:
         return self._calls is not None
 
-    def calls(self) -> tuple[float, float]:
-        """How many calls may be read now; if none, the seconds to wait."""
+    def call(self) -> float:
+        """0 if one more frame may be read now, else the seconds to wait."""
         bucket = self._calls
-        assert bucket is not None
-        granted = bucket.take(self.budget.clock(), _BATCH)
-        return granted, 0.0 if granted else bucket.wait
+        if bucket is None or bucket.take(self.budget.clock()):
+            return 0.0
+        return bucket.wait
 
     def arrival(self) -> float:
         """0 if one more connection may be served now, else the seconds to wait."""

@@ -66,7 +66,6 @@ class Connection:
         """Whether the connection itself does."""
         self._shut = False
         self._until: float | None = None
-        self._calls_left = 0.0
         self._watched = self.account.paced
         """Whether there is something to see to before reading."""
         self.peer: Peer = peer_of(sock)
@@ -163,12 +162,8 @@ class Connection:
 
     def _await_turn(self) -> None:
         """Waits until the party may call once more, and, in a set-up with a deadline, for something to read."""
-        if self.account.paced:
-            while self._calls_left < 1 and not self._shut:
-                self._calls_left, wait = self.account.calls()
-                if wait:
-                    self._pause(min(wait, _LOOK_AFTER))
-            self._calls_left -= 1
+        while not self._shut and (wait := self.account.call()):
+            self._pause(min(wait, _LOOK_AFTER))
         if self._until is not None:
             self._poll(select.POLLIN, self._until)
 
@@ -218,10 +213,8 @@ class Connection:
         """A frame, if one can be had without waiting."""
         if self._early:
             return self._take_early()
-        if self._watched:
-            if self._calls_left < 1:
-                return None
-            self._calls_left -= 1
+        if self._watched and self.account.call():
+            return None
         try:
             while True:
                 frame = self._step(_DONTWAIT)
