@@ -765,6 +765,17 @@ def test_frames_that_do_not_come_to_an_end(serve: Serve, hello: bytes, sent: int
     eventually(lambda: served.server.sessions, 0)
 
 
+@pytest.mark.parametrize("hello", [HELLO, HELLO_UNIX])
+def test_the_beginning_of_a_frame_behind_another_is_not_waited_for(
+    serve: Serve, hello: bytes
+) -> None:
+    sock = session(serve(frame_timeout=0.15), hello)
+    data = frame(wire.TRANSACT, transact_body(ROOT, 2, with_token(struct.pack("<ii", 2, 3))))
+    sock.sendall(data + data[:7])
+    assert read_reply(sock)[20:] == struct.pack("<ii", 0, 5)
+    assert is_closed(sock)
+
+
 def test_a_frame_byte_by_byte_is_not_waited_for_any_longer(serve: Serve) -> None:
     sock = session(serve(frame_timeout=0.15))
     data = frame(wire.TRANSACT, transact_body(ROOT, 2, with_token(bytes(8))))

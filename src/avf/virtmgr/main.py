@@ -55,6 +55,7 @@ def serve(bootstrap: socket.socket, ready_fd: int, vmm: Vmm) -> None:
     global_service = GlobalService()
     atoms = AtomSender(global_service)
     service = VirtualizationService(global_service, vmm, atoms)
+    # The client owns this process and may be stopped at any point of a frame: no deadline, and no bound but the whole.
     server = Server(service, fd_modes=frozenset({FdMode.UNIX}), max_threads=MAX_THREADS)
     threading.Thread(target=global_service.prepare, name="global-service", daemon=True).start()
     try:
