@@ -8,15 +8,20 @@ from collections.abc import Callable
 
 import pytest
 
-from avf.binder import PARTY_LIMITS, wire
+from avf.binder import PARTY_LIMITS, Budget, wire
+from tests.binder.conftest import Serve, serve
 from tests.binder.test_core import ROOT, oneway_body, transact_body
 from tests.binder.test_hostile import (
+    HELLO,
     HELLO_UNIX,
+    add_works,
+    descriptors_left,
     frame,
     is_closed,
     read_exactly,
     read_reply,
     send_with_fds,
+    session,
     session_id,
     special,
 )
@@ -24,7 +29,7 @@ from tests.eventually import eventually
 
 from .binder_target import BROKEN, FACES, Attacked, Target, array_of, attacked, call
 
-__all__ = ["attacked"]
+__all__ = ["attacked", "serve"]
 
 MIB = 1024
 """In KiB, as the kernel counts."""
@@ -298,3 +303,34 @@ def test_that_the_attacker_is_another_party(attacked: Attacked) -> None:
         target.session()
     target.assert_serves_others()
     assert os.getpid() != target.process.pid
+
+
+def test_a_server_without_descriptors_accepts_the_privileged_and_turns_the_others_away(
+    serve: Serve, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Behind any number of others that wait to be accepted."""
+    parties = iter(["other"] * 40 + ["root"] * 10)
+    budget = Budget(privileged=lambda party: party == "root")
+    served = serve(budget=budget, party=lambda peer: next(parties))
+    session(served).close()
+    eventually(lambda: served.server.sessions, 0)
+    socks = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+    try:
+        with descriptors_left(0):
+            for sock in socks[:39]:
+                sock.connect(str(served.path))
+            socks[39].connect(str(served.path))
+            socks[39].settimeout(20)
+            socks[39].sendall(HELLO + special(0))
+            read_exactly(socks[39], 8)
+            assert add_works_after_root(socks[39])
+        assert all(is_closed(sock) for sock in socks[:39])
+    finally:
+        for sock in socks:
+            sock.close()
+    assert capfd.readouterr().err.count("\n") <= 5
+
+
+def add_works_after_root(sock: socket.socket) -> bool:
+    read_reply(sock)
+    return add_works(sock)

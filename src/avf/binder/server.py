@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import closing, contextmanager
 
 from . import wire
-from .budget import Bucket, Budget, OverBudget, Rate, nobody
+from .budget import Bucket, Budget, Rate, nobody
 from .connection import Connection, received_fds
 from .contract import Interface
 from .endpoint import Endpoint
@@ -55,8 +55,9 @@ class Server:
     `frame_timeout`, if given, ends the session of a peer that takes longer to send a frame it has begun, or to take one
     that is sent to it.
 
-    `party` names whom a connection counts for, quickly and without raising; by default its user, or for vsock its CID.
-    `budget` bounds what the parties may take (see `Budget`); servers may share one.
+    `party` names whom a connection counts for, by default its user, or for vsock its CID. It is called where
+    connections are accepted, so it must not wait for anything; if it raises, the connection is closed. `budget` bounds
+    what the parties may take (see `Budget`); servers may share one.
     """
 
     def __init__(
@@ -190,33 +191,38 @@ class Server:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._accept_with_spare(listener, spare)
             if self._notes.take(self._budget.clock()):
                 note(f"a connection cannot be accepted: {error}")
-            # Serving goes on, but not in a busy loop.
-            _hears(wake, 0.05)
+            full = error.errno in (errno.EMFILE, errno.ENFILE)
+            if full and self._accept_with_spare(listener, spare):
+                self._after_refusal(wake)
+            else:
+                _hears(wake, 0.05)  # serving goes on, but not in a busy loop
             return
         spare.refill()
         if not self._take(sock):
             self._after_refusal(wake)
 
-    def _accept_with_spare(self, listener: socket.socket, spare: "_SpareDescriptors") -> None:
-        """No descriptor is left: accepts a connection with one kept for that, and keeps it for a privileged party."""
+    def _accept_with_spare(self, listener: socket.socket, spare: "_SpareDescriptors") -> bool:
+        """No descriptor is left: accepts a connection with one kept for that, and closes it unless it is privileged.
+
+        False if nothing could be accepted.
+        """
         with spare.lent():
             try:
                 sock, _ = listener.accept()
             except OSError:
-                return
+                return False
             if self._is_privileged(sock):
                 self._take(sock)
             else:
                 sock.close()
+            return True
 
     def _is_privileged(self, sock: socket.socket) -> bool:
         try:
             return self._budget.privileged(self._party(peer_of(sock)))
-        except OSError:
+        except Exception:  # noqa: BLE001 - `party` may be anybody's, and accepting goes on
             return False
 
     def _after_refusal(self, wake: int) -> None:
@@ -238,9 +244,9 @@ class Server:
         """Starts a thread for a connection, whose socket is taken over; False if it was turned away."""
         try:
             account = self._budget.admit(self._party(peer_of(sock)))
-        except (OSError, OverBudget) as error:
+        except Exception as error:  # noqa: BLE001 - `party` may be anybody's, and accepting goes on
             sock.close()
-            if isinstance(error, OverBudget) and self._notes.take(self._budget.clock()):
+            if self._notes.take(self._budget.clock()):
                 note(f"a connection is turned away: {error}")
             return False
         connection = Connection(sock, account)

@@ -25,7 +25,8 @@ GUESTS = Budget(
 """What the guests of this process may take. One needs a connection or two and makes a dozen calls in its life; it must
 neither hold up its client's other VMs nor fill the memory that they share."""
 CONTROLLERS = Limits(connections=32, descriptors=512, memory=8 << 20)
-"""For those who look into one VM."""
+"""For each user who looks into a VM: its owner and root."""
+ALL_CONTROLLERS = Limits(connections=80, descriptors=1280, memory=20 << 20)
 GUEST_FRAME_SECONDS = 120.0
 """For a guest under emulation; and one that is stopped in the middle of a frame, which the guest's agent sends as one
 packet, is not waited for any longer either."""
@@ -78,7 +79,7 @@ class VmContext:
             fd_modes=frozenset({FdMode.UNIX}),
             accept=lambda peer: peer.uid in (0, os.getuid()),
             frame_timeout=CONTROL_FRAME_SECONDS,
-            budget=Budget(party=CONTROLLERS, total=CONTROLLERS),
+            budget=Budget(party=CONTROLLERS, total=ALL_CONTROLLERS, privileged=nobody),
         )
         self._stack.callback(server.shutdown)
         server.start(listener)
