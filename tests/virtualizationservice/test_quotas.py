@@ -1,10 +1,6 @@
-"""Rates by a clock that the test turns, connections by threads that it ends."""
+"""Rates by a clock that the test turns."""
 
-import threading
-
-from avf.binder import Peer
-from avf.virtualizationservice.parties import Parties
-from avf.virtualizationservice.quotas import ConnectionQuota, RateLimit
+from avf.virtualizationservice.quotas import RateLimit
 
 
 class Clock:
@@ -35,30 +31,3 @@ def test_those_who_were_quiet_are_forgotten() -> None:
         clock.now += 0.01
     assert len(limit._buckets) <= 1100
     assert not limit.take(4999)
-
-
-def test_connections() -> None:
-    quota = ConnectionQuota(Parties(), 100, 2)
-    end = threading.Event()
-    admitted: list[bool] = []
-
-    def serve(uid: int) -> threading.Thread:
-        decided = threading.Event()
-
-        def run() -> None:
-            admitted.append(quota(Peer(uid=uid)))
-            decided.set()
-            end.wait()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        decided.wait()
-        return thread
-
-    threads = [serve(uid) for uid in (1, 1, 1, 2, 0, 0, 0)]  # 1 and 2 are daemon and bin
-    assert admitted == [True, True, False, True, True, True, True]
-    end.set()
-    for thread in threads:
-        thread.join()
-    assert quota(Peer(uid=1))
-    assert not quota(Peer())

@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from avf.binder import TOTAL_LIMITS, Budget, FdMode, Server
+from avf.binder import PARTY_LIMITS, TOTAL_LIMITS, Budget, FdMode, Rate, Server
 from avf.policy import PolicyError, PolicyFile
 from avf.runtime import SERVICE_SOCKET_NAME
 from avf.undumpable import make_undumpable
@@ -28,8 +28,7 @@ from avf.virtualizationservice.files import clear, keep_directory
 from avf.virtualizationservice.housekeeping import Housekeeper
 from avf.virtualizationservice.identity import Identifier
 from avf.virtualizationservice.options import Options, parse
-from avf.virtualizationservice.parties import Parties
-from avf.virtualizationservice.quotas import ConnectionQuota
+from avf.virtualizationservice.parties import ROOT, Parties
 from avf.virtualizationservice.receiver import ReceiverLimits, TombstoneReceiver
 from avf.virtualizationservice.service import VirtualizationServiceInternal
 from avf.virtualizationservice.signals import Signals
@@ -42,8 +41,9 @@ RAMDUMP_SOCKET_NAME = "ramdump"
 """Where virtmgr sends the memory of crashed guests, which may be larger than what guests themselves send."""
 IDLE_CHECK_SECONDS = 0.5
 MAX_CONNECTIONS = 4096
-UNDECIDED = 64
-"""Connections, beyond those that users may have, of which it is not yet known whose they are."""
+CALLS_AT_ONCE = 20_000
+CALLS_PER_SECOND = 2_000
+"""Of one party; further ones wait."""
 MAX_RAMDUMPS = 8
 FRAME_SECONDS = 10.0
 """For a frame, from its first byte to its last. Nobody has to send one."""
@@ -109,7 +109,9 @@ class Daemon:
             fd_modes=frozenset({FdMode.NONE}),  # no method takes a descriptor
             max_threads=4,
             frame_timeout=FRAME_SECONDS,
-            **self._shares(options),
+            accept=lambda peer: peer.uid is not None,
+            party=self._parties,
+            budget=_budget(options.max_connections),
         )
         listener = systemd.activated_socket()
         if listener is None:
@@ -233,6 +235,19 @@ class Daemon:
         coming_in = any(receiver.active for receiver in self._receivers)
         alive = self._server.sessions or coming_in or self._contexts.live()
         return bool(alive or self._contexts.has_work)
+
+
+def _budget(connections: int | None) -> Budget:
+    """What the parties share. `connections`: for each of them; None: there is only one, the user."""
+    total = TOTAL_LIMITS._replace(connections=MAX_CONNECTIONS)
+    if connections is None:
+        return Budget(party=total, total=total, privileged=lambda _: True)
+    return Budget(
+        party=PARTY_LIMITS._replace(connections=connections),
+        total=total,
+        calls=Rate(CALLS_AT_ONCE, CALLS_PER_SECOND),
+        privileged=lambda party: party == ROOT,
+    )
 
 
 def _state_dir(options: Options) -> Path:

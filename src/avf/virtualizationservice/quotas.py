@@ -5,8 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable
 
-from avf.binder import Peer
-from avf.virtualizationservice.parties import Parties, Party, Standing
+from avf.virtualizationservice.parties import Party, Standing
 
 _BUCKETS_MAX = 1024
 _LOWEST_FIRST = (Standing.UNKNOWN, Standing.KNOWN, Standing.ROOT)
@@ -110,36 +109,3 @@ class Budget:
             together += self._sums[each]
             rooms.append(self._caps[each] - together)
         return min(rooms[_LOWEST_FIRST.index(standing) :])
-
-
-class ConnectionQuota:
-    """Decides over connections by a budget of those that are open at a time.
-
-    For use as `Server(accept=...)`, which asks in the thread that serves the connection to its end.
-    """
-
-    def __init__(self, parties: Parties, total: int, per_party: int) -> None:
-        self._parties = parties
-        self._budget = Budget(total, per_party)
-        self._lock = threading.Lock()
-        self._serving: dict[threading.Thread, Party] = {}
-
-    def __call__(self, peer: Peer) -> bool:
-        if peer.uid is None:
-            return False
-        party = self._parties(peer)
-        admitted = self._budget.take(party)
-        if not admitted:
-            self._count_out_the_dead()
-            admitted = self._budget.take(party)
-        if admitted:
-            with self._lock:
-                self._serving[threading.current_thread()] = party
-        return admitted
-
-    def _count_out_the_dead(self) -> None:
-        with self._lock:
-            dead = [thread for thread in self._serving if not thread.is_alive()]
-            gone = [self._serving.pop(thread) for thread in dead]
-        for party in gone:
-            self._budget.give_back(party)
