@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import children
+from tests.eventually import eventually
 
 LASTING = {"MainThread", "spawner"}
 
@@ -59,6 +60,7 @@ def nothing_is_left() -> Iterator[None]:
     descriptors, children = open_descriptors(), set(children_of(os.getpid()))
     threads = set(threading.enumerate())
     yield
-    assert not set(children_of(os.getpid())) - children
+    # The first process of a sandbox may end a moment after bubblewrap.
+    eventually(lambda: set(children_of(os.getpid())) - children, set())
     assert {thread.name for thread in set(threading.enumerate()) - threads} <= LASTING
     assert not open_descriptors().items() - descriptors.items()
