@@ -67,14 +67,19 @@ class DialServer:
         sock: socket.socket,
         *,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
-        """Takes `sock` over. Raises RuntimeError if there can be no thread; `sock` is closed then."""
+        """Takes `sock` over. `pause` waits so many seconds, at most until `close`.
+
+        Raises RuntimeError if there can be no thread; `sock` is closed then.
+        """
         self._dialler = dialler
         self._sock = sock
         self._clock = clock
         self._left = float(BURST)
         self._since = clock()
         self._closing = threading.Event()
+        self._pause = pause or self._closing.wait
         self._thread = threading.Thread(target=self._serve, name="vsock-dial", daemon=True)
         try:
             self._thread.start()
@@ -120,5 +125,5 @@ class DialServer:
         self._left = min(float(BURST), self._left + (now - self._since) * PER_SECOND)
         self._since = now
         if self._left < 1:
-            self._closing.wait((1 - self._left) / PER_SECOND)
+            self._pause((1 - self._left) / PER_SECOND)
         self._left -= 1
