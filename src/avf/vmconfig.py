@@ -1,6 +1,7 @@
 """VmConfig: a VM described by a JSON file, as `vm run` takes it and as the guest image carries it (`microdroid.json`).
 
-Keys that are not known are ignored. `"x-avf": {"machine": "fast"}` is ours: the guest runs on the VMM's quickest board.
+Keys that are not known are ignored. Those of `"x-avf"` are ours: `"machine": "fast"` runs the guest on the VMM's quickest
+board; `"debuggable_params"` are added to `params` where the file is a guest image's and the VM is debuggable.
 """
 
 import os
@@ -30,6 +31,7 @@ class DiskConfig(msgspec.Struct, frozen=True):
 
 class Extension(msgspec.Struct, frozen=True):
     machine: Literal["pci", "fast"] = "pci"
+    debuggable_params: str = ""
 
 
 class VmConfig(msgspec.Struct, frozen=True):

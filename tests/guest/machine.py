@@ -167,8 +167,12 @@ def machine(
     board: Machine = Machine.FAST,
     debuggable: bool = True,
     serve: bool = True,
+    params: str = "",
 ) -> Iterator[Running]:
-    """Starts a VM from `image`; kills what is left of it at the end. `app` None: a guest without disks."""
+    """Starts a VM from `image`, `params` added to its kernel's parameters; kills what is left of it at the end.
+
+    `app` None: a guest without disks.
+    """
     with ExitStack() as stack:
 
         def opened(path: Path, flags: int) -> int:
@@ -196,7 +200,7 @@ def machine(
             vsock=vsock,
             kernel=opened(image.kernel, os.O_RDONLY),
             initrd=opened(initrd, os.O_RDONLY),
-            params=json.loads(image.config.read_bytes())["params"],
+            params=f"{kernel_params(image, debuggable=debuggable)} {params}",
             disks=disks,
             memory_mib=256,
             machine=board,
@@ -209,6 +213,11 @@ def machine(
         stack.callback(process.wait, 10)
         stack.callback(process.kill)
         yield Running(process, service, vsock, folder, started, tombstones)
+
+
+def kernel_params(image: Image, *, debuggable: bool) -> str:
+    config = json.loads(image.config.read_bytes())
+    return " ".join([config["params"], *([config["x-avf"]["debuggable_params"]] * debuggable)])
 
 
 def disks_of(app: App, opened: Any) -> tuple[PartitionedDisk, ...]:

@@ -8,13 +8,14 @@ import os
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.binder import BinderError
-from avf.guest import libc, partitions
-from avf.guest.config import MAX_SIZE, PayloadConfig, explicit_config, parse_config
+from avf.guest import libc, limits, partitions
+from avf.guest.config import MAX_SIZE, PayloadConfig, Task, explicit_config, parse_config
 from avf.guest.errors import (
     FailedToConnect,
     GuestError,
     InvalidConfig,
     PayloadChanged,
+    PayloadKilled,
     chain,
     failure_text,
 )
@@ -22,6 +23,7 @@ from avf.guest.host import connect_to_host
 from avf.guest.instance import InstanceImage, PayloadIdentity
 from avf.guest.metadata import Metadata, read_metadata
 from avf.guest.payload import Payload, mount_apks, verify_payload
+from avf.guest.process import Process
 from avf.guest.report import log, log_exception, report_failure
 from avf.guest.secrets import (
     Cdi,
@@ -32,7 +34,7 @@ from avf.guest.secrets import (
     payload_layer,
 )
 from avf.guest.swap import enable_swap
-from avf.guest.task import APK, Process, find_program
+from avf.guest.task import APK, Program, find_program
 
 METADATA_PARTITION = "payload-metadata"
 INSTANCE_PARTITION = "vm-instance"
@@ -43,6 +45,7 @@ DEBUGGABLE_MARKER = "/etc/avf/debuggable"
 def main() -> int:
     """0 once the outcome is told, as well as it could be told."""
     log("started.")
+    process = Process()
     try:
         session, host = connect_to_host()
     except FailedToConnect as error:
@@ -51,7 +54,7 @@ def main() -> int:
         return 0
     with session:
         try:
-            _run(host)
+            _run(host, process)
         except Exception as error:  # noqa: BLE001
             log(chain(error))
             log_exception()
@@ -59,10 +62,10 @@ def main() -> int:
     return 0
 
 
-def _run(host: IVirtualMachineService) -> None:
+def _run(host: IVirtualMachineService, process: Process) -> None:
     """The payload's whole life. What it raises has been told to the host already, or could not be."""
     try:
-        exit_code = run_payload(host)
+        exit_code = run_payload(host, process)
     except Exception as error:
         known = (
             error
@@ -79,8 +82,8 @@ def _run(host: IVirtualMachineService) -> None:
     host.notify_payload_finished(exit_code)
 
 
-def run_payload(host: IVirtualMachineService) -> int:
-    """Verifies, mounts and runs the payload; its exit code."""
+def run_payload(host: IVirtualMachineService, process: Process) -> int:
+    """Verifies, mounts and runs the payload in `process`; its exit code."""
     debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     metadata = read_metadata(partitions.wait_for(METADATA_PARTITION))
     cdi = agent_cdi(debuggable)
@@ -96,14 +99,16 @@ def run_payload(host: IVirtualMachineService) -> int:
         from avf.guest.storage import mount_storage
 
         mount_storage(f"/dev/{storage}", layer.cdi)
-    mount_apks(payload)
+    servers = mount_apks(payload)
     config = load_config(metadata, payload)
+    task = check_task(config, debuggable)
     if debuggable if config.export_tombstones is None else config.export_tombstones:
         export_tombstones()
-    process = prepare(config)
+    program = prepare(task)
     serve_payload(host, layer, restricted_allowed=metadata.config_path is not None)
+    confine(process, servers)
     try:
-        return run_process(host, process)
+        return run_process(host, process, program, as_root=task.run_as_root)
     finally:
         if storage is not None:
             from avf.guest.storage import close_storage
@@ -111,16 +116,36 @@ def run_payload(host: IVirtualMachineService) -> int:
             close_storage()
 
 
-def run_process(host: IVirtualMachineService, process: Process) -> int:
+def run_process(
+    host: IVirtualMachineService, process: Process, program: Program, *, as_root: bool
+) -> int:
     """The exit code of the payload, whose start the host hears of first. Raises GuestError if a signal ended it."""
     log("executing main task")
     host.notify_payload_started()
-    process.start()
-    enable_swap()
+    process.start(program, as_root=as_root)
     try:
         return process.wait()
-    except GuestError as error:
-        raise GuestError("Failed to run payload") from error
+    except PayloadKilled as end:
+        raise GuestError(f"Failed to run payload: {why_killed(end)}") from None
+
+
+def why_killed(end: PayloadKilled) -> str:
+    """The signal by its name, and whether it was for want of memory."""
+    import signal
+
+    if end.number == signal.SIGKILL and limits.ran_out_of_memory():
+        return "out of memory, SIGKILL"
+    return str(end)
+
+
+def confine(process: Process, servers: int) -> None:
+    """Swap first, then the limits: they count it."""
+    try:
+        bounds = limits.measure()
+        enable_swap(bounds.swap)
+        limits.confine(process.pid, servers, bounds)
+    except (OSError, ValueError) as error:
+        raise GuestError("cannot limit what the payload may take") from error
 
 
 def verify_and_remember(metadata: Metadata, cdi: Cdi) -> Payload:
@@ -172,6 +197,14 @@ def _read_config(path: str) -> bytes:
     return data
 
 
+def check_task(config: PayloadConfig, debuggable: bool) -> Task:
+    """What is run. Raises InvalidConfig if it asks for rights that payloads of this guest do not get."""
+    assert config.task is not None
+    if config.task.run_as_root and not debuggable:
+        raise InvalidConfig("VM config: task.run_as_root needs a debuggable VM")
+    return config.task
+
+
 def export_tombstones() -> None:
     """Best effort: a payload can do without."""
     from avf.guest.tombstone import enable
@@ -182,15 +215,14 @@ def export_tombstones() -> None:
         log(f"no tombstones will be exported: {error}")
 
 
-def prepare(config: PayloadConfig) -> Process:
-    """A process that waits for its start. From here on nothing may be written below /."""
-    assert config.task is not None
-    program = find_program(config.task)
+def prepare(task: Task) -> Program:
+    """The program. From here on nothing may be written below /."""
+    program = find_program(task)
     try:
         libc.mount("", "/", "", libc.MS_REMOUNT | libc.MS_RDONLY)
     except OSError as error:
         log(f"the root file system stays writable: {error}")
-    return Process(program)
+    return program
 
 
 def serve_payload(

@@ -16,10 +16,11 @@ class TaskType(Enum):
 
 
 class Task(NamedTuple):
-    """What is run in the end."""
+    """What is run in the end. `run_as_root`: not as the payload's user; only a debuggable guest does that."""
 
     type: TaskType
     command: str
+    run_as_root: bool = False
 
 
 class PayloadConfig(NamedTuple):
@@ -98,4 +99,5 @@ def _task(document: dict[str, Any] | None) -> Task | None:
         kind = TaskType(name)
     except ValueError:
         raise InvalidConfig(f"VM config: unknown task type {name!r}") from None
-    return Task(kind, _typed(document, "command", str))
+    command = _typed(document, "command", str)
+    return Task(kind, command, _typed(document, "run_as_root", bool, False))

@@ -5,6 +5,7 @@ GuestError                        told as UNKNOWN with its own text; the failure
  +-- PayloadChanged               the payload is not the one this instance has seen before
  +-- PayloadVerificationFailed    a signature, a digest or a device below the payload is not what it should be
  +-- InvalidConfig                the payload's configuration cannot be followed
+ +-- PayloadKilled                a signal ended the payload
 """
 
 from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
@@ -44,6 +45,14 @@ class InvalidConfig(GuestError):
     reason = DeathReason.MICRODROID_INVALID_PAYLOAD_CONFIG
 
 
+class PayloadKilled(GuestError):
+    """A signal ended the payload."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"Payload exited due to signal: {number} ({_signal_name(number)})")
+        self.number = number
+
+
 def chain(error: BaseException) -> str:
     """`outermost: ...: innermost`, each with its class where it is none of ours."""
     texts: list[str] = []
@@ -65,3 +74,11 @@ def failure_text(error: BaseException) -> str:
     if reason is GuestError.reason:
         return f"{reason.name}|{chain(error)}"
     return reason.name
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    if number in signal.Signals.__members__.values():
+        return signal.Signals(number).name
+    return signal.strsignal(number) or "unknown"

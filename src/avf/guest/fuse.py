@@ -11,6 +11,7 @@ import stat
 import struct
 from collections.abc import Callable
 
+from avf.guest.user import PAYLOAD_ID
 from avf.guest.ziptree import Inode, ZipTree, ZipTreeError
 
 _IN_HEADER = struct.Struct("<IIQQIII4x")
@@ -187,6 +188,8 @@ def _attributes(inode: Inode) -> bytes:
     """struct fuse_attr: ino, size, blocks, 3 times, their nanoseconds, mode, nlink, uid, gid, rdev, blksize, flags."""
     links = 2 if inode.is_directory else 1
     blocks = (inode.size + 511) // 512
+    times = (0,) * 6
+    owner = (PAYLOAD_ID, PAYLOAD_ID)
     return _ATTR.pack(
-        inode.number, inode.size, blocks, 0, 0, 0, 0, 0, 0, inode.mode, links, 0, 0, 0, _BLOCK, 0
+        inode.number, inode.size, blocks, *times, inode.mode, links, *owner, 0, _BLOCK, 0
     )

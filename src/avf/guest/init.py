@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from avf.guest import libc
 from avf.guest.report import report_failure
+from avf.guest.user import PAYLOAD_ID
 
 MODULES = "/etc/avf/modules"
 PCI_MODULES = "/etc/avf/pci-modules"
@@ -26,17 +27,32 @@ _CONSOLE = "/dev/hvc0"
 _LOG = "/dev/hvc2"
 _PORT_POLL = 0.001
 _PORT_TRIES = 500
+_UNKILLABLE = "-1000"
+_VSOCK, _KERNEL_LOG = "/dev/vsock", "/dev/kmsg"
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/", "TERM": "linux"}
 _SAFE = libc.MS_NOSUID | libc.MS_NODEV
 _MOUNTS = (
     ("devtmpfs", "/dev", libc.MS_NOSUID | libc.MS_NOEXEC, "mode=0755"),
-    ("proc", "/proc", _SAFE | libc.MS_NOEXEC, ""),
+    ("devpts", "/dev/pts", libc.MS_NOSUID | libc.MS_NOEXEC, "mode=0600,ptmxmode=0666"),
+    ("proc", "/proc", _SAFE | libc.MS_NOEXEC, "hidepid=2"),
     ("sysfs", "/sys", _SAFE | libc.MS_NOEXEC, ""),
+    ("cgroup2", "/sys/fs/cgroup", _SAFE | libc.MS_NOEXEC, ""),
     ("tmpfs", "/run", _SAFE, "mode=0755"),
     ("tmpfs", "/tmp", _SAFE, "mode=1777"),
-    ("tmpfs", "/data", _SAFE, "mode=0771,size=128m"),
+    ("tmpfs", "/data", _SAFE | libc.MS_NOEXEC, f"mode=0771,uid={PAYLOAD_ID},gid={PAYLOAD_ID}"),
     ("tmpfs", "/dev/shm", _SAFE, "mode=1777"),
 )
+_LINKS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
+_SYSCTLS = {
+    # without these a payload could reach far more of the kernel than it needs
+    "user/max_user_namespaces": "0",
+    "kernel/unprivileged_bpf_disabled": "1",
+    "kernel/perf_event_paranoid": "3",
+    # what the kernel tells of itself
+    "kernel/dmesg_restrict": "1",
+    "kernel/kptr_restrict": "2",
+}
+"""Below /proc/sys. What a kernel does not have needs no closing."""
 
 _TCGETS, _TCSETS = 0x5401, 0x5402
 _TERMIOS_SIZE = 36
@@ -70,12 +86,15 @@ def set_up() -> None:
     os.environ.update(_ENVIRONMENT)
     ignore_interrupts()
     mount_all()
+    write_file("/proc/self/oom_score_adj", _UNKILLABLE)
+    close_the_kernel()
     debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     if not debuggable:
         libc.klogctl(libc.SYSLOG_CONSOLE_OFF)
     libc.load_modules(MODULES)
     if os.listdir(_PCI_DEVICES):
         libc.load_modules(PCI_MODULES)
+    set_up_devices()
     set_up_stdio(debuggable)
     set_up_loopback()
     libc.set_hostname(HOSTNAME)
@@ -94,12 +113,33 @@ def mount_all() -> None:
         os.makedirs(target, exist_ok=True)
         libc.mount(filesystem, target, filesystem, flags, options)
     os.mkdir("/dev/socket", 0o755)
-    os.symlink("/proc/self/fd", "/dev/fd")
+    for name, target in _LINKS.items():
+        os.symlink(f"/proc/self/fd{target}", f"/dev/{name}")
     os.umask(0o022)
+    os.chmod("/", 0o755)
+
+
+def close_the_kernel() -> None:
+    """Bounds what the payload's user may ask of the kernel. Raises OSError."""
+    for name, value in _SYSCTLS.items():
+        try:
+            write_file(f"/proc/sys/{name}", value)
+        except FileNotFoundError:
+            pass
+
+
+def set_up_devices() -> None:
+    """Devices whose rights the kernel leaves to user space."""
+    os.chmod(_KERNEL_LOG, 0o600)
+    if os.access(_VSOCK, os.F_OK):
+        os.chmod(_VSOCK, 0o666)
 
 
 def set_up_stdio(debuggable: bool) -> None:
-    """What the agent and the payload print goes to the log port of a debuggable guest, and nowhere else."""
+    """What the agent and the payload print goes to the log port of a debuggable guest, and nowhere else.
+
+    The payload owns that port, so that it can open /dev/stdout.
+    """
     output = null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     if debuggable:
         console = open_port(_CONSOLE)
@@ -108,6 +148,8 @@ def set_up_stdio(debuggable: bool) -> None:
             os.close(console)
             libc.klogctl(libc.SYSLOG_CONSOLE_LEVEL, size=_LOUDEST)
         output = open_port(_LOG) or null
+        if output != null:
+            os.fchown(output, PAYLOAD_ID, PAYLOAD_ID)
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -138,6 +180,11 @@ def raw(mode: bytes) -> bytes:
         for at in range(4)
     ]
     return b"".join(word.to_bytes(4, "little") for word in words) + mode[16:]
+
+
+def write_file(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -12,11 +12,15 @@ SYSLOG_READ_ALL = 3
 SYSLOG_CONSOLE_OFF = 6
 SYSLOG_CONSOLE_LEVEL = 8
 
+_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
+_PR_SET_SECUREBITS = 28
+_PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+_SECUREBITS = 0b1110_1011
+"""NOROOT and NO_CAP_AMBIENT_RAISE are set, NO_SETUID_FIXUP and KEEP_CAPS are not, all four are locked."""
 _CAPABILITY_VERSION_3 = 0x20080522
-_LAST_CAPABILITY = 63
 _KERNEL_LOG_SIZE = 1 << 18
 _POWER_OFF = 0x4321_FEDC
 _RESTART = 0x0123_4567
@@ -111,12 +115,31 @@ def load_modules(list_path: str) -> None:
             os.close(fd)
 
 
-def drop_capabilities() -> None:
-    """Gives up every capability of this process and what its children could regain by exec. Best effort, as in AVF."""
-    libc = _libc()
-    for capability in range(_LAST_CAPABILITY + 1):
-        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
-            break
-    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+def forbid_capabilities() -> None:
+    """No program that this process or its children execute gets any capability, whoever runs it. Raises OSError."""
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        last = int(file.read())
+    _prctl(_PR_SET_SECUREBITS, _SECUREBITS)
+    for capability in range(last + 1):
+        _prctl(_PR_CAPBSET_DROP, capability)
+
+
+def clear_capabilities() -> None:
+    """Gives up every capability this process has. Raises OSError."""
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     header = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
-    libc.capset(header, bytes(24))
+    _check(_libc().capset(header, bytes(24)), "capset")
+
+
+def set_no_new_privileges() -> None:
+    """From now on exec gives no rights: set-user-ID bits and file capabilities do not count."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_dumpable() -> None:
+    """Undoes what a change of the user has done: core dumps are written, /proc/self belongs to the user."""
+    _prctl(_PR_SET_DUMPABLE, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    _check(_libc().prctl(option, value, 0, 0, 0), "prctl")

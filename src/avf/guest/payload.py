@@ -8,8 +8,9 @@ from avf.guest import fuse, libc, partitions
 from avf.guest.errors import GuestError, PayloadVerificationFailed
 from avf.guest.instance import SALT_SIZE, ApkData, PayloadIdentity
 from avf.guest.metadata import Metadata
+from avf.guest.process import fork_helper
 from avf.guest.report import log
-from avf.guest.task import APK, SEARCHED, fork_helper
+from avf.guest.task import APK, SEARCHED
 from avf.guest.verity import open_verity
 from avf.guest.ziptree import ZipTree, ZipTreeError
 
@@ -56,8 +57,11 @@ def verify_payload(metadata: Metadata, saved: PayloadIdentity | None) -> Payload
     return Payload(identity, device, tuple(device for _, device in found))
 
 
-def mount_apks(payload: Payload) -> None:
-    """The main APK on /mnt/apk, extra ones on /mnt/extra-apk/N and not executable. Raises GuestError."""
+def mount_apks(payload: Payload) -> int:
+    """The main APK on /mnt/apk, extra ones on /mnt/extra-apk/N and not executable. Raises GuestError.
+
+    The pid of the process that serves them all.
+    """
     devices = [(payload.apk_device, APK, 0)]
     for index, device in enumerate(payload.extra_devices):
         target = f"{EXTRA_APKS}/{index}"
@@ -75,9 +79,10 @@ def mount_apks(payload: Payload) -> None:
             fuse.mount_options(fd),
         )
         servers[fd] = fuse.Server(tree)
-    fork_helper(lambda: fuse.serve(servers))
+    pid = fork_helper(lambda: fuse.serve(servers))
     for fd in servers:
         os.close(fd)
+    return pid
 
 
 def _open_apk(

@@ -6,14 +6,17 @@ from typing import NamedTuple
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_payload import VM_PAYLOAD_SERVICE_SOCKET_NAME, IVmPayloadService
-from avf.binder import RemoteException, Server
+from avf.binder import TOTAL_LIMITS, Budget, RemoteException, Server
 from avf.guest.dice import certificate_chain
 from avf.guest.report import log
 from avf.guest.secrets import PayloadLayer, payload_secret
+from avf.guest.user import PAYLOAD_ID
 
 SOCKET_DIRECTORY = "/dev/socket"
 _THREADS = 4
 _FRAME_SECONDS = 120.0
+_MAX_CONNECTIONS = 64
+"""Each costs the agent a thread; a payload needs one per process that uses the API."""
 
 
 class PayloadService(IVmPayloadService):
@@ -55,14 +58,22 @@ class ServiceSocket(NamedTuple):
     path: str
 
 
-def serve(service: PayloadService, directory: str = SOCKET_DIRECTORY) -> ServiceSocket:
-    """Serves in threads of its own, to any user of the guest."""
+def serve(
+    service: PayloadService, directory: str = SOCKET_DIRECTORY, group: int = PAYLOAD_ID
+) -> ServiceSocket:
+    """Serves the payload's user, in threads of its own."""
     path = f"{directory}/{VM_PAYLOAD_SERVICE_SOCKET_NAME}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
-    os.chmod(path, 0o666)
+    os.chmod(path, 0o660)
+    os.chown(path, -1, group)
     listener.listen()
-    server = Server(service, max_threads=_THREADS, frame_timeout=_FRAME_SECONDS)
+    server = Server(
+        service,
+        max_threads=_THREADS,
+        frame_timeout=_FRAME_SECONDS,
+        budget=Budget(total=TOTAL_LIMITS._replace(connections=_MAX_CONNECTIONS)),
+    )
     server.start(listener)
     log(f"serving payloads on {path}")
     return ServiceSocket(server, path)

@@ -13,16 +13,19 @@ from avf.image.userland import Userland, fetch_userland
 
 KERNEL_PARAMS = " ".join(
     (
-        "console=ttyS0 quiet panic=-1 reboot=t 8250.nr_uarts=2",
+        # no console at all: also what the kernel says before init runs, and in a panic, stays inside
+        "console=null quiet panic=-1 reboot=t 8250.nr_uarts=2",
         # what costs time at boot and guards against nothing inside a guest that runs one payload
         "cryptomgr.notests mitigations=off noreplace-smp no_timer_check nowatchdog",
-        "audit=0 apparmor=0 lsm= ipv6.disable=1 cgroup_disable=memory",
+        "audit=0 apparmor=0 lsm= ipv6.disable=1",
         "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,slab_sysfs_init"
         # the users of the kernel's type information: the first of them has all of it read
         ",bpf_rstat_kfunc_init,kfunc_init,bpf_prog_test_run_init,cubictcp_register"
         ",bpf_tcp_ca_kfunc_init,bpf_key_sig_kfuncs_init",
     )
 )
+DEBUGGABLE_PARAMS = "console=ttyS0"
+"""Added for a debuggable VM."""
 MEMORY_MIB = 256
 PLATFORM_VERSION = "~1.0"
 
@@ -103,6 +106,7 @@ def _config(image: Image, kernel: KernelFiles, userland: Userland) -> bytes:
         "platform_version": PLATFORM_VERSION,
         "x-avf": {
             "machine": "fast",
+            "debuggable_params": DEBUGGABLE_PARAMS,
             "kernel_release": kernel.release,
             "packages": {package.name: package.version for package in userland.packages},
         },

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import avf.guest
+from avf.guest.user import HOME, PAYLOAD_ID
 from avf.image.cpio import Cpio
 from avf.image.errors import ImageError
 from avf.image.kernel import KernelFiles
@@ -56,6 +57,14 @@ _DIRECTORIES = [
     "mnt/apk",
     "mnt/extra-apk",
 ]
+_FILES = {
+    "etc/passwd": (
+        "root:x:0:0:root:/root:/bin/sh\n"
+        f"payload:x:{PAYLOAD_ID}:{PAYLOAD_ID}:payload:{HOME}:/bin/sh\n"
+        "nobody:x:65534:65534:nobody:/:/bin/false\n"
+    ),
+    "etc/group": f"root:x:0:\npayload:x:{PAYLOAD_ID}:\nnogroup:x:65534:\n",
+}
 _BUSYBOX_LINKS = ["sh", "ash", "env"]
 _AGENT_PACKAGES = ["avf.binder", "avf.aidl", "avf.apk", "avf.guest"]
 _LOADED_LATER = ["ctypes", "signal", "subprocess"]
@@ -90,8 +99,12 @@ def build_root(kernel: KernelFiles, userland: Userland) -> Cpio:
         root.directory(path)
     for name in ("bin", "lib", "lib64", "sbin"):
         root.link(name, f"usr/{name}")
-    root.character_device("dev/console", 5, 1)
+    # the kernel opens it for init; a guest that is not debuggable has no console, so this is /dev/null
+    root.character_device("dev/console", 1, 3)
     root.character_device("dev/null", 1, 3, 0o666)
+    root.directory("root", 0o700)
+    for path, text in _FILES.items():
+        root.file(path, text.encode())
     _add_modules(root, kernel)
     _add_programs(root, userland)
     _add_native(root)
@@ -103,6 +116,7 @@ def debuggable(root: Cpio) -> Cpio:
     """The same tree for a guest that shows what it does."""
     tree = root.copy()
     tree.file(DEBUGGABLE_MARKER, b"")
+    tree.character_device("dev/console", 5, 1)
     return tree
 
 

@@ -112,11 +112,14 @@ def _image_machine(debug_level: DebugLevel, fds: Fds) -> MachineConfig:
         ]
         image = optional(disk.image, "disk", writable=disk.writable)
         disks.append(DiskConfig(image, disk.writable, partitions))
+    params = config.params
+    if debug_level != DebugLevel.NONE:
+        params = f"{params or ''} {config.x_avf.debuggable_params}".strip() or None
     return MachineConfig(
         kernel=optional(config.kernel, "kernel"),
         initrd=opened(_INITRDS[debug_level], "initrd"),
         bootloader=optional(config.bootloader, "bootloader"),
-        params=config.params,
+        params=params,
         disks=disks,
         memory_mib=config.memory_mib or 0,
         platform_version=config.platform_version,

@@ -1,0 +1,93 @@
+"""What the payload may take of the machine, so that agent, init and file server outlive whatever it does.
+
+A control group (version 2) bounds memory, files in memory and kernel memory included, and processes. It also makes all
+processes of the payload together one party where processors are shared out. Files in memory have smaller bounds of
+their own, so that a program which fills them is told ENOSPC.
+
+Source: Documentation/admin-guide/cgroup-v2.rst of Linux.
+"""
+
+import os
+from typing import NamedTuple
+
+from avf.guest import libc
+from avf.guest.report import log
+
+ROOT = "/sys/fs/cgroup"
+MIB = 1 << 20
+
+_GROUP = f"{ROOT}/payload"
+_CONTROLLERS = ("memory", "pids", "cpu")
+_MAX_PROCESSES = 1024
+_MAX_RESERVE = 16 * MIB
+_MAX_DATA = 128 * MIB
+_EXPENDABLE = "500"
+"""oom_score_adj of the payload: if memory runs out nevertheless, it goes first. It cannot lower this."""
+
+
+class Limits(NamedTuple):
+    """What a payload gets. Sizes in bytes."""
+
+    memory: int
+    swap: int
+    """Memory that compressed swap may take."""
+    processes: int
+    files: dict[str, int]
+    """Mount point -> size."""
+
+
+def limits_for(available: int, threads: int) -> Limits:
+    """From the memory that is free before the payload starts, and the threads the kernel has room for."""
+    swap = available // 4
+    memory = available - swap - min(_MAX_RESERVE, available // 8)
+    files = {
+        "/data": min(_MAX_DATA, (memory + swap) // 2),
+        "/tmp": (memory + swap) // 8,
+        "/dev/shm": (memory + swap) // 8,
+    }
+    return Limits(memory, swap, min(_MAX_PROCESSES, threads // 2), files)
+
+
+def measure() -> Limits:
+    """The limits for this machine as it is now. Raises OSError."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        values = dict(line.split(":") for line in file)
+    with open("/proc/sys/kernel/threads-max", encoding="ascii") as file:
+        threads = int(file.read())
+    return limits_for(int(values["MemAvailable"].split()[0]) << 10, threads)
+
+
+def confine(payload: int, servers: int, limits: Limits) -> None:
+    """Puts processes under the limits: the payload's, which has not begun to run it, and the file server's.
+
+    What the file server takes, the payload has asked for; if memory runs out, only the payload pays. Raises OSError.
+    """
+    for target, size in limits.files.items():
+        flags = libc.MS_REMOUNT | libc.MS_NOSUID | libc.MS_NODEV
+        if target == "/data":
+            flags |= libc.MS_NOEXEC
+        libc.mount("", target, "", flags, f"size={size}")
+    os.makedirs(_GROUP, exist_ok=True)
+    for controller in _CONTROLLERS:
+        _write(f"{ROOT}/cgroup.subtree_control", f"+{controller}")
+    _write(f"{_GROUP}/memory.max", str(limits.memory))
+    _write(f"{_GROUP}/pids.max", str(limits.processes))
+    for pid in (servers, payload):
+        _write(f"{_GROUP}/cgroup.procs", str(pid))
+    _write(f"/proc/{payload}/oom_score_adj", _EXPENDABLE)
+
+
+def ran_out_of_memory() -> bool:
+    """Whether a process of the payload has been killed for want of memory."""
+    try:
+        with open(f"{_GROUP}/memory.events", encoding="ascii") as file:
+            events = dict(line.split() for line in file)
+    except OSError as error:
+        log(f"cannot tell whether memory ran out: {error}")
+        return False
+    return events.get("oom_kill", "0") != "0"
+
+
+def _write(path: str, value: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(value)

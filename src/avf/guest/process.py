@@ -1,0 +1,100 @@
+"""The payload's process: forked before the agent knows anything, told later what to run, and waited for."""
+
+import marshal
+import os
+from collections.abc import Callable
+
+from avf.guest.errors import PayloadKilled
+from avf.guest.report import log
+from avf.guest.task import Kind, Program
+from avf.guest.user import become_payload_user
+
+_PYTHON_PATH = "/usr/lib/avf/python:/usr/lib/avf/stdlib.zip"
+_MAX_FD = (1 << 31) - 1
+
+
+class Process:
+    """A process that waits to be told its program.
+
+    A fork has its parent's memory: whatever the agent learns after this is out of the payload's reach. It has the
+    agent's imports, too, which saves the start of an interpreter.
+    """
+
+    def __init__(self) -> None:
+        orders, self._orders = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._orders)
+            _run_child(lambda: _wait_and_run(orders))
+        os.close(orders)
+
+    def start(self, program: Program, *, as_root: bool = False) -> None:
+        """Lets it run `program` as the payload's user, or with all the rights of the agent. Once only."""
+        _write_all(self._orders, marshal.dumps((program.kind.value, program.arguments, as_root)))
+        os.close(self._orders)
+
+    def wait(self) -> int:
+        """The exit code. Raises PayloadKilled if a signal ended the program."""
+        _, status = os.waitpid(self.pid, 0)
+        if os.WIFSIGNALED(status):
+            raise PayloadKilled(os.WTERMSIG(status))
+        return os.WEXITSTATUS(status)
+
+
+def fork_helper(run: Callable[[], None]) -> int:
+    """The pid of a child that does `run` and ends."""
+    pid = os.fork()
+    if pid == 0:
+        _run_child(run)
+    return pid
+
+
+def _run_child(run: Callable[[], None]) -> None:
+    """Never returns: whatever happens in a child must not become a second agent."""
+    code = 127
+    try:
+        run()
+        code = 0
+    except BaseException as error:  # noqa: BLE001
+        log(f"child: {type(error).__name__}: {error}")
+    finally:
+        os._exit(code)
+
+
+def _wait_and_run(orders: int) -> None:
+    try:
+        with open(orders, "rb") as file:
+            kind, arguments, as_root = marshal.load(file)
+    except EOFError:
+        return  # the agent gave up before the start
+    os.closerange(3, _MAX_FD)
+    os.setsid()
+    _restore_signals()
+    if not as_root:
+        become_payload_user()
+    _run(Program(Kind(kind), arguments))
+
+
+def _run(program: Program) -> None:
+    if program.kind is Kind.LIBRARY:
+        from avf.guest.launcher import exit_process, run_library
+
+        exit_process(run_library(program.arguments[0]))
+    os.environ |= {"PYTHONPATH": _PYTHON_PATH, "PYTHONUNBUFFERED": "1"}
+    if program.kind is Kind.SCRIPT:
+        from avf.guest.script import run_script
+
+        os._exit(run_script(program.arguments[0]))
+    os.execvp(program.arguments[0], program.arguments)
+
+
+def _restore_signals() -> None:
+    import signal
+
+    for number in (signal.SIGPIPE, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
