@@ -88,6 +88,7 @@ class Outcome:
     console: str
     log: str
     failure: str
+    ramdump: str
     seconds: float
     tombstones: list[str]
 
@@ -116,9 +117,14 @@ def make_app(
     """Builds and signs the APK, makes the idsigs and a fresh instance image."""
     apk = build_apk(folder / "app.apk", builder, key)
     app = App(folder, MetadataPartition(config=PayloadConfig(binary)), apk, extras)
+    make_instance(app)
+    return app
+
+
+def make_instance(app: App) -> None:
+    """A fresh instance image, over the one that was there."""
     with app.instance.open("w+b") as file:
         create_writable_partition(file.fileno(), 1 << 20, PartitionKind.ANDROID_VM_INSTANCE)
-    return app
 
 
 def build_apk(path: Path, builder: ApkBuilder, key: SigningKey) -> Path:
@@ -153,7 +159,7 @@ class Running:
         seconds = time.monotonic() - self.started
         texts = [
             (self.folder / name).read_text(errors="replace")
-            for name in ("console", "log", "failure")
+            for name in ("console", "log", "failure", "ramdump")
         ]
         return Outcome(self.service.heard, report, *texts, seconds, self.tombstones.finish())
 
@@ -207,6 +213,7 @@ def machine(
             console=output("console"),
             log=output("log"),
             failure=output("failure"),
+            ramdump=output("ramdump"),
         )
         started = time.monotonic()
         process = Qemu().start(spec)

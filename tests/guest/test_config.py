@@ -35,6 +35,12 @@ def test_defaults() -> None:
     )
 
 
+def test_root_has_to_be_asked_for() -> None:
+    task = parse({"task": {"command": "x", "run_as_root": True}}).task
+    assert task == Task(TaskType.EXECUTABLE, "x", run_as_root=True)
+    assert explicit_config("x.so", 0).task == Task(TaskType.LAUNCHER, "x.so", run_as_root=False)
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
@@ -42,6 +48,7 @@ def test_defaults() -> None:
         ({"task": "x"}, "task is not of type dict"),
         ({"task": {}}, "command is missing"),
         ({"task": {"type": "shell", "command": "x"}}, "unknown task type 'shell'"),
+        ({"task": {"command": "x", "run_as_root": 1}}, "run_as_root is not of type bool"),
         ({"extra_apks": {}}, "extra_apks is not"),
         ({"extra_apks": ["x"]}, "path is missing"),
         ({"enable_authfs": "yes"}, "enable_authfs"),

@@ -58,7 +58,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
     identity = PayloadIdentity(bytes(64), ApkData(bytes(32), b"key"), ())
     layer = payload_layer(agent_cdi(False), payload_inputs(identity, False, "/mnt/apk/c", None))
     service = RecordingService()
-    socket = serve(PayloadService(service, layer, restricted_allowed=True), str(tmp_path))
+    payload_service = PayloadService(service, layer, restricted_allowed=True)
+    socket = serve(payload_service, str(tmp_path), group=os.getgid())
     yield Host(tmp_path, service, socket.path)
     socket.server.shutdown()
 

@@ -1,5 +1,6 @@
 """The service payloads talk to, over its real socket and through the module payloads in Python use."""
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ def served(
     folder: Path, host: RecordingService, *, restricted_allowed: bool = False
 ) -> Iterator[str]:
     layer = payload_layer(agent_cdi(False), payload_inputs(IDENTITY, False, None, "x.so"))
-    socket = serve(PayloadService(host, layer, restricted_allowed), str(folder))
+    service = PayloadService(host, layer, restricted_allowed)
+    socket = serve(service, str(folder), group=os.getgid())
     try:
         yield socket.path
     finally:
@@ -37,9 +39,11 @@ def host() -> RecordingService:
     return RecordingService()
 
 
-def test_any_user_may_connect(tmp_path: Path, host: RecordingService) -> None:
+def test_only_the_payloads_group_may_connect(tmp_path: Path, host: RecordingService) -> None:
     with served(tmp_path, host) as path:
-        assert stat.S_IMODE(Path(path).stat().st_mode) == 0o666
+        status = Path(path).stat()
+        assert stat.S_IMODE(status.st_mode) == 0o660
+        assert status.st_gid == os.getgid()
 
 
 def test_secrets(tmp_path: Path, host: RecordingService) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 FORK = """
 import sys
-from avf.guest.task import Kind, Process, Program
+from avf.guest.process import Process
+from avf.guest.task import Kind, Program
 
-process = Process(Program(Kind.SCRIPT, (sys.argv[1],)))
-process.start()
+process = Process()
+process.start(Program(Kind.SCRIPT, (sys.argv[1],)), as_root=True)
 sys.exit(process.wait())
 """
 SCRIPTS = {

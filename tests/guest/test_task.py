@@ -1,13 +1,10 @@
-import os
-import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 from avf.guest.config import Task, TaskType
 from avf.guest.errors import GuestError
-from avf.guest.task import Kind, Process, Program, find_program
+from avf.guest.task import Kind, Program, find_program
 
 
 @pytest.fixture
@@ -55,63 +52,3 @@ def test_data_cannot_be_run(apk: Path) -> None:
 
 def test_an_executable_task_is_taken_as_it_is() -> None:
     assert find_program(Task(TaskType.EXECUTABLE, "/bin/true")) == (Kind.PROGRAM, ("/bin/true",))
-
-
-def run(code: str) -> Process:
-    process = Process(Program(Kind.PROGRAM, (sys.executable, "-c", code)))
-    process.start()
-    return process
-
-
-@pytest.mark.parametrize("code", [0, 7, 255])
-def test_exit_codes(code: int) -> None:
-    assert run(f"raise SystemExit({code})").wait() == code
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGPIPE])
-def test_signals(number: signal.Signals) -> None:
-    process = run(
-        f"import os; os.kill(os.getpid(), {int(number)})" if number != signal.SIGPIPE else PIPE
-    )
-    with pytest.raises(
-        GuestError, match=rf"Payload exited due to signal: {int(number)} \({number.name}\)"
-    ):
-        process.wait()
-
-
-PIPE = "import os, signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGPIPE)"
-
-
-def test_it_waits_to_be_started(tmp_path: Path) -> None:
-    mark = tmp_path / "ran"
-    process = Process(Program(Kind.PROGRAM, ("/bin/sh", "-c", f"> {mark}")))
-    assert not mark.exists()
-    process.start()
-    assert process.wait() == 0
-    assert mark.exists()
-
-
-def test_the_payload_has_no_descriptors_of_the_agent_and_no_capabilities(tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    number = 200
-    code = f"""
-import os
-with open({str(output)!r}, "w") as file:
-    print({number} in map(int, os.listdir("/proc/self/fd")), open("/proc/self/status").read(), file=file)
-"""
-    with open("/dev/null", "rb") as null:
-        os.dup2(null.fileno(), number, inheritable=True)
-    try:
-        assert run(code).wait() == 0
-    finally:
-        os.close(number)
-    text = output.read_text()
-    assert text.startswith("False ")
-    for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-        assert f"{kind}:\t0000000000000000" in text
-
-
-def test_a_program_that_is_not_there() -> None:
-    process = Process(Program(Kind.PROGRAM, ("/absent",)))
-    process.start()
-    assert process.wait() == 127

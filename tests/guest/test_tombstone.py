@@ -96,3 +96,21 @@ def test_a_process_that_is_gone() -> None:
     text = tombstone("/proc/0", 1, 1, 6, 0, crash)
     assert "#00 pc 0000000000000011  <unknown>" in text
     assert "signal 6 (SIGABRT), code 0, fault addr --------" in text
+
+
+def test_what_a_payload_names_itself_adds_no_lines(tmp_path: Path) -> None:
+    """A payload chooses its command line, its name and those of the files that it maps."""
+    forged = "\nsignal 9 (SIGKILL), code 0\x1b[2J\x0b\u2028forged"
+    (tmp_path / "cmdline").write_text(f"./a\0{forged}\0")
+    (tmp_path / "comm").write_text(f"a{forged}\n")
+    mapping = f"00000000-00002000 r-xp 00001000 00:1f 17   /data/a{forged[1:]}\n"
+    (tmp_path / "maps").write_text(mapping + "7ffd")
+    crash = Crash(parse_core(note(1, PRSTATUS)).registers, 1, 0)
+    text = tombstone(str(tmp_path), 7, 8, signal.SIGSEGV, 0, crash)
+    assert [line for line in text.splitlines() if line.startswith("signal ")] == [
+        "signal 11 (SIGSEGV), code 1, fault addr 0x0000000000000000"
+    ]
+    assert all(line.isprintable() for line in text.splitlines())
+    assert text.count("\n") == len(text.splitlines())
+    assert "memory map (1 entries):" in text
+    assert "#00 pc 0000000000001011  /data/a" in text

@@ -1,5 +1,6 @@
 """The guest in real machines: what the host hears, and what payloads see."""
 
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,23 @@ from avf.guest import launcher
 from avf.guest.cbor import decode
 from avf.image import Image, build_image, default_cache
 from avf.vmm import ExitCause, Machine
-from tests.guest.machine import TIMEOUT, App, Outcome, build_apk, machine, make_app, refresh_idsig
+from tests.guest.machine import (
+    TIMEOUT,
+    App,
+    Outcome,
+    build_apk,
+    machine,
+    make_app,
+    make_instance,
+    refresh_idsig,
+)
 
 pytestmark = pytest.mark.vm
 
 SOURCES = Path(__file__).parent / "payload"
 HEADERS = Path(launcher.__file__).parent / "native"
+AS_ROOT = ("kill_agent", "panic.sh", "old_storage.sh")
+"""Payloads that ask for root in a configuration file of their own."""
 
 
 class IProbe(Interface, descriptor="test.IProbe"):
@@ -53,8 +65,11 @@ def builder(folder: Path, text: str = "packed text") -> ApkBuilder:
     apk.add_native_library("libprobe.so", compile_payload("probe.c", folder, "-shared", "-fPIC"))
     apk.add_native_library("libabort.so", compile_payload("abort.c", folder, "-shared", "-fPIC"))
     apk.add("bin/kill_agent", compile_payload("kill_agent.c", folder))
-    for script in ("rpc.py", "extra.py", "storage.sh", "panic.sh", "hoard.py"):
-        apk.add(f"bin/{script}", SOURCES / script)
+    for path in sorted([*SOURCES.glob("*.py"), *SOURCES.glob("*.sh")]):
+        apk.add(f"bin/{path.name}", path)
+    for command in AS_ROOT:
+        task = {"type": "microdroid_launcher", "command": command, "run_as_root": True}
+        apk.add(f"assets/{command}.json", json.dumps({"task": task}).encode())
     apk.add("assets/packed.txt", text.encode(), compress=True)
     apk.add(
         "assets/config.json",
@@ -67,6 +82,10 @@ def builder(folder: Path, text: str = "packed text") -> ApkBuilder:
 @pytest.fixture
 def app(tmp_path: Path, key: SigningKey) -> App:
     return make_app(tmp_path, builder(tmp_path), key, "libprobe.so")
+
+
+def as_root(app: App, command: str) -> App:
+    return replace(app, metadata=MetadataPartition(config_path=f"/mnt/apk/assets/{command}.json"))
 
 
 def run(image: Image, app: App | None, tmp_path: Path, **options: object) -> Outcome:
@@ -95,7 +114,7 @@ def test_an_instance_over_several_boots(
     assert first.failure == ""
     assert "Linux version" in first.console
     assert "verified by scheme v3" in first.log
-    assert line(first, "uid") == "uid 0, contents /mnt/apk, storage none"
+    assert line(first, "uid") == "uid 6000, contents /mnt/apk, storage none"
     assert (
         line(first, "file /mnt/apk/assets/packed") == "file /mnt/apk/assets/packed.txt: packed text"
     )
@@ -117,20 +136,30 @@ def test_an_instance_over_several_boots(
     assert third.failure == "MICRODROID_PAYLOAD_HAS_CHANGED"
 
 
-def test_a_guest_that_is_not_debuggable_keeps_its_mouth_shut(
+def ports(outcome: Outcome) -> tuple[str, str, str, str]:
+    """What came out of ttyS0 and hvc0, hvc1, hvc2, and ttyS1."""
+    return outcome.console, outcome.ramdump, outcome.log, outcome.failure
+
+
+def test_a_guest_that_is_not_debuggable_tells_only_why_it_died(
     image: Image, app: App, tmp_path: Path
 ) -> None:
     outcome = run(image, app.running("libabort.so"), tmp_path, debuggable=False)
-    assert outcome.heard == [("started",), ("error", ErrorCode.UNKNOWN, "Failed to run payload")]
-    assert outcome.log == ""
+    killed = "Failed to run payload: Payload exited due to signal: 6 (SIGABRT)"
+    assert outcome.heard == [("started",), ("error", ErrorCode.UNKNOWN, killed)]
+    assert ports(outcome) == ("", "", "", f"MICRODROID_UNKNOWN_RUNTIME_ERROR|{killed}")
     assert outcome.tombstones == []
-    assert "Linux version" not in outcome.console
-    assert outcome.failure == (
-        "MICRODROID_UNKNOWN_RUNTIME_ERROR|Failed to run payload: Payload exited due to signal: 6 (SIGABRT)"
-    )
     # the other debug level is another identity
     other = run(image, app, tmp_path, debuggable=True)
     assert other.heard == [("error", ErrorCode.UNKNOWN, "instance image: cannot be decrypted")]
+
+
+def test_what_an_ordinary_program_takes_for_granted(image: Image, app: App, tmp_path: Path) -> None:
+    outcome = run(image, app.running("ordinary.py"), tmp_path)
+    lines = [text for text in outcome.log.splitlines() if " agent: " not in text]
+    assert lines[:3] == ["one", "two", "three"]
+    assert len(lines) > 10
+    assert all(text.endswith(": ok") for text in lines[3:]), outcome.log
 
 
 def test_rpc_binder_from_python(image: Image, app: App, tmp_path: Path) -> None:
@@ -199,26 +228,65 @@ def test_tombstone(image: Image, app: App, tmp_path: Path) -> None:
     assert line_of(text, "/mnt/apk/lib/x86_64/libabort.so")
 
 
-def test_a_kernel_that_panics(image: Image, app: App, tmp_path: Path) -> None:
-    with machine(image, tmp_path, app.running("panic.sh")) as running:
+BOOT_PANIC = "rdinit=/absent root=/dev/absent"
+LATE_PANIC = "sysctl.vm.panic_on_oom=2"
+
+
+@pytest.mark.parametrize("params", [BOOT_PANIC, LATE_PANIC])
+@pytest.mark.parametrize("debuggable", [True, False])
+def test_a_kernel_that_panics_is_heard_only_if_debuggable(
+    image: Image, app: App, tmp_path: Path, params: str, debuggable: bool
+) -> None:
+    late = params == LATE_PANIC
+    with machine(
+        image, tmp_path, app.running("exhaust.py"), debuggable=debuggable, params=params
+    ) as running:
+        outcome = running.finish()
+    assert outcome.report.cause is ExitCause.CRASH
+    assert outcome.heard == [("started",), ("ready",)] * late
+    if debuggable:
+        assert "Kernel panic - not syncing: " in outcome.console
+    else:
+        assert ports(outcome) == ("", "", "", "")
+
+
+def test_root_in_the_guest_has_to_be_asked_for(image: Image, app: App, tmp_path: Path) -> None:
+    """It has what other payloads have not; a guest that is not debuggable refuses it."""
+    with machine(image, tmp_path, as_root(app, "panic.sh")) as running:
         outcome = running.finish()
     assert outcome.heard == [("started",)]
     assert outcome.report.cause is ExitCause.CRASH
     assert "sysrq triggered crash" in outcome.console
 
+    make_instance(app)
+    refused = run(image, as_root(app, "panic.sh"), tmp_path, debuggable=False)
+    message = "VM config: task.run_as_root needs a debuggable VM"
+    assert refused.heard == [("error", ErrorCode.PAYLOAD_CONFIG_INVALID, message)]
+    assert refused.failure == "MICRODROID_INVALID_PAYLOAD_CONFIG"
+
 
 def test_an_agent_that_is_killed(image: Image, app: App, tmp_path: Path) -> None:
-    outcome = run(image, app.running("kill_agent"), tmp_path)
+    outcome = run(image, as_root(app, "kill_agent"), tmp_path)
     assert outcome.heard == [("started",)]
     assert outcome.failure == "MICRODROID_UNKNOWN_RUNTIME_ERROR|the agent was killed by signal 9"
 
 
-def test_a_payload_that_takes_all_memory(image: Image, app: App, tmp_path: Path) -> None:
-    outcome = run(image, app.running("hoard.py"), tmp_path)
-    assert outcome.heard[0] == ("started",)
-    assert outcome.failure.startswith("MICRODROID_UNKNOWN_RUNTIME_ERROR|")
-    assert "signal" in outcome.failure
-    assert "Out of memory: Killed process" in outcome.console
+def test_a_payload_that_takes_all_there_is(image: Image, app: App, tmp_path: Path) -> None:
+    """It is refused more of everything; of memory it dies. Agent, init and file server live to tell."""
+    outcome = run(image, app.running("exhaust.py"), tmp_path)
+    ends = [text.partition(" (")[0] for text in outcome.log.splitlines() if " agent: " not in text]
+    assert ends == [
+        "processes: no more",
+        "threads: no more",
+        "descriptors: EMFILE",
+        "/data: ENOSPC",
+        "/tmp: ENOSPC",
+        "/dev/shm: ENOSPC",
+    ]
+    killed = "Failed to run payload: out of memory, SIGKILL"
+    error = ("error", ErrorCode.UNKNOWN, killed)
+    assert outcome.heard == [("started",), ("ready",), error], outcome.console
+    assert outcome.failure == f"MICRODROID_UNKNOWN_RUNTIME_ERROR|{killed}"
 
 
 def test_encrypted_storage(image: Image, app: App, tmp_path: Path) -> None:
@@ -237,9 +305,18 @@ def test_encrypted_storage(image: Image, app: App, tmp_path: Path) -> None:
     assert b"SSSSSSSS" not in content
     assert b"a boot" not in content
 
+    assert line(first, "root directory") == "root directory 0:6000 770"
+
     second = run(image, app, tmp_path)
     assert "formatted" not in second.log
+    assert line(second, "boots") == "boots 6000:6000 644"
     assert line(second, "a boot") == "a boot"
+
+    assert run(image, as_root(app, "old_storage.sh"), tmp_path).heard[-1] == ("finished", 0)
+    taken_over = run(image, app, tmp_path)
+    assert taken_over.heard[-1] == ("finished", 0), taken_over.log
+    assert line(taken_over, "root directory") == "root directory 0:6000 770"
+    assert line(taken_over, "boots") == "boots 6000:6000 600"
 
     storage.write_bytes(bytes(10 << 20))
     third = run(image, app, tmp_path)

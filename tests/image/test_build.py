@@ -49,6 +49,8 @@ def test_description(image: Image) -> None:
     assert config["platform_version"] == "~1.0"
     assert config["x-avf"]["machine"] == "fast"
     assert "panic=-1" in config["params"].split()
+    assert "console=null" in config["params"].split()
+    assert config["x-avf"]["debuggable_params"] == "console=ttyS0"
 
 
 def test_only_one_initrd_is_debuggable(image: Image) -> None:

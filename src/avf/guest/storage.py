@@ -15,6 +15,7 @@ from avf.guest import libc
 from avf.guest.errors import GuestError
 from avf.guest.report import log
 from avf.guest.secrets import Cdi, storage_key
+from avf.guest.takeover import hand_over
 from avf.guest.verity import BLOCK, SECTOR, create_device, device_size
 
 MOUNT_POINT = "/mnt/encryptedstore"
@@ -41,6 +42,8 @@ def mount_storage(partition: str, cdi: Cdi) -> None:
         os.mkdir(MOUNT_POINT, 0o755)
         flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
         libc.mount(device, MOUNT_POINT, "ext4", flags)
+        if hand_over(MOUNT_POINT) and not fresh:
+            log("encrypted storage: files of root are the payload's now")
     except (GuestError, OSError) as error:
         raise GuestError(_PREPARE_FAILED) from error
     log(f"encrypted storage {'formatted and ' if fresh else ''}mounted")

@@ -16,6 +16,8 @@ PORT = 2000
 _CORE_PATTERN = "/proc/sys/kernel/core_pattern"
 _CORE_PIPE_LIMIT = "/proc/sys/kernel/core_pipe_limit"
 _HANDLER = "|/usr/bin/python3 -I -S /usr/lib/avf/crash.pyc %P %I %s %t"
+_AT_A_TIME = "1"
+"""Handlers are root's and not under the payload's limits; a process that crashes meanwhile leaves nothing."""
 _TIMEOUT = 10
 _MAX_NOTES = 4 << 20
 _MAX_TEXT = 256 << 10
@@ -50,7 +52,7 @@ class Crash(NamedTuple):
 
 def enable() -> None:
     """From now on processes that crash leave a tombstone. Raises OSError."""
-    for path, value in ((_CORE_PIPE_LIMIT, "4"), (_CORE_PATTERN, _HANDLER)):
+    for path, value in ((_CORE_PIPE_LIMIT, _AT_A_TIME), (_CORE_PATTERN, _HANDLER)):
         with open(path, "w") as file:
             file.write(value)
 
@@ -79,15 +81,16 @@ def tombstone(process: str, pid: int, thread: int, number: int, when: int, crash
     import signal
 
     name = signal.Signals(number).name if number in signal.Signals.__members__.values() else "?"
-    command = _read(f"{process}/cmdline").replace("\0", " ").strip()
-    maps = _read(f"{process}/maps").split("\n")[:-1]  # the last line is empty or cut off
+    command = _one_line(_read(f"{process}/cmdline").replace("\0", " ").strip())
+    thread_name = _one_line(_read(f"{process}/comm").rstrip("\n"))
+    maps = _read_maps(f"{process}/maps")
     address = f"0x{crash.address:016x}" if number in (4, 5, 7, 8, 11) else "--------"
     lines = [
         _STARS,
         f"Build fingerprint: 'avf-linux/{os.uname().release}'",
         "ABI: 'x86_64'",
         f"Timestamp: {time.strftime('%Y-%m-%d %H:%M:%S+0000', time.gmtime(when))}",
-        f"pid: {pid}, tid: {thread}, name: {_read(f'{process}/comm').strip()}  >>> {command} <<<",
+        f"pid: {pid}, tid: {thread}, name: {thread_name}  >>> {command} <<<",
         f"signal {number} ({name}), code {crash.code}, fault addr {address}",
         *_register_lines(crash.registers),
         "",
@@ -163,6 +166,21 @@ def _place(address: int, maps: list[str]) -> str:
             name = fields[5] if len(fields) > 5 else "<anonymous>"
             return f"pc {address - start + begin:016x}  {name}"
     return f"pc {address:016x}  <unknown>"
+
+
+def _read_maps(path: str) -> list[str]:
+    """The mappings, a last one that is cut short left out. File names are the payload's: control codes are escaped."""
+    whole_lines, _, _ = _read(path).rpartition("\n")
+    return [_one_line(line) for line in whole_lines.split("\n") if line]
+
+
+def _one_line(text: str) -> str:
+    """`text` with what is not printable as escapes, so that a payload cannot write lines of its own."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
 
 
 def _read(path: str) -> str:

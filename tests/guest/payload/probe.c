@@ -38,19 +38,14 @@ static void try_to_write(const char *path)
 	close(fd);
 }
 
-/* The agent sets the swap up once the payload has been started. */
 static void show_swap(void)
 {
 	char line[128], name[64] = "none";
+	FILE *swaps = fopen("/proc/swaps", "r");
 
-	for (int tries = 0; tries < 1000 && !strcmp(name, "none"); tries++) {
-		FILE *swaps = fopen("/proc/swaps", "r");
-
-		fgets(line, sizeof line, swaps);
-		fscanf(swaps, "%63s", name);
-		fclose(swaps);
-		usleep(10000);
-	}
+	fgets(line, sizeof line, swaps);
+	fscanf(swaps, "%63s", name);
+	fclose(swaps);
 	printf("swap %s\n", name);
 }
 
