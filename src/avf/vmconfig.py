@@ -1,7 +1,7 @@
 """VmConfig: a VM described by a JSON file, as `vm run` takes it and as the guest image carries it (`microdroid.json`).
 
-Keys that are not known are ignored. Those of `"x-avf"` are ours: `"machine": "fast"` runs the guest on the VMM's quickest
-board; `"debuggable_params"` are added to `params` where the file is a guest image's and the VM is debuggable.
+Keys that are not known are ignored. Those of `"x-avf"` are ours: `"machine": "fast"` runs the guest on the VMM's
+quickest board; `"debuggable_params"` are added to `params` where the file is a guest image's and the VM is debuggable.
 """
 
 import os

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""A hostile payload. Tries to get out of its user, and tells the host how each attempt ended, as one JSON object a line.
+"""A hostile payload: tries to get out of its user, and tells the host how each attempt ended.
 
-Values: "done", or the name of the errno.
+Each line it sends is JSON, [WHAT, VALUE]. An attempt ends with "done" or the name of an errno.
 """
 
 import ctypes

@@ -11,7 +11,7 @@ from avf.apk import ApkBuilder, SigningKey
 from avf.guest.instance import InstanceImage
 from avf.guest.secrets import agent_cdi, instance_key, payload_inputs, payload_layer
 from avf.image import Image, build_image, default_cache
-from tests.guest.machine import TIMEOUT, App, Running, make_app, machine
+from tests.guest.machine import TIMEOUT, App, Running, machine, make_app
 
 pytestmark = pytest.mark.vm
 

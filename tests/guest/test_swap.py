@@ -28,7 +28,7 @@ def test_without_zram_there_is_a_log_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(swap, "MODULES", str(tmp_path / "absent"))
-    swap.enable_swap(1 << 20)
+    swap.enable_swap()
     assert "no swap: " in capfd.readouterr().err
 
 

@@ -232,8 +232,9 @@ BOOT_PANIC = "rdinit=/absent root=/dev/absent"
 LATE_PANIC = "sysctl.vm.panic_on_oom=2"
 
 
-@pytest.mark.parametrize("params", [BOOT_PANIC, LATE_PANIC])
-@pytest.mark.parametrize("debuggable", [True, False])
+@pytest.mark.parametrize(
+    ("params", "debuggable"), [(BOOT_PANIC, True), (BOOT_PANIC, False), (LATE_PANIC, False)]
+)
 def test_a_kernel_that_panics_is_heard_only_if_debuggable(
     image: Image, app: App, tmp_path: Path, params: str, debuggable: bool
 ) -> None:

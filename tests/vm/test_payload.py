@@ -61,6 +61,7 @@ def test_a_vm_that_is_not_debuggable_says_nothing(app: App) -> None:
     events, log = run(app, "libhello.so", debug_level=DebugLevel.NONE)
     assert events == WHOLE_LIFE
     assert log == ""
+    assert (app.folder / "console").read_text() == ""
 
 
 def test_talking_to_a_payload(app: App) -> None:

@@ -139,10 +139,10 @@ def why_killed(end: PayloadKilled) -> str:
 
 
 def confine(process: Process, servers: int) -> None:
-    """Swap first, then the limits: they count it."""
+    """Swap stands before the payload starts, and so do its limits. Raises GuestError."""
+    enable_swap()
     try:
         bounds = limits.measure()
-        enable_swap(bounds.swap)
         limits.confine(process.pid, servers, bounds)
     except (OSError, ValueError) as error:
         raise GuestError("cannot limit what the payload may take") from error

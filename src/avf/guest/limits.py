@@ -30,7 +30,7 @@ class Limits(NamedTuple):
 
     memory: int
     swap: int
-    """Memory that compressed swap may take."""
+    """Counted before compression, so that data which cannot be compressed does not take more memory than this."""
     processes: int
     files: dict[str, int]
     """Mount point -> size."""
@@ -71,6 +71,8 @@ def confine(payload: int, servers: int, limits: Limits) -> None:
     for controller in _CONTROLLERS:
         _write(f"{ROOT}/cgroup.subtree_control", f"+{controller}")
     _write(f"{_GROUP}/memory.max", str(limits.memory))
+    if os.access(f"{_GROUP}/memory.swap.max", os.F_OK):
+        _write(f"{_GROUP}/memory.swap.max", str(limits.swap))
     _write(f"{_GROUP}/pids.max", str(limits.processes))
     for pid in (servers, payload):
         _write(f"{_GROUP}/cgroup.procs", str(pid))

@@ -9,20 +9,18 @@ MODULES = "/etc/avf/swap-modules"
 
 _DEVICE = "/dev/zram0"
 _DISK_SIZE = "/sys/block/zram0/disksize"
-_MEMORY_LIMIT = "/sys/block/zram0/mem_limit"
 _PAGE = 4096
 _MAGIC = b"SWAPSPACE2"
 _MAX_SIZE = 1 << 33
 
 
-def enable_swap(limit: int) -> None:
-    """`limit`: bytes of memory that what is swapped out may take. Best effort; a failure only costs a log line."""
+def enable_swap() -> None:
+    """Best effort; a failure only costs a log line."""
     try:
         libc.load_modules(MODULES)
         size = memory_size()
-        for path, value in ((_DISK_SIZE, size), (_MEMORY_LIMIT, limit)):
-            with open(path, "w", encoding="ascii") as file:
-                file.write(str(value))
+        with open(_DISK_SIZE, "w", encoding="ascii") as file:
+            file.write(str(size))
         fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
         try:
             os.pwrite(fd, swap_header(size), 0)

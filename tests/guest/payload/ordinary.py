@@ -57,13 +57,13 @@ def listens():
 
 
 def itself():
-    assert len(os.listdir("/proc/self/fd")) == 4
+    assert {"0", "1", "2"} <= set(os.listdir("/proc/self/fd"))
     Path("/proc/self/environ").read_bytes()
     Path("/proc/self/mem").open("rb").close()
 
 
 def children():
-    with subprocess.Popen(["sleep", "1000"]) as child:
+    with subprocess.Popen(["busybox", "sleep", "1000"]) as child:
         Path(f"/proc/{child.pid}/environ").read_bytes()
         child.kill()
 
@@ -81,7 +81,7 @@ for check in (
 ):
     try:
         check()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         print(f"{check.__name__}: {error!r}")
     else:
         print(f"{check.__name__}: ok")
