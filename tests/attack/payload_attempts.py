@@ -13,6 +13,7 @@ import signal
 import socket
 import stat
 import struct
+import sys
 import time
 
 import avf_payload
@@ -241,6 +242,7 @@ def main():
                 stream.flush()
 
             tell("attempts", dict(attempts()))
+            sys.stdout.write("a word that nobody hears\n")
             tell("limits", more_descriptors())
             tell("status", status())
             tell("securebits", libc.prctl(PR_GET_SECUREBITS, 0, 0, 0, 0))

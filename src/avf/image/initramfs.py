@@ -99,8 +99,9 @@ def build_root(kernel: KernelFiles, userland: Userland) -> Cpio:
         root.directory(path)
     for name in ("bin", "lib", "lib64", "sbin"):
         root.link(name, f"usr/{name}")
-    # the kernel opens it for init; a guest that is not debuggable has no console, so this is /dev/null
-    root.character_device("dev/console", 1, 3)
+    # the kernel opens it for init, and a guest that is not debuggable has no console; a link replaces the device
+    # that the kernel brings along, which another device would not
+    root.link("dev/console", "null")
     root.character_device("dev/null", 1, 3, 0o666)
     root.directory("root", 0o700)
     for path, text in _FILES.items():
