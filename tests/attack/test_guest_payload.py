@@ -146,7 +146,7 @@ def test_a_hostile_payload_gets_nothing_but_what_is_its_own(image: Image, tmp_pa
         "Uid": ["6000"] * 4,
         "Gid": ["6000"] * 4,
         "Groups": [],
-        **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), ["0" * 16]),
+        **{name: ["0" * 16] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
         "NoNewPrivs": ["1"],
     }
     assert told["securebits"] == 0b1110_1011

@@ -10,7 +10,7 @@ from avf.guest.task import Kind, Program
 from avf.guest.user import become_payload_user
 
 _PYTHON_PATH = "/usr/lib/avf/python:/usr/lib/avf/stdlib.zip"
-_MAX_FD = (1 << 31) - 1
+_MAX_FD = 1 << 16
 
 
 class Process:
