@@ -140,7 +140,7 @@ class Child:
                 if pidfd is not None:
                     os.close(pidfd)
             self._pidfd = self._init_pidfd = None
-        if self._sandbox is not None and status > _SIGNALLED:
+        if self._sandbox is not None and _SIGNALLED < status < _SIGNALLED + signal.NSIG:
             return _SIGNALLED - status
         return status
 
