@@ -137,6 +137,21 @@ def test_images_are_found_by_their_number_and_only_read(tmp_path: Path) -> None:
     assert (tmp_path / "image").read_bytes() == b"by name\n"
 
 
+@pytest.mark.parametrize("level", ["full", "limited"])
+def test_an_image_that_only_root_may_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, level: str
+) -> None:
+    """virtmgr may: it hands the file on, and not the right to it."""
+    if level != "full":
+        monkeypatch.setenv(VARIABLE, level)
+    (tmp_path / "image").write_text("private\n")
+    (tmp_path / "image").chmod(0o600)
+    with (tmp_path / "image").open("rb") as file:
+        box = replace(SHELL, images=(file.fileno(),), uid=0x7000_0000 + 2048)
+        script = f"read a < {image_folder()}/{file.fileno()}; echo $a >&2"
+        assert said_by(["/bin/sh", "-c", script], box, [file.fileno()]) == (0, "private\n")
+
+
 @pytest.mark.parametrize("level", ["full", "limited", "none"])
 def test_limits_hold_at_every_level(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     if level != "full":

@@ -42,8 +42,6 @@ class Box:
     """Files and folders it sees at the same path, read-only; among them the program and its libraries."""
     listed: tuple[Path, ...] = ()
     """Folders whose entries it may list without reading them all; in an empty root they hold what is readable."""
-    writable: tuple[Path, ...] = ()
-    """Folders it sees and may write to."""
     devices: tuple[Path, ...] = ()
     """Device nodes it may open."""
     images: tuple[int, ...] = ()

@@ -49,13 +49,12 @@ def _arguments_of(box: Box, stack: ExitStack) -> tuple[list[str], list[int]]:
     """The file system, in the order in which it is put together, read-only in the end; and descriptors for it."""
     mounts = [
         *((path, ["--ro-bind", str(path), str(path)]) for path in box.readable),
-        *((path, ["--bind", str(path), str(path)]) for path in box.writable),
         *((path, ["--dev-bind", str(path), str(path)]) for path in box.devices),
     ]
     fds: list[int] = []
     for fd in box.images:
         target = Path(IMAGES, str(fd))
-        source = _name_of(fd)
+        source = _name_of(fd, others=box.uid is not None)
         if source is None:
             fds.append(copy := _from_its_start(fd, stack))
             mounts.append((target, ["--perms", "0444", "--ro-bind-data", str(copy), str(target)]))
@@ -76,8 +75,10 @@ def _arguments_of(box: Box, stack: ExitStack) -> tuple[list[str], list[int]]:
     return [*arguments, *proc, "--remount-ro", "/", "--chdir", "/"], fds
 
 
-def _name_of(fd: int) -> str | None:
-    """The name of the file, if it has one by which the sandbox's builder can find it."""
+def _name_of(fd: int, *, others: bool) -> str | None:
+    """The name of the file, if it has one by which the sandbox's builder can find it, and the program inside can read
+    it: where root starts that, as `others`.
+    """
     try:
         name = Path(f"/proc/self/fd/{fd}").readlink()
         found, given = name.stat(), os.fstat(fd)
@@ -85,9 +86,10 @@ def _name_of(fd: int) -> str | None:
         return None
     if (found.st_dev, found.st_ino) != (given.st_dev, given.st_ino):
         return None
-    if os.geteuid() == 0 and not _root_of_a_namespace_finds(name):
-        return None
-    return str(name)
+    if os.geteuid() != 0:
+        return str(name)
+    readable = not others or given.st_mode & 0o004
+    return str(name) if readable and _root_of_a_namespace_finds(name) else None
 
 
 def _root_of_a_namespace_finds(path: Path) -> bool:

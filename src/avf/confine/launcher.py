@@ -58,7 +58,6 @@ def _rules(orders: dict[str, Any]) -> list[tuple[str | int, int]]:
         *((path, landlock.READ) for path in orders["readable"]),
         *((path, landlock.LIST) for path in orders["listed"]),
         *((fd, landlock.READ) for fd in orders["images"]),
-        *((path, landlock.WRITE) for path in orders["writable"]),
         *((path, landlock.DEVICE) for path in orders["devices"]),
     ]
 

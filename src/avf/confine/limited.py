@@ -19,7 +19,6 @@ class Orders:
     filter: str
     readable: list[str]
     listed: list[str]
-    writable: list[str]
     devices: list[str]
     images: list[int]
     groups: list[int]
@@ -30,16 +29,11 @@ class Orders:
 
 def limited_command(box: Box, command: Sequence[str]) -> list[str]:
     """The command line that runs `command` within what the kernel lets a process forbid itself."""
-    uid = (
-        box.uid
-        if os.geteuid() == 0 and _open_to_all([command[0], *map(str, box.readable)])
-        else None
-    )
+    uid = box.uid if os.geteuid() == 0 and _open_to_all(command[0], box) else None
     orders = Orders(
         box.filter.value,
         [str(path) for path in box.readable],
         [str(path) for path in box.listed],
-        [str(path) for path in box.writable],
         [str(path) for path in box.devices],
         list(box.images),
         list(box.groups),
@@ -49,10 +43,11 @@ def limited_command(box: Box, command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(asdict(orders)), *command]
 
 
-def _open_to_all(paths: Sequence[str]) -> bool:
+def _open_to_all(program: str, box: Box) -> bool:
     """Whether a user without any rights can read those files: else root has to stay root, without capabilities."""
-    for name in paths:
-        path = Path(name).resolve()
+    if not all(os.fstat(fd).st_mode & 0o004 for fd in box.images):
+        return False
+    for path in (file.resolve() for file in (Path(program), *box.readable)):
         if not path.stat().st_mode & 0o004:
             return False
         if not all(folder.stat().st_mode & 0o001 for folder in path.parents):
