@@ -106,12 +106,20 @@ def _accelerator() -> Iterator[Finding]:
         yield Finding("accelerator", Status.LIMITED, detail, _kvm_fix())
 
 
+def _user() -> str:
+    """As a shell command names it; a uid may have no account."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "$USER"
+
+
 def _kvm_fix() -> str | None:
     device = Path("/dev/kvm")
     if not device.exists():
         return "sudo modprobe kvm_intel (or kvm_amd), or switch virtualization on in the firmware"
     if not os.access(device, os.R_OK | os.W_OK):
-        return f"sudo usermod -aG kvm {getpass.getuser()}, then log in again"
+        return f"sudo usermod -aG kvm {_user()}, then log in again"
     return "if this host is a VM itself, let its own host offer nested virtualization"
 
 
@@ -135,7 +143,7 @@ def _vsock() -> Iterator[Finding]:
         return
     fix = "sudo modprobe vhost_vsock"
     if Path("/dev/vhost-vsock").exists():
-        fix = f"sudo usermod -aG kvm {getpass.getuser()}, then log in again"
+        fix = f"sudo usermod -aG kvm {_user()}, then log in again"
     yield Finding("vsock", Status.OK, f"in user space over unix sockets (faster after: {fix})")
 
 
