@@ -3,6 +3,7 @@
 import itertools
 import os
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +18,12 @@ from tests.vsock.frontend import guest as make_guest
 def assert_closed(sock: socket.socket) -> None:
     sock.settimeout(10)
     assert sock.recv(1) == b""
+
+
+def assert_reset(sock: socket.socket) -> None:
+    sock.settimeout(10)
+    with pytest.raises(ConnectionResetError):
+        sock.recv(1)
 
 
 def test_the_guest_reaches_a_listener_of_its_own(guest: Guest) -> None:
@@ -228,6 +235,101 @@ def test_what_the_guest_sent_arrives_after_it_reset(guest: Guest) -> None:
         guest.packet(Op.RST, 80, 1)
         with guest.dial(listener, 80, 1):
             assert drain(guest, sock) == sent
+
+
+ENDS: dict[str, Callable[[Guest, int], object]] = {
+    "reset by the guest": lambda guest, host: guest.packet(Op.RST, host, 7),
+    "an offence": lambda guest, host: guest.packet(99, host, 7),
+    "the guest boots anew": lambda guest, host: guest.reboot(),
+    "the front-end leaves": lambda guest, host: leave(guest),
+    "the device finds a fault": lambda guest, host: guest.process.device.fail("a fault"),
+}
+"""How a stream is cut, by guest and host port."""
+
+
+def leave(guest: Guest) -> None:
+    guest.control.close()
+    assert guest.process.run() == 0
+
+
+def cut(guest: Guest, end: str, host: int) -> None:
+    ENDS[end](guest, host)
+    for _ in range(2):  # what one step closes, the next one's beginning really closes
+        guest.process.step(0)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("said", [0, 1, 100_000])
+def test_a_stream_that_is_cut_ends_in_a_reset(guest: Guest, end: str, said: int) -> None:
+    sock, host = guest.call(7)
+    sock.sendall(bytes(said))
+    guest.settle()
+    guest.packet(Op.RW, host, 7, b"the first half")
+    cut(guest, end, host)
+    assert sock.recv(64) == b"the first half"
+    assert_reset(sock)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_stream_of_the_guest_that_is_cut_after_a_word_of_the_host(guest: Guest, end: str) -> None:
+    with guest.listener(80) as listener, guest.dial(listener, 80, 7) as sock:
+        sock.sendall(b"?")
+        guest.settle()
+        assert guest.only().data == b"?"
+        cut(guest, end, 80)
+        assert_reset(sock)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("flags", [NO_SEND, NEITHER])
+def test_a_stream_that_the_guest_ended_is_whole_whatever_comes_then(
+    guest: Guest, end: str, flags: int
+) -> None:
+    sock, host = guest.call(7)
+    sock.sendall(b"question")
+    guest.settle()
+    guest.received()
+    guest.packet(Op.RW, host, 7, b"all of it")
+    guest.packet(Op.SHUTDOWN, host, 7, flags=flags)
+    cut(guest, end, host)
+    assert sock.recv(64) == b"all of it"
+    assert_closed(sock)
+
+
+def test_a_guest_that_closes_without_having_read_all_ends_the_stream_all_the_same(
+    guest: Guest,
+) -> None:
+    sock, host = guest.call(7)
+    guest.packet(Op.CREDIT_UPDATE, host, 7, buf_alloc=1)
+    sock.sendall(bytes(10_000))
+    guest.packet(Op.RW, host, 7, b"all of it")
+    guest.packet(Op.SHUTDOWN, host, 7, flags=NEITHER)
+    assert sock.recv(64) == b"all of it"
+    assert_closed(sock)
+
+
+def test_what_the_guest_sent_before_it_died_arrives_before_the_reset(guest: Guest) -> None:
+    sock, host = guest.call(7)
+    sent = fill(guest, host, 7)
+    guest.packet(Op.RST, host, 7)
+    with pytest.raises(ConnectionResetError):
+        drain(guest, sock)
+    sock, host = guest.call(7)
+    sent = fill(guest, host, 7)
+    guest.packet(Op.SHUTDOWN, host, 7, flags=NEITHER)
+    guest.packet(Op.RST, host, 7)
+    assert drain(guest, sock) == sent
+
+
+def test_bytes_of_the_host_reach_the_guest_once_each(guest: Guest) -> None:
+    sock, _host = guest.call(7)
+    sent = os.urandom(100_000)
+    got = b""
+    for start in range(0, len(sent), 7919):
+        sock.sendall(sent[start : start + 7919])
+        guest.settle()
+        got += b"".join(packet.data for packet in guest.received())
+    assert got == sent
 
 
 def fill(guest: Guest, host: int, port: int) -> bytes:

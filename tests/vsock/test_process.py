@@ -149,6 +149,26 @@ def test_signals(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_killed_device_resets_its_streams(tmp_path: Path) -> None:
+    """The guest has not even answered; that the host asked is enough."""
+    front, back = socket.socketpair()
+    ready, report = os.pipe()
+    with front, back:
+        command = device_command(back.fileno(), tmp_path / "vsock", 2048, ready_fd=report)
+        process = start(command, back.fileno(), report)
+        os.close(report)
+        assert os.read(ready, 1) == b"1"
+        os.close(ready)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(60)
+            sock.connect(str(tmp_path / "vsock"))
+            sock.sendall(b"CONNECT 7\n")
+            process.kill()
+            assert finish(process) == (-signal.SIGKILL, "")
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+
+
 def test_nobody_reads_the_log(tmp_path: Path) -> None:
     """The device drops lines rather than wait for a reader."""
     front, back = socket.socketpair()

@@ -27,7 +27,9 @@ class _Greeting:
 
 
 class Acceptor:
-    """Accepts on a listener, BASE. Each connection says "CONNECT PORT\\n"; not a byte after it is taken."""
+    """Accepts on a listener, BASE. Each connection says "CONNECT PORT\\n"; the last byte of it is left in
+    the socket, with all that follows.
+    """
 
     def __init__(
         self,
@@ -106,6 +108,7 @@ class Acceptor:
         self._greetings.discard(greeting)
         self._loop.remove(greeting.sock.fileno())
         if not self._open(greeting.sock, port):
+            _drop_newline(greeting.sock)
             greeting.sock.close()
 
     def _read_line(self, greeting: _Greeting) -> int | None:
@@ -113,9 +116,10 @@ class Acceptor:
         seen = greeting.sock.recv(_LINE_MAX - len(greeting.line), socket.MSG_PEEK)
         if not seen:
             raise ValueError("the line ends early")
-        end = seen.find(b"\n") + 1 or len(seen)
-        greeting.line += greeting.sock.recv(end)
-        if greeting.line.endswith(b"\n"):
+        text, newline, _ = seen.partition(b"\n")
+        if text:
+            greeting.line += greeting.sock.recv(len(text))
+        if newline:
             return _parse_connect(greeting.line)
         if len(greeting.line) >= _LINE_MAX:
             raise ValueError("the line is too long")
@@ -123,7 +127,16 @@ class Acceptor:
 
     def _turn_away(self, greeting: _Greeting) -> None:
         self._greetings.discard(greeting)
+        _drop_newline(greeting.sock)
         self._loop.close_socket(greeting.sock)
+
+
+def _drop_newline(sock: socket.socket) -> None:
+    """Has a connection end in an end of file, unless more than the line was sent."""
+    try:
+        sock.recv(1)
+    except OSError:
+        pass  # there is none, or the socket is closed already
 
 
 def _parse_connect(line: bytes) -> int:

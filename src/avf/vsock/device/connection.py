@@ -9,6 +9,11 @@ from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, TYPE_STREAM, H
 _WRAP = 0xFFFF_FFFF
 _CREDIT_MAX = 0x7FFF_FFFF
 _BURST_MAX = 64
+_SO_PEEK_OFF = 42
+"""socket(7); Python has no name for it."""
+
+_discarded = bytearray(64 * 1024)
+"""Where what was read already is read to once more."""
 
 
 class State(Enum):
@@ -31,6 +36,10 @@ class Connection:
 
     Bytes towards the guest: never more than `credit`, and only as the guest has buffers for them, so they wait in the
     socket. Counters here do not wrap; the ones in packets do.
+
+    A unix socket that is closed with something unread resets its peer (ECONNRESET), however it comes to be closed. So
+    the last byte that the host sent is left in the socket until the guest has ended its sending properly: the host can
+    then tell a stream that was cut from one that is whole, even if this process is killed.
     """
 
     __slots__ = (
@@ -47,6 +56,7 @@ class Connection:
         "guest_port",
         "guest_shut",
         "hangup",
+        "holds",
         "host_port",
         "host_shut",
         "opening",
@@ -84,6 +94,7 @@ class Connection:
         self._sent = 0
         self._peer_window = 0
         self._peer_forwarded = 0
+        self.holds = False
         self.readable = False
         self.hangup = False
         self.burst = 1
@@ -135,6 +146,12 @@ class Connection:
             self.forwarded & _WRAP,
         )
 
+    def take_over(self, sock: socket.socket, *, holds: bool) -> None:
+        """Gives the connection its socket; `holds`: there is one byte in it that is not for the guest. Raises OSError."""
+        sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, int(holds))
+        self.sock = sock
+        self.holds = holds
+
     # --- guest to host
 
     def has_room(self, length: int) -> bool:
@@ -173,6 +190,17 @@ class Connection:
         if self.sock is not None and not self._write_shut and not self.backlog:
             self._write_shut = True
             self._shutdown(socket.SHUT_WR)
+            self._discard(int(self.holds))
+            self.holds = False
+
+    def finish(self) -> None:
+        """Has the socket end in an end of file when it is closed: nothing was lost."""
+        self._shutdown(socket.SHUT_RDWR)  # now nothing can be added to what is unread
+        try:
+            while self.sock is not None and self.sock.recv_into(_discarded):
+                pass
+        except OSError:
+            pass
 
     def shut_read(self) -> None:
         """Passes on that the guest reads no more: writers get EPIPE."""
@@ -203,7 +231,7 @@ class Connection:
         if self.sock is None:
             return 0
         try:
-            count = self.sock.recvmsg_into(buffers)[0]
+            count = self.sock.recvmsg_into(buffers, 0, socket.MSG_PEEK)[0]
         except BlockingIOError:
             self.readable = False
             self.burst = 1
@@ -214,6 +242,9 @@ class Connection:
             self.readable = False
             self.host_shut |= NEITHER if self.hangup else NO_SEND
             return 0
+        keeps = not self.holds and not self._write_shut
+        self._discard(count - keeps)
+        self.holds |= keeps
         self._sent += count
         self.burst = min(self.burst * 2, _BURST_MAX) if count == room else 1
         return count
@@ -254,6 +285,14 @@ class Connection:
             self._count_forwarded(len(self.backlog))
             self._drop_backlog()
             return 0
+
+    def _discard(self, count: int) -> None:
+        """Takes out of the socket what was read by peeking."""
+        try:
+            while count and self.sock is not None:
+                count -= self.sock.recv_into(_discarded, min(count, len(_discarded)))
+        except OSError:
+            pass  # somebody else reads from this socket too
 
     def _keep(self, pieces: list[memoryview], skip: int) -> None:
         for piece in pieces:

@@ -127,7 +127,7 @@ class Connections:
         except BlockingIOError:
             return
         self._deadlines.forget(connection)
-        if sock is None or not self._adopt(connection, sock):
+        if sock is None or not self._adopt(connection, sock, holds=False):
             self._reset(connection)
             return
         connection.state = State.OPEN
@@ -184,14 +184,17 @@ class Connections:
     # --- from the host
 
     def open(self, sock: socket.socket, guest_port: int) -> bool:
-        """Connects a socket of the host to a port of the guest; takes it over if True is returned."""
+        """Connects a socket of the host to a port of the guest; takes it over if True is returned.
+
+        One byte that is not for the guest must be left in the socket.
+        """
         host_port = self._free_host_port(guest_port)
         if self.full or host_port is None:
             return False
         connection = Connection(self._cid, host_port, guest_port, State.REQUESTED, self._window())
         connection.opening = Op.REQUEST
         self._table[connection.key] = connection
-        if not self._adopt(connection, sock):
+        if not self._adopt(connection, sock, holds=True):
             self._forget(connection)
             return False
         self._deadlines.set(connection, ANSWER_SECONDS)
@@ -206,15 +209,16 @@ class Connections:
                 return port
         return None
 
-    def _adopt(self, connection: Connection, sock: socket.socket) -> bool:
+    def _adopt(self, connection: Connection, sock: socket.socket, *, holds: bool) -> bool:
         try:
+            connection.take_over(sock, holds=holds)
             self._loop.add(
                 sock.fileno(), _SOCKET_EVENTS, lambda events: self._on_socket(connection, events)
             )
         except OSError:
+            connection.sock = None
             sock.close()
             return False
-        connection.sock = sock
         return True
 
     def _on_socket(self, connection: Connection, events: int) -> None:
@@ -254,6 +258,8 @@ class Connections:
 
     def _on_orphan(self, connection: Connection) -> None:
         connection.flush()
+        if not connection.backlog and connection.guest_shut & NO_SEND:
+            connection.finish()
         if connection.hangup or not connection.backlog:
             self._close(connection)
 
@@ -326,6 +332,7 @@ class Connections:
         if connection.backlog:
             return
         if connection.guest_shut == NEITHER:
+            connection.finish()
             self._reset(connection)
         elif connection.guest_shut & NO_SEND:
             connection.shut_write()
@@ -345,6 +352,8 @@ class Connections:
             self._close(connection)
 
     def _close(self, connection: Connection) -> None:
+        if connection.state is State.REQUESTED:
+            connection.finish()  # a refusal is an end of file
         self._forget(connection)
         connection.state = State.GONE
         self._drop_socket(connection)
