@@ -304,6 +304,23 @@ def test_run_app_without_files_leaves_none(vm: Vm, apk: Path, tmp_path: Path) ->
             ["--payload-binary-name", "a", "--extra-idsig", "x"],
             "Found 0 extra apks, but there are 1",
         ),
+        (
+            ["--config-path", "assets/vm.json", "--extra-apk", "x"],
+            "--extra-apk and --config-path exclude each other",
+        ),
+        (
+            [
+                "--payload-binary-name",
+                "a",
+                "--extra-apk",
+                "x",
+                "--extra-apk",
+                "y",
+                "--extra-idsig",
+                "z",
+            ],
+            "Found 2 extra apks, but there are 1",
+        ),
     ],
 )
 def test_run_app_refuses(
@@ -323,6 +340,63 @@ def test_run_app_makes_extra_idsigs(vm: Vm, apk: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 0
     assert (tmp_path / "extra.idsig").read_text() == "idsig of extra"
+
+
+def test_extra_apks_get_their_idsigs_on_the_way(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.apk").write_text("first")
+    (tmp_path / "y.apk").write_text("second")
+    start = ["run-app", apk, "--payload-binary-name", "a", "--name", "files,died:3"]
+    start += ["--extra-apk", "x.apk", "--extra-apk", "y.apk"]
+    told = "ANDROID_VM_INSTANCE, idsig of first, idsig of second, first, second\n"
+    assert told in vm(*start).stdout
+    assert not list(tmp_path.glob("*idsig*"))
+    result = vm(*start, "--extra-idsig", "x.idsig", "--extra-idsig", "y.idsig")
+    assert told in result.stdout
+    assert (tmp_path / "y.idsig").read_text() == "idsig of second"
+
+
+def test_an_empty_instance_file_is_initialised(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    (tmp_path / "vm.img").touch()
+    start = [
+        "run-app",
+        apk,
+        "app.idsig",
+        "vm.img",
+        "--payload-binary-name",
+        "a",
+        "--name",
+        "died:3",
+    ]
+    assert vm(*start).returncode == 0
+    assert (tmp_path / "vm.img").read_bytes().startswith(b"ANDROID_VM_INSTANCE")
+
+
+def test_storage_is_made_grown_and_never_shrunk(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store.img"
+    store.touch()
+    start = ["run-app", apk, "--payload-binary-name", "a", "--name", "died:3", "--storage", store]
+    assert vm(*start, "--storage-size", "8192").returncode == 0
+    first = store.read_bytes()
+    assert (first[:14], len(first)) == (b"ENCRYPTEDSTORE", 8192)
+    assert vm(*start).returncode == 0
+    assert store.read_bytes() == first
+    assert vm(*start, "--storage-size", "20000").returncode == 0
+    assert store.read_bytes() == first.ljust(20480, b"\0")
+    result = vm(*start, "--storage-size", "8192")
+    assert result.returncode == 1
+    assert "store.img has 20480 bytes; storage cannot be made smaller" in result.stderr
+    assert store.stat().st_size == 20480
+
+
+def test_a_qcow2_store_is_not_grown(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.qcow2").write_bytes(b"QFI\xfb".ljust(4096, b"\0"))
+    result = vm(
+        "run-app", apk, "--payload-binary-name", "a", "--storage", "s.qcow2",
+        "--storage-size", "8192",
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "s.qcow2 is a QCOW2 image" in result.stderr
+    assert (tmp_path / "s.qcow2").stat().st_size == 4096
 
 
 def test_the_payloads_exit_code(vm: Vm, apk: Path) -> None:

@@ -1,8 +1,9 @@
 """A virtmgr whose VMs are plays: a VM's name is the script of what happens to it once it is started.
 
-The words are started, ready, finished:N, error:N:TEXT, died:N, tell:TEXT (to the console), pid (of this process, to
-the console) and report (what happens is told in a report, once it has died). `create_vm` refuses names that begin with
-"refuse:", `start` the name "unstartable".
+The words are started, ready, finished:N, error:N:TEXT, died:N and report (what happens is told in a report, once it
+has died); to the console go tell:TEXT, pid (of this process), files (what the configuration's instance image, idsigs
+and extra APKs hold) and hear (a line of the console's input). `create_vm` refuses names that begin with "refuse:",
+`start` the name "unstartable".
 """
 
 import argparse
@@ -51,7 +52,17 @@ class _Greeter(IGreeter):
 
 
 class _Machine(IVirtualMachine):
-    def __init__(self, service: "_Service", cid: int, script: str, console: int | None) -> None:
+    def __init__(
+        self,
+        service: "_Service",
+        cid: int,
+        script: str,
+        console: int | None,
+        heard: int | None = None,
+        files: str = "",
+    ) -> None:
+        self._heard = heard
+        self._files = files
         self._service = service
         self._cid = cid
         self._script = script.split(",") if script else []
@@ -125,9 +136,21 @@ class _Machine(IVirtualMachine):
                     callback.on_error(self._cid, ErrorCode(int(code)), text)
                 case "died":
                     self._die(DeathReason(int(rest)))
-        if word in ("tell", "pid") and self._console is not None:
-            text = rest if word == "tell" else f"pid {os.getpid()}"
-            os.write(self._console, f"{text}\n".encode())
+        if self._console is None:
+            return
+        match word:
+            case "tell":
+                text = rest
+            case "pid":
+                text = f"pid {os.getpid()}"
+            case "files":
+                text = self._files
+            case "hear" if self._heard is not None:
+                with open(self._heard, closefd=False) as heard:
+                    text = heard.readline().strip()
+            case _:
+                return
+        os.write(self._console, f"{text}\n".encode())
 
     def _die(self, reason: DeathReason) -> None:
         self._state = VirtualMachineState.DEAD
@@ -180,6 +203,15 @@ class _Service(IVirtualizationService):
         console_fd: ParcelFileDescriptor | None,
         os_log_fd: ParcelFileDescriptor | None,
     ) -> IVirtualMachine:
+        return self.create_vm_with_input(config, console_fd, None, os_log_fd)
+
+    def create_vm_with_input(
+        self,
+        config: VirtualMachineConfig,
+        console_fd: ParcelFileDescriptor | None,
+        console_in_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+    ) -> IVirtualMachine:
         script = getattr(config, config.which).name
         if script.startswith("refuse:"):
             raise RemoteException.security(script.removeprefix("refuse:"))
@@ -189,7 +221,8 @@ class _Service(IVirtualizationService):
         console = None
         if console_fd is not None:  # opened anew, as QEMU does
             console = os.open(f"/proc/self/fd/{console_fd.fileno()}", os.O_WRONLY | os.O_APPEND)
-        return _Machine(self, cid, script, console)
+        heard = None if console_in_fd is None else os.dup(console_in_fd.fileno())
+        return _Machine(self, cid, script, console, heard, _files_of(config))
 
     def forget(self, cid: int) -> None:
         self._cids.pop(cid, None)
@@ -217,6 +250,20 @@ class _Service(IVirtualizationService):
             )
             for cid, path in reversed(self._cids.items())
         ]
+
+
+def _files_of(config: VirtualMachineConfig) -> str:
+    if config.which != "app_config":
+        return ""
+    app = config.app_config
+    files = [app.instance_image, *app.extra_idsigs]
+    if app.payload.which == "payload_config":
+        files += app.payload.payload_config.extra_apks
+    return ", ".join(
+        os.pread(file.fileno(), 30, 0).rstrip(b"\0").decode(errors="replace")
+        for file in files
+        if file is not None
+    )
 
 
 def _serve_port_numbers(listener: socket.socket) -> None:

@@ -32,6 +32,32 @@ def app(files: Path, **changes: object) -> AppConfig:
     return AppConfig(**(given | changes))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"payload_binary_name": None, "config_path": "a.json", "extra_apks": ["x"]},
+            "extra_apks: the file at config_path names the extra APKs itself",
+        ),
+        (
+            {"extra_apks": ["x", "y"], "extra_idsigs": ["z"]},
+            "extra_idsigs: 1 for 2 extra_apks",
+        ),
+    ],
+)
+def test_extra_apks_that_do_not_fit(files: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        app(files, **changes)
+
+
+def test_an_extra_apk_that_is_not_there(files: Path) -> None:
+    config = app(files, extra_apks=[files / "extra", files / "none"])
+    before = open_fds()
+    with pytest.raises(ConfigError, match=r"extra_apks\[1\]: Failed to open .*none"):
+        config.open().__enter__()
+    assert open_fds() == before
+
+
 def open_fds() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 

@@ -104,6 +104,22 @@ def test_only_memory_and_cpus_may_change(store: VmStore, config: StoredConfig) -
     assert vm.config == new
 
 
+def test_storage_may_grow(
+    store: VmStore, config: StoredConfig, service: VirtualizationService
+) -> None:
+    small = changed(config, encrypted_storage_size=8192)
+    vm = store.create("died:3", small)
+    vm.run(service).close()
+    storage = vm.folder / "storage.img"
+    before = storage.read_bytes()
+    vm.set_config(changed(small, encrypted_storage_size=20480, memory_mib=300))
+    with pytest.raises(ConfigError, match="encrypted_storage_size of VM died:3 cannot be changed"):
+        vm.set_config(small)
+    eventually(lambda: vm.running, False)
+    vm.run(service).close()
+    assert storage.read_bytes() == before.ljust(20480, b"\0")
+
+
 def test_the_app_config_of_a_stored_one(config: StoredConfig) -> None:
     made = changed(
         config, debuggable=True, match_host_cpus=True, memory_mib=99, encrypted_storage_size=1

@@ -309,10 +309,13 @@ def test_encrypted_storage(image: Image, app: App, tmp_path: Path) -> None:
 
     assert line(first, "root directory") == "root directory 0:6000 770"
 
+    os.truncate(storage, 300 << 20)
     second = run(image, app, tmp_path)
     assert "formatted" not in second.log
     assert line(second, "boots") == "boots 6000:6000 644"
     assert line(second, "a boot") == "a boot"
+    sizes = [int(line(outcome, "size ").split()[1]) for outcome in (first, second)]
+    assert sizes[0] < 10 << 10 < 250 << 10 < sizes[1], second.log
 
     assert run(image, as_root(app, "old_storage.sh"), tmp_path).heard[-1] == ("finished", 0)
     taken_over = run(image, app, tmp_path)

@@ -221,6 +221,11 @@ def binary(name: str) -> dict[str, object]:
             "Failed to load app config: unsupported debug level 9",
         ),
         (
+            {"memory_mib": 96},
+            ExceptionCode.SERVICE_SPECIFIC,
+            "Failed to load app config: memoryMib is 96, but this guest image needs at least",
+        ),
+        (
             {"gdb_port": 3456},
             ExceptionCode.SECURITY,
             "Can't use gdb with non-debuggable VMs",
@@ -243,6 +248,78 @@ def test_refused_app_configs(
         create(root, app(tmp_path, **changes))
     assert raised.value.code is code
     assert raised.value.message.startswith(message)
+
+
+def signed(folder: Path, name: str) -> ParcelFileDescriptor:
+    with (folder / name).open("w+b") as file:
+        ApkBuilder(f"com.example.{name}").build(file, SigningKey.generate())
+    return opened(folder / name)
+
+
+def with_extras(folder: Path, apks: list[ParcelFileDescriptor], idsigs: int) -> dict[str, object]:
+    payload = VirtualMachinePayloadConfig(payload_binary_name="x.so", extra_apks=apks)
+    return {
+        "payload": Payload(payload_config=payload),
+        "extra_idsigs": [image(folder, f"idsig{i}") for i in range(idsigs)],
+    }
+
+
+def test_extra_apks_as_descriptors(root: IVirtualizationService, tmp_path: Path) -> None:
+    """Nothing of them, or of the metadata, is written into the VM's directory."""
+    extras = [signed(tmp_path, "one"), signed(tmp_path, "two")]
+    vm = create(root, app(tmp_path, **with_extras(tmp_path, extras, 2)))
+    (info,) = root.debug_list_vms()
+    assert info.cid == vm.get_cid()
+    assert all(path.is_socket() for path in Path(info.temporary_directory).iterdir())
+
+
+def write_only(folder: Path) -> ParcelFileDescriptor:
+    return opened(folder / "written", "wb")
+
+
+BAD_EXTRAS: dict[str, Callable[[Path], tuple[list[ParcelFileDescriptor], int, str]]] = {
+    "no idsig": lambda folder: (
+        [signed(folder, "a")],
+        0,
+        "payload config has 1 apks, but app config has 0 idsigs",
+    ),
+    "no APK": lambda folder: ([], 1, "payload config has 0 apks, but app config has 1 idsigs"),
+    "not signed": lambda folder: (
+        [signed(folder, "a"), image(folder, "plain")],
+        2,
+        "Failed to verify the extra apk #1",
+    ),
+    "a directory": lambda folder: (
+        [ParcelFileDescriptor(os.open(folder, os.O_RDONLY))],
+        1,
+        "payloadConfig.extraApks[0] is a directory",
+    ),
+    "not open for reading": lambda folder: (
+        [write_only(folder)],
+        1,
+        "payloadConfig.extraApks[0] is not open for reading",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_EXTRAS)
+def test_extra_apks_that_are_refused(
+    root: IVirtualizationService, tmp_path: Path, name: str
+) -> None:
+    apks, idsigs, message = BAD_EXTRAS[name](tmp_path)
+    with pytest.raises(RemoteException) as raised:
+        create(root, app(tmp_path, **with_extras(tmp_path, apks, idsigs)))
+    assert raised.value.message.startswith(f"Failed to load app config: {message}")
+    eventually(root.debug_list_vms, [])
+
+
+def test_more_extra_apks_than_a_disk_has_partitions(
+    root: IVirtualizationService, tmp_path: Path
+) -> None:
+    one = signed(tmp_path, "one")
+    with pytest.raises(RemoteException, match="128"):
+        create(root, app(tmp_path, **with_extras(tmp_path, [one] * 64, 64)))
+    eventually(root.debug_list_vms, [])
 
 
 def test_no_guest_image(runtime_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

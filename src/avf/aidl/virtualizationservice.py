@@ -95,6 +95,8 @@ class VirtualMachinePayloadConfig(Parcelable):
     """A payload named without a configuration file in its APK."""
 
     payload_binary_name: str = ""
+    extra_apks: list[ParcelFileDescriptor] = []
+    """As of 2024: APKs beside the main one, each with its idsig in VirtualMachineAppConfig's extra_idsigs."""
 
 
 class Payload(Union):
@@ -264,4 +266,17 @@ class IVirtualizationService(
     @method(4)
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
         """The VMs of all clients on this host."""
+        raise NotImplementedError
+
+    @method(0x00A00001)
+    def create_vm_with_input(
+        self,
+        config: VirtualMachineConfig,
+        console_out_fd: ParcelFileDescriptor | None,
+        console_in_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+    ) -> IVirtualMachine:
+        """Not in the original of 2023; create_vm of 2024, under another code so that create_vm keeps its form. What
+        can be read from `console_in_fd` is typed into the guest's console.
+        """
         raise NotImplementedError

@@ -11,7 +11,7 @@ from avf.binder import BinderError
 from avf.cli.options import FILE, service
 from avf.cli.progress import bytes_read_by, progress
 from avf.cli.text import CliError
-from avf.client import PartitionType, VirtualizationService
+from avf.client import ClientError, PartitionType, VirtualizationService, grow_storage
 
 _TYPES = {
     "raw": PartitionType.RAW,
@@ -71,6 +71,30 @@ def make_partition(
             connection.initialize_writable_partition(file, size, kind)
         except BinderError as error:
             raise CliError(f"Failed to make the partition {path}") from error
+
+
+def make_missing(
+    connection: VirtualizationService, path: Path, size: int, kind: PartitionType
+) -> bool:
+    """Makes a partition image where there is none, or an empty file; False if there is one."""
+    if not path.exists():
+        make_partition(connection, path, size, kind)
+    elif path.is_file() and not path.stat().st_size:
+        try:
+            connection.initialize_writable_partition(path, size, kind)
+        except BinderError as error:
+            raise CliError(f"Failed to make the partition {path}") from error
+    else:
+        return False
+    return True
+
+
+def grow_store(path: Path, size: int) -> None:
+    """Makes an encrypted store larger, for the guest to notice; it cannot be made smaller."""
+    try:
+        grow_storage(path, size)
+    except ClientError as error:
+        raise CliError(f"--storage-size: {error}") from error
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class AppOptions(RunOptions):
 
     name: str
     storage: Path | None
-    storage_size: int
+    storage_size: int | None
     debug: str
     protected: bool
     mem: int | None
@@ -97,8 +97,9 @@ def app_options(debug_default: str, name: str) -> Callable[[F], F]:
             (
                 click.option("--name", default=name, show_default=True, help="What to call the VM."),
                 click.option("--storage", type=FILE, help="Encrypted storage, made if it is missing."),
-                click.option("--storage-size", type=click.IntRange(min=1), default=DEFAULT_STORAGE_SIZE,
-                             metavar="BYTES", show_default=True, help="How big to make it."),
+                click.option("--storage-size", type=click.IntRange(min=1), metavar="BYTES",
+                             help="How big to make it; storage that is smaller is made larger."
+                             f"  [default: {DEFAULT_STORAGE_SIZE} for a new one]"),
                 click.option("--debug", type=click.Choice(["none", "full"]), default=debug_default,
                              show_default=True, help="Whether the VM can be looked into."),
                 click.option("-p", "--protected", is_flag=True, help="Run a protected VM."),

@@ -12,8 +12,15 @@ from typing import Unpack
 import click
 
 from avf.cli.empty_payload import EMPTY_PAYLOAD_APK, EMPTY_PAYLOAD_NAME, find_or_build
-from avf.cli.files import make_idsig, make_partition
-from avf.cli.options import FILE, FOLDER, AppOptions, app_options, service
+from avf.cli.files import grow_store, make_idsig, make_missing
+from avf.cli.options import (
+    DEFAULT_STORAGE_SIZE,
+    FILE,
+    FOLDER,
+    AppOptions,
+    app_options,
+    service,
+)
 from avf.cli.run import run_vm
 from avf.cli.tell import print_line
 from avf.cli.text import CliError, quoted
@@ -37,8 +44,17 @@ _MAX_CONFIG_SIZE = 1 << 20
 @click.option(
     "--config-path", metavar="PATH", help="The JSON file in the APK that describes the payload."
 )
+@click.option(
+    "--extra-apk",
+    "extra_apks",
+    type=FILE,
+    multiple=True,
+    metavar="APK",
+    help="A further APK, which the payload finds at /mnt/extra-apk/0, 1, ...; may be repeated.",
+)
 @click.option("--extra-idsig", "extra_idsigs", type=FILE, multiple=True,
-              help="Where the idsig of an extra APK goes; once for each that the configuration names.")  # fmt: skip
+              help="Where the idsig of an extra APK goes; once for each that the configuration names, and not needed"
+              " for --extra-apk.")  # fmt: skip
 @app_options(debug_default="none", name="VmRunApp")
 def run_app(
     apk: Path,
@@ -46,6 +62,7 @@ def run_app(
     instance: Path | None,
     binary: str | None,
     config_path: str | None,
+    extra_apks: tuple[Path, ...],
     extra_idsigs: tuple[Path, ...],
     **options: Unpack[AppOptions],
 ) -> int:
@@ -55,19 +72,22 @@ def run_app(
     files that are removed afterwards, and so an identity that no other run will have.
     """
     _check_payload(binary, config_path)
-    extra_apks = _extra_apks(apk, config_path)
-    if len(extra_apks) != len(extra_idsigs):
+    if config_path is not None and extra_apks:
+        raise CliError("--extra-apk and --config-path exclude each other: the file names its own")
+    named = extra_apks or _extra_apks(apk, config_path)
+    if len(named) != len(extra_idsigs) and (extra_idsigs or not extra_apks):
         raise CliError(
-            f"Found {len(extra_apks)} extra apks, but there are {len(extra_idsigs)} extra idsigs"
+            f"Found {len(named)} extra apks, but there are {len(extra_idsigs)} extra idsigs"
         )
     with (
         _work_dir(idsig, instance) as (idsig, instance),
         service(options["image"], options["verbose"]) as connection,
     ):
-        for extra_apk, extra_idsig in zip(extra_apks, extra_idsigs, strict=True):
+        for extra_apk, extra_idsig in zip(named, extra_idsigs, strict=False):
             make_idsig(connection, extra_apk, extra_idsig)
         config = replace(
             _app_config(apk, idsig, instance, binary, config_path, options),
+            extra_apks=extra_apks,
             extra_idsigs=extra_idsigs,
         )
         _prepare(connection, apk, idsig, instance, options)
@@ -131,11 +151,12 @@ def _prepare(
 ) -> None:
     """Brings the idsig up to date and makes the images that are missing."""
     make_idsig(connection, apk, idsig)
-    if not instance.exists():
-        make_partition(connection, instance, INSTANCE_SIZE, PartitionType.ANDROID_VM_INSTANCE)
-    storage = options["storage"]
-    if storage is not None and not storage.exists():
-        make_partition(connection, storage, options["storage_size"], PartitionType.ENCRYPTEDSTORE)
+    make_missing(connection, instance, INSTANCE_SIZE, PartitionType.ANDROID_VM_INSTANCE)
+    storage, size = options["storage"], options["storage_size"]
+    if storage is not None:
+        kind = PartitionType.ENCRYPTEDSTORE
+        if not make_missing(connection, storage, size or DEFAULT_STORAGE_SIZE, kind) and size:
+            grow_store(storage, size)
 
 
 def _exit_status(payload_exit_code: int | None, options: AppOptions) -> int:

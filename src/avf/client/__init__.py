@@ -15,6 +15,7 @@ from avf.aidl.virtualizationservice import (
     PartitionType,
     VirtualMachineState,
 )
+from avf.client.completion import grow_storage
 from avf.client.config import AppConfig, Disk, FileSource, Partition, RawConfig
 from avf.client.connection import VirtualizationService, VmInfo, connect
 from avf.client.errors import (
@@ -82,5 +83,6 @@ __all__ = [
     "VmStateError",
     "WaitError",
     "connect",
+    "grow_storage",
     "load_raw_config",
 ]

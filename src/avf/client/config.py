@@ -35,7 +35,8 @@ FileSource = str | os.PathLike[str] | int | HasFileno
 class AppConfig:
     """A VM that runs a payload from an APK. Exactly one of `payload_binary_name` and `config_path` names the payload.
 
-    The instance and storage images are opened for writing. Raises ConfigError.
+    The instance and storage images are opened for writing; an instance image that is an empty file is initialised.
+    Raises ConfigError.
     """
 
     apk: FileSource
@@ -45,7 +46,12 @@ class AppConfig:
     config_path: str | None = None
     """A JSON file inside the APK; needs the right to use custom VMs."""
     name: str = ""
+    extra_apks: Sequence[FileSource] = ()
+    """Signed APKs that a payload named by `payload_binary_name` finds at /mnt/extra-apk/0, 1, ..."""
     extra_idsigs: Sequence[FileSource] = ()
+    """For `config_path`: of the extra APKs that the file names. For `extra_apks`: one for each, or none: then they are
+    made for this VM alone.
+    """
     encrypted_storage_image: FileSource | None = None
     debug_level: DebugLevel = DebugLevel.NONE
     protected: bool = False
@@ -67,13 +73,26 @@ class AppConfig:
             raise ConfigError(
                 f"Payload binary name must not specify a path: {self.payload_binary_name}"
             )
+        if self.extra_apks and self.config_path is not None:
+            raise ConfigError("extra_apks: the file at config_path names the extra APKs itself")
+        if self.extra_apks and len(self.extra_idsigs) not in (0, len(self.extra_apks)):
+            raise ConfigError(
+                f"extra_idsigs: {len(self.extra_idsigs)} for {len(self.extra_apks)} extra_apks"
+            )
         _check_common(self.memory_mib, self.gdb_port)
 
-    def _payload(self) -> Payload:
+    def _payload(self, files: "_Files") -> Payload:
         if self.config_path is not None:
             return Payload(config_path=self.config_path)
-        name = self.payload_binary_name or ""
-        return Payload(payload_config=VirtualMachinePayloadConfig(payload_binary_name=name))
+        extra_apks = [
+            files.open(source, f"extra_apks[{index}]")
+            for index, source in enumerate(self.extra_apks)
+        ]
+        return Payload(
+            payload_config=VirtualMachinePayloadConfig(
+                payload_binary_name=self.payload_binary_name or "", extra_apks=extra_apks
+            )
+        )
 
     @contextmanager
     def open(self) -> Iterator[VirtualMachineConfig]:
@@ -91,7 +110,7 @@ class AppConfig:
                 encrypted_storage_image=files.open_optional(
                     self.encrypted_storage_image, "encrypted_storage_image", writable=True
                 ),
-                payload=self._payload(),
+                payload=self._payload(files),
                 debug_level=self.debug_level,
                 protected_vm=self.protected,
                 memory_mib=self.memory_mib or 0,

@@ -13,6 +13,7 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.binder import BinderError, DeadObjectError, FdMode, Session, bootstrap
 from avf.binder import connect as binder_connect
+from avf.client.completion import complete
 from avf.client.config import AppConfig, FileSource, RawConfig, open_file, open_output
 from avf.client.errors import ServiceDied, ServiceStartError
 from avf.client.machine import VirtualMachine
@@ -109,6 +110,8 @@ class VirtualizationService:
         with ExitStack() as files, self.translated_errors():
             if not isinstance(config, VirtualMachineConfig):
                 config = files.enter_context(config.open())
+                if config.which == "app_config":
+                    complete(config.app_config, self._root, files)
             handle = self._root.create_vm(
                 config,
                 open_output(console, "console", files),

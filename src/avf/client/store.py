@@ -20,6 +20,7 @@ import msgspec
 
 from avf.aidl.virtualizationservice import CpuTopology, DebugLevel, PartitionType
 from avf.binder import ParcelFileDescriptor
+from avf.client.completion import INSTANCE_SIZE, grow_storage
 from avf.client.config import AppConfig, FileSource
 from avf.client.connection import VirtualizationService
 from avf.client.errors import ConfigError, VmStateError
@@ -28,7 +29,6 @@ from avf.client.machine import VirtualMachine
 
 __all__ = ["StoredConfig", "StoredVm", "VmStore"]
 
-INSTANCE_SIZE = 10 << 20
 _MAX_CONFIG_SIZE = 1 << 20
 _CONFIG, _INSTANCE, _STORAGE, _IDSIG, _LOCK = (
     "config.json", "instance.img", "storage.img", "apk.idsig", "lock",
@@ -45,7 +45,7 @@ class StoredConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     payload_binary_name: str | None = None
     config_path: str | None = None
     extra_apks: tuple[str, ...] = ()
-    """The extra APKs that the file at `config_path` names, for their idsigs."""
+    """As in AppConfig; with `config_path`, those that the file there names, for their idsigs."""
     debuggable: bool = False
     protected: bool = False
     encrypted_storage_size: int = 0
@@ -67,6 +67,7 @@ class StoredConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             name=name,
             apk=self.apk,
             idsig=folder / _IDSIG,
+            extra_apks=self.extra_apks if self.config_path is None else (),
             extra_idsigs=tuple(folder / f"extra_{_IDSIG}_{i}" for i in range(len(self.extra_apks))),
             instance_image=folder / _INSTANCE,
             encrypted_storage_image=folder / _STORAGE if self.encrypted_storage_size else None,
@@ -79,7 +80,11 @@ class StoredConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         )
 
     def incompatibility(self, other: "StoredConfig") -> str | None:
-        """The field that forbids a VM to change from one to the other: only memory and CPUs may change."""
+        """The field that forbids a VM to change from one to the other: memory and CPUs may change, storage may grow."""
+        if 0 < self.encrypted_storage_size < other.encrypted_storage_size:
+            other = msgspec.structs.replace(
+                other, encrypted_storage_size=self.encrypted_storage_size
+            )
         for field in self.__struct_fields__:
             if field not in _MAY_CHANGE and getattr(self, field) != getattr(other, field):
                 return field
@@ -114,7 +119,10 @@ class StoredVm:
             raise ConfigError(f"{path}: {error}") from error
 
     def set_config(self, config: StoredConfig) -> None:
-        """For the next run. Only memory and CPUs may change, for all else is the VM's identity: else ConfigError."""
+        """For the next run. Only memory and CPUs may change and storage grow, for all else is the VM's identity.
+
+        Raises ConfigError.
+        """
         with self._lock():
             if field := self.config.incompatibility(config):
                 raise ConfigError(f"{field} of VM {self.name} cannot be changed")
@@ -157,7 +165,10 @@ class StoredVm:
         kind = PartitionType.ANDROID_VM_INSTANCE
         _make_image(service, self.folder / _INSTANCE, INSTANCE_SIZE, kind)
         if size := config.encrypted_storage_size:
-            _make_image(service, self.folder / _STORAGE, size, PartitionType.ENCRYPTEDSTORE)
+            storage = self.folder / _STORAGE
+            _make_image(service, storage, size, PartitionType.ENCRYPTEDSTORE)
+            if storage.stat().st_size < size:
+                grow_storage(storage, size)
 
     def export_to(self, folder: str | os.PathLike[str]) -> None:
         """Copies what the VM's identity consists of to a new folder, for `VmStore.import_from` here or elsewhere."""

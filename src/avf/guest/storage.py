@@ -8,6 +8,7 @@ The cipher is AVF's aes-hctr2-plain64 where the kernel has it, else aes-xts-plai
 kept secret from whoever has the disk alone; nothing keeps them from being changed or rolled back, as in AVF.
 """
 
+import fcntl
 import os
 import subprocess
 
@@ -28,6 +29,8 @@ _XTS = "aes-xts-plain64"
 _KEY_SIZES = {_HCTR2: 32, _XTS: 64}
 _FEATURES = "has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize"
 _COPY_SIZE = 1 << 20
+_EXT4_IOC_RESIZE_FS = 0x40086610
+"""_IOW('f', 16, __u64): include/uapi/linux/ext4.h."""
 _PREPARE_FAILED = "Unable to prepare encrypted storage. Exitcode=1"
 
 
@@ -42,11 +45,24 @@ def mount_storage(partition: str, cdi: Cdi) -> None:
         os.mkdir(MOUNT_POINT, 0o755)
         flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
         libc.mount(device, MOUNT_POINT, "ext4", flags)
+        _fill(device)
         if hand_over(MOUNT_POINT) and not fresh:
             log("encrypted storage: files of root are the payload's now")
     except (GuestError, OSError) as error:
         raise GuestError(_PREPARE_FAILED) from error
     log(f"encrypted storage {'formatted and ' if fresh else ''}mounted")
+
+
+def _fill(device: str) -> None:
+    """Has the mounted file system take all of its device, which may have grown; failures only cost a log line."""
+    blocks = device_size(device) // BLOCK
+    fd = os.open(MOUNT_POINT, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _EXT4_IOC_RESIZE_FS, blocks.to_bytes(8, "little"))
+    except OSError as error:
+        log(f"encrypted storage keeps its size: {error}")
+    finally:
+        os.close(fd)
 
 
 def close_storage() -> None:

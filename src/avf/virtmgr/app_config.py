@@ -19,15 +19,16 @@ from avf.vmm import Machine
 
 OS_NAME = "microdroid"
 IMAGE_CONFIG = "microdroid.json"
+_MIB = 1 << 20
+_SYSTEM_MIB = 40
+"""What a guest needs beside its kernel and its files, seen by trying."""
 _INITRDS = {
     DebugLevel.NONE: "microdroid_initrd_normal.img",
     DebugLevel.FULL: "microdroid_initrd_debuggable.img",
 }
 
 
-def load_app_config(
-    config: VirtualMachineAppConfig, temporary_directory: Path, fds: Fds
-) -> MachineConfig:
+def load_app_config(config: VirtualMachineAppConfig, fds: Fds) -> MachineConfig:
     """Lowers an app configuration. Raises VirtmgrError with its causes, or RemoteException for bad descriptors."""
     if config.apk is None or config.idsig is None or config.instance_image is None:
         missing = (
@@ -50,6 +51,7 @@ def load_app_config(
     machine.wait_for_debugger = config.wait_for_debugger or config.gdb_port > 0
     if config.memory_mib > 0:
         machine.memory_mib = config.memory_mib
+        _require_memory(machine)
     machine.disks.append(_instance_disk(instance, storage))
     extra_idsigs = [
         fds.clone_file(file, f"extraIdsigs[{i}]") for i, file in enumerate(config.extra_idsigs)
@@ -61,12 +63,26 @@ def load_app_config(
             extra_idsigs,
             config.payload,
             payload,
-            temporary_directory,
             fds,
             debuggable=config.debug_level != DebugLevel.NONE,
         )
     )
     return machine
+
+
+def _require_memory(machine: MachineConfig) -> None:
+    """Raises VirtmgrError if the guest's memory could not even hold kernel and initrd while they unpack.
+
+    The initrd counts twice: as it was loaded, and as the file system that is made of it.
+    """
+    if machine.kernel is None or machine.initrd is None:
+        return
+    size = os.fstat(machine.kernel).st_size + 2 * os.fstat(machine.initrd).st_size
+    minimum = -(-size // _MIB) + _SYSTEM_MIB
+    if machine.memory_mib < minimum:
+        raise VirtmgrError(
+            f"memoryMib is {machine.memory_mib}, but this guest image needs at least {minimum}"
+        )
 
 
 def load_payload_config(apk: int, payload: Payload) -> VmPayloadConfig:

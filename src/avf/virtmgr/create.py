@@ -8,7 +8,6 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from avf.aidl.virtualizationservice import (
     CpuTopology,
@@ -44,7 +43,6 @@ from avf.vmm import Vmm, VmSpec
 CONTEXT_ATTEMPTS = 5
 DESCRIPTORS_RESERVED = 32
 """What a new VM leaves, so that those that are there can be used and ended."""
-ZERO_FILLER_SIZE = 4096
 MAX_PORT = 65535
 CONFIG_TYPE_APP = 1
 CONFIG_TYPE_RAW = 2
@@ -84,7 +82,7 @@ class VmCreation:
             undo.callback(files.close)
             console = _output(config, console_fd, f"Console({context.cid})", files)
             os_log = _output(config, log_fd, f"Log({context.cid})", files)
-            machine_config = self._load(config, context.temporary_directory, files)
+            machine_config = self._load(config, files)
             is_app = config.which == "app_config"
             self._check_features(config, machine_config)
             _check_labels(machine_config, is_app, requester.uid)
@@ -191,14 +189,14 @@ class VmCreation:
                 context.on_close(DebuggerPort(config.gdb_port, connect).close)
         return listener
 
-    def _load(self, config: VirtualMachineConfig, directory: Path, files: Fds) -> MachineConfig:
+    def _load(self, config: VirtualMachineConfig, files: Fds) -> MachineConfig:
         if config.which == "raw_config":
             self.is_protected = config.raw_config.protected_vm
             with _told("Failed to make composite image: "):
                 return from_raw_config(config.raw_config, files)
         self.is_protected = config.app_config.protected_vm
         with _told("Failed to load app config: "):
-            return load_app_config(config.app_config, directory, files)
+            return load_app_config(config.app_config, files)
 
     def _specify(
         self,
@@ -207,9 +205,6 @@ class VmCreation:
         console: int | None,
         os_log: int | None,
     ) -> VmSpec:
-        directory = context.temporary_directory
-        with _told("Failed to make composite image: "):
-            _write_zero_filler(directory / "zero.img")
         disks = tuple(_assemble(disk) for disk in config.disks)
         cpus = _cpus(config.cpu_topology)
         version_matches = _platform_version_matches(config.platform_version)
@@ -218,7 +213,7 @@ class VmCreation:
         return VmSpec(
             cid=context.cid,
             name=config.name,
-            temporary_directory=directory,
+            temporary_directory=context.temporary_directory,
             vsock=context.vsock,
             kernel=config.kernel,
             initrd=config.initrd,
@@ -345,11 +340,6 @@ def _check_label(fd: int, message: str, uid: int) -> None:
         error = VirtmgrError(message)
         error.__cause__ = e
         raise failure(full_chain(error)) from e
-
-
-def _write_zero_filler(path: Path) -> None:
-    path.touch(mode=0o600, exist_ok=False)
-    os.truncate(path, ZERO_FILLER_SIZE)
 
 
 def _assemble(config: DiskConfig) -> Disk:

@@ -1,7 +1,7 @@
 """The disk that carries the payload: what it is, the APK, the proof that goes with it, and the extra APKs."""
 
+import fcntl
 import os
-from pathlib import Path
 
 from avf.aidl.virtualizationservice import Payload
 from avf.apk import ApkError, verify
@@ -13,6 +13,8 @@ from avf.virtmgr.fds import Fds
 from avf.virtmgr.opening import open_regular
 from avf.virtmgr.payload_config import VmPayloadConfig
 
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+
 
 def payload_disk(
     apk: int,
@@ -20,43 +22,55 @@ def payload_disk(
     extra_idsigs: list[int],
     payload: Payload,
     config: VmPayloadConfig,
-    temporary_directory: Path,
     fds: Fds,
     *,
     debuggable: bool,
 ) -> DiskConfig:
-    """Raises VirtmgrError."""
-    if len(config.extra_apks) != len(extra_idsigs):
-        raise VirtmgrError(
-            f"payload config has {len(config.extra_apks)} apks,"
-            f" but app config has {len(extra_idsigs)} idsigs"
-        )
+    """Raises VirtmgrError, or RemoteException for bad descriptors."""
+    extra_apks = _extra_apks(payload, config, len(extra_idsigs), fds)
     apexes = select_apexes(
         [apex.name for apex in config.apexes],
         debuggable=debuggable,
         with_staged=config.prefer_staged,
     )
-    metadata = fds.add(_write_metadata(payload, apexes, temporary_directory / "metadata"))
+    metadata = _metadata(payload, apexes, fds)
     partitions = [
         Partition("payload-metadata", metadata),
         *(Partition(_apex_label(i), _open_apex(apex, fds)) for i, apex in enumerate(apexes)),
         Partition("microdroid-apk", apk),
         Partition("microdroid-apk-idsig", idsig),
     ]
-    for i, (extra, extra_idsig) in enumerate(zip(config.extra_apks, extra_idsigs, strict=True)):
-        partitions.append(Partition(f"extra-apk-{i}", _open_extra_apk(i, extra.path, fds)))
+    for i, (extra, extra_idsig) in enumerate(zip(extra_apks, extra_idsigs, strict=True)):
+        partitions.append(Partition(f"extra-apk-{i}", extra))
         partitions.append(Partition(f"extra-idsig-{i}", extra_idsig))
     return DiskConfig(partitions=partitions)
 
 
+def _extra_apks(payload: Payload, config: VmPayloadConfig, idsigs: int, fds: Fds) -> list[int]:
+    """Those that were handed over, or those that the configuration file names by path, verified."""
+    given = [] if payload.which == "config_path" else payload.payload_config.extra_apks
+    if (count := len(config.extra_apks) or len(given)) != idsigs:
+        raise VirtmgrError(f"payload config has {count} apks, but app config has {idsigs} idsigs")
+    handed_over = [
+        _verified(fds.clone_file(file, f"payloadConfig.extraApks[{i}]"), f"the extra apk #{i}")
+        for i, file in enumerate(given)
+    ]
+    return handed_over + [
+        _open_extra_apk(i, extra.path, fds) for i, extra in enumerate(config.extra_apks)
+    ]
+
+
 def _open_extra_apk(index: int, path: str, fds: Fds) -> int:
-    """The guest reads what it gets: a file of its owner's that is no signed APK is none of its business."""
     what = f"the extra apk #{index}"
-    fd = fds.add(open_regular(path, what))
+    return _verified(fds.add(open_regular(path, what)), f"{what} {path}")
+
+
+def _verified(fd: int, what: str) -> int:
+    """The guest reads what it gets: a file of its owner's that is no signed APK is none of its business."""
     try:
         verify(fd, allow_v2=True)
     except (ApkError, OSError) as e:
-        raise VirtmgrError(f"Failed to verify {what} {path}") from e
+        raise VirtmgrError(f"Failed to verify {what}") from e
     return fd
 
 
@@ -68,7 +82,8 @@ def _open_apex(apex: ApexInfo, fds: Fds) -> int:
     return fds.add(open_regular(apex.path, f"the APEX {apex.name}"))
 
 
-def _write_metadata(payload: Payload, apexes: list[ApexInfo], path: Path) -> int:
+def _metadata(payload: Payload, apexes: list[ApexInfo], fds: Fds) -> int:
+    """The partition, as a file in memory that cannot be changed."""
     payloads = tuple(
         ApexPayload(
             apex.name,
@@ -81,13 +96,13 @@ def _write_metadata(payload: Payload, apexes: list[ApexInfo], path: Path) -> int
     if payload.which == "config_path":
         metadata = MetadataPartition(apexes=payloads, config_path=f"/mnt/apk/{payload.config_path}")
     else:
-        metadata = MetadataPartition(
-            apexes=payloads, config=PayloadConfig(payload.payload_config.payload_binary_name)
-        )
+        binary = payload.payload_config
+        config = PayloadConfig(binary.payload_binary_name, len(binary.extra_apks))
+        metadata = MetadataPartition(apexes=payloads, config=config)
     try:
-        path.touch(mode=0o600, exist_ok=False)
-        with path.open("r+b") as file:
-            metadata.write(file.fileno())
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = fds.add(os.memfd_create("avf-metadata", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        metadata.write(fd)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except OSError as e:
-        raise VirtmgrError(f"Failed to write {path}") from e
+        raise VirtmgrError("Failed to write the payload's metadata") from e
+    return fd

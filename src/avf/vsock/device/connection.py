@@ -147,7 +147,7 @@ class Connection:
         )
 
     def take_over(self, sock: socket.socket, *, holds: bool) -> None:
-        """Gives the connection its socket; `holds`: there is one byte in it that is not for the guest. Raises OSError."""
+        """Gives the connection its socket; `holds`: a byte that is not for the guest is in it. Raises OSError."""
         sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, int(holds))
         self.sock = sock
         self.holds = holds

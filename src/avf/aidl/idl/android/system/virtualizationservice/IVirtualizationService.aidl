@@ -10,14 +10,22 @@ import android.system.virtualizationservice.VirtualMachineDebugInfo;
 interface IVirtualizationService {
     /** Makes a VM without starting it. */
     IVirtualMachine createVm(in VirtualMachineConfig config, in @nullable ParcelFileDescriptor consoleFd,
-            in @nullable ParcelFileDescriptor osLogFd);
+            in @nullable ParcelFileDescriptor osLogFd) = 0;
 
     /** Empties `imageFd` and makes it a partition image of at least `sizeBytes`. */
-    void initializeWritablePartition(in ParcelFileDescriptor imageFd, long sizeBytes, PartitionType type);
+    void initializeWritablePartition(in ParcelFileDescriptor imageFd, long sizeBytes, PartitionType type) = 1;
 
     /** Brings the idsig (APK Signature Scheme v4) of an APK up to date. */
-    void createOrUpdateIdsigFile(in ParcelFileDescriptor inputFd, in ParcelFileDescriptor idsigFd);
+    void createOrUpdateIdsigFile(in ParcelFileDescriptor inputFd, in ParcelFileDescriptor idsigFd) = 2;
 
     /** The VMs of all clients on this host. */
-    VirtualMachineDebugInfo[] debugListVms();
+    VirtualMachineDebugInfo[] debugListVms() = 3;
+
+    /**
+     * Not in the original of 2023; createVm of 2024, under another code so that createVm keeps its form. What can be
+     * read from `consoleInFd` is typed into the guest's console.
+     */
+    IVirtualMachine createVmWithInput(in VirtualMachineConfig config,
+            in @nullable ParcelFileDescriptor consoleOutFd, in @nullable ParcelFileDescriptor consoleInFd,
+            in @nullable ParcelFileDescriptor osLogFd) = 0x00A00000;
 }

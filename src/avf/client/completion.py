@@ -1,0 +1,64 @@
+"""What a configuration leaves to be made on the way: an instance image that is empty, and idsigs of extra APKs."""
+
+import os
+import stat
+from contextlib import ExitStack
+
+from avf.aidl.virtualizationservice import (
+    IVirtualizationService,
+    PartitionType,
+    VirtualMachineAppConfig,
+)
+from avf.binder import ParcelFileDescriptor
+from avf.client.errors import ConfigError
+
+INSTANCE_SIZE = 10 << 20
+_BLOCK = 4096
+_QCOW2 = b"QFI\xfb"
+
+
+def complete(
+    config: VirtualMachineAppConfig, service: IVirtualizationService, files: ExitStack
+) -> None:
+    """Makes what `config` lacks; what is opened for that is closed by `files`. Raises RemoteException or OSError."""
+    if config.instance_image and _is_empty(config.instance_image):
+        kind = PartitionType.ANDROID_VM_INSTANCE
+        service.initialize_writable_partition(config.instance_image, INSTANCE_SIZE, kind)
+    if config.payload.which == "payload_config":
+        for apk in config.payload.payload_config.extra_apks[len(config.extra_idsigs) :]:
+            fd = os.memfd_create("avf-idsig", os.MFD_CLOEXEC)
+            idsig = files.enter_context(ParcelFileDescriptor(fd))
+            service.create_or_update_idsig_file(apk, idsig)
+            config.extra_idsigs.append(idsig)
+
+
+def _is_empty(file: ParcelFileDescriptor) -> bool:
+    status = os.fstat(file.fileno())
+    return stat.S_ISREG(status.st_mode) and not status.st_size
+
+
+def grow_storage(path: str | os.PathLike[str], size: int) -> None:
+    """Makes the encrypted storage in the file `path` at least `size` bytes large; the guest grows the file system in
+    it at its next start. Nothing is done if it has that size already.
+
+    Raises ConfigError if it is larger, or is no file that can be changed.
+    """
+    wanted = -(-size // _BLOCK) * _BLOCK
+    try:
+        with open(path, "r+b", opener=_open_without_waiting) as file:
+            if os.pread(file.fileno(), len(_QCOW2), 0) == _QCOW2:
+                raise ConfigError(
+                    f"{os.fspath(path)} is a QCOW2 image; `qemu-img resize` can grow it"
+                )
+            present = os.fstat(file.fileno()).st_size
+            if present > wanted:
+                raise ConfigError(
+                    f"{os.fspath(path)} has {present} bytes; storage cannot be made smaller"
+                )
+            os.ftruncate(file.fileno(), wanted)
+    except OSError as error:
+        raise ConfigError(f"{os.fspath(path)} cannot be made larger: {error.strerror}") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
