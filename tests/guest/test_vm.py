@@ -1,6 +1,7 @@
 """The guest in real machines: what the host hears, and what payloads see."""
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path

@@ -15,6 +15,7 @@ import pytest
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.output import MAX_LISTENERS, RECENT_SIZE, VmOutput
 from avf.virtmgr.owner import Owner
+from avf.virtmgr.typed import Typed
 from avf.vmm import VmSpec
 from avf.vsock import HybridVsock
 from tests.eventually import eventually
@@ -30,7 +31,7 @@ def vmm(output: VmOutput, **ends: int) -> Iterator[VmSpec]:
     """What a VMM would be started with for an owner that has `ends`, open as long as the context."""
     with ExitStack() as stack:
         with output.connected(replace(SPEC, **ends)) as spec:
-            names = ("console", "console_copy", "log", "log_copy")
+            names = ("console", "log")
             held = {name: getattr(spec, name) for name in names}
             for name, fd in held.items():
                 if fd is not None:
@@ -52,7 +53,6 @@ def speaking() -> Iterator[tuple[VmOutput, int, int]]:
         stack.callback(output.close)
         spec = stack.enter_context(vmm(output, console=nowhere.fileno(), log=nowhere.fileno()))
         assert spec.console is not None and spec.log is not None
-        assert (spec.console_copy, spec.log_copy) == (None, None)
         yield output, spec.console, spec.log
 
 
@@ -322,16 +322,81 @@ def test_a_descriptor_to_read_from_is_no_owner() -> None:
     output.close()
 
 
-def test_a_socket_is_the_vmms_and_copied() -> None:
-    output = VmOutput(console=True, log=False)
+def test_a_socket_gets_the_console_and_what_it_says_goes_where_others_type() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs, vmm(output, console=theirs.fileno()) as spec:
-        assert spec.console is not None and spec.console_copy is not None
-        os.write(spec.console, b"to the owner")
-        assert ours.recv(100) == b"to the owner"
-        os.write(spec.console_copy, b"copied")
-        eventually(output.recent_console, b"copied")
+    with ours, theirs:
+        output = VmOutput(console=True, log=False, typed=Typed(theirs.fileno()))
+        assert output.is_typed_into
+        with vmm(output, console=theirs.fileno()) as spec, typing(output) as guest:
+            assert spec.console is not None
+            os.write(spec.console, b"to the owner")
+            assert ours.recv(100) == b"to the owner"
+            eventually(output.recent_console, b"to the owner")
+            ours.sendall(b"from the owner")
+            assert os.read(guest, 100) == b"from the owner"
+            with listener(output.attach_console(live=True)) as other:
+                other.sendall(b"from another")
+                assert os.read(guest, 100) == b"from another"
+            ours.shutdown(socket.SHUT_WR)
+            eventually(lambda: output.is_typed_into, False)
+            os.write(spec.console, b"still there")
+            assert ours.recv(100) == b"still there"
+        output.close()
+
+
+@contextmanager
+def typing(output: VmOutput) -> Iterator[int]:
+    """What a guest's console reads."""
+    pipes: list[int] = []
+    output.connect_input(lambda fd: pipes.append(os.dup(fd)))
+    try:
+        yield pipes[0]
+    finally:
+        os.close(pipes[0])
+
+
+def test_a_file_is_typed_from_where_its_owner_stands(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(b"read already, first\n" + SAID)
+    with (tmp_path / "lines").open("rb", buffering=0) as file:
+        file.read(len(b"read already, "))
+        output = VmOutput(console=True, log=False, typed=Typed(file.fileno()))
+        with vmm(output), typing(output) as guest:
+            got = b""
+            while len(got) < len(b"first\n" + SAID):
+                got += os.read(guest, 1 << 16)
+            assert got == b"first\n" + SAID
+            eventually(lambda: output.is_typed_into, False)
+        output.close()
+
+
+def test_a_pipe_with_another_reader_keeps_nobody_waiting() -> None:
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb", buffering=0), open(write_end, "wb", buffering=0) as writer:
+        typed = Typed(read_end)
+        assert os.get_blocking(read_end)
+        with pytest.raises(BlockingIOError):
+            typed.read()
+        writer.write(b"x")
+        assert typed.read() == b"x"
+        typed.close()
+
+
+def test_input_without_end_stops_with_the_guest() -> None:
+    with open("/dev/zero", "rb") as zero:
+        output = VmOutput(console=True, log=False, typed=Typed(zero.fileno()))
+    with vmm(output), typing(output) as guest:
+        assert not any(os.read(guest, 1 << 16))
+    eventually(lambda: output.is_typed_into, False)
     output.close()
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_PATH, os.O_RDONLY | os.O_DIRECTORY])
+def test_what_cannot_be_typed_from(tmp_path: Path, flags: int) -> None:
+    (tmp_path / "file").touch()
+    fd = os.open(tmp_path if flags & os.O_DIRECTORY else tmp_path / "file", flags)
+    with pytest.raises(OSError, match="not open for reading"):
+        Typed(fd)
+    os.close(fd)
 
 
 def test_a_mistake_of_ours_does_not_keep_a_vmm_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from avf.binder import ParcelFileDescriptor, calling_peer
 from avf.virtmgr.errors import VirtmgrError, failure
 from avf.virtmgr.machine import Running, VmInstance
 from avf.virtmgr.metrics import cpu_time_millis, resident_kb
-from avf.vmm import VmmControlError
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +67,7 @@ class VmControl(IVmControl):
         machine = self._machine
         state = machine.vm_state
         if live and machine.takes_console_input and isinstance(state, Running):
-            try:
-                machine.output.connect_input(state.process.set_console_input)
-            except (VmmControlError, OSError) as e:
-                log.warning("the console of %s takes no input: %s", machine, e)
+            machine.connect_input(state.process)
         try:
             return ParcelFileDescriptor(machine.output.attach_console(live=live))
         except (VirtmgrError, OSError) as e:

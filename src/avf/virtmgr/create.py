@@ -37,6 +37,7 @@ from avf.virtmgr.permissions import require_custom
 from avf.virtmgr.ramdump import Ramdump, dump_limit
 from avf.virtmgr.task_profiles import ConfinedVmm, default_cgroup, load_profiles
 from avf.virtmgr.timeouts import boot_timeout
+from avf.virtmgr.typed import Typed
 from avf.virtmgr.version_req import VersionReqError, matches
 from avf.vmm import Vmm, VmSpec
 
@@ -67,6 +68,7 @@ class VmCreation:
         self,
         config: VirtualMachineConfig,
         console_fd: ParcelFileDescriptor | None,
+        input_fd: ParcelFileDescriptor | None,
         log_fd: ParcelFileDescriptor | None,
         requester: Requester,
     ) -> VmInstance:
@@ -82,11 +84,19 @@ class VmCreation:
             undo.callback(files.close)
             console = _output(config, console_fd, f"Console({context.cid})", files)
             os_log = _output(config, log_fd, f"Log({context.cid})", files)
+            debuggable = _is_debuggable(config)
+            takes_input = debuggable or config.which == "raw_config"
+            if input_fd is not None:
+                self._check_input(takes_input)
+                if console is None:
+                    console = files.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+            typed = _typed(input_fd, console, files) if takes_input else None
+            output = VmOutput(console=console is not None, log=os_log is not None, typed=typed)
+            undo.callback(output.close)
             machine_config = self._load(config, files)
             is_app = config.which == "app_config"
             self._check_features(config, machine_config)
             _check_labels(machine_config, is_app, requester.uid)
-            debuggable = _is_debuggable(config)
             spec = replace(
                 self._specify(machine_config, context, console, os_log),
                 gdb_listener=self._open_door(machine_config, context, files),
@@ -99,9 +109,9 @@ class VmCreation:
                 self._confined_vmm(context, machine_config.task_profiles),
                 VmMetrics(self._atoms, requester.uid, spec.name),
                 self._boot_timeout(machine_config) if is_app else None,
-                VmOutput(console=console is not None, log=os_log is not None),
+                output,
                 Ramdump(dump_limit(spec.memory_mib)) if debuggable else None,
-                takes_console_input=_may_be_typed_into(console) and (debuggable or not is_app),
+                takes_console_input=console is not None and takes_input,
             )
             context.serve_control(VmControl(machine))
             self._machines.add(machine)
@@ -173,6 +183,13 @@ class VmCreation:
     @property
     def _debugs_over_tcp(self) -> bool:
         return self._vmm.name == "crosvm"
+
+    def _check_input(self, takes_input: bool) -> None:
+        """Raises RemoteException."""
+        if not takes_input:
+            raise RemoteException.security("Can't type into non-debuggable VMs")
+        if self._vmm.name == "crosvm":
+            raise RemoteException.unsupported_operation("crosvm takes no console input yet")
 
     def _boot_timeout(self, config: MachineConfig) -> float | None:
         """None where nobody can tell how long a debugger holds the guest."""
@@ -317,9 +334,14 @@ def _output(
         raise failure(f"Failed to create pipe: {e}") from e
 
 
-def _may_be_typed_into(console: int | None) -> bool:
-    """Whether others may, beside the owner: a socket is the owner's own way."""
-    return console is not None and not is_socket(console)
+def _typed(fd: ParcelFileDescriptor | None, console: int | None, files: Fds) -> Typed | None:
+    """What the owner types: `fd`, else its console if that is a socket. Raises RemoteException."""
+    if fd is None:
+        return Typed(console) if console is not None and is_socket(console) else None
+    try:
+        return Typed(files.clone(fd))
+    except OSError as e:
+        raise failure(f"Failed to use consoleInFd: {e.strerror}") from e
 
 
 def _check_labels(config: MachineConfig, is_app: bool, uid: int) -> None:

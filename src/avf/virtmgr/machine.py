@@ -32,7 +32,7 @@ from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.ramdump import Ramdump
 from avf.virtmgr.report import death_report
-from avf.vmm import ExitReport, Vmm, VmmError, VmProcess, VmSpec
+from avf.vmm import ExitReport, Vmm, VmmControlError, VmmError, VmProcess, VmSpec
 
 CALLBACK_SECONDS = 5
 """How long a death waits for callbacks that do not take their last event."""
@@ -286,6 +286,8 @@ class VmInstance:
         self.context.close()
 
     def _watch_exit(self, process: VmProcess, failure: Collector) -> None:
+        if self.output.is_typed_into:
+            self.connect_input(process)
         report = self._wait(process)
         self.metrics.ended()
         self.context.stop_serving()
@@ -308,6 +310,13 @@ class VmInstance:
         remove_temporary_files(
             self.context.temporary_directory, keep=frozenset({CONTROL_SOCKET_NAME})
         )
+
+    def connect_input(self, process: VmProcess) -> None:
+        """Has the guest's console read what is typed; a failure is logged, for a VM runs without."""
+        try:
+            self.output.connect_input(process.set_console_input)
+        except (VmmControlError, OSError, RuntimeError) as e:
+            log.warning("the console of %s takes no input: %s", self, e)
 
     def _wait(self, process: VmProcess) -> ExitReport | None:
         try:

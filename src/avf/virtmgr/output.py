@@ -1,9 +1,11 @@
 """What a VM says: its owner gets all of it, others the last of it and then what follows.
 
 The VMM writes to pipes of ours, which a thread of the VM's own empties. An owner that reads slowly slows the guest
-down, as if the VMM wrote to it directly; a listener that does so loses some and is told so. An owner's socket is the
-VMM's own to write to and to read from, and we get a copy. A guest that writes faster than RATE is slowed down too, so
-that the other VMs of its client get on.
+down, as if the VMM wrote to it directly; a listener that does so loses some and is told so. A guest that writes faster
+than RATE is slowed down too, so that the other VMs of its client get on.
+
+What anybody types goes to the one console that a guest reads from: the owner, by a stream of its own or by the socket
+that is its console, and those who listen.
 """
 
 import math
@@ -17,7 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from avf.virtmgr.errors import VirtmgrError
-from avf.virtmgr.owner import Owner, is_socket
+from avf.virtmgr.owner import Owner
+from avf.virtmgr.typed import Typed
 from avf.vmm import Pace, VmSpec
 
 RECENT_SIZE = 64 << 10
@@ -81,16 +84,14 @@ class _Stream:
         self.owner: Owner | None = None
         self.ended = not spoken
 
-    def open(self, fd: int | None, stack: ExitStack) -> tuple[int | None, int | None]:
-        """Where the VMM is to write to and to copy to, for an owner at `fd`; `stack` closes what is not the owner's."""
+    def open(self, fd: int | None, stack: ExitStack) -> int | None:
+        """Where the VMM is to write to, for an owner at `fd`; `stack` closes it."""
         if fd is None or not self.spoken:
-            return None, None
+            return None
         self.source, sink = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, sink)
-        if is_socket(fd):
-            return fd, sink
         self.owner = Owner(fd)
-        return sink, None
+        return sink
 
     @property
     def settled(self) -> bool:
@@ -134,7 +135,8 @@ class _Stream:
 class VmOutput:
     """The console and the log of one VM. `close` ends it, whatever state it is in."""
 
-    def __init__(self, *, console: bool, log: bool) -> None:
+    def __init__(self, *, console: bool, log: bool, typed: Typed | None = None) -> None:
+        """Takes `typed` over, if there is a stream of what the owner types."""
         self._console = _Stream(console)
         self._log = _Stream(log)
         self._streams = (self._console, self._log)
@@ -143,6 +145,7 @@ class VmOutput:
         self._wake: int | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._typed = [] if typed is None else [typed]
         self._input: int | None = None
         self._unread = b""
         """Input that the guest has not taken yet."""
@@ -151,6 +154,11 @@ class VmOutput:
     @property
     def has_console(self) -> bool:
         return self._console.spoken
+
+    @property
+    def is_typed_into(self) -> bool:
+        """Whether the owner has a way to type to the guest."""
+        return bool(self._typed)
 
     @property
     def has_log(self) -> bool:
@@ -171,12 +179,10 @@ class VmOutput:
                 if self._closed:
                     raise VirtmgrError("This VM is gone")
                 self._run()
-                console, console_copy = self._console.open(spec.console, stack)
-                log, log_copy = self._log.open(spec.log, stack)
+                console = self._console.open(spec.console, stack)
+                log = self._log.open(spec.log, stack)
                 self._notify()
-            yield replace(
-                spec, console=console, console_copy=console_copy, log=log, log_copy=log_copy
-            )
+            yield replace(spec, console=console, log=log)
 
     def attach_console(self, *, live: bool) -> int:
         """A socket as of IVmControl. Raises VirtmgrError or OSError."""
@@ -197,6 +203,8 @@ class VmOutput:
             self._closed = True
             self._notify()
             thread = self._thread
+            if thread is None:
+                self._stop_typing()
         if thread is not None:
             thread.join(LINGER_SECONDS)
 
@@ -236,6 +244,11 @@ class VmOutput:
                 self._input = write_end
                 self._notify()
 
+    def _stop_typing(self) -> None:
+        for typed in self._typed:
+            typed.close()
+        self._typed.clear()
+
     # The thread
 
     def _run(self) -> None:
@@ -257,8 +270,8 @@ class VmOutput:
             os.eventfd_write(self._wake, 1)
 
     def _serve(self) -> None:
-        # A terminal that stops those who write to it from the background must not stop all of virtmgr.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        # A terminal that stops those who use it from the background must not stop all of virtmgr.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU, signal.SIGTTIN})
         with self._lock:
             try:
                 while not (self._closed and all(stream.settled for stream in self._streams)):
@@ -292,6 +305,9 @@ class VmOutput:
                 poll.register(listener.sock, events)
         if self._input is not None and self._unread:
             poll.register(self._input, select.POLLOUT)
+        elif self._input is not None:
+            for typed in self._typed:
+                poll.register(typed.fd, select.POLLIN)
         return poll
 
     def _may_speak(self, stream: _Stream, listener: _Listener) -> bool:
@@ -315,6 +331,9 @@ class VmOutput:
                     stream.remove(listener)
             stream.flush_owner()
             stream.dismiss(everybody=self._closed)
+        for typed in list(self._typed):
+            if typed.fd in ready and not self._unread:
+                self._take_typed(typed)
         self._pass_input_on()
 
     def _listen(self, listener: _Listener) -> None:
@@ -323,6 +342,17 @@ class VmOutput:
         except OSError:
             self._unread = b""
         listener.listens_only = not self._unread
+
+    def _take_typed(self, typed: Typed) -> None:
+        try:
+            self._unread = typed.read()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._unread = b""
+        if not self._unread:
+            self._typed.remove(typed)
+            typed.close()
 
     def _pass_input_on(self) -> None:
         if self._input is None:
@@ -334,6 +364,9 @@ class VmOutput:
                 pass
             except OSError:  # the VMM is gone
                 self._unread = b""
+                os.close(self._input)
+                self._input = None
+                self._stop_typing()
 
     def _end(self) -> None:
         """Lets go of everything: a VMM that still writes must not wait for us."""
@@ -347,6 +380,7 @@ class VmOutput:
             for listener in list(stream.listeners):
                 listener.flush()
                 stream.remove(listener)
+        self._stop_typing()
         for fd in (self._input, self._wake):
             if fd is not None:
                 os.close(fd)

@@ -48,11 +48,20 @@ class VirtualizationService(IVirtualizationService):
         console_fd: ParcelFileDescriptor | None,
         os_log_fd: ParcelFileDescriptor | None,
     ) -> IVirtualMachine:
+        return self.create_vm_with_input(config, console_fd, None, os_log_fd)
+
+    def create_vm_with_input(
+        self,
+        config: VirtualMachineConfig,
+        console_out_fd: ParcelFileDescriptor | None,
+        console_in_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+    ) -> IVirtualMachine:
         creation = VmCreation(self._global_service, self._machines, self._vmm, self._atoms)
         requester = Requester(os.getuid(), self._parent)
         error: RemoteException | None = None
         try:
-            machine = creation.run(config, console_fd, os_log_fd, requester)
+            machine = creation.run(config, console_out_fd, console_in_fd, os_log_fd, requester)
         except RemoteException as e:
             error = e
             raise
