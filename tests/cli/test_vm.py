@@ -404,6 +404,59 @@ def test_the_payloads_exit_code(vm: Vm, apk: Path) -> None:
     assert vm(*start, "finished:42,died:3").returncode == 42
     assert vm(*start, "finished:0,died:3").returncode == 0
     assert vm(*start, "died:6").returncode == 1
+    result = vm(
+        *start, "error:0:Failed to run payload: Payload exited due to signal: 11 (SIGSEGV),died:3"
+    )
+    assert result.returncode == 139
+    assert "SIGSEGV" in result.stderr
+
+
+def test_a_time_limit(vm: Vm, apk: Path, raw: Path) -> None:
+    script = ["--timeout", "0.1", "--name", "started,report"]
+    for start in (["run", raw], ["run-app", apk, "--payload-binary-name", "a", "--payload-status"]):
+        result = vm(*start, *script)
+        assert result.returncode == 124
+        assert result.stdout.endswith("VM ended: TimedOut\n")
+        assert "last step: killed because it had run for 0.1 s, its time limit\n" in result.stderr
+    told = vm("run", raw, "--json", *script).stdout.splitlines()
+    assert json.loads(told[-1])["reason"] == "TimedOut"
+    assert vm("run", raw, "--timeout", "60", "--name", "died:3").returncode == 0
+    assert vm("run", raw, "--timeout", "0").returncode == 2
+
+
+def test_what_is_typed(environment: None, vm: Vm, raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "typed").write_text("from a file\n")
+    start = ["run", raw, "--name", "hear,died:3", "--console-in"]
+    assert "from a file\n" in vm(*start, "typed").stdout
+    piped = subprocess.run(
+        [*VM, *map(str, start), "-"],
+        input="from a pipe\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "from a pipe\n" in piped.stdout
+    result = vm(*start, "none")
+    assert result.returncode == 1
+    assert "console_in: Failed to open none: No such file or directory" in result.stderr
+
+
+def test_what_is_typed_at_a_terminal(environment: None, raw: Path) -> None:
+    ours, theirs = os.openpty()
+    with open(ours, "w+b", buffering=0) as terminal, open(theirs, "rb") as stdin:
+        command = [*VM, "run", str(raw), "--name", "hear,died:3", "--console-in", "-"]
+        with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True) as process:
+            terminal.write(b"by hand\n")
+            assert process.stdout is not None
+            assert "by hand\n" in process.stdout.read()
+            assert process.wait() == 0
+
+
+def test_a_console_fifo_without_a_reader(vm: Vm, raw: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    result = vm("run", raw, "--console", "fifo")
+    assert result.returncode == 1
+    assert "nobody reads from this FIFO; start its reader first" in result.stderr
 
 
 def test_run_microdroid_makes_a_payload_of_its_own(vm: Vm, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from avf.aidl import virtualizationcommon as aidl
-from avf.client import DeathReason, ErrorCode
+from avf.client import DeathReason, ErrorCode, PayloadError
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,18 @@ def test_an_unrecognised_value_is_told_from_a_known_one() -> None:
     assert DeathReason.HANGUP.recognised
     assert not DeathReason(99).recognised
     assert DeathReason(99) == DeathReason(99) != DeathReason(98)
+
+
+@pytest.mark.parametrize(
+    ("message", "number"),
+    [
+        ("Failed to run payload: Payload exited due to signal: 9 (SIGKILL)", 9),
+        ("Failed to run payload: Payload exited due to signal: 40 (Real-time signal 6)", 40),
+        ("Failed to run payload: out of memory, SIGKILL", 9),
+        ("Failed to run payload: SIGNONSENSE", None),
+        ("Failed to run payload", None),
+        ("Failed to verify SIGKILL", None),
+    ],
+)
+def test_the_signal_that_ended_a_payload(message: str, number: int | None) -> None:
+    assert PayloadError(ErrorCode.UNKNOWN, message).signal == number

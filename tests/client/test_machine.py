@@ -11,6 +11,8 @@ import pytest
 
 from avf.binder import ExceptionCode, RemoteException
 from avf.client import (
+    AppConfig,
+    ConfigError,
     DeathReason,
     Died,
     ErrorCode,
@@ -45,6 +47,13 @@ def open_fds() -> set[Path]:
 
 def play(script: str) -> RawConfig:
     return RawConfig(name=script, kernel="/dev/null")
+
+
+def app(script: str) -> AppConfig:
+    null = Path(os.devnull)
+    return AppConfig(
+        name=script, apk=null, idsig=null, instance_image=null, payload_binary_name="a"
+    )
 
 
 def cids(service: VirtualizationService) -> list[int]:
@@ -121,6 +130,76 @@ def test_stop(service: VirtualizationService) -> None:
         assert vm.wait_for_death(SOON) == DeathReason.KILLED
         with pytest.raises(RemoteException, match="VM is not running"):
             vm.stop()
+
+
+def test_a_time_limit_ends_a_payload(service: VirtualizationService) -> None:
+    with service.create_vm(app("started,report")) as vm:
+        vm.start(timeout=0.1)
+        assert vm.wait_for_death(SOON) == DeathReason.TIMED_OUT
+        assert vm.death_report is not None
+        assert vm.death_report.reason == DeathReason.TIMED_OUT
+        assert vm.death_report.last_step == "killed because it had run for 0.1 s, its time limit"
+
+
+def test_a_time_limit_counts_from_the_start_of_the_payload(service: VirtualizationService) -> None:
+    with service.create_vm(app("")) as waiting, service.create_vm(play("")) as raw:
+        waiting.start(timeout=0.1)
+        raw.start(timeout=0.1)
+        assert raw.wait_for_death(SOON) == DeathReason.TIMED_OUT
+        assert waiting.death_reason is None
+
+
+def test_a_time_limit_that_is_not_reached_changes_nothing(service: VirtualizationService) -> None:
+    before = threading.active_count()
+    with service.create_vm(app("started,died:3,report")) as vm, service.create_vm(app("")) as other:
+        vm.start(timeout=SOON)
+        assert vm.wait_for_death(SOON) == DeathReason.SHUTDOWN
+        other.start(timeout=SOON)
+        other.stop()
+        assert other.wait_for_death(SOON) == DeathReason.KILLED
+    eventually(threading.active_count, before)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_what_is_no_time_limit(service: VirtualizationService, timeout: float) -> None:
+    with service.create_vm(play("")) as vm:
+        with pytest.raises(ConfigError, match="timeout must be a positive number of seconds"):
+            vm.start(timeout=timeout)
+        assert vm.state == VirtualMachineState.NOT_STARTED
+
+
+def test_a_time_limit_keeps_no_vm_alive(service: VirtualizationService) -> None:
+    vm = service.create_vm(play(""))
+    vm.start(timeout=SOON * 100)
+    del vm
+    eventually(lambda: cids(service), [])
+
+
+def test_what_is_typed_reaches_the_service(service: VirtualizationService, tmp_path: Path) -> None:
+    (tmp_path / "typed").write_text("a line\nanother\n")
+    console = tmp_path / "console"
+    config = play("hear,died:3")
+    with service.create_vm(config, console=console, console_in=tmp_path / "typed") as vm:
+        vm.start()
+        assert vm.wait_for_death(SOON) == DeathReason.SHUTDOWN
+    assert console.read_text() == "a line\n"
+
+
+def test_a_fifo_without_the_other_end_keeps_nobody_waiting(
+    service: VirtualizationService, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for field in ("console", "log"):
+        with pytest.raises(ConfigError, match=rf"{field}: .*/fifo: nobody reads from this FIFO"):
+            service.create_vm(play(""), **{field: fifo})  # type: ignore[arg-type]
+    service.create_vm(play(""), console_in=fifo).close()
+    reader_fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    with open(reader_fd, "rb") as reader:
+        with service.create_vm(play("tell:hello,died:3"), console=fifo) as vm:
+            vm.start()
+            assert vm.wait_for_death(SOON) == DeathReason.SHUTDOWN
+        assert reader.read() == b"hello\n"
 
 
 def test_a_second_start_is_refused(service: VirtualizationService) -> None:

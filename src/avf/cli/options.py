@@ -4,6 +4,7 @@ import fcntl
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,9 @@ class RunOptions(TypedDict):
     cpu_topology: str
     task_profiles: tuple[str, ...]
     console: Path | None
+    console_in: str | None
+    """A path, or "-" for standard input."""
+    timeout: float | None
     log: Path | None
     gdb: int | None
     """The TCP port, 0 for none; None: no debugger."""
@@ -75,6 +79,10 @@ def run_options(command: F) -> F:
             click.option("--task-profiles", multiple=True, metavar="NAME",
                          help="Cgroup of the VM's process; may be repeated."),
             click.option("--console", type=FILE, help="Where the console goes.  [default: standard output]"),
+            click.option("--console-in", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",
+                         help="What is typed into the console; - is standard input."),
+            click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+                         help="Kill the VM when its payload has run that long, and exit with status 124."),
             click.option("--log", type=FILE, help="Where the guest's log goes.  [default: standard output]"),
             click.option("--gdb", type=GdbPort(), is_flag=False, flag_value="socket", metavar="[PORT]",
                          help="Wait for a debugger at a socket in the VM's directory, and on that TCP port of"
@@ -106,7 +114,8 @@ def app_options(debug_default: str, name: str) -> Callable[[F], F]:
                 click.option("-m", "--mem", type=click.IntRange(min=1), metavar="MIB",
                              help="Memory in MiB.  [default: what the image asks for]"),
                 click.option("--payload-status", is_flag=True,
-                             help="Exit with the payload's exit code, or 1 if it did not finish."),
+                             help="Exit with the payload's exit code, 128+N if signal N ended it, or 1 if it did"
+                             " not finish."),
             )
         ):  # fmt: skip
             command = option(command)
@@ -138,6 +147,39 @@ def standard_stream(stream: TextIO | None) -> int | None:
     if stat.S_ISREG(os.fstat(fd).st_mode):
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd
+
+
+@contextmanager
+def typed_input(source: str | None) -> Iterator[Path | int | None]:
+    """What a VM is to read for `--console-in`. A terminal is read here: it goes to those in its foreground only."""
+    if source != "-":
+        yield None if source is None else Path(source)
+        return
+    if sys.stdin is None:
+        yield Path(os.devnull)
+    elif not sys.stdin.isatty():
+        yield sys.stdin.fileno()
+    else:
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            copier = threading.Thread(
+                target=_copy_lines, args=(sys.stdin.fileno(), write_end), daemon=True
+            )
+            copier.start()
+            yield read_end
+        finally:
+            os.close(read_end)
+
+
+def _copy_lines(source: int, target: int) -> None:
+    try:
+        while data := os.read(source, 4096):
+            while data:
+                data = data[os.write(target, data) :]
+    except OSError:
+        pass  # nobody reads any more
+    finally:
+        os.close(target)
 
 
 def flush_output() -> None:

@@ -1,20 +1,28 @@
 """`vm run`, and how any VM is run in the foreground."""
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
 import click
 
 from avf.binder import BinderError
-from avf.cli.options import RunOptions, flush_output, run_options, service, standard_stream
+from avf.cli.options import (
+    RunOptions,
+    flush_output,
+    run_options,
+    service,
+    standard_stream,
+    typed_input,
+)
 from avf.cli.tell import JsonTeller, Teller, TextTeller
 from avf.cli.text import CliError, quoted
 from avf.client import (
     AppConfig,
     CpuTopology,
     DeathReason,
+    PayloadError,
     PayloadFinished,
     RawConfig,
     VirtualizationService,
@@ -22,12 +30,29 @@ from avf.client import (
     load_raw_config,
 )
 
+TIMED_OUT = 124
+"""The exit status when the time limit was over, as of timeout(1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a VM ended, as far as an exit status can tell."""
+
+    payload: int | None
+    """The exit code of the payload; None if it did not finish."""
+    timed_out: bool
+
+    @property
+    def status(self) -> int:
+        """Of a command that does not pass the payload's on."""
+        return TIMED_OUT if self.timed_out else 0
+
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--name", default="VmRun", show_default=True, help="What to call the VM.")
 @run_options
-def run(config: Path, name: str, **options: Unpack[RunOptions]) -> None:
+def run(config: Path, name: str, **options: Unpack[RunOptions]) -> int:
     """Run the VM that the JSON file CONFIG describes.
 
     Its keys are kernel, initrd, params, bootloader, disks, protected, memory_mib and platform_version; paths are
@@ -42,7 +67,7 @@ def run(config: Path, name: str, **options: Unpack[RunOptions]) -> None:
         gdb_port=options["gdb"] or 0,
     )
     with service(options["image"], options["verbose"]) as connection:
-        run_vm(connection, raw, quoted(config), options)
+        return run_vm(connection, raw, quoted(config), options).status
 
 
 def run_vm(
@@ -50,17 +75,19 @@ def run_vm(
     config: AppConfig | RawConfig,
     description: str,
     options: RunOptions,
-) -> int | None:
-    """Creates and starts a VM and tells of it until it ends. Returns the payload's exit code if it finished."""
+) -> Outcome:
+    """Creates and starts a VM and tells of it until it ends."""
     console, log = options["console"], options["log"]
     teller = _teller(options)
     flush_output()
     output = standard_stream(sys.stderr if options["as_json"] else sys.stdout)
-    with _create(
-        connection, config, output if console is None else console, output if log is None else log
-    ) as vm:
+    outputs = (output if console is None else console, output if log is None else log)
+    with (
+        typed_input(options["console_in"]) as typed,
+        _create(connection, config, outputs, typed) as vm,
+    ):
         try:
-            _start(vm)
+            _start(vm, options["timeout"])
         except CliError:
             _tell_log(connection, options)
             raise
@@ -77,7 +104,7 @@ def run_vm(
             teller.ended(vm.death_reason, report)
         if vm.death_reason == DeathReason.START_FAILED:
             _tell_log(connection, options)
-        return _exit_code(vm)
+        return Outcome(_exit_code(vm), vm.death_reason == DeathReason.TIMED_OUT)
 
 
 def _teller(options: RunOptions) -> Teller:
@@ -89,18 +116,19 @@ def _teller(options: RunOptions) -> Teller:
 def _create(
     connection: VirtualizationService,
     config: AppConfig | RawConfig,
-    console: Path | int | None,
-    log: Path | int | None,
+    outputs: tuple[Path | int | None, Path | int | None],
+    typed: Path | int | None,
 ) -> VirtualMachine:
+    console, log = outputs
     try:
-        return connection.create_vm(config, console=console, log=log)
+        return connection.create_vm(config, console=console, console_in=typed, log=log)
     except BinderError as error:
         raise CliError("Failed to create VM") from error
 
 
-def _start(vm: VirtualMachine) -> None:
+def _start(vm: VirtualMachine, timeout: float | None) -> None:
     try:
-        vm.start()
+        vm.start(timeout=timeout)
     except BinderError as error:
         raise CliError("Failed to start VM") from error
 
@@ -112,6 +140,10 @@ def _tell_log(connection: VirtualizationService, options: RunOptions) -> None:
 
 
 def _exit_code(vm: VirtualMachine) -> int | None:
-    return next(
-        (event.exit_code for event in vm.events() if isinstance(event, PayloadFinished)), None
-    )
+    """As a shell has it: of a payload that a signal ended, 128 and its number."""
+    for event in vm.events():
+        if isinstance(event, PayloadFinished):
+            return event.exit_code
+        if isinstance(event, PayloadError) and event.signal is not None:
+            return 128 + event.signal
+    return None

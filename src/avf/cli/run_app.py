@@ -21,7 +21,7 @@ from avf.cli.options import (
     app_options,
     service,
 )
-from avf.cli.run import run_vm
+from avf.cli.run import Outcome, run_vm
 from avf.cli.tell import print_line
 from avf.cli.text import CliError, quoted
 from avf.client import AppConfig, CpuTopology, DebugLevel, PartitionType, VirtualizationService
@@ -159,10 +159,10 @@ def _prepare(
             grow_store(storage, size)
 
 
-def _exit_status(payload_exit_code: int | None, options: AppOptions) -> int:
-    if not options["payload_status"]:
-        return 0
-    return 1 if payload_exit_code is None else payload_exit_code & 0xFF
+def _exit_status(outcome: Outcome, options: AppOptions) -> int:
+    if outcome.timed_out or not options["payload_status"]:
+        return outcome.status
+    return 1 if outcome.payload is None else outcome.payload & 0xFF
 
 
 def _check_payload(binary: str | None, config_path: str | None) -> None:

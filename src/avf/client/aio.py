@@ -71,11 +71,14 @@ class VirtualizationService:
         config: AppConfig | RawConfig | VirtualMachineConfig,
         *,
         console: FileSource | None = None,
+        console_in: FileSource | None = None,
         log: FileSource | None = None,
     ) -> "VirtualMachine":
         """Makes a VM without starting it."""
         vm = await _in_thread(
-            lambda: self._service.create_vm(config, console=console, log=log),
+            lambda: self._service.create_vm(
+                config, console=console, console_in=console_in, log=log
+            ),
             discard=lambda vm: vm.close(),
         )
         return VirtualMachine(vm)
@@ -119,9 +122,9 @@ class VirtualMachine:
         except TimeoutError:
             pass
 
-    async def start(self) -> None:
-        """Returns when the VMM runs, not when the guest has booted."""
-        await _in_thread(self._vm.start)
+    async def start(self, *, timeout: float | None = None) -> None:
+        """Returns when the VMM runs, not when the guest has booted. `timeout`: as of `avf.client`."""
+        await _in_thread(lambda: self._vm.start(timeout=timeout))
 
     async def stop(self) -> None:
         """Kills the VM; returns when all of it is gone."""

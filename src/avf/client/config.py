@@ -1,9 +1,11 @@
 """What a VM is made of, named by paths or open files: checked when written down, opened when the VM is created."""
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from avf.aidl.virtualizationservice import (
@@ -259,14 +261,16 @@ def open_output(
 
 def _open(source: FileSource, field: str, flags: int) -> ParcelFileDescriptor:
     if isinstance(source, (str, os.PathLike)):
-        # virtmgr refuses a FIFO; the open must not wait for its other end.
-        patience = 0 if flags & os.O_CREAT else os.O_NONBLOCK | os.O_NOCTTY
         try:
-            fd = os.open(source, flags | patience | os.O_CLOEXEC, 0o666)
+            # An open must not wait for the other end of a FIFO.
+            wanted = flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            fd = os.open(source, wanted, 0o666)
             os.set_blocking(fd, True)
             return ParcelFileDescriptor(fd)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
+            if isinstance(error, OSError) and error.errno == errno.ENXIO and Path(source).is_fifo():
+                reason = "nobody reads from this FIFO; start its reader first"
             raise ConfigError(f"{field}: Failed to open {os.fspath(source)}: {reason}") from error
     try:
         return ParcelFileDescriptor(os.dup(source if isinstance(source, int) else source.fileno()))

@@ -99,10 +99,12 @@ class VirtualizationService:
         config: AppConfig | RawConfig | VirtualMachineConfig,
         *,
         console: FileSource | None = None,
+        console_in: FileSource | None = None,
         log: FileSource | None = None,
         on_event: Listener | None = None,
     ) -> VirtualMachine:
-        """Makes a VM without starting it. Its output goes to `console` and `log`, paths or open files.
+        """Makes a VM without starting it. Its output goes to `console` and `log`, paths or open files. What can be read
+        from `console_in` is typed into the guest's console; an app's VM must be debuggable for that.
 
         `on_event` is called for every event, from a thread of the session; it must not wait for a later one.
         Raises ConfigError for files that cannot be opened.
@@ -112,12 +114,17 @@ class VirtualizationService:
                 config = files.enter_context(config.open())
                 if config.which == "app_config":
                     complete(config.app_config, self._root, files)
-            handle = self._root.create_vm(
-                config,
+            outputs = (
                 open_output(console, "console", files),
                 open_output(log, "log", files),
             )
-            return VirtualMachine(handle, self.translated_errors, on_event)
+            if console_in is None:
+                handle = self._root.create_vm(config, *outputs)
+            else:
+                typed = files.enter_context(open_file(console_in, "console_in"))
+                handle = self._root.create_vm_with_input(config, outputs[0], typed, outputs[1])
+            has_payload = config.which == "app_config"
+            return VirtualMachine(handle, self.translated_errors, on_event, has_payload=has_payload)
 
     def initialize_writable_partition(
         self, image: FileSource, size: int, type: PartitionType = PartitionType.RAW

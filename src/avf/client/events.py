@@ -1,8 +1,13 @@
 """What a client learns of a VM, as values."""
 
+import re
+import signal
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
+
+_KILLED = "Failed to run payload"
+"""How the guest's message begins when the payload was started and did not return."""
 
 
 class _Named(IntEnum):
@@ -28,8 +33,11 @@ class _Named(IntEnum):
 
 
 class DeathReason(_Named):
-    """Why a VM ended: AIDL's numbers, and VIRTUALIZATION_SERVICE_DIED for a virtmgr that went away without a word."""
+    """Why a VM ended: AIDL's numbers, VIRTUALIZATION_SERVICE_DIED for a virtmgr that went away without a word, and
+    TIMED_OUT for a VM that its client killed because its time limit was over.
+    """
 
+    TIMED_OUT = -2
     VIRTUALIZATION_SERVICE_DIED = -1
     INFRASTRUCTURE_ERROR = 0
     KILLED = 1
@@ -83,6 +91,16 @@ class PayloadError:
 
     code: ErrorCode
     message: str
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that ended the payload; None if none did."""
+        if not self.message.startswith(_KILLED):
+            return None
+        if found := re.search(r"\bsignal: (\d{1,3})\b", self.message):
+            return int(found[1])
+        name = re.search(r"\bSIG[A-Z0-9]+\b", self.message)
+        return getattr(signal, name[0], None) if name else None
 
 
 @dataclass(frozen=True, slots=True)

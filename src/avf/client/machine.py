@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Generic, Self, TypeVar
 
 from avf.aidl.virtualizationcommon import DeathReason as AidlDeathReason
@@ -26,7 +27,7 @@ from avf.binder import (
     release,
     unlink_to_death,
 )
-from avf.client.errors import ServiceDied, VmClosed
+from avf.client.errors import ClientError, ServiceDied, VmClosed
 from avf.client.events import (
     DeathReason,
     ErrorCode,
@@ -38,6 +39,7 @@ from avf.client.events import (
     VmDied,
 )
 from avf.client.report import DeathReport
+from avf.client.time_limit import TimeLimit, reason_of
 from avf.client.watch import Listener, Watch
 
 T = TypeVar("T", bound=Interface)
@@ -57,7 +59,11 @@ class VirtualMachine:
         handle: IVirtualMachine,
         translated_errors: Callable[[], AbstractContextManager[None]],
         on_event: Listener | None = None,
+        *,
+        has_payload: bool = True,
     ) -> None:
+        """`has_payload`: the guest tells when it starts one."""
+        self._has_payload = has_payload
         self._handle: IVirtualMachine | None = handle
         self._closing = threading.Lock()
         self._started = False
@@ -72,11 +78,42 @@ class VirtualMachine:
         handle.register_callback(self._callback)
         link_to_death(handle, self._on_death)
 
-    def start(self) -> None:
-        """Returns when the VMM runs, not when the guest has booted."""
+    def start(self, *, timeout: float | None = None) -> None:
+        """Returns when the VMM runs, not when the guest has booted.
+
+        After `timeout` seconds the VM is killed and dies of DeathReason.TIMED_OUT. They count from the start of the
+        payload, for what comes before has a limit of its own; without a payload from the start of the VM.
+        """
         with self._using() as handle:
-            handle.start()
+            limit = None if timeout is None else TimeLimit(timeout, self._kill_late)
+            try:
+                handle.start()
+            except BaseException:
+                if limit is not None:
+                    limit.cancel()
+                raise
             self._started = True
+            if limit is not None:
+                self._keep(limit)
+
+    def _keep(self, limit: TimeLimit) -> None:
+        self._callback.limit = limit
+
+        def listen(event: Event) -> None:
+            if isinstance(event, VmDied):
+                limit.cancel()
+            elif isinstance(event, PayloadStarted):
+                limit.begin()
+
+        self._watch.add_listener(listen)
+        if not self._has_payload:
+            limit.begin()
+
+    def _kill_late(self) -> None:
+        try:
+            self.stop()
+        except (BinderError, ClientError):
+            pass  # it is gone already
 
     def stop(self) -> None:
         """Kills the VM; returns when all of it is gone."""
@@ -111,7 +148,14 @@ class VirtualMachine:
                 report = control.get_death_report()
         except (ServiceDied, StatusError):
             return None
-        return None if report is None else DeathReport.from_aidl(report)
+        if report is None:
+            return None
+        told = DeathReport.from_aidl(report)
+        limit = self._callback.limit
+        if limit is None or (reason := reason_of(told.reason, limit)) == told.reason:
+            return told
+        step = f"killed because it had run for {limit.seconds:g} s, its time limit"
+        return replace(told, reason=reason, last_step=step)
 
     @property
     def debugger_socket(self) -> str | None:
@@ -181,6 +225,8 @@ class VirtualMachine:
             unlink_to_death(handle, self._on_death)
         except BinderError:  # virtmgr's death has been told
             pass
+        if self._callback.limit is not None:
+            self._callback.limit.cancel()
         release(handle)
         if self._started and not self._watch.in_listener:
             self._watch.wait_for_death(_LAST_WORD_TIMEOUT)
@@ -223,6 +269,7 @@ class _Callback(IVirtualMachineCallback):
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
+        self.limit: TimeLimit | None = None
 
     def on_payload_started(self, cid: int) -> None:
         self._watch.deliver(PayloadStarted())
@@ -237,7 +284,7 @@ class _Callback(IVirtualMachineCallback):
         self._watch.deliver(PayloadError(ErrorCode(int(error_code)), message))
 
     def on_died(self, cid: int, reason: AidlDeathReason) -> None:
-        self._watch.deliver(VmDied(DeathReason(int(reason))))
+        self._watch.deliver(VmDied(reason_of(DeathReason(int(reason)), self.limit)))
 
 
 def _service_died(watch: Watch) -> Callable[[], None]:

@@ -141,16 +141,23 @@ class StoredVm:
         service: VirtualizationService,
         *,
         console: FileSource | None = None,
+        console_in: FileSource | None = None,
         log: FileSource | None = None,
+        timeout: float | None = None,
     ) -> VirtualMachine:
-        """Starts the VM, which must be stopped. It counts as running until it has died or its handle is closed."""
+        """Starts the VM, which must be stopped. It counts as running until it has died or its handle is closed.
+
+        `timeout`: as of `VirtualMachine.start`.
+        """
         with ExitStack() as undo:
             lock = undo.enter_context(self._lock())
             config = self.config
             app = config.app_config(self.name, self.folder)
             self._prepare(service, config, app)
-            vm = undo.enter_context(service.create_vm(app, console=console, log=log))
-            vm.start()
+            vm = undo.enter_context(
+                service.create_vm(app, console=console, console_in=console_in, log=log)
+            )
+            vm.start(timeout=timeout)
             vm.add_listener(lambda event: lock.close() if isinstance(event, VmDied) else None)
             undo.pop_all()
         return vm
