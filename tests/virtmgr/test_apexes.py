@@ -176,7 +176,6 @@ def test_apexes_on_the_payload_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             [],
             Payload(config_path="vm.json"),
             VmPayloadConfig(apexes=[Apex("b")]),
-            tmp_path,
             fds,
             debuggable=False,
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,30 @@ def test_typing_into_a_console(service: VirtualizationService, tmp_path: Path) -
             assert vm.wait_for_death(60) is DeathReason.SHUTDOWN
             assert console.wait(60) == 0
     assert b"it was a secret" in (tmp_path / "console").read_bytes()
+
+
+@pytest.mark.parametrize("way", ["socket", "stream"])
+def test_typing_as_the_owner(service: VirtualizationService, tmp_path: Path, way: str) -> None:
+    """By the socket that is the console, or by a stream beside it: the same port of the guest hears both."""
+    (tmp_path / "initrd").write_bytes(initrd(ANSWERS))
+    config = RawConfig(kernel=kernel().vmlinux, initrd=tmp_path / "initrd", params=PARAMS)
+    ours, theirs = socket.socketpair()
+    read_end, write_end = os.pipe()
+    with (
+        ours,
+        ours.makefile("rb") as heard,
+        open(read_end, "rb") as typed,
+        open(write_end, "wb", buffering=0) as typist,
+        service.create_vm(
+            config, console=theirs, console_in=typed if way == "stream" else None
+        ) as vm,
+    ):
+        theirs.close()
+        vm.start()
+        await_line(heard, b"tell me")
+        if way == "socket":
+            ours.sendall(b"a secret\n")
+        else:
+            typist.write(b"a secret\n")
+        await_line(heard, b"it was a secret")
+        assert vm.wait_for_death(60) is DeathReason.SHUTDOWN

@@ -1,10 +1,12 @@
 """A payload's life in a real machine, from createVm to the death of the VM."""
 
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
+from avf.apk import ApkBuilder, SigningKey
 from avf.client import (
     DeathReason,
     DebugLevel,
@@ -20,6 +22,7 @@ from avf.client import (
     VmDied,
 )
 from tests.eventually import eventually
+from tests.fault.processes import kill, the_one
 from tests.vm.conftest import App, prepare_app
 
 pytestmark = pytest.mark.vm
@@ -74,7 +77,51 @@ def test_talking_to_a_payload(app: App) -> None:
             lines.write(b"Look not into the abyss\n")
             lines.flush()
             assert lines.readline() == b"ssyba eht otni ton kooL\n"
+            stream.shutdown(socket.SHUT_WR)
+            assert lines.read() == b""
         assert vm.wait_for_death(timeout=300) is DeathReason.SHUTDOWN
+
+
+@pytest.mark.parametrize("end", ["stop", "avf/vsock/device", "qemu-system"])
+def test_a_stream_that_a_death_cuts_is_reset(app: App, runtime_dir: Path, end: str) -> None:
+    """What the guest said before is there, and then no end of file, which would make it look whole."""
+    with app.service.create_vm(app.running("echo.py")) as vm:
+        vm.start()
+        vm.wait_until_ready(timeout=300)
+        with vm.connect_vsock(5678) as stream:
+            stream.sendall(b"half a\n")
+            assert stream.recv(100) == b"a flah\n"
+            if end == "stop":
+                vm.stop()
+            else:
+                kill(the_one(runtime_dir, end))
+            with pytest.raises(ConnectionResetError):
+                stream.recv(100)
+
+
+def test_extra_apks_and_a_time_limit(app: App) -> None:
+    """Two APKs beside the main one, with no word of them inside it; then the payload goes on for ever."""
+    key = SigningKey.generate()
+    main, *extras = (app.folder / name for name in ("main.apk", "zero.apk", "one.apk"))
+    script = (
+        b"#!/bin/sh\ncat /mnt/extra-apk/0/assets/note /mnt/extra-apk/1/assets/note\nsleep 1000\n"
+    )
+    build(main, ApkBuilder("com.example.main").add("bin/wait.sh", script, mode=0o755), key)
+    for number, extra in enumerate(extras):
+        builder = ApkBuilder(f"com.example.extra{number}")
+        build(extra, builder.add("assets/note", b"%d here\n" % number), key)
+    app.service.create_or_update_idsig_file(main, app.config.idsig)
+    log = app.folder / "log"
+    config = app.running("wait.sh", apk=main, extra_apks=extras)
+    with app.service.create_vm(config, log=log) as vm:
+        vm.start(timeout=5)
+        assert vm.wait_for_death(300) is DeathReason.TIMED_OUT
+    assert "0 here\n1 here\n" in log.read_text()
+
+
+def build(path: Path, builder: ApkBuilder, key: SigningKey) -> None:
+    with path.open("w+b") as file:
+        builder.build(file, key)
 
 
 def test_listed_while_its_handle_lives(app: App, runtime_dir: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from avf.aidl.virtualizationcommon import ErrorCode
+from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
 from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
 from avf.aidl.vm_control import CONTROL_SOCKET_NAME, DeathReport
 from avf.binder import RemoteException
@@ -286,15 +286,34 @@ class VmInstance:
         self.context.close()
 
     def _watch_exit(self, process: VmProcess, failure: Collector) -> None:
-        if self.output.is_typed_into:
-            self.connect_input(process)
-        report = self._wait(process)
-        self.metrics.ended()
-        self.context.stop_serving()
+        """Whatever goes wrong here, want of memory too, the owner hears that the VM is dead."""
+        reason, signal = DeathReason.INFRASTRUCTURE_ERROR, 0
+        try:
+            report = self._wait(process)
+            signal = report.signal if report else 0
+            self.metrics.ended()
+            self.context.stop_serving()
+            self._set_dead()
+            log.info("%s exited", self)
+            reason = self._explain(report, failure)
+        except Exception:
+            log.exception("cannot tell how %s ended", self)
+        finally:
+            process.kill()
+            self._set_dead()
+            self.callbacks.notify_died(reason, CALLBACK_SECONDS)
+        self.metrics.exited(reason, signal)
+        remove_temporary_files(
+            self.context.temporary_directory, keep=frozenset({CONTROL_SOCKET_NAME})
+        )
+
+    def _set_dead(self) -> None:
         with self._changed:
             self._state = Dead()
             self._changed.notify_all()
-        log.info("%s exited", self)
+
+    def _explain(self, report: ExitReport | None, failure: Collector) -> DeathReason:
+        """Why the VM died, which is kept for those who ask."""
         failure_text = self._failure_text(failure)
         self._file_ramdump()
         reason = death_reason(report, failure_text)
@@ -305,11 +324,7 @@ class VmInstance:
                 reason, self._last_step, report, failure_text, console
             )
         log.info("%s died: %s%s", self, reason.name, _account(report))
-        self.callbacks.notify_died(reason, CALLBACK_SECONDS)
-        self.metrics.exited(reason, report.signal if report else 0)
-        remove_temporary_files(
-            self.context.temporary_directory, keep=frozenset({CONTROL_SOCKET_NAME})
-        )
+        return reason
 
     def connect_input(self, process: VmProcess) -> None:
         """Has the guest's console read what is typed; a failure is logged, for a VM runs without."""
@@ -320,6 +335,8 @@ class VmInstance:
 
     def _wait(self, process: VmProcess) -> ExitReport | None:
         try:
+            if self.output.is_typed_into:
+                self.connect_input(process)
             if self._boot_timeout is not None:
                 try:
                     return self._wait_for_boot(process, self._boot_timeout)
