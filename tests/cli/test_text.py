@@ -42,6 +42,9 @@ def test_hints() -> None:
     denied = chained(CliError("a"), RemoteException.security("not you"))
     assert "vm doctor" in str(hint_for(denied))
     assert "vm doctor" in str(hint_for(ServiceDied("gone")))
+    little = "memoryMib is 32, but this guest image needs at least 142"
+    short = RemoteException.service_specific_error(-1, little)
+    assert "--mem" in str(hint_for(short))
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ def test_an_unrecognised_value_is_told_from_a_known_one() -> None:
         ("Failed to run payload: Payload exited due to signal: 40 (Real-time signal 6)", 40),
         ("Failed to run payload: out of memory, SIGKILL", 9),
         ("Failed to run payload: SIGNONSENSE", None),
+        ("Failed to run payload: signal: 0", None),
+        ("Failed to run payload: signal: 65", None),
         ("Failed to run payload", None),
         ("Failed to verify SIGKILL", None),
     ],

@@ -46,6 +46,8 @@ def hint_for(error: BaseException | None) -> str | None:
             return error.hint
         if isinstance(error, RemoteException) and error.code == ExceptionCode.SECURITY:
             return "`vm doctor` shows which permissions you have, and where they are granted."
+        if isinstance(error, RemoteException) and "memoryMib is " in error.message:
+            return "`--mem` says how much memory the VM gets; without it, the image does."
         if isinstance(error, RemoteException) and "guest image" in error.message:
             return "`vm doctor` says how to get one; `--image` names its folder."
         if isinstance(error, StatusError):

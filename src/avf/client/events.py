@@ -98,7 +98,8 @@ class PayloadError:
         if not self.message.startswith(_KILLED):
             return None
         if found := re.search(r"\bsignal: (\d{1,3})\b", self.message):
-            return int(found[1])
+            number = int(found[1])
+            return number if 0 < number < signal.NSIG else None
         name = re.search(r"\bSIG[A-Z0-9]+\b", self.message)
         return getattr(signal, name[0], None) if name else None
 

@@ -89,7 +89,8 @@ class VmCreation:
             if input_fd is not None:
                 self._check_input(takes_input)
                 if console is None:
-                    console = files.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+                    with _told("Failed to create VM: "):
+                        console = files.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
             typed = _typed(input_fd, console, files) if takes_input else None
             output = VmOutput(console=console is not None, log=os_log is not None, typed=typed)
             undo.callback(output.close)
