@@ -136,8 +136,8 @@ def test_errors_tell_the_place(
     _, report = run("verify", bad)
     where = data.index(b"APK Sig Block 42")
     assert report["error"] == {
-        "code": "signing-block",
-        "message": "No APK Signing Block before ZIP Central Directory",
+        "code": "scheme-not-found",
+        "message": "The APK is not signed: No APK Signing Block before ZIP Central Directory",
         "file": str(bad),
         "offset": where,
     }
@@ -281,7 +281,8 @@ def test_a_failure_leaves_no_output(unsigned: Path, files: Files, tmp_path: Path
     before = unsigned.read_bytes()
     options[1] = unsigned
     status, report = run("sign", unsigned, *options)
-    assert "in place" in report["error"]["message"]  # type: ignore[index]
+    assert report["error"]["code"] == "output"  # type: ignore[index]
+    assert "the same file" in report["error"]["message"]  # type: ignore[index]
     assert unsigned.read_bytes() == before
 
 

@@ -47,7 +47,7 @@ APK_CODES: dict[str, set[str]] = {
     # the signing block
     "block size": {"signing-block"},
     "block footer size": {"signing-block"},
-    "block magic": {"signing-block"},
+    "block magic": {"scheme-not-found"},
     "pair length": {"signing-block", "scheme-not-found"},
     "pair id": {"scheme-not-found"},
     "padding id": set(),

@@ -123,16 +123,27 @@ def test_an_idsig_on_a_padded_partition_is_read(signed: Path, tmp_path: Path) ->
     assert padded.header() == Idsig.parse(io.BytesIO(data)).header()
 
 
-def test_what_follows_the_signature_in_the_signing_info_is_skipped(signed: Path) -> None:
-    """apksigner puts v3.1's signing info there."""
+def test_only_other_signers_follow_the_signature_in_the_signing_info(signed: Path) -> None:
+    """Each is a block ID and its signing info, as apksigner writes them for v3.1."""
     with signed.open("rb") as file:
         made = Idsig.create(file)
     header = made.header()
-    signing = header[4 + 4 + 45 + 4 : -4] + lp32(b"block")
-    longer = header[: 4 + 4 + 45] + lp32(signing) + header[-4:] + (made.tree or b"")
-    read = Idsig.parse(io.BytesIO(longer))
+    first = header[4 + 4 + 45 + 4 : -4]
+
+    def longer(more: bytes) -> io.BytesIO:
+        signing = header[: 4 + 4 + 45] + lp32(first + more)
+        return io.BytesIO(signing + header[-4:] + (made.tree or b""))
+
+    other = u32(7) + lp32(b"block")
+    read = Idsig.parse(longer(other * 64))
     assert read.root_hash == made.root_hash
-    assert read.tree_offset == len(header) + 9
+    assert read.tree_offset == len(header) + 64 * len(other)
+    with pytest.raises(IdsigError, match="more than 64 other signers"):
+        Idsig.parse(longer(other * 65))
+    for junk in (b"x", lp32(b"block"), other + b"\0", other[:-1]):
+        with pytest.raises(IdsigError, match="does not fit") as caught:
+            Idsig.parse(longer(junk))
+        assert caught.value.offset
 
 
 def test_a_current_idsig_is_left_alone(signed: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from avf.apk import SignatureAlgorithm, SigningKey
 from avf.apk.digest import content_digest, make_contents
-from avf.apk.signing_block import BlockId, encode
+from avf.apk.signing import padded_block
+from avf.apk.signing_block import BlockId
 from avf.apk.source import FdSource
 from tests.apk.conftest import builder
 from tests.apk.forge import Anatomy, Forger
@@ -49,7 +50,7 @@ def huge(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> Path:
         size = len(anatomy.directory)
         contents = make_contents(FdSource(file.fileno()), SIZE, SIZE, size, anatomy.eocd)
         digest = content_digest(contents, VERITY.content_digest)
-        block = encode([(BlockId.V3, Forger(key, [(VERITY, digest)]).block())])
+        block = padded_block([(BlockId.V3, Forger(key, [(VERITY, digest)]).block())])
         eocd = bytearray(anatomy.eocd)
         eocd[16:20] = (SIZE + len(block)).to_bytes(4, "little")
         file.seek(SIZE)

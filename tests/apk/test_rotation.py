@@ -114,7 +114,9 @@ def test_apksigner_verifies_an_early_rotation_of_ours(
     assert "(APK Signature Scheme v3): true" in output
     with path.open("rb") as file:
         verified = verify(file)
-        assert verify(file, sdk=24).public_key == keys["ec-p384"].public_key
+        assert verify(file, sdk=28).public_key == keys["ec-p384"].public_key
+        before = verify(file, sdk=27, allow_v2=True)
+    assert (before.scheme, before.public_key) == (Scheme.V2, keys["ec-p256"].public_key)
     assert (verified.scheme, verified.lineage) == (Scheme.V3, lineage)
 
 
@@ -333,9 +335,9 @@ def rotation_min_sdk(sdk: int) -> bytes:
     ("promised", "low", "sdk", "message"),
     [
         (33, None, 34, "from SDK 33 on, but there is none"),
-        (33, None, 30, "from SDK 33 on, but there is none"),
-        (33, 35, 30, "from SDK 33 on, but it counts from 35 on"),
-        (35, 33, 30, "from SDK 35 on, but it counts from 33 on"),
+        (33, None, 33, "from SDK 33 on, but there is none"),
+        (33, 35, 33, "from SDK 33 on, but it counts from 35 on"),
+        (36, 38, 34, "from SDK 36 on, but it counts from 38 on"),
     ],
 )
 def test_what_v3_promises_must_be_there(

@@ -76,7 +76,9 @@ def test_apksigner_reads_the_manifest(tmp_path: Path, key: SigningKey) -> None:
     """Its minSdkVersion makes apksigner ask for v1, which we do not write, below 24."""
     path = tmp_path / "old.apk"
     with path.open("w+b") as out:
-        ApkBuilder(min_sdk=23).build(out, key, schemes=[Scheme.V2])
+        unsigned = io.BytesIO()
+        ApkBuilder(min_sdk=23).write(unsigned)
+        sign_apk(unsigned, out, key, schemes=[Scheme.V2])
     with pytest.raises(AssertionError, match=re.escape("META-INF/MANIFEST.MF")):
         run_apksigner("verify", "-v", str(path))
 

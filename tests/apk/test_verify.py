@@ -235,12 +235,12 @@ def test_unsupported_algorithms(anatomy: Anatomy, key: SigningKey) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sdk", "accepted"), [(27, False), (28, True), (30, True), (32, True), (33, False)]
+    ("sdk", "accepted"), [(28, False), (29, True), (30, True), (32, True), (33, False)]
 )
 def test_both_ends_of_the_sdk_range_are_inclusive(
     anatomy: Anatomy, key: SigningKey, sdk: int, accepted: bool
 ) -> None:
-    data = BytesIO(forged(anatomy, key, signed_range=(28, 32)))
+    data = BytesIO(forged(anatomy, key, signed_range=(29, 32)))
     if accepted:
         assert verify(data, sdk=sdk).max_sdk == 32
     else:

@@ -18,6 +18,7 @@ from avf.apk.errors import (
     InputError,
     LineageError,
     NoSigner,
+    OutputError,
     PublicKeyError,
     SchemeNotFound,
     SignatureInvalid,
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
     from avf.apk.idsig_update import create_or_update_idsig
     from avf.apk.idsig_verify import VerifiedIdsig, open_verified, verify_idsig
     from avf.apk.keys import SigningKey
-    from avf.apk.signing import Rotation, rotate, sign, sign_idsig
+    from avf.apk.sdk_range import PlatformVerdict, manifest_min_sdk, verify_range
+    from avf.apk.signing import Rotation, make_signed_idsig, rotate, sign, sign_idsig
 
 __all__ = [
     "ApkBuilder",
@@ -68,6 +70,8 @@ __all__ = [
     "LineageError",
     "LineageNode",
     "NoSigner",
+    "OutputError",
+    "PlatformVerdict",
     "PublicKeyError",
     "Rotation",
     "Scheme",
@@ -93,6 +97,8 @@ __all__ = [
     "entries",
     "entry_offset",
     "find_entry",
+    "make_signed_idsig",
+    "manifest_min_sdk",
     "open_entry",
     "open_verified",
     "parse_lineage_file",
@@ -102,20 +108,25 @@ __all__ = [
     "sign_idsig",
     "verify",
     "verify_idsig",
+    "verify_range",
 ]
 
 
 _MODULES = {
     "ApkBuilder": "builder",
+    "PlatformVerdict": "sdk_range",
     "Rotation": "signing",
     "SigningKey": "keys",
     "VerifiedIdsig": "idsig_verify",
     "create_or_update_idsig": "idsig_update",
+    "make_signed_idsig": "signing",
+    "manifest_min_sdk": "sdk_range",
     "open_verified": "idsig_verify",
     "rotate": "signing",
     "sign": "signing",
     "sign_idsig": "signing",
     "verify_idsig": "idsig_verify",
+    "verify_range": "sdk_range",
 }
 
 

@@ -4,24 +4,29 @@ Exit status: 0 done, 1 the APK or idsig is not good (or a file cannot be used), 
 """
 
 import argparse
+import io
 import json
 import os
 import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from avf.apk import reports
-from avf.apk.algorithms import SignatureAlgorithm
-from avf.apk.errors import ApkError, SigningError
+from avf.apk.errors import ApkError
+from avf.apk.files import about, opened
 from avf.apk.idsig import Idsig
-from avf.apk.idsig_update import create_or_update_idsig
+from avf.apk.idsig_update import create_or_update_idsig, idsig_is_current
 from avf.apk.idsig_verify import verify_idsig
+from avf.apk.output import Outputs, check_collisions
 from avf.apk.progress import Bar
 from avf.apk.reports import Report
+from avf.apk.sign_command import add_rotate, add_sign
+from avf.apk.signers import MAX_SDK
 from avf.apk.source import open_source
-from avf.apk.verify import DEFAULT_SDK, Scheme, verify
+from avf.apk.terminal import printable
+from avf.apk.verify import DEFAULT_SDK, verify
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,14 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(options: argparse.Namespace, error: ApkError | OSError) -> int:
-    file = error.filename if isinstance(error, OSError) and error.filename else options.apk
-    failure = reports.failure(error, os.fsdecode(file))
+    known = error.file if isinstance(error, ApkError) else error.filename
+    failure = reports.failure(error, os.fsdecode(known or options.apk))
     if options.json:
-        report = {"verified": False} if options.run is _verify else {}
+        report = {"verified": False} if options.run is _verify_as_asked else {}
         print(json.dumps({**report, "error": failure}, indent=2))
     offset = failure["offset"]
     where = "" if offset is None else f" (at byte {offset})"
-    print(f"{failure['file']}: {failure['message']}{where}", file=sys.stderr)
+    print(printable(f"{failure['file']}: {failure['message']}{where}"), file=sys.stderr)
     return 1
 
 
@@ -70,7 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--require-v4", action="store_true", help="do not accept an idsig without a signature"
     )
-    command.set_defaults(run=_verify)
+    for end, default in (("min", "what the manifest says"), ("max", "no end")):
+        command.add_argument(
+            f"--{end}-sdk-version",
+            type=_sdk,
+            metavar="N",
+            help=f"check every platform of a range ({default})",
+        )
+    command.set_defaults(run=_verify_as_asked, parser=command)
 
     command = commands.add_parser("info", parents=[apk], help="show what is in an APK, unproved")
     command.set_defaults(run=_info)
@@ -80,42 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--allow-v2", action="store_true", help="accept an APK without v3")
     command.set_defaults(run=_idsig)
 
-    _add_sign(commands.add_parser("sign", parents=[apk], help="sign with v2 and v3, or v3.1"))
+    command = commands.add_parser("sign", parents=[apk], help="sign with v2 and v3, or v3.1")
+    add_sign(command, _sdk)
     command = commands.add_parser("rotate", parents=[common], help="let a key hand on to another")
-    command.add_argument("apk", type=Path, metavar="LINEAGE", help="file to extend or to make")
-    for name in ("old", "new"):
-        command.add_argument(f"--{name}-key", type=Path, required=True, metavar="FILE")
-        command.add_argument(f"--{name}-cert", type=Path, required=True, metavar="FILE")
-    command.set_defaults(run=_rotate)
+    add_rotate(command)
     return parser
-
-
-def _add_sign(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=Path, required=True, metavar="FILE")
-    command.add_argument("--key", type=Path, required=True, help="private key, PEM or DER")
-    command.add_argument("--cert", type=Path, required=True, help="certificate, PEM or DER")
-    command.add_argument("--idsig", type=Path, metavar="FILE", help="write a signed idsig too")
-    command.add_argument("--min-sdk", type=_sdk, metavar="N", help="lowest SDK for v3")
-    command.add_argument(
-        "--scheme", action="append", choices=["v2", "v3"], help="may be repeated (both)"
-    )
-    command.add_argument(
-        "--algorithm",
-        action="append",
-        choices=[item.name for item in SignatureAlgorithm],
-        metavar="NAME",
-        help="may be repeated (what apksigner takes for the key)",
-    )
-    rotation = command.add_argument_group("for a key that another one handed on to")
-    rotation.add_argument("--old-key", type=Path, metavar="FILE", help="the first key")
-    rotation.add_argument("--old-cert", type=Path, metavar="FILE")
-    rotation.add_argument(
-        "--lineage", type=Path, metavar="FILE", help="from the first key to --key"
-    )
-    rotation.add_argument(
-        "--rotation-min-sdk", type=_sdk, default=33, metavar="N", help="first with --key (33)"
-    )
-    command.set_defaults(run=_sign, parser=command)
 
 
 def _sdk(text: str) -> int:
@@ -126,18 +107,18 @@ def _sdk(text: str) -> int:
 
 
 def _verify(options: argparse.Namespace) -> Report:
+    allow_v2 = not options.require_v3
     with ExitStack() as stack:
-        apk = stack.enter_context(options.apk.open("rb"))
-        idsig = stack.enter_context(options.idsig.open("rb")) if options.idsig else None
-        allow_v2 = not options.require_v3
+        apk = stack.enter_context(opened(options.apk))
         with _bar("verifying", apk) as bar:
-            verified = verify(apk.fileno(), sdk=options.sdk, allow_v2=allow_v2, progress=bar)
+            verified = verify(apk, sdk=options.sdk, allow_v2=allow_v2, progress=bar)
         report = reports.verified_apk(verified, options.sdk)
-        if idsig:
+        if options.idsig:
+            idsig = stack.enter_context(opened(options.idsig))
             with _bar("checking the idsig", apk) as bar:
                 found = verify_idsig(
-                    apk.fileno(),
-                    idsig.fileno(),
+                    apk,
+                    idsig,
                     sdk=options.sdk,
                     allow_v2=allow_v2,
                     require_signature=options.require_v4,
@@ -147,89 +128,54 @@ def _verify(options: argparse.Namespace) -> Report:
         return report
 
 
+def _verify_range(options: argparse.Namespace) -> Report:
+    from avf.apk.sdk_range import verify_range
+
+    if options.idsig or options.require_v3 or options.require_v4:
+        options.parser.error("a range of SDKs does not go with --require-v3 and --idsig")
+    with opened(options.apk) as apk, _bar("verifying", apk) as bar:
+        low, high = options.min_sdk_version, options.max_sdk_version
+        verdicts = verify_range(
+            apk, min_sdk=low, max_sdk=MAX_SDK if high is None else high, progress=bar
+        )
+        return reports.verified_range(verdicts)
+
+
+def _verify_as_asked(options: argparse.Namespace) -> Report:
+    if options.min_sdk_version is None and options.max_sdk_version is None:
+        return _verify(options)
+    return _verify_range(options)
+
+
 def _info(options: argparse.Namespace) -> Report:
-    with options.apk.open("rb") as file:
-        return reports.contents(open_source(file.fileno()))
+    with opened(options.apk) as apk:
+        return reports.contents(open_source(apk))
 
 
 def _idsig(options: argparse.Namespace) -> Report:
-    with ExitStack() as stack:
-        apk = stack.enter_context(options.apk.open("rb"))
-        is_new = not options.out.exists()
-        options.out.touch()
-        out = stack.enter_context(options.out.open("r+b"))
-        undo = stack.enter_context(ExitStack())
-        if is_new:
-            undo.callback(options.out.unlink)
-        with _bar("hashing", apk) as bar:
-            written = create_or_update_idsig(
-                apk.fileno(),
-                out.fileno(),
-                sdk=options.sdk,
-                allow_v2=options.allow_v2,
-                progress=bar,
-            )
-        undo.pop_all()
-        return reports.made_idsig(Idsig.parse(out.fileno()), written)
+    check_collisions([options.apk], [options.out])
+    scheme = {"sdk": options.sdk, "allow_v2": options.allow_v2}
+    with opened(options.apk) as apk, about(options.out), Outputs() as outputs:
+        if _is_current(apk, options, scheme):
+            with opened(options.out) as idsig:
+                return reports.made_idsig(Idsig.parse(idsig), False)
+        out = outputs.open(options.out).fileno()
+        with about(options.apk), _bar("hashing", apk) as bar:
+            create_or_update_idsig(apk, out, **scheme, progress=bar)
+        report = reports.made_idsig(Idsig.parse(out), True)
+        outputs.commit()
+        return report
 
 
-def _sign(options: argparse.Namespace) -> Report:
-    from avf.apk.keys import SigningKey
-    from avf.apk.lineage import parse_lineage_file
-    from avf.apk.signing import DEFAULT_MIN_SDK, Rotation, sign, sign_idsig
-
-    if options.out.exists() and options.out.samefile(options.apk):
-        raise SigningError("an APK cannot be signed in place")
-    given = [options.old_key, options.old_cert, options.lineage]
-    if any(given) and not all(given):
-        options.parser.error("--old-key, --old-cert and --lineage go together")
-    key = SigningKey.load(options.key.read_bytes(), options.cert.read_bytes())
-    rotation = None
-    if options.lineage:
-        old = SigningKey.load(options.old_key.read_bytes(), options.old_cert.read_bytes())
-        lineage = parse_lineage_file(options.lineage.read_bytes())
-        rotation = Rotation(old, lineage, options.rotation_min_sdk)
-    min_sdk = DEFAULT_MIN_SDK if options.min_sdk is None else options.min_sdk
-    with ExitStack() as stack:
-        apk = stack.enter_context(options.apk.open("rb"))
-        out = stack.enter_context(options.out.open("w+b"))
-        undo = stack.enter_context(ExitStack())
-        undo.callback(options.out.unlink)
-        sign(
-            apk.fileno(),
-            out,
-            key,
-            schemes=[Scheme(name) for name in options.scheme or ("v2", "v3")],
-            algorithms=[SignatureAlgorithm[name] for name in options.algorithm or ()],
-            min_sdk=min_sdk,
-            rotation=rotation,
-        )
-        sdk = max(DEFAULT_SDK, min_sdk)
-        verified = verify(out.fileno(), sdk=sdk, allow_v2=True)
-        if options.idsig:
-            idsig = Idsig.create(out.fileno(), sdk=sdk, allow_v2=True)
-            sign_idsig(idsig, verified.size, key)
-            with options.idsig.open("wb") as file:
-                idsig.write(file.fileno())
-        undo.pop_all()
-    return {"signed": str(options.out), **reports.verified_apk(verified, sdk)}
+def _is_current(apk: int, options: argparse.Namespace, scheme: Any) -> bool:
+    if not options.out.is_file():
+        return False
+    with opened(options.out) as idsig, about(options.apk):
+        return idsig_is_current(apk, idsig, **scheme)
 
 
-def _rotate(options: argparse.Namespace) -> Report:
-    from avf.apk.keys import SigningKey
-    from avf.apk.lineage import encode_lineage_file, parse_lineage_file
-    from avf.apk.signing import rotate
-
-    old = SigningKey.load(options.old_key.read_bytes(), options.old_cert.read_bytes())
-    new = SigningKey.load(options.new_key.read_bytes(), options.new_cert.read_bytes())
-    known = parse_lineage_file(options.apk.read_bytes()) if options.apk.exists() else ()
-    lineage = rotate(old, new, known)
-    options.apk.write_bytes(encode_lineage_file(lineage))
-    return {"lineage": reports.lineage(lineage)}
-
-
-def _bar(label: str, file: BinaryIO) -> Bar:
-    return Bar(sys.stderr, label, os.fstat(file.fileno()).st_size)
+def _bar(label: str, fd: int) -> Bar:
+    return Bar(sys.stderr, label, os.fstat(fd).st_size)
 
 
 def _lines(value: object, indent: str = "") -> list[str]:
@@ -254,9 +200,12 @@ def _lines(value: object, indent: str = "") -> list[str]:
 def _text(value: object) -> str:
     if value is None or value == []:
         return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else printable(str(value))
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -82,6 +82,10 @@ def _verity_digest(contents: Contents) -> bytes:
         raise VerificationError(
             "APK Signing Block does not start on a 4096-byte boundary, as a verity digest requires"
         )
+    if (contents.cd_offset - contents.front) % merkle.BLOCK_SIZE:
+        raise VerificationError(
+            "APK Signing Block has a size that is no multiple of 4096, as a verity digest requires"
+        )
     joined = _Joined(contents)
     sizes = merkle.level_sizes(joined.size) or [merkle.BLOCK_SIZE]
     tree = merkle.TreeBuilder(sizes, _VERITY_SALT, _forget)

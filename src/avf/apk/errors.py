@@ -22,6 +22,7 @@ ApkError                          apk
  |    +-- IdsigMismatch           idsig-mismatch         it is another file's
  |         +-- TreeMismatch       tree-mismatch          a block has not the digest that the tree holds for it
  +-- SigningError                 signing                an APK cannot be built or signed as asked
+      +-- OutputError             output                 an output would replace a file that is read
 """
 
 
@@ -29,14 +30,15 @@ class ApkError(Exception):
     """Base of all errors of this package.
 
     `code` names the kind for programs and stays as it is; `offset` is the byte of the file where the fault was seen,
-    None if it is not in one place.
+    None if it is not in one place; `file` is the path of the file at fault where the error knows it, else None.
     """
 
     code = "apk"
 
-    def __init__(self, message: str, *, offset: int | None = None) -> None:
+    def __init__(self, message: str, *, offset: int | None = None, file: str | None = None) -> None:
         super().__init__(message)
         self.offset = offset
+        self.file = file
 
 
 class InputError(ApkError):
@@ -157,3 +159,9 @@ class SigningError(ApkError):
     """An APK cannot be built or signed as asked."""
 
     code = "signing"
+
+
+class OutputError(SigningError):
+    """An output is the same file as an input or another output."""
+
+    code = "output"

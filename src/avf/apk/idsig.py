@@ -12,6 +12,7 @@ AVF, `Idsig.create` leaves certificate, key and signature empty: trust rests on 
 """
 
 import os
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from avf.apk import merkle
@@ -27,6 +28,7 @@ HASH_SHA256 = 1
 _LOG2_BLOCK_SIZE = 12
 _MAX_INFO = 64 << 10
 _MAX_SALT = 64
+_MAX_OTHERS = 64
 _DIGEST_SIZES = {kind.length for kind in ContentDigest}
 
 
@@ -150,13 +152,18 @@ class Idsig:
                 offset=position,
             )
         salt, root_hash = _parse_hashing_info(hashing)
+        first = parse_signing_info(signing)
+        others_offset = signing.offset
+        others = signing.take(signing.remaining, "other signers")
+        for _ in other_signing_infos(others, others_offset):
+            pass
         return cls(
             root_hash=root_hash,
             salt=salt,
             tree_size=tree_size,
             tree_offset=offset,
-            **parse_signing_info(signing)._asdict(),
-            other_signers=signing.take(signing.remaining, "other signers"),
+            **first._asdict(),
+            other_signers=others,
         )
 
     def signing_info(self) -> SigningInfo:
@@ -282,6 +289,19 @@ def parse_signing_info(reader: FieldReader) -> SigningInfo:
         raise IdsigError(f"idsig: unknown signature algorithm ID {algorithm_id:#x}", offset=start)
     signature = reader.lp32("signature")
     return SigningInfo(digest, certificate, additional_data, public_key, algorithm_id, signature)
+
+
+def other_signing_infos(
+    data: bytes, offset: int | None = None
+) -> Iterator[tuple[int, FieldReader]]:
+    """(ID of the block in the APK, reader over the signing info) of each other signer, at most 64."""
+    reader = FieldReader(data, "idsig other signers", IdsigError, offset)
+    for _ in range(_MAX_OTHERS):
+        if not reader.remaining:
+            return
+        yield reader.u32("block ID"), reader.inner("signing info")
+    if reader.remaining:
+        raise reader.failure(f"more than {_MAX_OTHERS} other signers")
 
 
 def pwrite_all(fd: int, data: bytes | bytearray, offset: int) -> None:

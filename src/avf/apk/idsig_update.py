@@ -27,14 +27,10 @@ def create_or_update_idsig(
     An output that was written after the APK's last change is read as a whole, of the APK only what follows its
     contents. Otherwise all of the APK is read.
     """
-    apk_status = require_regular(apk_fd, "input")
-    idsig_status = require_regular(idsig_fd, "output")
-    if os.path.samestat(apk_status, idsig_status):
-        raise IdsigError("input and output are the same file")
+    apk_status, idsig_status = _both_regular(apk_fd, idsig_fd)
     apk = locate(open_source(apk_fd, progress=progress))
     wanted = describe(apk, b"", sdk, allow_v2)
-    is_newer = idsig_status.st_mtime_ns > max(apk_status.st_mtime_ns, apk_status.st_ctime_ns)
-    start = apk.block_offset if is_newer else 0
+    start = _first_unknown(apk, apk_status, idsig_status)
     if _readable(idsig_fd) and _is_current(idsig_fd, wanted, apk, start):
         return False
     os.ftruncate(idsig_fd, 0)
@@ -48,6 +44,30 @@ def create_or_update_idsig(
     apk.source.check_unchanged()
     pwrite_all(idsig_fd, wanted.header(), 0)
     return True
+
+
+def idsig_is_current(
+    apk_fd: int, idsig_fd: int, *, sdk: int = DEFAULT_SDK, allow_v2: bool = False
+) -> bool:
+    """Would `create_or_update_idsig` leave the file alone? Errors as there."""
+    apk_status, idsig_status = _both_regular(apk_fd, idsig_fd)
+    apk = locate(open_source(apk_fd))
+    wanted = describe(apk, b"", sdk, allow_v2)
+    return _is_current(idsig_fd, wanted, apk, _first_unknown(apk, apk_status, idsig_status))
+
+
+def _both_regular(apk_fd: int, idsig_fd: int) -> tuple[os.stat_result, os.stat_result]:
+    apk_status = require_regular(apk_fd, "input")
+    idsig_status = require_regular(idsig_fd, "output")
+    if os.path.samestat(apk_status, idsig_status):
+        raise IdsigError("input and output are the same file")
+    return apk_status, idsig_status
+
+
+def _first_unknown(apk: SignedApk, apk_status: os.stat_result, idsig_status: os.stat_result) -> int:
+    """From which byte on an idsig must be compared with the APK: one that is newer, behind the contents only."""
+    is_newer = idsig_status.st_mtime_ns > max(apk_status.st_mtime_ns, apk_status.st_ctime_ns)
+    return apk.block_offset if is_newer else 0
 
 
 def _readable(fd: int) -> bool:

@@ -8,17 +8,14 @@ from typing import BinaryIO, NamedTuple
 
 from avf.apk import merkle
 from avf.apk.algorithms import SignatureAlgorithm
-from avf.apk.crypto import certificate_public_key, verify_signature
+from avf.apk.crypto import certificate_public_key, read_public_key, verify_signature
 from avf.apk.errors import IdsigError, IdsigMismatch, SignatureInvalid, SignerMismatch
-from avf.apk.fields import FieldReader
-from avf.apk.idsig import Idsig, SigningInfo, parse_signing_info
+from avf.apk.idsig import Idsig, SigningInfo, other_signing_infos, parse_signing_info
 from avf.apk.signers import parse_signed_data
 from avf.apk.signing_block import BlockId, SignedApk, find_signing_block
 from avf.apk.source import Progress, open_source
 from avf.apk.tree_check import CheckedReader, Tree
 from avf.apk.verify import DEFAULT_SDK, Choice, Scheme, choose_signers
-
-_MAX_OTHERS = 64
 
 
 class VerifiedIdsig(NamedTuple):
@@ -91,14 +88,13 @@ def _info_of(found: Idsig, choice: Choice) -> SigningInfo:
     """What the signer of this platform says: a v3.1 signer stands behind the v3 one, if at all."""
     if choice.scheme is Scheme.V3_1:
         base = found.tree_offset - 4 - len(found.other_signers)
-        reader = FieldReader(found.other_signers, "idsig other signers", IdsigError, base)
-        for _ in range(_MAX_OTHERS):
-            if not reader.remaining:
-                break
-            block_id = reader.u32("block ID")
-            info = reader.inner("signing info")
-            if block_id == BlockId.V3_1:
-                return parse_signing_info(info)
+        for block_id, reader in other_signing_infos(found.other_signers, base):
+            if block_id != BlockId.V3_1:
+                continue
+            info = parse_signing_info(reader)
+            if reader.remaining:
+                raise reader.failure(f"{reader.remaining} bytes too many")
+            return info
     return found.signing_info()
 
 
@@ -123,7 +119,8 @@ def _check_signature(
         verify_signature(algorithm, info.public_key, signed, info.signature)
     except SignatureInvalid:
         raise SignatureInvalid("idsig: Signature is invalid.") from None
-    if certificate_public_key(info.certificate) != info.public_key:
+    expected = read_public_key(certificate_public_key(info.certificate)).der
+    if expected != info.public_key:
         raise SignerMismatch("idsig: Public key mismatch between certificate and signature record")
     for signer in choice.signers:
         chain = parse_signed_data(signer, has_sdk_range=choice.has_sdk_range).certificates

@@ -1,6 +1,7 @@
 """Private keys that sign APKs. Needs `cryptography`."""
 
 import datetime
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from cryptography import x509
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
 from avf.apk.algorithms import KeyType, SignatureAlgorithm
 from avf.apk.errors import SigningError
@@ -22,6 +24,8 @@ from avf.apk.errors import SigningError
 PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | dsa.DSAPrivateKey
 
 _PEM = b"-----BEGIN "
+_JKS_MAGICS = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")
+"""Java's JKS and JCEKS."""
 _LARGE_RSA_BITS = 3072
 _LARGE_EC_BITS = 256
 _CURVES: dict[str, ec.EllipticCurve] = {
@@ -35,17 +39,21 @@ _YEAR = datetime.timedelta(days=365)
 
 
 class SigningKey:
-    """A private key (RSA, EC or DSA) and the X.509 certificate that APKs signed with it carry."""
+    """A private key (RSA, EC or DSA) and the X.509 certificates that APKs signed with it carry."""
 
-    def __init__(self, key: PrivateKey, certificate: x509.Certificate) -> None:
+    def __init__(
+        self, key: PrivateKey, certificate: x509.Certificate, chain: Sequence[x509.Certificate] = ()
+    ) -> None:
         self._key = key
         self.certificate = certificate.public_bytes(Encoding.DER)
-        """DER."""
+        """The key's own, DER."""
+        self.certificates = (self.certificate, *[_der(issuer) for issuer in chain])
+        """The key's own and those of its issuers, DER."""
         self.public_key = key.public_key().public_bytes(
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
         """SubjectPublicKeyInfo, DER."""
-        if certificate.public_key() != key.public_key():
+        if not _is_of(certificate, key):
             raise SigningError("the certificate is not of the private key")
 
     @classmethod
@@ -73,18 +81,41 @@ class SigningKey:
 
     @classmethod
     def load(cls, key: bytes, certificate: bytes, *, password: bytes | None = None) -> "SigningKey":
-        """From a private key and a certificate, each in PEM or DER (PKCS #8, as apksigner takes it)."""
-        load_key = load_pem_private_key if _PEM in key else load_der_private_key
-        is_pem = _PEM in certificate
-        load = x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate
+        """From a private key and its certificate, each in PEM or DER (PKCS #8, as apksigner takes it).
+
+        PEM may go on with the certificates of the issuers. SigningError if something cannot be read, the key is
+        encrypted and no `password` is given, or the certificate is not of the key.
+        """
+        private = load_private_key(key, None if password is None else lambda: password)
+        own, *chain = load_certificates(certificate)
+        return cls(private, own, chain)
+
+    @classmethod
+    def from_pkcs12(
+        cls, store: bytes, password: bytes | None, *, alias: str | None = None
+    ) -> "SigningKey":
+        """From a PKCS #12 key store with one private key, with the certificates of its issuers.
+
+        SigningError if the password is wrong, the store holds no key or its key has another name than `alias`.
+        """
+        if store.startswith(_JKS_MAGICS):
+            raise SigningError(
+                "the key store is in Java's own format; convert it with "
+                "keytool -importkeystore -deststoretype pkcs12"
+            )
         try:
-            private = load_key(key, password)
-            loaded = load(certificate)
+            loaded = load_pkcs12(store, password)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise SigningError(f"cannot read the signing key: {error}") from None
-        if not isinstance(private, PrivateKey):
+            raise SigningError(f"cannot read the key store: {error}") from None
+        if loaded.key is None or loaded.cert is None:
+            raise SigningError("the key store holds no private key with a certificate")
+        if not isinstance(loaded.key, PrivateKey):
             raise SigningError("the signing key is neither RSA nor EC nor DSA")
-        return cls(private, loaded)
+        name = (loaded.cert.friendly_name or b"").decode("utf-8", "replace")
+        if alias is not None and alias.casefold() != name.casefold():
+            raise SigningError(f"the key store holds the key {name!r}, not {alias!r}")
+        others = [item.certificate for item in loaded.additional_certs]
+        return cls(loaded.key, loaded.cert.certificate, _issuers(loaded.cert.certificate, others))
 
     def to_pem(self) -> tuple[bytes, bytes]:
         """(private key as unencrypted PKCS #8, certificate)."""
@@ -105,7 +136,13 @@ class SigningKey:
         return SignatureAlgorithm.ECDSA_SHA256
 
     def sign(self, algorithm: SignatureAlgorithm, data: bytes) -> bytes:
-        """A signature over `data`; SigningError if the key is of another type."""
+        """A signature over `data`; SigningError if the key is of another type or too short."""
+        try:
+            return self._sign(algorithm, data)
+        except ValueError as error:
+            raise SigningError(f"{algorithm.name} does not go with this key: {error}") from None
+
+    def _sign(self, algorithm: SignatureAlgorithm, data: bytes) -> bytes:
         digest = SHA256() if algorithm.hash_name == "sha256" else SHA512()
         if isinstance(self._key, rsa.RSAPrivateKey) and algorithm.key_type is KeyType.RSA:
             scheme: padding.AsymmetricPadding = padding.PKCS1v15()
@@ -117,6 +154,58 @@ class SigningKey:
         if isinstance(self._key, dsa.DSAPrivateKey) and algorithm.key_type is KeyType.DSA:
             return self._key.sign(data, digest)
         raise SigningError(f"{algorithm.name} does not go with this key")
+
+
+def load_private_key(data: bytes, password: Callable[[], bytes] | None) -> PrivateKey:
+    """A private key in PEM or DER; `password` is called if it is encrypted. SigningError if it cannot be read."""
+    load = load_pem_private_key if _PEM in data else load_der_private_key
+    try:
+        try:
+            private = load(data, None)
+        except TypeError:
+            if password is None:
+                raise SigningError("the signing key is encrypted: it needs a password") from None
+            private = load(data, password())
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SigningError(f"cannot read the signing key: {error}") from None
+    if not isinstance(private, PrivateKey):
+        raise SigningError("the signing key is neither RSA nor EC nor DSA")
+    return private
+
+
+def load_certificates(data: bytes) -> list[x509.Certificate]:
+    """The certificates in PEM, at least one, or the one in DER; SigningError if they cannot be read."""
+    try:
+        if _PEM in data:
+            return x509.load_pem_x509_certificates(data)
+        return [x509.load_der_x509_certificate(data)]
+    except ValueError as error:
+        raise SigningError(f"cannot read the certificate: {error}") from None
+
+
+def _is_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
+    try:
+        return certificate.public_key() == key.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise SigningError(f"cannot read the certificate's key: {error}") from None
+
+
+def _issuers(own: x509.Certificate, others: list[x509.Certificate]) -> list[x509.Certificate]:
+    """The certificates that lead from `own` to its root, in this order."""
+    chain: list[x509.Certificate] = []
+    last, left = own, list(others)
+    while last.issuer != last.subject:
+        found = next((item for item in left if item.subject == last.issuer), None)
+        if found is None:
+            break
+        left.remove(found)
+        chain.append(found)
+        last = found
+    return chain
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
 
 
 def _self_signed(key: PrivateKey, common_name: str) -> x509.Certificate:

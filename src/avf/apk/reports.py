@@ -9,6 +9,7 @@ from avf.apk.errors import ApkError, SchemeNotFound, SigningBlockError
 from avf.apk.idsig import Idsig
 from avf.apk.idsig_verify import VerifiedIdsig
 from avf.apk.lineage import LineageNode
+from avf.apk.sdk_range import PlatformVerdict
 from avf.apk.signers import parse_signed_data, parse_signers
 from avf.apk.signing_block import MAGIC, BlockId, SignedApk, find_signing_block
 from avf.apk.source import Source
@@ -36,6 +37,22 @@ def verified_apk(verified: VerifiedApk, sdk: int) -> Report:
         "size": verified.size,
         "signers": [_verified_signer(signer) for signer in verified.signers],
     }
+
+
+def verified_range(verdicts: Iterable[PlatformVerdict]) -> Report:
+    """What `verify` found for a range of SDKs, lowest first; the rest is the highest platform's."""
+    found = list(verdicts)
+    last = found[-1]
+    platforms = [
+        {
+            "min_sdk": verdict.min_sdk,
+            "max_sdk": verdict.max_sdk,
+            "scheme": verdict.apk.scheme.value,
+            "certificate_sha256": [_sha256(item.certificates[0]) for item in verdict.apk.signers],
+        }
+        for verdict in found
+    ]
+    return {**verified_apk(last.apk, last.max_sdk), "platforms": platforms}
 
 
 def _verified_signer(signer: VerifiedSigner) -> Report:

@@ -1,5 +1,8 @@
 """Sign APKs with the v2, v3 and v3.1 schemes and idsigs with v4. Needs `cryptography`; no Java."""
 
+import io
+import os
+import struct
 from collections.abc import Collection, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -8,9 +11,10 @@ from avf.apk.algorithms import ContentDigest, SignatureAlgorithm
 from avf.apk.digest import Contents, content_digest, make_contents
 from avf.apk.errors import ApkError, SigningError
 from avf.apk.fields import lp32, lp32_items, u32
-from avf.apk.idsig import Idsig
+from avf.apk.idsig import Idsig, SigningInfo
 from avf.apk.keys import SigningKey
 from avf.apk.lineage import Capability, LineageNode, encode_lineage, verify_lineage
+from avf.apk.rewrite import has_v1_signature, is_aligned, rewrite
 from avf.apk.signers import (
     ATTRIBUTE_PROOF_OF_ROTATION,
     ATTRIBUTE_ROTATION_MIN_SDK,
@@ -19,11 +23,11 @@ from avf.apk.signers import (
 )
 from avf.apk.signing_block import BlockId, find_signing_block
 from avf.apk.source import FileSource, Source, open_source
-from avf.apk.verify import MAX_V2_SIGNERS, Scheme
+from avf.apk.verify import DEFAULT_SDK, MAX_V2_SIGNERS, V2_SDK, V3_1_SDK, Scheme, recorded_digest
 from avf.apk.zip import EOCD_CD_OFFSET_FIELD, find_sections
 
 DEFAULT_MIN_SDK = 28
-V3_1_MIN_SDK = 33
+V3_1_MIN_SDK = V3_1_SDK
 """The first SDK that knows v3.1."""
 DEFAULT_CAPABILITIES = (
     Capability.INSTALLED_DATA | Capability.SHARED_UID | Capability.PERMISSION | Capability.AUTH
@@ -79,15 +83,19 @@ def sign(
     max_sdk: int = MAX_SDK,
     others: Sequence[SigningKey] = (),
     rotation: Rotation | None = None,
+    align: bool = False,
 ) -> None:
-    """Write `apk`, signed anew, to `out`, an empty file open for reading and writing.
+    """Write `apk`, signed anew, to `out`, an empty file open for reading and writing, and not `apk` itself.
 
-    An APK Signing Block that is there is dropped. The new one begins and ends on 4096-byte boundaries. `algorithms`
-    are those of `key` and default to `key.algorithm`. `others` sign beside `key`, which v2 alone allows. With
-    `rotation` an earlier key serves older platforms. SigningError if the ZIP is not one that Android installs.
+    An APK Signing Block that is there is dropped, and so are the files of a v1 signature. The new block begins and
+    ends on 4096-byte boundaries. `algorithms` are those of `key` and default to `key.algorithm`. `others` sign beside
+    `key`, which v2 alone allows. With `rotation` an earlier key serves older platforms. `align` moves stored entries
+    to boundaries of 4 bytes, native libraries to 16 KiB. SigningError if the ZIP is not one that Android installs, or
+    if `min_sdk` is below 24: such platforms accept v1 signatures only.
     """
-    _check_request(key, set(schemes), others, rotation)
-    digests = _Digests(_write_unsigned(apk, out))
+    _check_request(key, set(schemes), others, rotation, min_sdk)
+    _check_two_files(apk, out)
+    digests = _Digests(_write_unsigned(apk, out, align))
     first = _Party(key, tuple(algorithms) or (key.algorithm,))
     pairs: list[tuple[int, bytes]] = []
     if Scheme.V2 in schemes:
@@ -98,37 +106,100 @@ def sign(
         pairs.append((BlockId.V2, lp32_items(signers)))
     if Scheme.V3 in schemes:
         pairs += _v3_pairs(first, digests, (min_sdk, max_sdk), rotation)
-    _write_signed(out, digests.contents, _padded_block(pairs))
+    _write_signed(out, digests.contents, padded_block(pairs))
 
 
-def sign_idsig(idsig: Idsig, apk_size: int, key: SigningKey) -> None:
-    """Fill in certificate, key and signature of an idsig, as `apksigner` does for v4."""
-    idsig.certificate = key.certificate
-    idsig.public_key = key.public_key
-    idsig.signature_algorithm_id = key.algorithm
-    idsig.signature = key.sign(key.algorithm, idsig.signed_bytes(apk_size))
+def sign_idsig(
+    idsig: Idsig, apk_size: int, key: SigningKey, *, rotated: SigningInfo | None = None
+) -> None:
+    """Fill in certificate, key and signature of an idsig, as `apksigner` does for v4.
+
+    `key` is that of the APK's v3 signer; `rotated` is the signed info of the v3.1 signer, if there is one.
+    """
+    info = _signed_info(idsig, apk_size, key, idsig.apk_digest)
+    for name, value in info._asdict().items():
+        setattr(idsig, name, value)
+    if rotated:
+        idsig.other_signers = u32(BlockId.V3_1) + lp32(rotated.encode())
     idsig.tree_offset = len(idsig.header())
 
 
-def _write_unsigned(apk: int | BinaryIO, out: BinaryIO) -> Contents:
+def make_signed_idsig(
+    apk: int | BinaryIO,
+    key: SigningKey,
+    *,
+    sdk: int = DEFAULT_SDK,
+    rotation: Rotation | None = None,
+) -> Idsig:
+    """A new idsig with a v4 signature for an APK that was signed with `key` and `rotation`.
+
+    Where the APK has a v3.1 signer, the v3 signer's info comes first and that of the v3.1 signer behind it.
+    """
+    signed_apk = find_signing_block(open_source(apk))
+    size = signed_apk.zip.size
+    if rotation is None or BlockId.V3_1 not in signed_apk.ids():
+        idsig = Idsig.create(apk, sdk=sdk, allow_v2=True)
+        sign_idsig(idsig, size, key)
+        return idsig
+    idsig = Idsig.create(apk, sdk=rotation.min_sdk - 1)
+    _, recorded = recorded_digest(signed_apk, rotation.min_sdk)
+    rotated = _signed_info(idsig, size, key, recorded)
+    sign_idsig(idsig, size, rotation.old, rotated=rotated)
+    return idsig
+
+
+def _signed_info(idsig: Idsig, apk_size: int, key: SigningKey, digest: bytes) -> SigningInfo:
+    algorithm, more = key.algorithm, idsig.additional_data
+    info = SigningInfo(digest, key.certificate, more, key.public_key, algorithm, b"")
+    return info._replace(signature=key.sign(algorithm, idsig.signed_bytes(apk_size, info)))
+
+
+def _check_two_files(apk: int | BinaryIO, out: BinaryIO) -> None:
+    """SigningError if input and output are one file; nothing is lost then."""
+    try:
+        one = os.fstat(apk if isinstance(apk, int) else apk.fileno())
+        same = os.path.samestat(one, os.fstat(out.fileno()))
+    except io.UnsupportedOperation:
+        same = apk is out
+    if same:
+        raise SigningError("cannot sign: input and output are the same file")
+
+
+def _write_unsigned(apk: int | BinaryIO, out: BinaryIO, align: bool) -> Contents:
     """Copy the entries, pad, and append directory and EOCD; the contents to sign."""
     source = open_source(apk)
     try:
         sections = find_sections(source)
         front = _content_end(source, sections.cd_offset)
+        anew = has_v1_signature(source, sections) or (align and not is_aligned(source, sections))
+        out.seek(0)
+        out.truncate()
+        eocd = source.read_at(sections.eocd_offset, sections.eocd_size)
+        if anew:
+            directory, count = rewrite(source, sections, front, out)
+            eocd = _with_directory(eocd, count, len(directory))
+        else:
+            directory = source.read_at(sections.cd_offset, sections.cd_size)
+            _copy(source, front, out)
     except ApkError as error:
         raise SigningError(f"cannot sign: {error}") from error
-    out.seek(0)
-    out.truncate()
-    for offset in range(0, front, _COPY_SIZE):
-        out.write(source.read_at(offset, min(_COPY_SIZE, front - offset)))
+    front = out.tell()
     padded = front + -front % _ALIGNMENT
     out.write(bytes(padded - front))
-    eocd = source.read_at(sections.eocd_offset, sections.eocd_size)
-    out.write(source.read_at(sections.cd_offset, sections.cd_size))
+    out.write(directory)
     out.write(_with_cd_offset(eocd, padded))
     out.flush()
-    return make_contents(FileSource(out), padded, padded, sections.cd_size, eocd)
+    return make_contents(FileSource(out), padded, padded, len(directory), eocd)
+
+
+def _copy(source: Source, end: int, out: BinaryIO) -> None:
+    for offset in range(0, end, _COPY_SIZE):
+        out.write(source.read_at(offset, min(_COPY_SIZE, end - offset)))
+
+
+def _with_directory(eocd: bytes, count: int, size: int) -> bytes:
+    """The EOCD for another central directory: twice the number of entries, and the size in bytes."""
+    return eocd[:8] + struct.pack("<HHI", count, count, size) + eocd[16:]
 
 
 def _content_end(source: Source, cd_offset: int) -> int:
@@ -144,7 +215,8 @@ def _with_cd_offset(eocd: bytes, offset: int) -> bytes:
     return eocd[:field] + u32(offset) + eocd[field + 4 :]
 
 
-def _padded_block(pairs: list[tuple[int, bytes]]) -> bytes:
+def padded_block(pairs: list[tuple[int, bytes]]) -> bytes:
+    """A signing block of these values, padded to a multiple of 4096 bytes."""
     unpadded = len(signing_block.encode(pairs))
     padding_size = -(unpadded + 12) % _ALIGNMENT
     return signing_block.encode([*pairs, (BlockId.VERITY_PADDING, bytes(padding_size))])
@@ -155,7 +227,13 @@ def _check_request(
     schemes: set[Scheme],
     others: Sequence[SigningKey],
     rotation: Rotation | None,
+    min_sdk: int,
 ) -> None:
+    if min_sdk < V2_SDK:
+        raise SigningError(
+            f"min SDK {min_sdk}: platforms before SDK {V2_SDK} accept v1 (JAR) signatures only, "
+            "which are not written"
+        )
     if not schemes or not schemes <= {Scheme.V2, Scheme.V3}:
         raise SigningError("APKs can be signed with the schemes v2 and v3")
     if others and (Scheme.V3 in schemes or len(others) >= MAX_V2_SIGNERS):
@@ -225,7 +303,10 @@ def _signer(party: _Party, digests: _Digests, sdk_range: bytes, attributes: list
     key = party.key
     recorded = [u32(a) + lp32(digests.get(a.content_digest)) for a in party.algorithms]
     signed_data = (
-        lp32_items(recorded) + lp32_items([key.certificate]) + sdk_range + lp32_items(attributes)
+        lp32_items(recorded)
+        + lp32_items(list(key.certificates))
+        + sdk_range
+        + lp32_items(attributes)
     )
     signatures = [u32(a) + lp32(key.sign(a, signed_data)) for a in party.algorithms]
     return lp32(signed_data) + sdk_range + lp32_items(signatures) + lp32(key.public_key)

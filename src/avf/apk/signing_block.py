@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from avf.apk.errors import SchemeNotFound, SigningBlockError
+from avf.apk.errors import SchemeNotFound, SigningBlockError, ZipFormatError
 from avf.apk.source import Source
-from avf.apk.zip import ZipSections, find_sections
+from avf.apk.zip import ZipSections, find_sections, iter_entries
 
 MAGIC = b"APK Sig Block 42"
 MIN_SIZE = 32
@@ -75,6 +75,8 @@ class SignedApk(NamedTuple):
                 )
             yield pair_id, position + _PAIR.size, length - 4
             position += 8 + length
+        if position == end:
+            return
         raise SigningBlockError(f"APK Signing Block: more than {_MAX_PAIRS} pairs", offset=position)
 
 
@@ -83,13 +85,14 @@ def find_signing_block(source: Source) -> SignedApk:
     sections = find_sections(source)
     end = sections.cd_offset
     if end < MIN_SIZE:
-        raise SigningBlockError(
+        raise SchemeNotFound(
             f"APK too small for APK Signing Block. ZIP Central Directory offset: {end}", offset=end
         )
     size, magic = _FOOTER.unpack(source.read_at(end - _FOOTER.size, _FOOTER.size))
     if magic != MAGIC:
-        raise SigningBlockError(
-            "No APK Signing Block before ZIP Central Directory", offset=end - len(MAGIC)
+        raise SchemeNotFound(
+            f"{_without_block(source, sections)}: No APK Signing Block before ZIP Central Directory",
+            offset=end - len(MAGIC),
         )
     start = end - (size + 8)
     if size < _FOOTER.size or start < 0:
@@ -103,6 +106,23 @@ def find_signing_block(source: Source) -> SignedApk:
             offset=start,
         )
     return SignedApk(source, sections, start, size + 8)
+
+
+def _without_block(source: Source, sections: ZipSections) -> str:
+    """What there is in its place."""
+    try:
+        if any(is_v1_signature(entry.name) for entry in iter_entries(source, sections)):
+            return "The APK has only a v1 (JAR) signature"
+    except ZipFormatError:
+        pass
+    return "The APK is not signed"
+
+
+def is_v1_signature(name: str) -> bool:
+    """Is an entry of this name a signature of the v1 scheme, in one of its parts?"""
+    folder, _, file = name.upper().partition("/")
+    parts = file.endswith((".SF", ".RSA", ".DSA", ".EC")) or file.startswith("SIG-")
+    return folder == "META-INF" and "/" not in file and (parts or file == "MANIFEST.MF")
 
 
 def encode(pairs: list[tuple[int, bytes]]) -> bytes:

@@ -2,20 +2,22 @@
 
 Follows the v3 scheme's verification steps (https://source.android.com/docs/security/features/apksigning/v3), with
 v3.1 for rotated keys and, where the caller allows it, v2. First come AVF's checks in AVF's order, then those that
-only Android's package manager makes: nothing stripped, and the proof of rotation.
+only Android's package manager makes: nothing stripped, and the proof of rotation. A platform applies the rules of
+the schemes that it knows and passes over the others: v2 from SDK 24 on, v3 from 28, v3.1 from 33.
 """
 
 from enum import Enum
 from typing import BinaryIO, NamedTuple
 
 from avf.apk.algorithms import ContentDigest, SignatureAlgorithm
-from avf.apk.crypto import certificate_public_key, verify_signature
+from avf.apk.crypto import certificate_public_key, read_public_key, verify_signature
 from avf.apk.digest import content_digest, contents_of
 from avf.apk.errors import (
     CertificateError,
     DigestMismatch,
     LineageError,
     NoSigner,
+    PublicKeyError,
     SchemeNotFound,
     SignatureInvalid,
     SignatureStripped,
@@ -38,8 +40,13 @@ from avf.apk.signers import (
 )
 from avf.apk.signing_block import BlockId, SignedApk, find_signing_block
 from avf.apk.source import Progress, open_source
+from avf.apk.zip import check_directory
 
 DEFAULT_SDK = 34
+V2_SDK = 24
+"""The first platform that knows v2."""
+V3_SDK = 28
+V3_1_SDK = 33
 MAX_V2_SIGNERS = 10
 _V2_ID = 2
 
@@ -143,11 +150,19 @@ def verify(
     """
     source = open_source(apk, size, progress)
     signed_apk = find_signing_block(source)
-    choice = choose_signers(signed_apk, sdk, allow_v2=allow_v2)
-    digests = _ContentDigests(signed_apk)
-    signers = tuple([_verify_signer(choice, signer, digests, sdk) for signer in choice.signers])
+    verified = verify_for(signed_apk, ContentDigests(signed_apk), sdk, allow_v2=allow_v2)
+    check_directory(source, signed_apk.zip)
     source.check_unchanged()
-    return VerifiedApk(choice.scheme, signers, signed_apk.zip.size)
+    return verified
+
+
+def verify_for(
+    apk: SignedApk, digests: "ContentDigests", sdk: int, *, allow_v2: bool = False
+) -> VerifiedApk:
+    """What the platform `sdk` says of the signatures and the contents."""
+    choice = choose_signers(apk, sdk, allow_v2=allow_v2)
+    signers = tuple([_verify_signer(choice, signer, digests, sdk) for signer in choice.signers])
+    return VerifiedApk(choice.scheme, signers, apk.zip.size)
 
 
 def recorded_digest(
@@ -171,19 +186,31 @@ def claimed_public_key(
 def choose_signers(apk: SignedApk, sdk: int, *, allow_v2: bool = False) -> Choice:
     """The signer for platform `sdk`: of v3.1 if that covers it, else of v3, else those of v2 if allowed."""
     ids = apk.ids()
-    rotated = _signers(apk, BlockId.V3_1) if BlockId.V3_1 in ids else ()
+    rotated = _rotated_signers(apk) if sdk >= V3_1_SDK and BlockId.V3_1 in ids else ()
     covering = [signer for signer in rotated if signer.covers(sdk)]
     usable = [signer for signer in covering if not _only_under_development(signer, sdk)]
     if usable:
         return Choice(Scheme.V3_1, (_only(usable, "V3.1"),), (), False)
-    skipped = bool(covering)
-    if BlockId.V3 in ids or not allow_v2:
-        signers = [signer for signer in _signers(apk, BlockId.V3) if signer.covers(sdk)]
-        return Choice(Scheme.V3, (_only(signers, "V3"),), rotated, skipped)
-    return Choice(Scheme.V2, _some(_signers(apk, BlockId.V2)), rotated, skipped)
+    if sdk >= V3_SDK and (BlockId.V3 in ids or not allow_v2):
+        signers = [signer for signer in signers_of(apk, BlockId.V3) if signer.covers(sdk)]
+        return Choice(Scheme.V3, (_only(signers, "V3"),), rotated, bool(covering))
+    if sdk >= V2_SDK and allow_v2:
+        return Choice(Scheme.V2, _some(signers_of(apk, BlockId.V2)), rotated, bool(covering))
+    known = "v1 (JAR) signatures only, which are not verified here" if sdk < V2_SDK else "no v3"
+    raise SchemeNotFound(
+        f"The APK is not signed with a scheme accepted here: a platform of SDK {sdk} knows {known}"
+    )
 
 
-def _signers(apk: SignedApk, block_id: BlockId) -> tuple[Signer, ...]:
+def _rotated_signers(apk: SignedApk) -> tuple[Signer, ...]:
+    signers = signers_of(apk, BlockId.V3_1)
+    if not signers:
+        raise NoSigner("APK Signature Scheme V3.1 supports one signer for an SDK: 0 signers found.")
+    return signers
+
+
+def signers_of(apk: SignedApk, block_id: BlockId) -> tuple[Signer, ...]:
+    """All signers of one scheme; SchemeNotFound if the APK has no such signature."""
     try:
         block, offset = apk.find(block_id)
     except SchemeNotFound as error:
@@ -222,7 +249,7 @@ def _some(signers: tuple[Signer, ...]) -> tuple[Signer, ...]:
     return signers
 
 
-class _ContentDigests:
+class ContentDigests:
     """The content digests of an APK, each computed once."""
 
     def __init__(self, apk: SignedApk) -> None:
@@ -236,7 +263,7 @@ class _ContentDigests:
 
 
 def _verify_signer(
-    choice: Choice, signer: Signer, digests: _ContentDigests, sdk: int
+    choice: Choice, signer: Signer, digests: ContentDigests, sdk: int
 ) -> VerifiedSigner:
     algorithm, signature = strongest_signature(signer)
     _check_signature(signer, algorithm, signature)
@@ -288,7 +315,7 @@ def _digest_for(signed_data: SignedData, algorithm: SignatureAlgorithm) -> bytes
 
 
 def _check_contents(
-    signed_data: SignedData, algorithm: SignatureAlgorithm, digests: _ContentDigests
+    signed_data: SignedData, algorithm: SignatureAlgorithm, digests: ContentDigests
 ) -> bytes:
     expected = _digest_for(signed_data, algorithm)
     computed = digests.get(algorithm.content_digest)
@@ -300,9 +327,15 @@ def _check_contents(
 
 
 def _check_certificate(signer: Signer, signed_data: SignedData) -> None:
+    """Every certificate is one, and the first holds the signer's key."""
     if not signed_data.certificates:
         raise CertificateError("No certificates listed", offset=signer.offset)
-    if certificate_public_key(signed_data.certificates[0]) != signer.public_key:
+    keys = [certificate_public_key(certificate) for certificate in signed_data.certificates]
+    try:
+        expected = read_public_key(keys[0]).der
+    except PublicKeyError as error:
+        raise CertificateError(f"Certificate: {error}", offset=signer.offset) from None
+    if expected != signer.public_key:
         raise SignerMismatch(
             "Public key mismatch between certificate and signature record", offset=signer.offset
         )
@@ -310,14 +343,14 @@ def _check_certificate(signer: Signer, signed_data: SignedData) -> None:
 
 def _check_not_stripped(choice: Choice, signed_data: SignedData, sdk: int) -> None:
     """A signer may say that a better signature exists; without that one the APK was tampered with."""
-    if choice.scheme is Scheme.V2:
+    if choice.scheme is Scheme.V2 and sdk >= V3_SDK:
         for attribute in signed_data.find(ATTRIBUTE_STRIPPING_PROTECTION):
             if _u32(attribute, "stripping protection") != _V2_ID:
                 raise SignatureStripped(
                     "The v2 signature says that the APK has a newer one, but there is none",
                     offset=attribute.offset,
                 )
-    if choice.scheme is Scheme.V3:
+    if choice.scheme is Scheme.V3 and sdk >= V3_1_SDK:
         for attribute in signed_data.find(ATTRIBUTE_ROTATION_MIN_SDK):
             _check_rotated(choice, attribute, sdk)
 

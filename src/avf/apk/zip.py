@@ -25,6 +25,7 @@ _MAX_COMMENT = 0xFFFF
 _PADDING_UNIT = 4096
 _EOCD = struct.Struct("<4s4H2IH")
 _CD_HEADER = struct.Struct("<4s6H3I5H2I")
+_CD_LENGTHS = struct.Struct("<3H")
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _CD_WINDOW = 256 << 10
 _MAX_CD = 64 << 20
@@ -147,6 +148,11 @@ def _header_offset(entry: Entry) -> int:
 
 def iter_entries(source: Source, sections: ZipSections) -> Iterator[Entry]:
     """The entries one by one, never more than a window of the central directory in memory."""
+    return (entry for entry, _ in iter_headers(source, sections))
+
+
+def iter_headers(source: Source, sections: ZipSections) -> Iterator[tuple[Entry, bytes]]:
+    """As `iter_entries`, each entry with its header in the central directory."""
     window = b""
     position = 0
     offset = sections.cd_offset
@@ -156,8 +162,9 @@ def iter_entries(source: Source, sections: ZipSections) -> Iterator[Entry]:
             window = window[position:] + source.read_at(offset, length)
             offset += length
             position = 0
-        entry, position = _parse_entry(window, position, index, offset - len(window))
-        yield entry
+        start = position
+        entry, position = _parse_entry(window, start, index, offset - len(window))
+        yield entry, window[start:position]
     if position != len(window) or offset != sections.eocd_offset:
         raise ZipFormatError(
             "Invalid ZIP: the central directory is longer than its entries",
@@ -178,6 +185,8 @@ def _parse_entry(window: bytes, position: int, index: int, base: int) -> tuple[E
     end = name_start + name_length + extra_length + comment_length
     if magic != _CD_MAGIC:
         raise ZipFormatError(f"{where} has no signature", offset=offset)
+    if 0xFFFFFFFF in (compressed, size, header_offset):
+        raise ZipFormatError(f"{where} needs ZIP64, which is not supported", offset=offset)
     if name_length > _MAX_NAME:
         raise ZipFormatError(f"{where} has a name of {name_length} bytes", offset=offset)
     if end > len(window):
@@ -199,6 +208,28 @@ def _decode_name(raw: bytes, flags: int, where: str, offset: int) -> str:
     if not name or "\0" in name:
         raise ZipFormatError(f"{where} has an empty name or a NUL in it", offset=offset)
     return name
+
+
+def check_directory(source: Source, sections: ZipSections) -> None:
+    """ZipFormatError unless the central directory holds as many entries as the EOCD says, and nothing else."""
+    window, position, offset = b"", 0, sections.cd_offset
+    for index in range(sections.entry_count):
+        if len(window) - position < _CD_HEADER.size and offset < sections.eocd_offset:
+            length = min(_CD_WINDOW, sections.eocd_offset - offset)
+            skip = max(0, position - len(window))
+            window, position = window[position:] + source.read_at(offset, length), skip
+            offset += length
+        where = f"Invalid ZIP: central directory entry {index}"
+        at = offset - len(window) + position
+        if len(window) - position < _CD_HEADER.size:
+            raise ZipFormatError(f"{where} is cut short", offset=at)
+        if window[position : position + 4] != _CD_MAGIC:
+            raise ZipFormatError(f"{where} has no signature", offset=at)
+        position += _CD_HEADER.size + sum(_CD_LENGTHS.unpack_from(window, position + 28))
+    end = offset - len(window) + position
+    if end != sections.eocd_offset:
+        reason = "longer than its entries" if end < sections.eocd_offset else "cut short"
+        raise ZipFormatError(f"Invalid ZIP: the central directory is {reason}", offset=end)
 
 
 def find_entry(apk: int | BinaryIO, name: str, *, size: int | None = None) -> Entry:

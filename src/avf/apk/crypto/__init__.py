@@ -6,19 +6,16 @@ Backends: the `cryptography` package, else OpenSSL 3's libcrypto through ctypes 
 from typing import Protocol
 
 from avf.apk.algorithms import SignatureAlgorithm
+from avf.apk.crypto.spki import check_type, read_public_key
 from avf.apk.crypto.x509 import certificate_public_key
 
-__all__ = ["Backend", "backend", "certificate_public_key", "verify_signature"]
+__all__ = ["Backend", "backend", "certificate_public_key", "read_public_key", "verify_signature"]
 
-MIN_RSA_BITS = 1024
-MAX_RSA_BITS = 16384
-DSA_BITS = (1024, 2048, 3072, 4096)
-WRONG_KEY = "Public key has the wrong ID"
 BAD_SIGNATURE = "Signature is invalid."
 
 
 class Backend(Protocol):
-    """A module that can verify signatures."""
+    """A module that can verify signatures with keys that `read_public_key` made."""
 
     def verify_signature(
         self, algorithm: SignatureAlgorithm, public_key: bytes, data: bytes, signature: bytes
@@ -37,11 +34,18 @@ def backend() -> Backend:
 
 
 def verify_signature(
-    algorithm: SignatureAlgorithm, public_key: bytes, data: bytes, signature: bytes
+    algorithm: SignatureAlgorithm,
+    public_key: bytes,
+    data: bytes,
+    signature: bytes,
+    *,
+    library: Backend | None = None,
 ) -> None:
-    """Check `signature` over `data` with a SubjectPublicKeyInfo (DER).
+    """Check `signature` over `data` with a SubjectPublicKeyInfo, by `library` or the backend in use.
 
     PublicKeyError if the key has another type or is of a kind not accepted (RSA of 1024 to 16384 bits; DSA of 1024,
     2048, 3072 or 4096; NIST P-256, P-384 or P-521); SignatureInvalid if the signature is wrong.
     """
-    backend().verify_signature(algorithm, public_key, data, signature)
+    key = read_public_key(public_key)
+    check_type(key, algorithm.key_type)
+    (library or backend()).verify_signature(algorithm, key.der, data, signature)

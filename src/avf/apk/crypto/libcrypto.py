@@ -4,12 +4,10 @@ import ctypes
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_void_p
 
 from avf.apk.algorithms import KeyType, SignatureAlgorithm
-from avf.apk.crypto import BAD_SIGNATURE, DSA_BITS, MAX_RSA_BITS, MIN_RSA_BITS, WRONG_KEY
+from avf.apk.crypto import BAD_SIGNATURE
 from avf.apk.errors import PublicKeyError, SignatureInvalid
 
 _SONAME = "libcrypto.so.3"
-_KEY_TYPES = {6: KeyType.RSA, 116: KeyType.DSA, 408: KeyType.EC}
-_CURVES = (b"prime256v1", b"P-256", b"secp384r1", b"P-384", b"secp521r1", b"P-521")
 _RSA_PKCS1_PADDING = 1
 _RSA_PKCS1_PSS_PADDING = 6
 _RSA_PSS_SALTLEN_DIGEST = -1
@@ -24,7 +22,6 @@ def verify_signature(
     crypto = _load()
     key = _parse_key(crypto, public_key)
     try:
-        _check_key(crypto, key, algorithm)
         _verify(crypto, key, algorithm, data, signature)
     finally:
         crypto.EVP_PKEY_free(key)
@@ -47,9 +44,6 @@ def _load() -> ctypes.CDLL:
 _FUNCTIONS = (
     ("d2i_PUBKEY", c_void_p, (c_void_p, c_void_p, c_long)),
     ("EVP_PKEY_free", None, (c_void_p,)),
-    ("EVP_PKEY_get_base_id", c_int, (c_void_p,)),
-    ("EVP_PKEY_get_bits", c_int, (c_void_p,)),
-    ("EVP_PKEY_get_group_name", c_int, (c_void_p, c_char_p, c_size_t, c_void_p)),
     ("EVP_get_digestbyname", c_void_p, (c_char_p,)),
     ("EVP_MD_CTX_new", c_void_p, ()),
     ("EVP_MD_CTX_free", None, (c_void_p,)),
@@ -73,20 +67,6 @@ def _parse_key(crypto: ctypes.CDLL, public_key: bytes) -> int:
         crypto.EVP_PKEY_free(key)
         raise PublicKeyError("Public key cannot be read: bytes follow it")
     return int(key)
-
-
-def _check_key(crypto: ctypes.CDLL, key: int, algorithm: SignatureAlgorithm) -> None:
-    if _KEY_TYPES.get(crypto.EVP_PKEY_get_base_id(key)) is not algorithm.key_type:
-        raise PublicKeyError(WRONG_KEY)
-    if algorithm.key_type is not KeyType.EC:
-        bits = crypto.EVP_PKEY_get_bits(key)
-        is_rsa = algorithm.key_type is KeyType.RSA
-        if not (MIN_RSA_BITS <= bits <= MAX_RSA_BITS if is_rsa else bits in DSA_BITS):
-            raise PublicKeyError(f"Public key has {bits} bits")
-        return
-    name = ctypes.create_string_buffer(64)
-    if not crypto.EVP_PKEY_get_group_name(key, name, len(name), None) or name.value not in _CURVES:
-        raise PublicKeyError(f"Public key is on curve {name.value.decode('ascii', 'replace')}")
 
 
 def _verify(

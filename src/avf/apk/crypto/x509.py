@@ -1,7 +1,8 @@
 """Just enough of X.509 (RFC 5280, section 4.1) to find the public key in a certificate, byte for byte.
 
 Android compares this key with the one in the signature record and trusts nothing else in the certificate, so nothing
-else is looked at. Certificates that strict parsers refuse (negative serial numbers, odd names) are accepted, as there.
+else is looked at. Certificates that strict parsers refuse (negative serial numbers, odd names) are accepted, as there;
+bytes that follow the certificate are ignored.
 """
 
 from avf.apk.errors import CertificateError
@@ -21,8 +22,6 @@ _FIELDS_BEFORE_KEY = (
 def certificate_public_key(certificate: bytes) -> bytes:
     """The SubjectPublicKeyInfo (DER) of a DER certificate, as it stands there."""
     start, end = _element(certificate, 0, len(certificate), _SEQUENCE, "certificate")
-    if end != len(certificate):
-        raise CertificateError(f"Certificate: {len(certificate) - end} bytes follow it")
     start, end = _element(certificate, start, end, _SEQUENCE, "to-be-signed part")
     if start < end and certificate[start] == _VERSION:
         _, start = _element(certificate, start, end, _VERSION, "version")

@@ -1,0 +1,118 @@
+"""Copy a ZIP without its v1 signature files, every stored entry's data aligned."""
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from avf.apk.errors import EntryError
+from avf.apk.signing_block import is_v1_signature
+from avf.apk.source import Source
+from avf.apk.zip import STORED, Entry, ZipSections, data_offset, iter_headers
+
+WORD = 4
+LIBRARY_PAGE = 16384
+"""Native libraries begin on a page; the largest that Android has."""
+_ALIGNMENT_EXTRA_ID = 0xD935
+_COPY_SIZE = 1 << 20
+_LOCAL_SIZE = 30
+_EXTRA_LENGTH_FIELD = 28
+_CD_HEADER_OFFSET_FIELD = 42
+
+
+class Part(NamedTuple):
+    """One entry: its local header with extra field and data, [start, data) and [data, end)."""
+
+    entry: Entry
+    directory_header: bytes
+    data: int
+    end: int
+
+
+def has_v1_signature(source: Source, sections: ZipSections) -> bool:
+    """Is there an entry that is part of a v1 signature?"""
+    return any(is_v1_signature(entry.name) for entry, _ in iter_headers(source, sections))
+
+
+def is_aligned(source: Source, sections: ZipSections) -> bool:
+    """Do the data of every stored entry begin where `rewrite` would put them?"""
+    return all(
+        entry.method != STORED or data_offset(source, entry) % alignment_of(entry) == 0
+        for entry, _ in iter_headers(source, sections)
+    )
+
+
+def alignment_of(entry: Entry) -> int:
+    """A page for native libraries, else a word."""
+    is_library = entry.name.startswith("lib/") and entry.name.endswith(".so")
+    return LIBRARY_PAGE if is_library else WORD
+
+
+def rewrite(source: Source, sections: ZipSections, front: int, out: BinaryIO) -> tuple[bytes, int]:
+    """Write the entries before byte `front` to `out`; the new central directory and the number of entries.
+
+    EntryError if entries overlap.
+    """
+    directory: dict[Entry, bytes] = {}
+    parts = list(_parts(source, sections, front))
+    for part in parts:
+        directory[part.entry] = _with_offset(part.directory_header, out.tell())
+        _copy_entry(source, part, out)
+    kept = [directory[entry] for entry, _ in iter_headers(source, sections) if entry in directory]
+    return b"".join(kept), len(kept)
+
+
+def _parts(source: Source, sections: ZipSections, front: int) -> Iterator[Part]:
+    """The entries that stay, in the order of their data."""
+    found = sorted(iter_headers(source, sections), key=lambda item: item[0].header_offset)
+    ends = [entry.header_offset for entry, _ in found[1:]] + [front]
+    for (entry, header), end in zip(found, ends, strict=True):
+        data = data_offset(source, entry)
+        if data + entry.compressed_size > end:
+            raise EntryError(
+                f"ZIP entry {entry.name!r} overlaps what comes at byte {end}",
+                offset=entry.header_offset,
+            )
+        if not is_v1_signature(entry.name):
+            yield Part(entry, header, data, end)
+
+
+def _copy_entry(source: Source, part: Part, out: BinaryIO) -> None:
+    entry = part.entry
+    start = entry.header_offset
+    local = source.read_at(start, part.data - start)
+    if entry.method == STORED:
+        name_end = _LOCAL_SIZE + len(entry.raw_name)
+        extra = _aligned(local[name_end:], out.tell() + name_end, alignment_of(entry))
+        field = _EXTRA_LENGTH_FIELD
+        head = local[:field] + struct.pack("<H", len(extra)) + local[field + 2 : name_end]
+        local = head + extra
+    out.write(local)
+    for offset in range(part.data, part.end, _COPY_SIZE):
+        out.write(source.read_at(offset, min(_COPY_SIZE, part.end - offset)))
+
+
+def _aligned(extra: bytes, position: int, alignment: int) -> bytes:
+    """The extra field at `position` with an alignment field that puts what follows it on a boundary."""
+    others = b"".join(_other_fields(extra))
+    padding = -(position + len(others) + 6) % alignment
+    return (
+        others + struct.pack("<HHH", _ALIGNMENT_EXTRA_ID, 2 + padding, alignment) + bytes(padding)
+    )
+
+
+def _other_fields(extra: bytes) -> Iterator[bytes]:
+    """The fields that are neither alignment nor padding."""
+    position = 0
+    while len(extra) - position >= 4:
+        kind, size = struct.unpack_from("<HH", extra, position)
+        end = position + 4 + size
+        if end > len(extra):
+            return
+        if kind not in (0, _ALIGNMENT_EXTRA_ID):
+            yield extra[position:end]
+        position = end
+
+
+def _with_offset(header: bytes, offset: int) -> bytes:
+    field = _CD_HEADER_OFFSET_FIELD
+    return header[:field] + struct.pack("<I", offset) + header[field + 4 :]
