@@ -1,0 +1,207 @@
+"""Keys are compared as numbers, and both backends say the same of every key, odd ones too."""
+
+import io
+import random
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+from avf.apk import ApkError, PublicKeyError, SignatureAlgorithm, SigningKey, VerificationError
+from avf.apk import verify as verify_apk
+from avf.apk.crypto import (
+    certificate_public_key,
+    libcrypto,
+    pyca,
+    read_public_key,
+    verify_signature,
+)
+from avf.apk.crypto.spki import BIT_STRING, INTEGER, OID, SEQUENCE, der
+from avf.apk.signing_block import BlockId
+from tests.apk.conftest import KINDS
+from tests.apk.forge import Anatomy, Forger
+
+DATA = b"what is signed"
+RSA = bytes.fromhex("2a864886f70d010101")
+EC = bytes.fromhex("2a8648ce3d0201")
+DSA = bytes.fromhex("2a8648ce380401")
+P256 = bytes.fromhex("2a8648ce3d030107")
+NULL = b"\5\0"
+CURVES = {"ec-p256": P256, "ec-p384": bytes.fromhex("2b81040022")}
+
+
+def spki(algorithm: bytes, bits: bytes) -> bytes:
+    return der(SEQUENCE, der(SEQUENCE, algorithm) + der(BIT_STRING, b"\0" + bits))
+
+
+def integer(value: int, padding: int = 0) -> bytes:
+    return der(INTEGER, bytes(padding) + value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+def long_form(element: bytes) -> bytes:
+    """The same element with its length in four bytes."""
+    header = 2 if element[1] < 0x80 else 2 + (element[1] & 0x7F)
+    body = element[header:]
+    return element[:1] + b"\x84" + len(body).to_bytes(4, "big") + body
+
+
+def odd_encodings(key: SigningKey) -> dict[str, bytes]:
+    """The same key in encodings other than its own."""
+    public = load_der_public_key(key.public_key)
+    if isinstance(public, rsa.RSAPublicKey):
+        numbers = public.public_numbers()
+        n, e = numbers.n, integer(numbers.e)
+        negative = der(INTEGER, n.to_bytes(public.key_size // 8, "big"))
+        plain = der(SEQUENCE, integer(n) + e)
+        return {
+            "negative modulus": spki(der(OID, RSA) + NULL, der(SEQUENCE, negative + e)),
+            "padded modulus": spki(der(OID, RSA) + NULL, der(SEQUENCE, integer(n, 3) + e)),
+            "no NULL": spki(der(OID, RSA), plain),
+            "long lengths": long_form(spki(der(OID, RSA) + NULL, long_form(plain))),
+        }
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        form = PublicFormat.CompressedPoint
+        point = public.public_bytes(Encoding.X962, form)
+        curve = der(OID, EC) + der(OID, _curve(public))
+        return {"compressed": spki(curve, point), "long lengths": long_form(key.public_key)}
+    assert isinstance(public, dsa.DSAPublicKey)
+    values = public.public_numbers()
+    parameters = values.parameter_numbers
+    numbers = integer(parameters.p, 1) + integer(parameters.q) + integer(parameters.g)
+    return {"padded prime": spki(der(OID, DSA) + der(SEQUENCE, numbers), integer(values.y))}
+
+
+def _curve(public: ec.EllipticCurvePublicKey) -> bytes:
+    return CURVES["ec-p256" if public.key_size == 256 else "ec-p384"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_encoding_is_the_same_key(keys: dict[str, SigningKey], kind: str) -> None:
+    key = keys[kind]
+    assert read_public_key(key.public_key).der == key.public_key
+    for name, encoded in odd_encodings(key).items():
+        assert encoded != key.public_key, name
+        assert read_public_key(encoded).der == key.public_key, name
+
+
+def apk_with(anatomy: Anatomy, key: SigningKey, in_certificate: bytes, in_signer: bytes) -> bytes:
+    """An APK whose certificate and signer record hold these encodings of the key."""
+    fields = certificate_public_key(key.certificate)
+    tbs = der(SEQUENCE, _before_key(key.certificate, fields) + in_certificate)
+    certificate = der(SEQUENCE, tbs + der(SEQUENCE, der(OID, EC)) + der(BIT_STRING, b"\0"))
+    digests = [(key.algorithm, anatomy.digest(key.algorithm))]
+    forger = Forger(key, digests, certificates=[certificate], public_key=in_signer)
+    return anatomy.with_pairs((BlockId.V3, forger.block())).build()
+
+
+def _before_key(certificate: bytes, key: bytes) -> bytes:
+    """The fields of the certificate from its version on to its key."""
+    from cryptography import x509
+
+    tbs = x509.load_der_x509_certificate(certificate).tbs_certificate_bytes
+    header = 2 if tbs[1] < 0x80 else 2 + (tbs[1] & 0x7F)
+    return tbs[header : tbs.index(key)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_certificate_may_encode_the_key_as_it_likes(
+    anatomy: Anatomy, keys: dict[str, SigningKey], kind: str
+) -> None:
+    key = keys[kind]
+    for encoded in [key.public_key, *odd_encodings(key).values()]:
+        assert verify_apk(io.BytesIO(apk_with(anatomy, key, encoded, key.public_key)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signer_holds_the_encoding_that_android_makes(
+    anatomy: Anatomy, keys: dict[str, SigningKey], kind: str
+) -> None:
+    key = keys[kind]
+    for encoded in odd_encodings(key).values():
+        for in_certificate in (encoded, key.public_key):
+            with pytest.raises(VerificationError, match="Public key mismatch"):
+                verify_apk(io.BytesIO(apk_with(anatomy, key, in_certificate, encoded)))
+
+
+def outcome(library: object, key: bytes, algorithm: SignatureAlgorithm, signature: bytes) -> str:
+    try:
+        verify_signature(algorithm, key, DATA, signature, library=library)  # type: ignore[arg-type]
+    except VerificationError as error:
+        return error.code
+    return "good"
+
+
+def odd_keys(key: SigningKey) -> list[bytes]:
+    """Broken encodings, and numbers that make no key."""
+    chosen = random.Random(1)
+    made = list(odd_encodings(key).values())
+    for _ in range(120):
+        broken = bytearray(key.public_key)
+        broken[chosen.randrange(len(broken))] = chosen.randrange(256)
+        made.append(bytes(broken))
+    made += [key.public_key[:cut] for cut in range(0, len(key.public_key), 9)]
+    made += [key.public_key + b"\0"]
+    return made
+
+
+NUMBERS = {
+    "RSA": [
+        spki(der(OID, RSA) + NULL, der(SEQUENCE, integer(n) + integer(e)))
+        for n in (3, (1 << 1023) + 1, (1 << 2047) + 2, (1 << 16384) + 1, (1 << 4095) + 1)
+        for e in (0, 1, 2, 3, 65537, (1 << 32) + 1, (1 << 33) + 1, (1 << 64) + 1, (1 << 300) + 1)
+    ],
+    "EC": [
+        spki(der(OID, EC) + der(OID, P256), point)
+        for point in (
+            *(b"", b"\0", b"\4", b"\2" + bytes(32), b"\3" + b"\xff" * 32, b"\4" + bytes(64)),
+            *(b"\6" + bytes(64), b"\4" + b"\xff" * 64, b"\2" + (5).to_bytes(32, "big")),
+        )
+    ],
+    "DSA": [
+        spki(der(OID, DSA) + der(SEQUENCE, integer(p) + integer(q) + integer(g)), integer(y))
+        for p in ((1 << 1023) + 1, (1 << 1023) + 2, (1 << 1500) + 1)
+        for q in ((1 << 159) + 1, (1 << 200) + 1)
+        for g in (0, 1, 2)
+        for y in (0, 1, 2, 1 << 1024)
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_backends_say_the_same_of_odd_keys(keys: dict[str, SigningKey], kind: str) -> None:
+    key = keys[kind]
+    algorithm = key.algorithm
+    signature = key.sign(algorithm, DATA)
+    odd = odd_keys(key) + NUMBERS[algorithm.key_type.value]
+    verdicts = [
+        [outcome(library, encoded, algorithm, signature) for encoded in odd]
+        for library in (pyca, libcrypto)
+    ]
+    assert verdicts[0] == verdicts[1]
+    assert {"good", "public-key", "signature-invalid"} <= set(verdicts[0])
+
+
+@pytest.mark.parametrize("encoded", [item for items in NUMBERS.values() for item in items])
+def test_numbers_that_make_no_key_are_refused_before_a_backend(encoded: bytes) -> None:
+    try:
+        assert read_public_key(read_public_key(encoded).der).der
+    except PublicKeyError as error:
+        assert str(error).startswith("Public key ")
+
+
+@pytest.mark.parametrize("more", [b"", b"0", b"\x30\0", b"\x30\x80\0\0"])
+def test_every_certificate_of_a_chain_is_read(
+    anatomy: Anatomy, key: SigningKey, more: bytes
+) -> None:
+    digests = [(key.algorithm, anatomy.digest(key.algorithm))]
+    good = Forger(key, digests, certificates=[key.certificate, key.certificate])
+    assert verify_apk(io.BytesIO(anatomy.with_pairs((BlockId.V3, good.block())).build()))
+    bad = Forger(key, digests, certificates=[key.certificate, more])
+    with pytest.raises(ApkError, match=r"^Certificate: "):
+        verify_apk(io.BytesIO(anatomy.with_pairs((BlockId.V3, bad.block())).build()))
+
+
+def test_bytes_behind_a_certificate_are_ignored(anatomy: Anatomy, key: SigningKey) -> None:
+    digests = [(key.algorithm, anatomy.digest(key.algorithm))]
+    forger = Forger(key, digests, certificates=[key.certificate + b"\0more"])
+    assert verify_apk(io.BytesIO(anatomy.with_pairs((BlockId.V3, forger.block())).build()))
