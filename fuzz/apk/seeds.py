@@ -3,8 +3,20 @@
 import io
 import struct
 
-from avf.apk import ApkBuilder, Idsig, Rotation, Scheme, SigningKey, rotate, sign, sign_idsig
+from avf.apk import (
+    ApkBuilder,
+    Idsig,
+    Rotation,
+    Scheme,
+    SigningKey,
+    read_entry,
+    rotate,
+    sign,
+    sign_idsig,
+)
 from avf.apk.lineage import encode_lineage
+
+KINDS = ("ec-p256", "ec-p521", "rsa-2048", "dsa-1024")
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -27,6 +39,9 @@ def seeds() -> dict[str, list[bytes]]:
         "idsig": idsigs,
         "idsig_of_apk": [struct.pack("<I", 4 + len(made)) + made + apks[0] for made in idsigs],
         "lineage": [encode_lineage(nodes)],
+        "manifest": [read_entry(unsigned, "AndroidManifest.xml", limit=1 << 16)],
+        "public_key": [SigningKey.generate(kind).public_key for kind in KINDS],
+        "rewrite": [unsigned.getvalue(), apks[0]],
         "tree": [struct.pack("<I", 100)[:3] + bytes(200)],
         "verify": apks,
         "zip": [unsigned.getvalue(), apks[0]],

@@ -1,15 +1,19 @@
 """What each target does with one input, which is any bytes."""
 
 import io
+import struct
 import sys
 from collections.abc import Callable
 from unittest import mock
 
 from avf.apk import ApkError, Idsig, entries, idsig_verify, lineage, read_entry, verify_idsig
 from avf.apk import verify as verify_apk
-from avf.apk.crypto import certificate_public_key
+from avf.apk.axml_reader import read_manifest
+from avf.apk.crypto import certificate_public_key, read_public_key
+from avf.apk.rewrite import rewrite
 from avf.apk.source import FileSource
 from avf.apk.tree_check import CheckedReader, Tree
+from avf.apk.zip import find_sections
 
 LIMIT = 1 << 16
 _VERIFY = sys.modules["avf.apk.verify"]
@@ -85,11 +89,39 @@ def tree(data: bytes) -> None:
     reader.read()
 
 
+def manifest(data: bytes) -> None:
+    """The SDKs that a binary manifest names."""
+    sdks = read_manifest(data)
+    assert abs(sdks.min_sdk) < 1 << 31
+
+
+def public_key(data: bytes) -> None:
+    """The one encoding of a key is its own encoding."""
+    key = read_public_key(data)
+    assert read_public_key(key.der) == key
+
+
+def rewritten(data: bytes) -> None:
+    """A ZIP without v1 files has the same other entries, and stays as it is when written again."""
+    once, twice = io.BytesIO(), io.BytesIO()
+    for source, out in ((FileSource(io.BytesIO(data)), once), (None, twice)):
+        source = source or FileSource(io.BytesIO(once.getvalue()))
+        sections = find_sections(source)
+        directory, count = rewrite(source, sections, sections.cd_offset, out)
+        start = out.tell()
+        counts = struct.pack("<HHII", count, count, len(directory), start)
+        out.write(directory + b"PK\5\6" + bytes(4) + counts + bytes(2))
+    assert once.getvalue() == twice.getvalue()
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "certificate": certificate,
     "idsig": idsig,
     "idsig_of_apk": idsig_of_apk,
     "lineage": proof_of_rotation,
+    "manifest": manifest,
+    "public_key": public_key,
+    "rewrite": rewritten,
     "tree": tree,
     "verify": verify,
     "zip": zip_entries,
