@@ -227,7 +227,11 @@ def test_an_apk_is_not_signed_over_itself(
 ) -> None:
     path = tmp_path / "same.apk"
     path.write_bytes(unsigned.read_bytes())
-    with path.open("r+b") as one, path.open("r+b") as other, pytest.raises(SigningError, match="the same file"):
+    with (
+        path.open("r+b") as one,
+        path.open("r+b") as other,
+        pytest.raises(SigningError, match="the same file"),
+    ):
         sign_apk(one, one if same else other, key)
     assert path.read_bytes() == unsigned.read_bytes()
 
