@@ -71,9 +71,17 @@ _LOADED_LATER = ["ctypes", "signal", "subprocess"]
 """What the agent imports in the middle of its work, so that it is in the bundle."""
 _NOT_FOR_THE_GUEST = [
     "avf.apk.axml",
+    "avf.apk.axml_reader",
     "avf.apk.builder",
     "avf.apk.crypto.pyca",
+    "avf.apk.files",
+    "avf.apk.output",
+    "avf.apk.passwords",
+    "avf.apk.rewrite",
+    "avf.apk.sdk_range",
+    "avf.apk.sign_command",
     "avf.apk.signing",
+    "avf.apk.terminal",
     "avf.binder.aio",
     "avf.binder.in_loop",
     "avf.guest.avf_payload",
