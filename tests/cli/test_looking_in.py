@@ -115,7 +115,8 @@ def test_leaving_a_console(
             assert termios.tcgetattr(terminal) == before
 
 
-def test_listening(runtime_dir: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_listening(runtime_dir: Path, whole: bool) -> None:
     """The guest is played by a unix socket, as the user-space device would open one for it."""
     command = [*VM, "listen", "4711", "--once"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -126,10 +127,13 @@ def test_listening(runtime_dir: Path) -> None:
             guest.connect(str(runtime_dir / "vsock" / "4711"))
             guest.sendall(b"HelloWorld")
             assert process.stdout.read(10) == b"HelloWorld"
+            if whole:
+                assert guest.recv(1) == b"\0"
+        end = b"has ended" if whole else b"was cut off"
         assert process.stderr.read() == (
-            b"the guest with CID 2050 has connected\nthe guest with CID 2050 has ended\n"
+            b"the guest with CID 2050 has connected\nthe guest with CID 2050 %s\n" % end
         )
-        assert process.wait() == 0
+        assert process.wait() == (0 if whole else 1)
     assert not (runtime_dir / "vsock" / "4711").exists()
 
 

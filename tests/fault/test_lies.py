@@ -121,7 +121,7 @@ def test_a_port_that_is_taken(
             config(tmp_path).open() as aidl,
             pytest.raises(RemoteException, match="Too many attempts to create VM context failed"),
         ):
-            creation.run(aidl, None, None, Requester(0, 0))
+            creation.run(aidl, None, None, None, Requester(0, 0))
         assert len(set(tried)) == CONTEXT_ATTEMPTS
         eventually(service.debug_list_vms, [])
     finally:
@@ -155,5 +155,5 @@ def test_who_may_not_use_up_cids(
     denying: Any = Denying(*permissions)
     creation = VmCreation(denying, VmTable(), Qemu(), denying)
     with config(tmp_path).open() as aidl, pytest.raises(RemoteException, match=missing) as raised:
-        creation.run(aidl, None, None, Requester(0, 0))
+        creation.run(aidl, None, None, None, Requester(0, 0))
     assert raised.value.code is ExceptionCode.SECURITY

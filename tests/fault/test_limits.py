@@ -121,7 +121,7 @@ def test_no_more_threads(
     try:
         with config(tmp_path).open() as aidl, contextlib.suppress(RemoteException, VirtmgrError):
             creation = VmCreation(daemon, VmTable(), Qemu(), atoms)
-            machine = creation.run(aidl, None, None, Requester(os.getuid(), 0))
+            machine = creation.run(aidl, None, None, None, Requester(os.getuid(), 0))
             machine.register_callback(IVirtualMachineCallback())
             try:
                 machine.start()

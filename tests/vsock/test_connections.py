@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from avf.vsock import guest_address
+from avf.vsock import expect_reset, guest_address
 from avf.vsock.device.connection import Connection, State
 from avf.vsock.device.connections import CONNECTIONS_MAX
 from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, Header, Op
@@ -278,6 +278,53 @@ def test_a_stream_of_the_guest_that_is_cut_after_a_word_of_the_host(guest: Guest
         assert guest.only().data == b"?"
         cut(guest, end, 80)
         assert_reset(sock)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_host_that_only_listens_may_ask_to_be_reset(
+    guest: Guest, end: str, noticed: bool
+) -> None:
+    with guest.listener(80) as listener, guest.dial(listener, 80, 7) as sock:
+        expect_reset(sock)
+        if noticed:
+            guest.settle()
+        assert guest.received() == []
+        guest.packet(Op.RW, 80, 7, b"the first half")
+        cut(guest, end, 80)
+        assert sock.recv(64) == b"the first half"
+        assert_reset(sock)
+
+
+@pytest.mark.parametrize("flags", [NO_SEND, NEITHER])
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_host_that_asked_to_be_reset_reads_the_end_of_what_is_whole(
+    guest: Guest, flags: int, noticed: bool
+) -> None:
+    with guest.listener(80) as listener, guest.dial(listener, 80, 7) as sock:
+        if noticed:
+            expect_reset(sock)
+            guest.settle()
+        guest.packet(Op.RW, 80, 7, b"all of it")
+        if not noticed:
+            expect_reset(sock)
+        guest.packet(Op.SHUTDOWN, 80, 7, flags=flags)
+        if flags == NO_SEND:
+            sock.sendall(b"answer")
+            guest.settle()
+            assert [packet.data for packet in guest.received()] == [b"answer"]
+        cut(guest, "the front-end leaves", 80)
+        assert sock.recv(64) == b"all of it"
+        assert_closed(sock)
+
+
+def test_what_a_host_says_after_asking_reaches_the_guest(guest: Guest) -> None:
+    with guest.listener(80) as listener, guest.dial(listener, 80, 7) as sock:
+        expect_reset(sock)
+        sent = os.urandom(50_000)
+        sock.sendall(sent)
+        guest.settle()
+        assert b"".join(packet.data for packet in guest.received()) == sent
 
 
 @pytest.mark.parametrize("end", ENDS)

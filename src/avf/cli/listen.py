@@ -3,13 +3,13 @@
 import selectors
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import click
 
 from avf.cli.text import CliError
 from avf.runtime import user_runtime_dir
-from avf.vsock import guest_address, kernel_vhost_available, listen_host
+from avf.vsock import expect_reset, guest_address, kernel_vhost_available, listen_host
 
 MAX_CONNECTIONS = 64
 _CHUNK = 64 << 10
@@ -18,12 +18,15 @@ _CHUNK = 64 << 10
 @click.command()
 @click.argument("port", type=click.IntRange(1, (1 << 32) - 2))
 @click.option("--once", is_flag=True, help="Leave when the first guest that connects has ended.")
-def listen(port: int, once: bool) -> None:
-    """Listen on vsock PORT of the host, and write to standard output what guests send."""
+def listen(port: int, once: bool) -> int:
+    """Listen on vsock PORT of the host, and write to standard output what guests send.
+
+    With --once the exit status is 1 if the guest was cut off before it had ended.
+    """
     with ExitStack() as stack:
         listeners = _listen(port, stack)
         click.echo(f"listening on vsock port {port} of the host", err=True)
-        Listening(listeners, once).run()
+        return 0 if Listening(listeners, once).run() else 1
 
 
 def _listen(port: int, stack: ExitStack) -> list[socket.socket]:
@@ -49,9 +52,10 @@ class Listening:
         self._listeners = listeners
         self._once = once
         self._guests: dict[socket.socket, str] = {}
+        self._cut = False
 
-    def run(self) -> None:
-        """Until the first guest has ended, or for ever."""
+    def run(self) -> bool:
+        """Until the first guest has ended, or for ever. Whether it ended by itself."""
         with selectors.DefaultSelector() as selector, ExitStack() as stack:
             stack.callback(self._close)
             for listener in self._listeners:
@@ -63,13 +67,15 @@ class Listening:
                     if sock in self._listeners:
                         self._accept(sock, selector)
                     elif not self._copy(sock, selector) and self._once:
-                        return
+                        return not self._cut
 
     def _accept(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
         guest, _ = listener.accept()
         if len(self._guests) >= MAX_CONNECTIONS or (self._once and self._guests):
             guest.close()
             return
+        with suppress(OSError):  # it has ended already
+            expect_reset(guest)
         address = guest_address(guest)
         name = "a guest" if address is None else f"the guest with CID {address[0]}"
         self._guests[guest] = name
@@ -78,16 +84,19 @@ class Listening:
 
     def _copy(self, guest: socket.socket, selector: selectors.BaseSelector) -> bool:
         """False when the guest has ended."""
+        end = "has ended"
         try:
             data = guest.recv(_CHUNK)
         except OSError:
             data = b""
+            end = "was cut off"
+            self._cut = True
         if data:
             sys.stdout.buffer.write(data)
             sys.stdout.flush()
             return True
         selector.unregister(guest)
-        click.echo(f"{self._guests.pop(guest)} has ended", err=True)
+        click.echo(f"{self._guests.pop(guest)} {end}", err=True)
         guest.close()
         return False
 

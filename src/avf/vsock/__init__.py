@@ -13,7 +13,7 @@ from avf.vsock.device_host import DeviceHost
 from avf.vsock.host import HostVsock
 from avf.vsock.hybrid import HybridVsock, listen_host
 from avf.vsock.kernel import KernelVsock, kernel_vhost_available
-from avf.vsock.naming import guest_address, name_guest
+from avf.vsock.naming import expect_reset, guest_address, name_guest
 from avf.vsock.spawn import confined_device_command, device_box, device_command
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "confined_device_command",
     "device_box",
     "device_command",
+    "expect_reset",
     "guest_address",
     "kernel_vhost_available",
     "listen_host",

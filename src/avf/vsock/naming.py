@@ -24,6 +24,20 @@ def name_guest(sock: socket.socket, cid: int, port: int) -> None:
         pass
 
 
+def expect_reset(sock: socket.socket) -> None:
+    """Asks for a reset, should the stream of an accepted socket be cut: else who has sent nothing reads an end of file.
+
+    Before anything is sent. The guest sees nothing of it, and the kernel's vsock does it unasked. Raises OSError if the
+    stream is over already.
+    """
+    if sock.family == socket.AF_UNIX and guest_address(sock) is not None:
+        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            socket.send_fds(sock, [b"\0"], [fd])
+        finally:
+            os.close(fd)
+
+
 def guest_address(sock: socket.socket) -> tuple[int, int] | None:
     """(CID, port) of the guest at the other end of an accepted socket; None if that cannot be told.
 

@@ -1,6 +1,8 @@
 """One stream between a guest's port and a unix socket of the host: its state, its credit, its bytes."""
 
+import os
 import socket
+import sys
 from enum import Enum
 
 from avf.vsock.address import HOST_CID
@@ -9,6 +11,7 @@ from avf.vsock.device.packet import NEITHER, NO_RECEIVE, NO_SEND, TYPE_STREAM, H
 _WRAP = 0xFFFF_FFFF
 _CREDIT_MAX = 0x7FFF_FFFF
 _BURST_MAX = 64
+_ONE_DESCRIPTOR = socket.CMSG_LEN(4)
 _SO_PEEK_OFF = 42
 """socket(7); Python has no name for it."""
 
@@ -44,6 +47,7 @@ class Connection:
 
     __slots__ = (
         "_credit_wanted",
+        "_looked",
         "_peer_forwarded",
         "_peer_window",
         "_reported",
@@ -95,6 +99,7 @@ class Connection:
         self._peer_window = 0
         self._peer_forwarded = 0
         self.holds = False
+        self._looked = False
         self.readable = False
         self.hangup = False
         self.burst = 1
@@ -150,7 +155,7 @@ class Connection:
         """Gives the connection its socket; `holds`: a byte that is not for the guest is in it. Raises OSError."""
         sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, int(holds))
         self.sock = sock
-        self.holds = holds
+        self.holds = self._looked = holds
 
     # --- guest to host
 
@@ -190,6 +195,7 @@ class Connection:
         if self.sock is not None and not self._write_shut and not self.backlog:
             self._write_shut = True
             self._shutdown(socket.SHUT_WR)
+            self._look_for_mark()
             self._discard(int(self.holds))
             self.holds = False
 
@@ -230,6 +236,7 @@ class Connection:
         """Reads what the host sent; returns how much, 0 for nothing now or (see `host_shut`) ever again."""
         if self.sock is None:
             return 0
+        self._look_for_mark()
         try:
             count = self.sock.recvmsg_into(buffers, 0, socket.MSG_PEEK)[0]
         except BlockingIOError:
@@ -285,6 +292,24 @@ class Connection:
             self._count_forwarded(len(self.backlog))
             self._drop_backlog()
             return 0
+
+    def _look_for_mark(self) -> None:
+        """A first byte that brings a descriptor is the host's wish to be reset, as of `expect_reset`, and stays."""
+        if self._looked or self.sock is None:
+            return
+        try:
+            _, records, _, _ = self.sock.recvmsg(1, _ONE_DESCRIPTOR, socket.MSG_PEEK)
+        except OSError:
+            return  # nothing has come yet
+        self._looked = True
+        is_mark = bool(records)
+        for _, _, descriptor in records:
+            os.close(int.from_bytes(descriptor, sys.byteorder))
+        if is_mark and not self._write_shut:
+            self.holds = True
+            return
+        self._discard(int(is_mark))
+        self.sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
 
     def _discard(self, count: int) -> None:
         """Takes out of the socket what was read by peeking."""
