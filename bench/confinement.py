@@ -10,12 +10,11 @@ from statistics import median
 
 from avf.confine import Box, Filter, Limits, existing, explain_confinement, needs_of, spawn
 from avf.vmm import find_qemu
-from avf.vmm.box import uid_of
 from avf.vsock import device_box
 
 ROUNDS = 25
 PROGRAM = "/bin/true"
-CID = 2048
+UID = 0x7000_0000 + 2048
 
 
 def run() -> dict[str, float]:
@@ -25,9 +24,9 @@ def run() -> dict[str, float]:
         Limits(256, 1 << 30),
         tuple(existing([*needs_of(find_qemu()), *needs_of(PROGRAM), Path("/usr/share/qemu")])),
         devices=(Path("/dev/null"),),
-        uid=uid_of(CID),
+        uid=UID,
     )
-    device = device_box(uid_of(CID))
+    device = device_box(UID)
     device = replace(device, readable=tuple(existing([*device.readable, *needs_of(PROGRAM)])))
     _start_both(qemu, device)
     pairs = [(_start_both(qemu, device), _start_both(None, None)) for _ in range(ROUNDS)]

@@ -1,11 +1,13 @@
 """A guest that writes without end: to its consoles, its log, its failure port, its dump port. Each has its bound."""
 
+import json
 import logging
 import os
 import select
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,9 +127,10 @@ def flooding_apk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("apk") / "flood.apk"
     script = b"#!/bin/sh\nhead -c 3000000 /dev/zero > /dev/hvc1\n"
     with path.open("w+b") as file:
-        ApkBuilder("com.example.flood").add("bin/flood.sh", script).build(
-            file, SigningKey.generate()
-        )
+        apk = ApkBuilder("com.example.flood").add("bin/flood.sh", script)
+        task = {"type": "microdroid_launcher", "command": "flood.sh", "run_as_root": True}
+        apk.add("assets/root.json", json.dumps({"task": task}).encode())
+        apk.build(file, SigningKey.generate())
     return path
 
 
@@ -140,8 +143,12 @@ def test_only_what_a_debuggable_guest_writes_to_its_dump_port_is_kept(
     flooding_apk: Path,
     debug_level: DebugLevel,
 ) -> None:
+    """The port is root's in the guest, which a payload can be in a debuggable VM alone."""
     app = prepare_app(service, tmp_path, flooding_apk)
-    with service.create_vm(app.running("flood.sh", debug_level=debug_level)) as vm:
+    config = app.running("flood.sh", debug_level=debug_level)
+    if debug_level is not DebugLevel.NONE:
+        config = replace(config, payload_binary_name=None, config_path="assets/root.json")
+    with service.create_vm(config) as vm:
         vm.start()
         folder = runtime_dir / "vms" / str(vm.cid)
         assert {path.name for path in folder.iterdir()}.isdisjoint({"ramdump"})

@@ -11,7 +11,7 @@ import stat
 import struct
 from collections.abc import Callable
 
-from avf.guest.user import PAYLOAD_ID
+from avf.guest import PAYLOAD_ID
 from avf.guest.ziptree import Inode, ZipTree, ZipTreeError
 
 _IN_HEADER = struct.Struct("<IIQQIII4x")

@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from avf.guest import libc
+from avf.guest import PAYLOAD_ID, libc
 from avf.guest.report import report_failure
-from avf.guest.user import PAYLOAD_ID
 
 MODULES = "/etc/avf/modules"
 PCI_MODULES = "/etc/avf/pci-modules"

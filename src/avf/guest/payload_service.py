@@ -7,10 +7,10 @@ from typing import NamedTuple
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_payload import VM_PAYLOAD_SERVICE_SOCKET_NAME, IVmPayloadService
 from avf.binder import TOTAL_LIMITS, Budget, RemoteException, Server
+from avf.guest import PAYLOAD_ID
 from avf.guest.dice import certificate_chain
 from avf.guest.report import log
 from avf.guest.secrets import PayloadLayer, payload_secret
-from avf.guest.user import PAYLOAD_ID
 
 SOCKET_DIRECTORY = "/dev/socket"
 _THREADS = 4

@@ -2,7 +2,7 @@
 
 import os
 
-from avf.guest.user import PAYLOAD_ID
+from avf.guest import PAYLOAD_ID
 
 _MODE = 0o770
 

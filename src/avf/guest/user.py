@@ -2,11 +2,8 @@
 
 import os
 
-from avf.guest import libc
+from avf.guest import HOME, PAYLOAD_ID, libc
 
-PAYLOAD_ID = 6000
-"""uid and gid; /etc/passwd and /etc/group of the guest call them `payload`."""
-HOME = "/data"
 ENVIRONMENT = {"HOME": HOME, "USER": "payload", "LOGNAME": "payload", "SHELL": "/bin/sh"}
 
 

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import avf.guest
-from avf.guest.user import HOME, PAYLOAD_ID
+from avf.guest import HOME, PAYLOAD_ID
 from avf.image.cpio import Cpio
 from avf.image.errors import ImageError
 from avf.image.kernel import KernelFiles

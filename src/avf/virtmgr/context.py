@@ -14,8 +14,9 @@ from avf.aidl.vm_control import CONTROL_SOCKET_NAME, IVmControl
 from avf.binder import BinderError, Budget, FdMode, Limits, Rate, Server, nobody, release
 from avf.vsock import HostVsock, HybridVsock, KernelVsock, kernel_vhost_available
 
+GUEST_CONNECTIONS = 16
 GUESTS = Budget(
-    party=Limits(connections=16, descriptors=0, memory=4 << 20),
+    party=Limits(connections=GUEST_CONNECTIONS, descriptors=0, memory=4 << 20),
     total=Limits(connections=2048, descriptors=0, memory=64 << 20),
     calls=Rate(burst=200, per_second=50),
     arrivals=Rate(burst=16, per_second=2),
