@@ -18,6 +18,7 @@ from .model import (
     Type,
     TypeDef,
 )
+from .permissions import Annotations, Demand, demand, marks
 from .resolver import TypeResolver
 from .source import Span
 from .values import literal_text, parse_integer
@@ -100,7 +101,7 @@ class Analysis:
         elif isinstance(declaration, tree.InterfaceDecl):
             descriptor = annotations.get("Descriptor", {}).get("value")
             made.descriptor = descriptor if isinstance(descriptor, str) else scope.name
-            self._interface(declaration, made)
+            self._interface(declaration, annotations, made)
         elif isinstance(declaration, tree.ParcelableDecl | tree.UnionDecl):
             self._fields(declaration, made)
             if "FixedSize" in annotations:
@@ -193,8 +194,11 @@ class Analysis:
 
     # Interfaces
 
-    def _interface(self, declaration: tree.InterfaceDecl, made: Definition) -> None:
+    def _interface(
+        self, declaration: tree.InterfaceDecl, annotations: Annotations, made: Definition
+    ) -> None:
         scope = made.type
+        whole = self._demand(annotations, scope, declaration.name.span)
         self._unique((method.name for method in declaration.methods), "method", scope)
         numbered = [method for method in declaration.methods if method.identifier is not None]
         if numbered and len(numbered) < len(declaration.methods):
@@ -210,7 +214,15 @@ class Analysis:
                 message = f"the number {code - FIRST_CODE} is given twice"
                 self._error(message, scope, method.name.span, note)
             codes[code] = method
-            self._method(method, code, declaration.oneway, made)
+            around = (annotations, whole)
+            self._method(method, code, declaration.oneway, around, made)
+
+    def _demand(self, annotations: Annotations, scope: TypeDef, span: Span) -> Demand:
+        try:
+            return demand(annotations)
+        except ValueError as error:
+            self._error(str(error), scope, span)
+            return Demand()
 
     def _identifier(self, method: tree.Method, index: int, scope: TypeDef) -> int:
         if method.identifier is None:
@@ -222,7 +234,15 @@ class Analysis:
             return index
         return value.number
 
-    def _method(self, method: tree.Method, code: int, oneway: bool, made: Definition) -> None:
+    def _method(
+        self,
+        method: tree.Method,
+        code: int,
+        oneway: bool,
+        around: tuple[Annotations, Demand],
+        made: Definition,
+    ) -> None:
+        """`around` is what the interface's annotations say."""
         scope = made.type
         oneway = oneway or method.oneway
         if (method.name.text, len(method.arguments)) in _RESERVED:
@@ -238,6 +258,13 @@ class Analysis:
         arguments = [
             self._argument(argument, oneway, method, scope) for argument in method.arguments
         ]
+        own = self.resolver.annotations.get(method.type, {})
+        if marks(own) and marks(around[0]):
+            message = (
+                f"the interface is @{marks(around[0])[0]}, so its methods have no @{marks(own)[0]}"
+            )
+            self._error(message, scope, method.name.span)
+        wanted = self._demand(own, scope, method.name.span) if marks(own) else around[1]
         if result is None or None in arguments:
             return
         made.methods.append(
@@ -249,6 +276,8 @@ class Analysis:
                 tuple(argument for argument in arguments if argument is not None),
                 method.doc,
                 method.name.span,
+                wanted.all_of,
+                wanted.any_of,
             )
         )
 

@@ -1,7 +1,7 @@
 """What .aidl files mean, with every name resolved and every constant computed."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import tree
 from .errors import Place
@@ -113,11 +113,14 @@ class Type:
     """List's argument."""
     vintf: bool = False
     """Of a ParcelableHolder: whether it is in a type marked as @VintfStability."""
+    null_inside: bool = False
+    """Of an array of fixed size in a nullable array: it cannot be null, what it holds can."""
 
     def item(self) -> "Type":
         """An array's element. Those of a nullable array are nullable, as far as AIDL lets them."""
-        inner = Type(self.base, self.dimensions[1:])
-        return Type(self.base, self.dimensions[1:], self.nullable and inner.can_be_null)
+        nulls = self.nullable or self.null_inside
+        inner = Type(self.base, self.dimensions[1:], null_inside=nulls)
+        return replace(inner, nullable=nulls and inner.can_be_null)
 
     @property
     def can_be_null(self) -> bool:
@@ -194,7 +197,10 @@ class ArgumentDef:
 
 @dataclass(frozen=True, slots=True)
 class MethodDef:
-    """`code` is the transaction code; `result` is None for void."""
+    """`code` is the transaction code; `result` is None for void.
+
+    A caller needs all permissions in `all_of`, and one of those in `any_of` if there are any.
+    """
 
     name: str
     code: int
@@ -203,6 +209,8 @@ class MethodDef:
     arguments: tuple[ArgumentDef, ...]
     doc: str | None
     span: Span
+    all_of: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])(?![A-
 
 _TYPE_NAMES = frozenset({"bool", "bytes", "float", "int", "list", "str", "tuple"})
 """What annotations are made of: a class body must not give these another meaning."""
-_METHOD_NAMES = _TYPE_NAMES | {"dump", "method", "on_released"}
+_METHOD_NAMES = _TYPE_NAMES | {"dump", "has_permission", "method", "on_released"}
 _UNION_NAMES = _TYPE_NAMES | {"value", "which"}
 _INT_NAMES = frozenset(
     {

@@ -7,7 +7,7 @@ from . import tree
 from .annotations import Target, check
 from .constants import Evaluator
 from .errors import Diagnostics
-from .model import PRIMITIVES, Builtin, Type, TypeDef
+from .model import PRIMITIVES, Builtin, Constant, Type, TypeDef
 from .world import World
 
 MAX_SIZE = 1 << 20
@@ -36,6 +36,8 @@ class TypeResolver:
         """Whether there is a Python class for a type that AIDL tells nothing of."""
         self.evaluator = evaluator
         self.diagnostics = diagnostics
+        self.annotations: dict[tree.TypeRef, dict[str, dict[str, Constant]]] = {}
+        """The annotations in front of each type that was resolved."""
 
     def resolve(
         self, ref: tree.TypeRef, scope: TypeDef, member: Target | None = None
@@ -46,6 +48,7 @@ class TypeResolver:
         """
         target = member | Target.TYPE if member else Target.TYPE
         annotations = check(ref.annotations, target, scope, self.evaluator, self.diagnostics)
+        self.annotations[ref] = annotations
         base = self.world.lookup(ref.name.text, scope.source, scope)
         if base is None and self.world.is_lost(ref.name.text, scope.source):
             return None
@@ -85,6 +88,10 @@ class TypeResolver:
     def _arguments(self, ref: tree.TypeRef, base: Builtin | TypeDef, scope: TypeDef) -> Type | None:
         """List's element. A parcelable's own parameters do not change what travels."""
         found = [self.resolve(argument, scope) for argument in ref.arguments]
+        for argument, resolved in zip(ref.arguments, found, strict=True):
+            if resolved is not None and resolved.nullable:
+                message = "a type argument cannot be @nullable; before the whole type it means both"
+                self._error(message, argument, scope)
         if isinstance(base, TypeDef):
             wanted = len(base.declaration.parameters)
             if ref.arguments and len(ref.arguments) != wanted:

@@ -190,6 +190,11 @@ class ModuleWriter:
 
     def _method(self, part: MethodDef, name: str, type_def: TypeDef) -> list[str]:
         marks = [_code(part.code), *(["oneway=True"] if part.oneway else [])]
+        marks += [
+            f"{word}={_names(names)}"
+            for word, names in (("all_of", part.all_of), ("any_of", part.any_of))
+            if names
+        ]
         results = [part.result] if part.result else []
         parameters: list[tuple[str, str, Span]] = []
         annotated: list[str] = []
@@ -207,7 +212,7 @@ class ModuleWriter:
         else:
             body, end = [*doc, "        raise NotImplementedError"], ":"
         head = signature(4, f"def {name}(", ["self", *annotated], returned, end)
-        return [f"    @{self.spelling.binder('method')}({', '.join(marks)})", *head, *body]
+        return [*fill(4, f"@{self.spelling.binder('method')}(", marks, ")"), *head, *body]
 
     def _parameter(self, argument: ArgumentDef) -> str | None:
         """How an argument is called, if it goes in. Of an array that only comes out, its length does."""
@@ -241,6 +246,12 @@ class ModuleWriter:
 
 def _code(code: int) -> str:
     return str(code) if code < 1 << 16 else f"0x{code:08X}"
+
+
+def _names(names: tuple[str, ...]) -> str:
+    """A tuple of strings that have neither quotes nor backslashes."""
+    inner = ", ".join(f'"{name}"' for name in names)
+    return f"({inner},)" if len(names) == 1 else f"({inner})"
 
 
 def _has_length(argument: ArgumentDef) -> bool:

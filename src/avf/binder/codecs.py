@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from .errors import Status, StatusError
 from .fd import ParcelFileDescriptor
-from .parcel import Parcel, ParcelReader
+from .parcel import Parcel, ParcelReader, bytes_of
 
 Writer = Callable[[Parcel, Any], None]
 Reader = Callable[[ParcelReader], Any]
@@ -198,8 +198,6 @@ def _read_string(reader: ParcelReader) -> str:
 
 
 def _write_bytes(parcel: Parcel, value: bytes) -> None:
-    if isinstance(value, str):
-        raise TypeError("bytes wanted, not str")
     parcel.write_bytes(value)
 
 
@@ -282,6 +280,8 @@ def _fixed_codec(array: Codec, size: int, element: Callable[[], Any] | None) -> 
     write_array, read_array = array.write, array.read
 
     def write(parcel: Parcel, value: Any) -> None:
+        if element is None:
+            value = bytes_of(value)
         if len(value) != size:
             raise ValueError(f"{len(value)} elements, must be {size}")
         write_array(parcel, value)

@@ -23,14 +23,21 @@ from .wire import MAX_USER_CODE, META_CODES
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def method(code: int, *, oneway: bool = False) -> Callable[[_F], _F]:
-    """Makes a method of an Interface class the AIDL method with this transaction code."""
+def method(
+    code: int, *, oneway: bool = False, all_of: tuple[str, ...] = (), any_of: tuple[str, ...] = ()
+) -> Callable[[_F], _F]:
+    """Makes a method of an Interface class the AIDL method with this transaction code.
+
+    A peer may call it only if the object's `has_permission` says yes to all names in `all_of`, and to one in `any_of`
+    if there are any: `@EnforcePermission` in AIDL.
+    """
     if not 1 <= code <= MAX_USER_CODE:
         raise ValueError(f"transaction code {code}")
 
     def mark(function: _F) -> _F:
         function._binder_code = code  # type: ignore[attr-defined]
         function._binder_oneway = oneway  # type: ignore[attr-defined]
+        function._binder_demand = (all_of, any_of)  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -40,6 +47,8 @@ class Method:
     """One AIDL method with its codecs."""
 
     __slots__ = (
+        "all_of",
+        "any_of",
         "arguments",
         "attribute",
         "code",
@@ -58,6 +67,7 @@ class Method:
         self.function = function
         self.code: int = function._binder_code
         self.oneway: bool = function._binder_oneway
+        self.all_of, self.any_of = function._binder_demand
         self.token = contract.token
         variables = function.__code__.co_varnames[1 : function.__code__.co_argcount]
         self.arguments: tuple[str, ...] = variables
@@ -72,7 +82,10 @@ class Method:
             raise TypeError(f"{self.name}: a oneway method returns nothing")
 
     def of(self, target: IBinder) -> Callable[..., Any]:
-        """A local object's implementation. Raises UNKNOWN_TRANSACTION if it has none but the interface's own.
+        """A local object's implementation, for a peer's call.
+
+        Raises UNKNOWN_TRANSACTION if it has none but the interface's own, RemoteException (SECURITY) if the caller
+        lacks a permission.
 
         What the interface says of itself, its version and its hash, it says for its objects, too.
         """
@@ -81,7 +94,19 @@ class Method:
             return bound
         if getattr(bound, "__func__", None) is self.function:
             raise StatusError(Status.UNKNOWN_TRANSACTION, f"{self.name} is not implemented")
+        if self.all_of or self.any_of:
+            self._check_permission(target)
         return bound
+
+    def _check_permission(self, target: IBinder) -> None:
+        assert isinstance(target, Interface)
+        has = target.has_permission
+        for name in self.all_of:
+            if has(name) is not True:
+                raise RemoteException.security(f"{self.name}: access denied, requires {name}")
+        if self.any_of and not any(has(name) is True for name in self.any_of):
+            names = ", ".join(self.any_of)
+            raise RemoteException.security(f"{self.name}: access denied, requires one of {names}")
 
     def bind(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         """Positional arguments from positional and named ones."""
@@ -264,6 +289,13 @@ class Interface(IBinder):
         if cls._contract is None:
             raise TypeError(f"{cls.__name__} has no descriptor")
         return cls._contract.proxy_class()  # type: ignore[return-value]
+
+    def has_permission(self, name: str) -> bool:
+        """Whether the caller (`calling_peer()`) has a permission that a method demands with `@EnforcePermission`.
+
+        Override it: nobody has any. Anything but True refuses the call with EX_SECURITY.
+        """
+        return False
 
     def dump(self, fd: int, args: list[str]) -> None:
         """Writes the object's state for people to `fd`, which stays the caller's. Override it; writes nothing."""

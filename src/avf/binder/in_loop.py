@@ -148,7 +148,7 @@ def serving(interface: type[_I], implementation: object) -> _I:
     """A binder object whose AIDL methods are `implementation`'s coroutine functions of the same names.
 
     They run in the running loop. Methods that it does not have are unknown to callers; its `on_released`, if any, is
-    called in the loop, its `dump` in a binder thread.
+    called in the loop, its `dump` and `has_permission`, which are ordinary functions, in a binder thread.
     """
     contract = interface._contract
     if contract is None:
@@ -177,6 +177,9 @@ def serving(interface: type[_I], implementation: object) -> _I:
     dump = getattr(implementation, "dump", None)
     if dump is not None:
         members["dump"] = lambda self, fd, args: dump(fd, args)
+    permitted = getattr(implementation, "has_permission", None)
+    if permitted is not None:
+        members["has_permission"] = lambda self, name: permitted(name)
     members["__module__"] = interface.__module__
     made: _I = type(f"{interface.__name__}InLoop", (interface,), members)()
     return made

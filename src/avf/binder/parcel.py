@@ -82,6 +82,8 @@ class Parcel:
         data += b"\0\0\0\0" if size & 2 == 0 else b"\0\0"
 
     def write_bytes(self, value: bytes | bytearray | memoryview) -> None:
+        if type(value) is not bytes:
+            value = bytes_of(value)
         size = len(value)
         data = self.data
         data += I32.pack(size)
@@ -273,6 +275,14 @@ def too_deep(name: str) -> StatusError:
     """The error for values that are nested deeper than is read."""
     text = f"{name}: more than {MAX_NESTED_VALUES} values within one another"
     return StatusError(Status.BAD_VALUE, text)
+
+
+def bytes_of(value: object) -> bytes:
+    """The bytes of a buffer, whatever the width of its items. Raises TypeError for anything else."""
+    try:
+        return memoryview(value).tobytes()  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"bytes wanted, not {type(value).__name__}") from None
 
 
 def refused(error: Exception, what: str) -> StatusError:

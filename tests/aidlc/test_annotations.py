@@ -1,0 +1,168 @@
+"""Annotations that mean something: permissions, and null inside of arrays."""
+
+import array
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import pytest
+
+from avf.aidlc import AidlError
+from avf.aidlc.main import main
+from avf.binder import ExceptionCode, FixedSize, Interface, Parcel, RemoteException
+from avf.binder.codecs import codec_for
+from tests.aidlc.compiling import compile_text
+
+Serve = Callable[[Interface, type[Interface]], Any]
+
+GUARDED = """
+package guardtest;
+interface IGuarded {
+    int open();
+    @EnforcePermission("READ") int one();
+    @EnforcePermission(allOf={"READ", "WRITE"}) int both();
+    @EnforcePermission(anyOf={"WRITE", "ADMIN"}) int either();
+    @RequiresNoPermission int free();
+}
+"""
+WHOLE = """
+package guardtest;
+@EnforcePermission("ADMIN")
+interface IWhole { int one(); }
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    root = tmp_path_factory.mktemp("guarded")
+    (root / "in/guardtest").mkdir(parents=True)
+    (root / "in/guardtest/IGuarded.aidl").write_text(GUARDED)
+    (root / "in/guardtest/IWhole.aidl").write_text(WHOLE)
+    assert main(["-o", str(root / "out"), str(root / "in")]) == 0
+    sys.path.insert(0, str(root / "out"))
+    yield importlib.import_module("guardtest")
+    sys.path.remove(str(root / "out"))
+    del sys.modules["guardtest"]
+
+
+def guard(interface: type[Interface], ran: list[str], allowed: set[str] | None) -> Any:
+    """An object that notes which methods ran. It has no checker if `allowed` is None."""
+
+    def method_named(name: str) -> Callable[[Any], int]:
+        return lambda self: ran.append(name) or 1
+
+    names = [name for name in ("open", "one", "both", "either", "free") if hasattr(interface, name)]
+    members: dict[str, Any] = {name: method_named(name) for name in names}
+    if allowed is not None:
+        members["has_permission"] = lambda self, name: name in allowed
+    return type("Guard", (interface,), members)()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "runs"),
+    [
+        (None, {"open", "free"}),
+        (set(), {"open", "free"}),
+        ({"READ"}, {"open", "free", "one"}),
+        ({"WRITE"}, {"open", "free", "either"}),
+        ({"ADMIN"}, {"open", "free", "either"}),
+        ({"READ", "WRITE"}, {"open", "free", "one", "both", "either"}),
+    ],
+    ids=str,
+)
+def test_permissions(guarded: Any, serve: Serve, allowed: set[str] | None, runs: set[str]) -> None:
+    ran: list[str] = []
+    proxy = serve(guard(guarded.IGuarded, ran, allowed), guarded.IGuarded)
+    for name in ("open", "one", "both", "either", "free"):
+        if name in runs:
+            assert getattr(proxy, name)() == 1
+            continue
+        with pytest.raises(RemoteException, match=rf"IGuarded\.{name}: access denied") as caught:
+            getattr(proxy, name)()
+        assert caught.value.code == ExceptionCode.SECURITY
+    assert set(ran) == runs
+
+
+def test_permission_of_an_interface(guarded: Any, serve: Serve) -> None:
+    ran: list[str] = []
+    with pytest.raises(RemoteException, match=r"SECURITY: IWhole\.one: .*requires ADMIN"):
+        serve(guard(guarded.IWhole, ran, None), guarded.IWhole).one()
+    assert ran == []
+
+
+@pytest.mark.parametrize("answer", ["yes", 1, None, ["ADMIN"]], ids=repr)
+def test_only_true_permits(guarded: Any, serve: Serve, answer: object) -> None:
+    target = guard(guarded.IWhole, [], set())
+    type(target).has_permission = lambda self, name: answer
+    with pytest.raises(RemoteException, match="SECURITY"):
+        serve(target, guarded.IWhole).one()
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ("@EnforcePermission void f();", "needs one of"),
+        ('@EnforcePermission(allOf={"A"}, anyOf={"B"}) void f();', "needs one of"),
+        ("@EnforcePermission(anyOf={}) void f();", "names no permission"),
+        ('@EnforcePermission("") void f();', "names no permission"),
+        ('@EnforcePermission("A") @RequiresNoPermission void f();', "exclude each other"),
+    ],
+)
+def test_permissions_that_cannot_be_told(methods: str, message: str) -> None:
+    with pytest.raises(AidlError, match=message):
+        compile_text(f"package p; interface IFoo {{ {methods} }}")
+
+
+def test_permission_on_an_interface_and_its_method() -> None:
+    text = '@EnforcePermission("A") interface IFoo { @RequiresNoPermission void f(); }'
+    with pytest.raises(AidlError, match="its methods have no @RequiresNoPermission"):
+        compile_text(f"package p; {text}")
+
+
+def test_elements_of_nullable_arrays_of_arrays() -> None:
+    text = compile_text(
+        "package p; parcelable L { @nullable String[2][3] names; @nullable IBinder[2][3][4] objects;"
+        " @nullable int[2][3] numbers; }",
+        "p/L.aidl",
+    )
+    flat = " ".join(text.split())
+    assert "list[Annotated[list[str | None], FixedSize(3)]], FixedSize(2)]" in flat
+    assert "list[Annotated[list[IBinder | None], FixedSize(4)]], FixedSize(3)]" in flat
+    assert "list[Annotated[list[int], FixedSize(3)]], FixedSize(2)]" in flat
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["List<@nullable String> a;", "@nullable List<@nullable L> a;", "Box<@nullable String> a;"],
+)
+def test_type_arguments_are_not_nullable(text: str) -> None:
+    with pytest.raises(AidlError, match="a type argument cannot be @nullable"):
+        compile_text(
+            f"package p; parcelable L {{ {text} }} parcelable Box<T> {{ int x; }}", "p/L.aidl"
+        )
+
+
+BUFFERS = [
+    b"abcd",
+    bytearray(b"abcd"),
+    memoryview(b"abcd"),
+    memoryview(b"abcd").cast("H"),
+    memoryview(b"abcd").cast("I"),
+    memoryview(b"a-b-c-d-")[::2],
+    array.array("h", b"abcd"),
+]
+
+
+@pytest.mark.parametrize("value", BUFFERS, ids=repr)
+def test_byte_arrays_from_buffers(value: Any) -> None:
+    for annotation in (bytes, Annotated[bytes, FixedSize(4)]):
+        parcel = Parcel()
+        codec_for(annotation).write(parcel, value)
+        assert bytes(parcel.data) == b"\4\0\0\0abcd"
+
+
+@pytest.mark.parametrize("value", ["abcd", [1, 2], 4, None, {"a": 1}], ids=repr)
+def test_byte_arrays_from_anything_else(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"bytes wanted, not {type(value).__name__}"):
+        codec_for(bytes).write(Parcel(), value)
