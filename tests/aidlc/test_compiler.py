@@ -134,7 +134,7 @@ def chain(field: str, length: int) -> str:
 
 def test_long_chains() -> None:
     text = compile_text(chain("@nullable P{}", 3000))
-    assert '"' not in text[text.index("class P2999") :]
+    assert ': "' not in text[text.index("class P2999") :]
     assert compile_text(chain("P{}", 50)).count(" = P50()") == 1
     with pytest.raises(AidlError, match="P65 is in a chain of more than 64 types that hold"):
         compile_text(chain("P{}", 3000))

@@ -75,7 +75,7 @@ class VirtualMachineState(Enum):
     DEAD = 6
 
 
-class Partition(Parcelable):
+class Partition(Parcelable, descriptor="android.system.virtualizationservice.Partition"):
     """One partition of a disk put together from files. `image` is required."""
 
     label: str = ""
@@ -83,7 +83,7 @@ class Partition(Parcelable):
     writable: bool = False
 
 
-class DiskImage(Parcelable):
+class DiskImage(Parcelable, descriptor="android.system.virtualizationservice.DiskImage"):
     """A disk: an image, or partitions, never both."""
 
     image: ParcelFileDescriptor | None = None
@@ -91,7 +91,9 @@ class DiskImage(Parcelable):
     partitions: list[Partition] = []
 
 
-class VirtualMachinePayloadConfig(Parcelable):
+class VirtualMachinePayloadConfig(
+    Parcelable, descriptor="android.system.virtualizationservice.VirtualMachinePayloadConfig"
+):
     """A payload named without a configuration file in its APK."""
 
     payload_binary_name: str = ""
@@ -99,7 +101,9 @@ class VirtualMachinePayloadConfig(Parcelable):
     """As of 2024: APKs beside the main one, each with its idsig in VirtualMachineAppConfig's extra_idsigs."""
 
 
-class Payload(Union):
+class Payload(
+    Union, descriptor="android.system.virtualizationservice.VirtualMachineAppConfig.Payload"
+):
     """What is run."""
 
     config_path: str
@@ -107,7 +111,9 @@ class Payload(Union):
     payload_config: VirtualMachinePayloadConfig
 
 
-class VirtualMachineAppConfig(Parcelable):
+class VirtualMachineAppConfig(
+    Parcelable, descriptor="android.system.virtualizationservice.VirtualMachineAppConfig"
+):
     """A VM that runs a payload from an APK. `apk`, `idsig` and `instance_image` are required; they are nullable here
     so that who leaves one out is told which.
     """
@@ -132,7 +138,9 @@ class VirtualMachineAppConfig(Parcelable):
     """
 
 
-class VirtualMachineRawConfig(Parcelable):
+class VirtualMachineRawConfig(
+    Parcelable, descriptor="android.system.virtualizationservice.VirtualMachineRawConfig"
+):
     """A VM described part by part."""
 
     name: str = ""
@@ -154,14 +162,18 @@ class VirtualMachineRawConfig(Parcelable):
     """
 
 
-class VirtualMachineConfig(Union):
+class VirtualMachineConfig(
+    Union, descriptor="android.system.virtualizationservice.VirtualMachineConfig"
+):
     """What create_vm is asked to make."""
 
     app_config: VirtualMachineAppConfig
     raw_config: VirtualMachineRawConfig
 
 
-class VirtualMachineDebugInfo(Parcelable):
+class VirtualMachineDebugInfo(
+    Parcelable, descriptor="android.system.virtualizationservice.VirtualMachineDebugInfo"
+):
     """One line of debug_list_vms."""
 
     cid: int = 0

@@ -15,7 +15,9 @@ __all__ = [
 ]
 
 
-class AtomVmBooted(Parcelable):
+class AtomVmBooted(
+    Parcelable, descriptor="android.system.virtualizationservice_internal.AtomVmBooted"
+):
     """The payload of a VM has started."""
 
     uid: int = 0
@@ -23,7 +25,9 @@ class AtomVmBooted(Parcelable):
     elapsed_time_millis: Long = 0
 
 
-class AtomVmCreationRequested(Parcelable):
+class AtomVmCreationRequested(
+    Parcelable, descriptor="android.system.virtualizationservice_internal.AtomVmCreationRequested"
+):
     """create_vm was called, whether it succeeded or not."""
 
     uid: int = 0
@@ -37,7 +41,9 @@ class AtomVmCreationRequested(Parcelable):
     apexes: str = ""
 
 
-class AtomVmExited(Parcelable):
+class AtomVmExited(
+    Parcelable, descriptor="android.system.virtualizationservice_internal.AtomVmExited"
+):
     """A VM has died."""
 
     uid: int = 0

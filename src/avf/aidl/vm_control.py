@@ -29,7 +29,7 @@ class PayloadState(Enum):
     HANGUP = 4
 
 
-class DeathReport(Parcelable):
+class DeathReport(Parcelable, descriptor="org.avf.linux.control.DeathReport"):
     """How a VM died, for people."""
 
     reason: DeathReason = DeathReason.UNKNOWN
@@ -46,7 +46,7 @@ class DeathReport(Parcelable):
     """The last lines."""
 
 
-class VmInfo(Parcelable):
+class VmInfo(Parcelable, descriptor="org.avf.linux.control.VmInfo"):
     """What a VM is, and how far it has come."""
 
     cid: int = 0
@@ -73,7 +73,7 @@ class VmInfo(Parcelable):
     """The path of the socket at which the VM waits for a debugger; empty: it does not."""
 
 
-class VmMetrics(Parcelable):
+class VmMetrics(Parcelable, descriptor="org.avf.linux.control.VmMetrics"):
     """What a VM uses. The present values are 0 unless it runs, the others are kept."""
 
     cpu_time_millis: Long = 0

@@ -82,11 +82,6 @@ class Plan:
         self._cycles = self._import_cycles()
         self.words = dict(word for made in definitions for word in _renamed(made))
         """What AIDL and Python call otherwise, for documentation."""
-        self._has_holders = any(
-            found.base is Builtin.PARCELABLE_HOLDER
-            for made in definitions
-            for found in made.types()
-        )
 
     # Names and modules
 
@@ -102,8 +97,8 @@ class Plan:
         return self._names[type_def.package].type_name(type_def)
 
     def descriptor(self, type_def: TypeDef) -> str:
-        """A parcelable's full name in AIDL, where a ParcelableHolder may ask for it."""
-        return type_def.name if self._has_holders or type_def.is_vintf else ""
+        """A parcelable's or union's full name in AIDL, which a ParcelableHolder asks for."""
+        return type_def.name
 
     def constant_name(self, owner: TypeDef, name: str) -> str:
         return self._names[owner.package].constant_name(owner, name)

@@ -110,8 +110,7 @@ class ModuleWriter:
         else:
             is_union = isinstance(type_def.declaration, tree.UnionDecl)
             base = [self.spelling.binder("Union" if is_union else "Parcelable")]
-            if not is_union and (descriptor := self.plan.descriptor(type_def)):
-                base.append(f'descriptor="{descriptor}"')
+            base.append(f'descriptor="{self.plan.descriptor(type_def)}"')
             members = self._members(definition) if is_union else self._fields(definition)
         head = fill(0, f"class {self.plan.name(type_def)}(", base, "):")
         doc = docstring(self._about(type_def), 4, self.plan.words)

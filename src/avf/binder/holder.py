@@ -16,16 +16,16 @@ from .parcel import (
     misfit,
     refused,
 )
-from .values import Parcelable, body_of
+from .values import Parcelable, Union, body_of
 
-_P = TypeVar("_P", bound=Parcelable)
+_P = TypeVar("_P", bound=Parcelable | Union)
 
 STABILITY_LOCAL = 0
 STABILITY_VINTF = 1
 
 
 class ParcelableHolder:
-    """Holds nothing or one parcelable, which its descriptor names: `a.b.Foo`.
+    """Holds nothing, or one parcelable or union, which its descriptor names: `a.b.Foo`.
 
     A class declared with a descriptor (`class Foo(Parcelable, descriptor="a.b.Foo")`) needs none here. What comes from
     a peer is decoded when it is asked for, and can be passed on without that. `stability` is 1 where AIDL says
@@ -36,18 +36,18 @@ class ParcelableHolder:
 
     def __init__(
         self,
-        value: Parcelable | None = None,
+        value: Parcelable | Union | None = None,
         *,
         descriptor: str = "",
         stability: int = STABILITY_LOCAL,
     ) -> None:
         self.stability = stability
         self._raw: _Raw | None = None
-        self._value: Parcelable | None = None
+        self._value: Parcelable | Union | None = None
         self._descriptor = ""
         self.set(value, descriptor=descriptor)
 
-    def set(self, value: Parcelable | None, *, descriptor: str = "") -> None:
+    def set(self, value: Parcelable | Union | None, *, descriptor: str = "") -> None:
         """Raises TypeError for a parcelable of no known descriptor."""
         self._descriptor = "" if value is None else _descriptor(type(value), descriptor)
         self._value = value
@@ -180,7 +180,7 @@ class _HeldReader(ParcelReader):
         return binder
 
 
-def _descriptor(kind: type[Parcelable], given: str) -> str:
+def _descriptor(kind: type[_P], given: str) -> str:
     found = given or kind._descriptor
     if not found:
         raise TypeError(f"{kind.__name__} has no descriptor: give one")

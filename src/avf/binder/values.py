@@ -16,7 +16,7 @@ class Payload(Union):
 
 import enum
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 from .codecs import (
     Codec,
@@ -34,6 +34,8 @@ from .codecs import (
 from .errors import Status, StatusError
 from .parcel import I32, Parcel, ParcelReader, misfit, too_deep
 from .wire import MAX_NESTED_VALUES
+
+_S = TypeVar("_S", bound="Parcelable | Union")
 
 
 class Enum(enum.IntEnum):
@@ -240,11 +242,15 @@ def _default_instance(cls: type[Parcelable]) -> Parcelable:
     return made
 
 
-def body_of(cls: type[Parcelable]) -> tuple[Writer, Reader]:
-    """How a parcelable's body is written and read, built when first needed: its fields may be of its own type."""
+def body_of(cls: type[_S]) -> tuple[Writer, Reader]:
+    """How a parcelable's or union's body is written and read.
+
+    It is built when first needed: its fields may be of its own type.
+    """
     made: tuple[Writer, Reader] | None = vars(cls).get("_body_made")
     if made is None:
-        made = cls._body_made = _body_functions(cls)
+        functions = _union_functions(cls) if issubclass(cls, Union) else _body_functions(cls)
+        made = cls._body_made = functions
     return made
 
 
@@ -300,7 +306,14 @@ def _body_functions(cls: type[Parcelable]) -> tuple[Writer, Reader]:
 class UnionMeta(type):
     """Remembers a union's members in order and makes each an attribute."""
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> "UnionMeta":
+    def __new__(
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        descriptor: str = "",
+    ) -> "UnionMeta":
         types = {
             member: annotation
             for member, annotation in own_annotations(namespace).items()
@@ -311,9 +324,23 @@ class UnionMeta(type):
         namespace["__slots__"] = ("_value", "_which") if not bases else ()
         made = super().__new__(mcs, name, bases, namespace)
         made._types = types
+        made._descriptor = descriptor
+        made._body_made = None  # type: ignore[attr-defined]
         return made
 
+    def __init__(
+        cls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        descriptor: str = "",
+    ) -> None:
+        super().__init__(name, bases, namespace)
+
     _types: dict[str, Any]
+    _descriptor: str
+    """Its AIDL name, if that was given; a ParcelableHolder needs it."""
 
 
 class _Member:
@@ -338,8 +365,10 @@ class Union(metaclass=UnionMeta):
     """An AIDL union: exactly one of the annotated members, given by keyword.
 
     `which` names it; reading another raises AttributeError; assigning one makes it the one.
+    `class Foo(Union, descriptor="a.b.Foo")` may be put into a ParcelableHolder as it is.
     """
 
+    _body_made: ClassVar[tuple[Writer, Reader] | None] = None
     _which: str
     _value: Any
 
@@ -373,40 +402,54 @@ class Union(metaclass=UnionMeta):
 
     @classmethod
     def _binder_codec(cls) -> Codec:
-        members: list[tuple[str, Codec]] = []
-
-        def build() -> list[tuple[str, Codec]]:
-            found = [
-                (name, codec_for(resolve(annotation, cls.__module__)))
-                for name, annotation in cls._types.items()
-            ]
-            members[:] = found
-            return found
-
         def write(parcel: Parcel, value: Any) -> None:
-            if type(value) is not cls:
-                raise TypeError(f"{cls.__name__} wanted, not {type(value).__name__}")
-            for tag, (name, codec) in enumerate(members or build()):
-                if name == value._which:
-                    parcel.write_int(tag)
-                    codec.write(parcel, value._value)
+            (cls._body_made or body_of(cls))[0](parcel, value)
 
         def read(reader: ParcelReader) -> Any:
-            tag = reader.read_int()
-            known = members or build()
-            if not 0 <= tag < len(known):
-                raise StatusError(Status.BAD_VALUE, f"{cls.__name__}: tag {tag}")
-            depth = reader.depth
-            if depth >= MAX_NESTED_VALUES:
-                raise too_deep(cls.__name__)
-            reader.depth = depth + 1
-            name, codec = known[tag]
-            made = cls(**{name: codec.read(reader)})
-            reader.depth = depth
-            return made
+            return (cls._body_made or body_of(cls))[1](reader)
 
         def default() -> Any:
-            name, codec = (members or build())[0]
+            name, codec = _members(cls)[0]
             return cls(**{name: codec.default()})
 
         return with_presence(write, read, default)
+
+
+def _members(cls: type[Union]) -> list[tuple[str, Codec]]:
+    return [
+        (name, codec_for(resolve(annotation, cls.__module__)))
+        for name, annotation in cls._types.items()
+    ]
+
+
+def _union_functions(cls: type[Union]) -> tuple[Writer, Reader]:
+    """A union is the number of its member (an int), then that."""
+    members = _members(cls)
+    tags = {name: tag for tag, (name, _) in enumerate(members)}
+
+    def write(parcel: Parcel, value: Any) -> None:
+        if type(value) is not cls:
+            raise TypeError(f"{cls.__name__} wanted, not {type(value).__name__}")
+        name = value._which
+        parcel.write_int(tags[name])
+        try:
+            members[tags[name]][1].write(parcel, value._value)
+        except (StatusError, OSError):
+            raise
+        except Exception as error:
+            raise misfit(error, f"{cls.__name__}.{name}") from error
+
+    def read(reader: ParcelReader) -> Any:
+        tag = reader.read_int()
+        if not 0 <= tag < len(members):
+            raise StatusError(Status.BAD_VALUE, f"{cls.__name__}: tag {tag}")
+        depth = reader.depth
+        if depth >= MAX_NESTED_VALUES:
+            raise too_deep(cls.__name__)
+        reader.depth = depth + 1
+        name, codec = members[tag]
+        made = cls(**{name: codec.read(reader)})
+        reader.depth = depth
+        return made
+
+    return write, read
