@@ -10,7 +10,7 @@ import pytest
 
 from avf.aidlc import AidlError
 from avf.aidlc.main import main
-from avf.binder import ExceptionCode, FixedSize, Interface, Parcel, RemoteException
+from avf.binder import Byte, Char, ExceptionCode, FixedSize, Interface, Parcel, RemoteException
 from avf.binder.codecs import codec_for
 from tests.aidlc.compiling import compile_text
 
@@ -50,7 +50,11 @@ def guard(interface: type[Interface], ran: list[str], allowed: set[str] | None) 
     """An object that notes which methods ran. It has no checker if `allowed` is None."""
 
     def method_named(name: str) -> Callable[[Any], int]:
-        return lambda self: ran.append(name) or 1
+        def run(self: Any) -> int:
+            ran.append(name)
+            return 1
+
+        return run
 
     names = [name for name in ("open", "one", "both", "either", "free") if hasattr(interface, name)]
     members: dict[str, Any] = {name: method_named(name) for name in names}
@@ -166,3 +170,30 @@ def test_byte_arrays_from_buffers(value: Any) -> None:
 def test_byte_arrays_from_anything_else(value: Any) -> None:
     with pytest.raises(TypeError, match=f"bytes wanted, not {type(value).__name__}"):
         codec_for(bytes).write(Parcel(), value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "message"),
+    [
+        (int, "x", "int wanted, not str"),
+        (int, 1 << 31, "2147483648 is out of range for int"),
+        (int, 1 << 100000, "a number of 100001 bits is out of range for int"),
+        (float, None, "float wanted, not NoneType"),
+        (str, b"x", "str wanted, not bytes"),
+        (Byte, 200, "200 is out of range for byte"),
+        (Byte, "x", "int wanted, not str"),
+        (Char, 5, "str wanted, not int"),
+        (Char, "ab", "a char is one UTF-16 unit"),
+        (list[str], ["a", "b", 3], r"\[2\]: str wanted, not int"),
+        (list[str], "abc", "list wanted, not str"),
+        (list[int], 5, "list wanted, not int"),
+        (list[int], [1, "x"], r"\[1\]: int wanted, not str"),
+        (list[Byte], [1, 2, 128], r"\[2\]: 128 is out of range for byte"),
+        (list[list[str]], [["a"], [None]], r"\[1\]\[0\]: str wanted, not NoneType"),
+        (Annotated[list[str], FixedSize(2)], 7, "list wanted, not int"),
+    ],
+    ids=range(16),
+)
+def test_values_that_do_not_fit_are_explained(annotation: Any, value: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{message}$"):
+        codec_for(annotation).write(Parcel(), value)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from .errors import Status, StatusError
 from .fd import ParcelFileDescriptor
-from .parcel import Parcel, ParcelReader, bytes_of
+from .parcel import Parcel, ParcelReader, bytes_of, misfit
 
 Writer = Callable[[Parcel, Any], None]
 Reader = Callable[[ParcelReader], Any]
@@ -131,7 +131,10 @@ def _fixed(letter: str) -> tuple[Writer, Reader]:
     pack, unpack_from, size = shape.pack, shape.unpack_from, shape.size
 
     def write(parcel: Parcel, value: Any) -> None:
-        parcel.data += pack(value)
+        try:
+            parcel.data += pack(value)
+        except (struct.error, OverflowError):
+            raise _unfit(letter, value) from None
 
     def read(reader: ParcelReader) -> Any:
         pos = reader.pos
@@ -140,6 +143,35 @@ def _fixed(letter: str) -> tuple[Writer, Reader]:
         return value
 
     return write, read
+
+
+_NAMES = {"b": "byte", "i": "int", "q": "long", "f": "float", "d": "double"}
+
+
+def _unfit(letter: str, value: object) -> TypeError | ValueError:
+    """Why a number cannot be packed."""
+    wanted = float if letter in "fd" else int
+    if not isinstance(value, int | wanted):
+        return TypeError(f"{wanted.__name__} wanted, not {type(value).__name__}")
+    if isinstance(value, int) and value.bit_length() > 64:
+        return ValueError(
+            f"a number of {value.bit_length()} bits is out of range for {_NAMES[letter]}"
+        )
+    return ValueError(f"{value} is out of range for {_NAMES[letter]}")
+
+
+def _unfit_element(letter: str, values: list[Any]) -> TypeError | ValueError:
+    for index, value in enumerate(values):
+        try:
+            struct.pack(letter, value)
+        except (struct.error, OverflowError):
+            return misfit(_unfit(letter, value), f"[{index}]")
+    return ValueError("the elements changed while they were written")
+
+
+def _check_list(value: object) -> None:
+    if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
+        raise TypeError(f"list wanted, not {type(value).__name__}")
 
 
 write_i32, read_i32 = _fixed("i")
@@ -155,8 +187,8 @@ def _read_bool(reader: ParcelReader) -> bool:
 
 
 def write_byte(parcel: Parcel, value: int) -> None:
-    if not -128 <= value <= 127:
-        raise ValueError(f"{value} is no byte")
+    if not isinstance(value, int) or not -128 <= value <= 127:
+        raise _unfit("b", value)
     parcel.write_int(value)
 
 
@@ -165,10 +197,11 @@ def read_byte(reader: ParcelReader) -> int:
 
 
 def _write_char(parcel: Parcel, value: str) -> None:
-    unit = ord(value)
-    if unit > 0xFFFF:
-        raise ValueError(f"{value!r} is more than one UTF-16 unit")
-    parcel.write_int(unit)
+    if not isinstance(value, str):
+        raise TypeError(f"str wanted, not {type(value).__name__}")
+    if len(value) != 1 or value > "\uffff":
+        raise ValueError("a char is one UTF-16 unit")
+    parcel.write_int(ord(value))
 
 
 def _read_char(reader: ParcelReader) -> str:
@@ -187,7 +220,10 @@ _SCALARS = {
 
 
 def _write_string(parcel: Parcel, value: str) -> None:
-    parcel.write_string(value)
+    try:
+        parcel.write_string(value)
+    except (AttributeError, TypeError):
+        raise TypeError(f"str wanted, not {type(value).__name__}") from None
 
 
 def _read_string(reader: ParcelReader) -> str:
@@ -282,6 +318,8 @@ def _fixed_codec(array: Codec, size: int, element: Callable[[], Any] | None) -> 
     def write(parcel: Parcel, value: Any) -> None:
         if element is None:
             value = bytes_of(value)
+        else:
+            _check_list(value)
         if len(value) != size:
             raise ValueError(f"{len(value)} elements, must be {size}")
         write_array(parcel, value)
@@ -323,9 +361,17 @@ def _plain_list(element: Codec) -> tuple[Writer, Reader]:
     write_element, read_element = element.write, element.read
 
     def write(parcel: Parcel, value: Any) -> None:
+        _check_list(value)
         parcel.write_int(len(value))
-        for item in value:
-            write_element(parcel, item)
+        index = 0
+        try:
+            for item in value:
+                write_element(parcel, item)
+                index += 1
+        except (StatusError, OSError):
+            raise
+        except Exception as error:
+            raise misfit(error, f"[{index}]") from error
 
     def read(reader: ParcelReader) -> Any:
         count = reader.read_count(4)
@@ -339,8 +385,12 @@ def _packed_list(element: Codec) -> tuple[Writer, Reader]:
     size = struct.calcsize("<" + letter)
 
     def write(parcel: Parcel, value: Any) -> None:
+        _check_list(value)
         count = len(value)
-        parcel.data += struct.pack(f"<i{count}{letter}", count, *value)
+        try:
+            parcel.data += struct.pack(f"<i{count}{letter}", count, *value)
+        except (struct.error, OverflowError):
+            raise _unfit_element(letter, value) from None
         parcel.data += bytes(-count * size & 3)
 
     def read(reader: ParcelReader) -> Any:

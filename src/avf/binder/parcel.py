@@ -298,7 +298,8 @@ def refused(error: Exception, what: str) -> StatusError:
 
 def misfit(error: Exception, where: str) -> TypeError | ValueError:
     """What to raise for a value that cannot be written as its type: a TypeError or ValueError that says where."""
-    text = f"{where}: {error}"
-    if isinstance(error, TypeError | AttributeError) or "required argument" in str(error):
+    inside = str(error)
+    text = f"{where}{inside}" if inside.startswith("[") else f"{where}: {inside}"
+    if isinstance(error, TypeError | AttributeError) or "required argument" in inside:
         return TypeError(text)
     return ValueError(text)
