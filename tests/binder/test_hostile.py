@@ -558,15 +558,16 @@ def test_any_bytes_at_all(serve: Serve, pieces: list[bytes]) -> None:
     eventually(lambda: served.server.sessions, 0)
 
 
-_shared: dict[int, Served] = {}
+_shared: dict[Serve, Served] = {}
+"""The fixture is kept, not its id, which another test's could have later."""
 
 
 def shared(serve: Serve) -> Served:
     """One server for all examples of a test."""
-    if id(serve) not in _shared:
+    if serve not in _shared:
         _shared.clear()
-        _shared[id(serve)] = serve()
-    return _shared[id(serve)]
+        _shared[serve] = serve()
+    return _shared[serve]
 
 
 @settings(
