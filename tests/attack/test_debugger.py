@@ -401,8 +401,8 @@ def test_a_real_debugger_at_both_doors(
         said = gdb(f"target remote {path}", "info registers rip", "monitor info name", "detach")
         assert re.search(r"rip +0x", said), said
         assert "does not support this" not in said, said
-    assert not Path(path).exists()
-    eventually(lambda: is_open(number), False)  # virtmgr closes it as soon as it is told
+    # virtmgr ends the VM when it hears that its last handle is dropped.
+    eventually(lambda: Path(path).exists() or is_open(number), False)
 
 
 def is_open(number: int) -> bool:
