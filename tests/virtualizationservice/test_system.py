@@ -59,7 +59,8 @@ class System:
     def client(self, uid: int, apk: Path) -> list[str]:
         """What tests.virtualizationservice.system_client says, run by a user.
 
-        The user is lent the right to read all files, since this interpreter may be where only root can go.
+        The user is lent the right to read all files, since this interpreter may be where only root can go. A sandbox
+        would take that right away again.
         """
         folder = self.folder / str(uid)
         folder.mkdir()
@@ -70,8 +71,8 @@ class System:
         ]  # codespell:ignore
         user = [*as_user(uid), *lent]
         client = [sys.executable, "-m", "tests.virtualizationservice.system_client"]
-        environment = f"AVF_RUNTIME_DIR={folder}/runtime"
-        command = [*user, "env", environment, *client, str(apk), str(folder), "dying.py"]
+        environment = [f"AVF_RUNTIME_DIR={folder}/runtime", "AVF_CONFINEMENT=none"]
+        command = [*user, "env", *environment, *client, str(apk), str(folder), "dying.py"]
         with self.start(command) as process:
             output, _ = process.communicate()
         assert process.returncode == 0, output
