@@ -18,7 +18,7 @@ from avf.virtualizationservice.parties import Parties, Party, Standing
 from avf.virtualizationservice.tempdirs import TempDirs
 from tests.eventually import eventually
 from tests.virtualizationservice.conftest import host
-from tests.virtualizationservice.daemon import ALICE, BOB, Host
+from tests.virtualizationservice.daemon import ALICE, BOB, EVERYONE, Host
 
 __all__ = ["host"]
 
@@ -228,10 +228,20 @@ def test_a_port_for_metrics_that_a_user_has_taken(host: Host, busy_port: int) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_something_else_in_place_of_the_policy(host: Host, kind: str) -> None:
-    """While the service runs: nobody waits for it, and what was granted stays granted."""
+    """While the service runs: nobody waits for it, and what was granted stays granted.
+
+    It is put there in one step: a policy that is missing for a moment would be a change too.
+    """
+    for name in ("before", "after"):
+        (host.folder / name).mkdir()
+    link, new_link = host.folder / "link", host.folder / "new_link"
+    link.symlink_to("before")
+    new_link.symlink_to("after")
+    host.policy_file = link / "policy.toml"
+    host.set_policy(EVERYONE)
     with host.daemon(), host.client(BOB) as bob:
-        host.policy_file.unlink()
-        KINDS[kind](host.policy_file)
+        KINDS[kind](host.folder / "after" / "policy.toml")
+        new_link.rename(link)
         if kind != "dangling link":  # as if there were none
             assert bob.debug_list_vms() == []
             assert "the former policy stays in force" in host.log
