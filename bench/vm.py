@@ -21,7 +21,7 @@ from statistics import median
 
 from avf.client import AppConfig, PartitionType, PayloadStarted, VirtualizationService, connect
 from avf.image import Cpio
-from avf.vmm import find_qemu, probe_accelerator, tsc_khz
+from avf.vmm import explain_acceleration, find_qemu, tsc_khz
 
 ROUNDS = 7
 IMAGE = Path(os.environ.get("AVF_IMAGE_DIR", "build/image"))
@@ -88,9 +88,10 @@ def _busybox_initrd() -> bytes:
 
 def _bare_qemu(initrd: Path) -> float:
     qemu = find_qemu()
-    accelerator = probe_accelerator(qemu).value
+    found = explain_acceleration(qemu)
+    accelerator = found.accelerator.value
     params = PARAMS if accelerator == "kvm" else f"{PARAMS} tsc_early_khz={tsc_khz()}"
-    cpu = "host" if accelerator == "kvm" else "qemu64,+rdrand"
+    cpu = found.processor or "qemu64,+rdrand"
     command = [
         *(qemu, "-accel", accelerator, "-cpu", cpu, "-m", "256"),
         *("-M", "microvm,pit=on,pic=on,rtc=on,isa-serial=on", "-nodefaults", "-no-user-config"),

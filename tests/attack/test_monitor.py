@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from avf.vmm import ExitCause, Qemu, VmSpec
-from avf.vmm.accel import Accelerator
+from avf.vmm import Acceleration, Accelerator, ExitCause, Qemu, VmSpec
 from avf.vsock import KernelVsock
 from tests.vmm.conftest import nothing_is_left
 
@@ -53,7 +52,7 @@ def life_of(directory: Path, text: bytes, times: int = 1) -> ExitCause:
         spec = VmSpec(
             cid=2048, name="", temporary_directory=directory, vsock=vsock, kernel=file.fileno()
         )
-        process = Qemu(str(program), Accelerator.TCG).start(spec)
+        process = Qemu(str(program), Acceleration(Accelerator.TCG, "as the test says")).start(spec)
     try:
         return process.wait(TIMEOUT).cause
     finally:

@@ -1,75 +1,155 @@
 """What is found out about this host."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from avf import facts
-from avf.vmm import Accelerator, VmmUnavailable, accel, find_qemu, qemu_version, tsc
-from avf.vmm.accel import explain_accelerator, probe_accelerator, runs_guest
+from avf.vmm import (
+    Accelerator,
+    VmmUnavailable,
+    accel,
+    acceleration_for,
+    explain_acceleration,
+    find_qemu,
+    kvm,
+    qemu_version,
+    tsc,
+)
+from avf.vmm.kvm import runs_firmware, runs_kernel
+from tests.vmm.guest import kernel
 
 QEMU = find_qemu()
+UNDER_TCG = ["-accel", "tcg"]
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AVF_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.delenv("AVF_ACCEL", raising=False)
-    explain_accelerator.cache_clear()
+    explain_acceleration.cache_clear()
     tsc.tsc_khz.cache_clear()
 
 
 def test_the_probe_guest_runs_where_it_must() -> None:
-    assert runs_guest(QEMU, Accelerator.TCG, 30)
+    assert runs_firmware(QEMU, UNDER_TCG, 30)
 
 
 def test_a_program_that_is_no_qemu_runs_no_guest() -> None:
-    assert not runs_guest("/bin/true", Accelerator.TCG, 30)
-    assert not runs_guest("/no/such/program", Accelerator.TCG, 30)
+    assert not runs_firmware("/bin/true", UNDER_TCG, 30)
+    assert not runs_firmware("/no/such/program", UNDER_TCG, 30)
+
+
+def program(folder: Path, text: str) -> str:
+    path = folder / "qemu"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 def test_a_guest_that_never_ends_is_given_up(tmp_path: Path) -> None:
-    program = tmp_path / "qemu"
-    program.write_text("#!/bin/sh\nexec sleep 1000\n")
-    program.chmod(0o755)
-    assert not runs_guest(str(program), Accelerator.TCG, 0.1)
+    assert not runs_firmware(program(tmp_path, "exec sleep 1000"), UNDER_TCG, 0.1)
 
 
-@pytest.mark.parametrize("name", ["kvm", "tcg"])
-def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv("AVF_ACCEL", name)
-    assert probe_accelerator(QEMU) is Accelerator(name)
+@pytest.mark.vm
+def test_a_kernel_that_gets_to_its_root_file_system() -> None:
+    with open(kernel().vmlinux, "rb") as file:
+        assert runs_kernel(QEMU, [*UNDER_TCG, "-cpu", "max"], file.fileno(), 120)
+
+
+@pytest.mark.parametrize("text", ["exit 0", "echo Linux version; exit 1", "echo Linux version"])
+def test_a_kernel_counts_only_if_it_speaks_and_resets(tmp_path: Path, text: str) -> None:
+    with open("/dev/null", "rb") as file:
+        works = runs_kernel(program(tmp_path, text), UNDER_TCG, file.fileno(), 30)
+    assert works == (text == "echo Linux version")
+
+
+def test_the_environment_decides_for_tcg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVF_ACCEL", "tcg")
+    monkeypatch.setattr(accel, "_kvm_processor", lambda _: "host")
+    assert explain_acceleration(QEMU).accelerator is Accelerator.TCG
+
+
+def test_the_environment_decides_for_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the processor says it can do, and for kernels too, but not where nothing runs under KVM."""
+    monkeypatch.setenv("AVF_ACCEL", "kvm")
+    monkeypatch.setattr(accel, "_cpu_flags", lambda: {"sse"})
+    monkeypatch.setattr(accel, "_missing_device", lambda: None)
+    monkeypatch.setattr(accel, "_kvm_processor", lambda _: "host")
+    found = acceleration_for(QEMU, 0)
+    assert (found.accelerator, found.processor) == (Accelerator.KVM, "host")
+    explain_acceleration.cache_clear()
+    monkeypatch.setattr(accel, "_kvm_processor", lambda _: None)
+    with pytest.raises(VmmUnavailable, match="AVF_ACCEL is kvm, but a probe guest did not run"):
+        explain_acceleration(QEMU)
 
 
 def test_an_unknown_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVF_ACCEL", "xen")
     with pytest.raises(VmmUnavailable, match="'xen'"):
-        probe_accelerator(QEMU)
+        explain_acceleration(QEMU)
 
 
-def test_without_the_cpus_support(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("processor", ["host", None])
+def test_without_the_cpus_support(monkeypatch: pytest.MonkeyPatch, processor: str | None) -> None:
     monkeypatch.setattr(accel, "_cpu_flags", lambda: {"sse"})
-    report = explain_accelerator(QEMU)
+    monkeypatch.setattr(accel, "_missing_device", lambda: None)
+    monkeypatch.setattr(accel, "_kvm_processor", lambda _: processor)
+    report = explain_acceleration(QEMU)
     assert report.accelerator is Accelerator.TCG
     assert "no hardware virtualization" in report.reason
+    assert ("AVF_ACCEL=kvm" in report.reason) == (processor is not None)
 
 
-@pytest.mark.parametrize("works", [True, False])
-def test_a_probe_is_made_once_per_boot(monkeypatch: pytest.MonkeyPatch, works: bool) -> None:
-    asked: list[str] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The processors of the probes that are made, on a host that seems to have KVM."""
+    monkeypatch.setattr(accel, "_cpu_flags", lambda: {"svm"})
+    monkeypatch.setattr(accel, "_missing_device", lambda: None)
+    return []
 
-    def probe(qemu: str, accelerator: Accelerator, deadline: float) -> bool:
-        asked.append(qemu)
-        return works
 
-    monkeypatch.setattr(accel, "_missing_for_kvm", lambda: None)
-    monkeypatch.setattr(accel, "runs_guest", probe)
-    expected = Accelerator.KVM if works else Accelerator.TCG
+@pytest.mark.parametrize("works", [*kvm.PROCESSORS, None])
+def test_a_processor_is_found_once_per_boot(
+    monkeypatch: pytest.MonkeyPatch, asked: list[list[str]], works: str | None
+) -> None:
+    def probe(qemu: str, acceleration: list[str]) -> bool:
+        asked.append(acceleration)
+        return acceleration[-1] == works
+
+    monkeypatch.setattr(kvm, "runs_firmware", probe)
     for _ in range(3):
-        explain_accelerator.cache_clear()
-        assert probe_accelerator(QEMU) is expected
-    assert asked == [QEMU]
+        explain_acceleration.cache_clear()
+        found = explain_acceleration(QEMU)
+        assert found.processor == works
+        assert (found.accelerator is Accelerator.KVM) == (works is not None)
+    assert len(asked) == (kvm.PROCESSORS.index(works) + 1 if works else len(kvm.PROCESSORS))
+
+
+def test_kernels_are_tried_once_per_boot(
+    monkeypatch: pytest.MonkeyPatch, asked: list[list[str]], tmp_path: Path
+) -> None:
+    """A kernel that fails is held against KVM for that kernel alone; one that boots speaks for all."""
+
+    def probe(qemu: str, acceleration: list[str], kernel: int) -> bool:
+        asked.append(acceleration)
+        return os.pread(kernel, 4, 0) == b"good"
+
+    monkeypatch.setattr(kvm, "runs_firmware", lambda *_: True)
+    monkeypatch.setattr(kvm, "runs_kernel", probe)
+    files = [tmp_path / name for name in ("bad", "good", "other")]
+    for file in files:
+        file.write_text(file.name)
+    bad, good, other = (os.open(file, os.O_RDONLY) for file in files)
+    wanted = [(bad, Accelerator.TCG)] * 2 + [(fd, Accelerator.KVM) for fd in (good, other, bad)]
+    for fd, accelerator in wanted:
+        assert acceleration_for(QEMU, fd).accelerator is accelerator
+    assert acceleration_for(QEMU, None).accelerator is Accelerator.KVM
+    assert len(asked) == 2
+    for fd in (bad, good, other):
+        os.close(fd)
 
 
 def test_facts_of_another_boot_or_damaged_ones_are_forgotten(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ INPUTS = Inputs(
     monitor=10, console=(NOWHERE, NOWHERE), failure=NOWHERE, ramdump=NOWHERE, log=NOWHERE, kernel=11
 )
 TCG = Host(Accelerator.TCG, cpus=4, tsc_khz=2_000_000)
-KVM = Host(Accelerator.KVM, cpus=4, tsc_khz=None)
+KVM = Host(Accelerator.KVM, cpus=4, tsc_khz=None, processor="host")
 
 
 def value(command: list[str], option: str) -> str:

@@ -23,8 +23,10 @@ from avf.vmm import (
     VmmStartError,
     VmProcess,
     VmSpec,
+    explain_acceleration,
 )
 from avf.vsock import HybridVsock
+from tests.accelerators import ACCELERATORS, choose
 from tests.eventually import eventually
 from tests.vmm.conftest import children_of, descendants_of
 from tests.vmm.guest import CID, TIMEOUT, Output, kernel, running
@@ -47,6 +49,13 @@ for node in vda1 vda2 vda3 vda vdb1 vdc; do
     echo written | dd of=/dev/$node bs=4096 seek=1 conv=notrunc,fsync 2> /dev/null && echo "wrote $node" > /dev/hvc2
 done
 """
+
+
+@pytest.fixture(autouse=True, params=ACCELERATORS)
+def accelerator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    choose(monkeypatch, request.param, kernels=True)
+    explain_acceleration.cache_clear()
+    return str(request.param)
 
 
 def digest(data: bytes) -> str:

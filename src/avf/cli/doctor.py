@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from avf import policy, runtime
+
+if TYPE_CHECKING:
+    from avf.vmm import Acceleration
 
 _LEAST_MEMORY_MIB = 512
 
@@ -89,10 +93,10 @@ def _qemu() -> Iterator[Finding]:
 
 
 def _accelerator() -> Iterator[Finding]:
-    from avf.vmm import Accelerator, VmmUnavailable, explain_accelerator, find_qemu
+    from avf.vmm import Accelerator, VmmUnavailable, find_qemu
 
     try:
-        report = explain_accelerator(find_qemu())
+        report = _acceleration(find_qemu())
     except VmmUnavailable as error:
         yield Finding("accelerator", Status.MISSING, str(error))
         return
@@ -104,6 +108,21 @@ def _accelerator() -> Iterator[Finding]:
             " security boundary: what holds a hostile guest is the confinement"
         )
         yield Finding("accelerator", Status.LIMITED, detail, _kvm_fix())
+
+
+def _acceleration(qemu: str) -> "Acceleration":
+    """How VMs of the image run; if there is no image yet, how a tiny guest does. Raises VmmUnavailable."""
+    from avf.vmconfig import VmConfig, VmConfigError
+    from avf.vmm import acceleration_for, explain_acceleration
+
+    found = _image_file()
+    try:
+        if found is not None and (name := VmConfig.load(found).kernel):
+            with open(found.parent / name, "rb") as kernel:
+                return acceleration_for(qemu, kernel.fileno())
+    except (VmConfigError, OSError):
+        pass  # the check of the image tells
+    return explain_acceleration(qemu)
 
 
 def _user() -> str:
@@ -158,11 +177,16 @@ def _memory() -> Iterator[Finding]:
             yield Finding("memory", status, f"{mib} MiB available", fix)
 
 
+def _image_file() -> Path | None:
+    files = (folder / "microdroid.json" for folder in runtime.image_dirs())
+    return next((file for file in files if file.exists()), None)
+
+
 def _image() -> Iterator[Finding]:
     from avf.vmconfig import VmConfig, VmConfigError
 
     folders = runtime.image_dirs()
-    found = next((d / "microdroid.json" for d in folders if (d / "microdroid.json").exists()), None)
+    found = _image_file()
     fix = f"{sys.executable} -m avf.image build --output {folders[0]}"
     if found is None:
         where = " or ".join(map(str, folders))

@@ -109,7 +109,7 @@ class VmCreation:
                 requester,
                 self._confined_vmm(context, machine_config.task_profiles),
                 VmMetrics(self._atoms, requester.uid, spec.name),
-                self._boot_timeout(machine_config) if is_app else None,
+                self._boot_timeout(machine_config, spec.kernel) if is_app else None,
                 output,
                 Ramdump(dump_limit(spec.memory_mib)) if debuggable else None,
                 takes_console_input=console is not None and takes_input,
@@ -151,8 +151,8 @@ class VmCreation:
             raise failure(f"Failed to create VM context: {full_chain(e)}") from e
 
     def _confined_vmm(self, context: VmContext, task_profiles: list[str]) -> Vmm:
-        """The VMM within what its task profiles allow; crosvm knows profiles itself."""
-        if not task_profiles or self._vmm.name == "crosvm":
+        """The VMM within what its task profiles allow."""
+        if not task_profiles:
             return self._vmm
         with _told("Failed to create VM: "):
             profiles = load_profiles()
@@ -192,9 +192,11 @@ class VmCreation:
         if self._vmm.name == "crosvm":
             raise RemoteException.unsupported_operation("crosvm takes no console input yet")
 
-    def _boot_timeout(self, config: MachineConfig) -> float | None:
+    def _boot_timeout(self, config: MachineConfig, kernel: int | None) -> float | None:
         """None where nobody can tell how long a debugger holds the guest."""
-        return None if config.wait_for_debugger and self._debugs_over_tcp else boot_timeout()
+        if config.wait_for_debugger and self._debugs_over_tcp:
+            return None
+        return boot_timeout(self._vmm, kernel)
 
     def _open_door(self, config: MachineConfig, context: VmContext, files: Fds) -> int | None:
         """The listening socket for the gdb server of a VM that waits for a debugger."""

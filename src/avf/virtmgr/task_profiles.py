@@ -96,6 +96,9 @@ class ConfinedVmm:
         self._cgroup = cgroup
         self._settings = settings
 
+    def emulates(self, kernel: int | None) -> bool:
+        return self._vmm.emulates(kernel)
+
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> VmProcess:
         """See Vmm.start. Raises VmmStartError as well if the group cannot be made."""
         group = self._cgroup / f"avf-vm-{spec.cid}"

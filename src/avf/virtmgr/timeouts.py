@@ -2,14 +2,14 @@
 
 import os
 
-from avf.vmm import Accelerator, VmmUnavailable, find_qemu, probe_accelerator
+from avf.vmm import Vmm, VmmUnavailable
 
 HARDWARE_SECONDS = 30.0
 EMULATED_SECONDS = 300.0
 
 
-def boot_timeout() -> float:
-    """Seconds; `$AVF_BOOT_TIMEOUT` if set (a positive number), else by what runs the guest."""
+def boot_timeout(vmm: Vmm, kernel: int | None) -> float:
+    """Seconds; `$AVF_BOOT_TIMEOUT` if set (a positive number), else by what runs a guest with that kernel."""
     chosen = os.environ.get("AVF_BOOT_TIMEOUT", "")
     try:
         seconds = float(chosen)
@@ -18,7 +18,7 @@ def boot_timeout() -> float:
     if seconds > 0:
         return seconds
     try:
-        accelerator = probe_accelerator(find_qemu())
+        emulated = vmm.emulates(kernel)
     except VmmUnavailable:
         return EMULATED_SECONDS
-    return HARDWARE_SECONDS if accelerator is Accelerator.KVM else EMULATED_SECONDS
+    return EMULATED_SECONDS if emulated else HARDWARE_SECONDS

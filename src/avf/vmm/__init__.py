@@ -1,6 +1,6 @@
 """Runs one virtual machine process: QEMU or crosvm, behind one small protocol."""
 
-from avf.vmm.accel import Accelerator, AcceleratorReport, explain_accelerator, probe_accelerator
+from avf.vmm.accel import Acceleration, Accelerator, acceleration_for, explain_acceleration
 from avf.vmm.base import (
     BalloonStats,
     ExitCause,
@@ -22,8 +22,8 @@ from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
 from avf.vmm.tsc import tsc_khz
 
 __all__ = [
+    "Acceleration",
     "Accelerator",
-    "AcceleratorReport",
     "BalloonStats",
     "BoundedFile",
     "Crosvm",
@@ -40,10 +40,10 @@ __all__ = [
     "VmmError",
     "VmmStartError",
     "VmmUnavailable",
-    "explain_accelerator",
+    "acceleration_for",
+    "explain_acceleration",
     "find_crosvm",
     "find_qemu",
-    "probe_accelerator",
     "qemu_version",
     "tsc_khz",
 ]

@@ -1,16 +1,13 @@
-"""Whether hardware can run guests here: proved by running one, since a device node and a CPU flag prove nothing."""
+"""What runs a VM's instructions: hardware if it has been seen to run a guest of that kind here, else emulation."""
 
 import functools
 import os
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
-from avf import facts
 from avf.vmm.base import VmmUnavailable
-from avf.vmm.probe_guest import EXIT_PORT, EXIT_STATUS, probe_firmware
 
-_DEADLINE = 5.0
+_DEVICE = "/dev/kvm"
 
 
 class Accelerator(Enum):
@@ -19,43 +16,84 @@ class Accelerator(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class AcceleratorReport:
+class Acceleration:
+    """How one VM is run, or all VMs of a kind."""
+
     accelerator: Accelerator
     reason: str
     """Why this one, for people."""
-
-
-def probe_accelerator(qemu: str) -> Accelerator:
-    """The accelerator with which the QEMU program `qemu` really runs guests here.
-
-    `AVF_ACCEL` (kvm or tcg) decides instead if it is set. A probe's result is kept until the next boot. Raises
-    VmmUnavailable for another value of AVF_ACCEL.
-    """
-    return explain_accelerator(qemu).accelerator
+    processor: str | None = None
+    """QEMU's processor model under KVM; None where the board decides."""
 
 
 @functools.cache
-def explain_accelerator(qemu: str) -> AcceleratorReport:
-    """As probe_accelerator, and why."""
-    if chosen := os.environ.get("AVF_ACCEL"):
-        try:
-            return AcceleratorReport(Accelerator(chosen), "AVF_ACCEL says so")
-        except ValueError:
-            raise VmmUnavailable(f"AVF_ACCEL is {chosen!r}; it may be kvm or tcg") from None
-    if lack := _missing_for_kvm():
-        return AcceleratorReport(Accelerator.TCG, lack)
-    if _probe_once(qemu):
-        return AcceleratorReport(Accelerator.KVM, "a probe guest ran under KVM")
-    return AcceleratorReport(Accelerator.TCG, "a probe guest did not run under KVM")
+def explain_acceleration(qemu: str) -> Acceleration:
+    """How the QEMU program `qemu` runs guests that need no kernel of ours here: firmware of a few bytes.
+
+    `AVF_ACCEL` (kvm or tcg) decides instead of the probes if it is set. A probe's result is kept until the next boot.
+    Raises VmmUnavailable for another value of AVF_ACCEL, or if it is kvm and no guest runs under KVM.
+    """
+    chosen = _chosen()
+    if chosen is Accelerator.TCG:
+        return Acceleration(Accelerator.TCG, "AVF_ACCEL says so")
+    lack = _missing_device() if chosen else _missing_hardware() or _missing_device()
+    processor = None if lack else _kvm_processor(qemu)
+    if processor is not None:
+        reason = "AVF_ACCEL says so" if chosen else "a probe guest ran under KVM"
+        return Acceleration(Accelerator.KVM, reason, processor)
+    reason = lack or "a probe guest did not run under KVM"
+    if chosen is not None:
+        raise VmmUnavailable(f"AVF_ACCEL is kvm, but {reason}")
+    if lack and _missing_device() is None and _kvm_processor(qemu):
+        reason += (
+            f"; {_DEVICE} runs a few bytes of firmware all the same, and AVF_ACCEL=kvm uses it"
+        )
+    return Acceleration(Accelerator.TCG, reason)
 
 
-def _missing_for_kvm() -> str | None:
-    if not _cpu_flags() & {"vmx", "svm"}:
-        return "the CPU (or the VM this host is) offers no hardware virtualization"
+def acceleration_for(qemu: str, kernel: int | None) -> Acceleration:
+    """As explain_acceleration, for a VM that boots the kernel at the descriptor `kernel`, if it boots one.
+
+    Some hosts' KVM runs firmware and no kernel: what comes first here is a trial of the kernel, once per boot, unless
+    AVF_ACCEL has decided.
+    """
+    found = explain_acceleration(qemu)
+    if kernel is None or found.processor is None or _chosen() is not None:
+        return found
+    from avf.vmm.kvm import kvm_runs_kernels
+
+    if kvm_runs_kernels(qemu, found.processor, kernel):
+        return Acceleration(found.accelerator, "a kernel booted under KVM", found.processor)
+    return Acceleration(Accelerator.TCG, "a kernel did not boot under KVM")
+
+
+def _chosen() -> Accelerator | None:
+    name = os.environ.get("AVF_ACCEL")
+    if not name:
+        return None
     try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+        return Accelerator(name)
+    except ValueError:
+        raise VmmUnavailable(f"AVF_ACCEL is {name!r}; it may be kvm or tcg") from None
+
+
+def _kvm_processor(qemu: str) -> str | None:
+    from avf.vmm.kvm import kvm_processor  # needs what is slow to import, once per boot
+
+    return kvm_processor(qemu)
+
+
+def _missing_hardware() -> str | None:
+    if _cpu_flags() & {"vmx", "svm"}:
+        return None
+    return "the CPU (or the VM this host is) offers no hardware virtualization"
+
+
+def _missing_device() -> str | None:
+    try:
+        os.close(os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        return f"/dev/kvm cannot be opened: {error.strerror}"
+        return f"{_DEVICE} cannot be opened: {error.strerror}"
     return None
 
 
@@ -65,47 +103,3 @@ def _cpu_flags() -> set[str]:
             if line.startswith("flags"):
                 return set(line.partition(":")[2].split())
     return set()
-
-
-def _probe_once(qemu: str) -> bool:
-    status = Path(qemu).stat()
-    key = f"kvm:{qemu}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
-    known = facts.recall(key)
-    if isinstance(known, bool):
-        return known
-    works = runs_guest(qemu, Accelerator.KVM, _DEADLINE)
-    facts.remember(key, works)
-    return works
-
-
-def runs_guest(qemu: str, accelerator: Accelerator, deadline: float) -> bool:
-    """Whether a tiny guest gets as far as 64-bit mode and ends QEMU within `deadline` seconds."""
-    import subprocess  # slow to import, and needed once per boot
-
-    firmware = os.memfd_create("avf-probe", os.MFD_CLOEXEC)
-    try:
-        os.write(firmware, probe_firmware())
-        result = subprocess.run(
-            _probe_command(qemu, accelerator, firmware),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[firmware],
-            timeout=deadline,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    finally:
-        os.close(firmware)
-    return result.returncode == EXIT_STATUS
-
-
-def _probe_command(qemu: str, accelerator: Accelerator, firmware: int) -> list[str]:
-    exit_device = f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1"
-    return [
-        qemu,
-        *("-accel", accelerator.value, "-machine", "microvm,pit=off,pic=off,rtc=off", "-m", "16"),
-        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-bios", f"/proc/self/fd/{firmware}", "-device", exit_device),
-    ]

@@ -159,6 +159,12 @@ class Vmm(Protocol):
     supports_protected: bool
     """Whether it can keep a guest's memory from the host (VmSpec.protected)."""
 
+    def emulates(self, kernel: int | None) -> bool:
+        """Whether a VM that boots the kernel at that descriptor, if any, is emulated and so many times slower.
+
+        May try the kernel out, once per boot of the host. Raises VmmUnavailable.
+        """
+
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> VmProcess:
         """Spawns the VM; returns once the process runs, not when the guest has booted.
 

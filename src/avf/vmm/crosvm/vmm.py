@@ -43,6 +43,9 @@ class Crosvm:
         self._balloon = balloon
         self._firmware = firmware
 
+    def emulates(self, kernel: int | None) -> bool:
+        return False
+
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> CrosvmProcess:
         """See Vmm.start. `on_event` is called in the thread that watches the VM."""
         program = find_crosvm(self._program)

@@ -20,6 +20,8 @@ class Host:
     accelerator: Accelerator
     cpus: int
     tsc_khz: int | None
+    processor: str | None = None
+    """The processor model, if not the board's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
         *devices.isolation(),
         *devices.identity(spec.name),
         *devices.board(machine, host.accelerator, shared_memory=shared),
-        *devices.processor(machine, host.accelerator, spec.cpus or host.cpus),
+        *devices.processor(
+            host.processor or devices.emulated_processor(machine), spec.cpus or host.cpus
+        ),
         *devices.memory(spec.memory_mib or DEFAULT_MEMORY_MIB, shared=shared),
         *devices.lifecycle(pause_on_panic=dumps_on_panic(spec)),
         *devices.monitor(inputs.monitor),

@@ -47,10 +47,12 @@ def board(machine: Machine, accelerator: Accelerator, *, shared_memory: bool) ->
     return [*acceleration, "-machine", f"microvm,{options},{memory}", *modern]
 
 
-def processor(machine: Machine, accelerator: Accelerator, cpus: int) -> list[str]:
-    """The host's processor under KVM; emulated, a plain one (quick to start) or one that has everything."""
-    emulated = "qemu64,+rdrand" if machine is Machine.FAST else "max"
-    model = "host" if accelerator is Accelerator.KVM else emulated
+def emulated_processor(machine: Machine) -> str:
+    """The model for a guest under TCG: a plain one, quick to start, or one that has everything."""
+    return "qemu64,+rdrand" if machine is Machine.FAST else "max"
+
+
+def processor(model: str, cpus: int) -> list[str]:
     return ["-cpu", model, "-smp", str(cpus)]
 
 

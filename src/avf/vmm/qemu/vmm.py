@@ -17,7 +17,7 @@ from avf.confine import (
     spawn,
 )
 from avf.disk import DiskError, qemu_disk
-from avf.vmm.accel import Accelerator, probe_accelerator
+from avf.vmm.accel import Acceleration, Accelerator, acceleration_for
 from avf.vmm.base import Machine, VmmStartError, VmmUnavailable, VmSpec
 from avf.vmm.box import uid_of
 from avf.vmm.images import open_firmware, open_image
@@ -73,10 +73,16 @@ class Qemu:
     name = "qemu"
     supports_protected = False
 
-    def __init__(self, program: str | None = None, accelerator: Accelerator | None = None) -> None:
-        """`accelerator` None: whichever probe_accelerator finds, at the first start."""
+    def __init__(
+        self, program: str | None = None, acceleration: Acceleration | None = None
+    ) -> None:
+        """`acceleration` None: what acceleration_for finds for each VM."""
         self._program = program
-        self._accelerator = accelerator
+        self._acceleration = acceleration
+
+    def emulates(self, kernel: int | None) -> bool:
+        found = self._acceleration or acceleration_for(find_qemu(self._program), kernel)
+        return found.accelerator is Accelerator.TCG
 
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> QemuProcess:
         """See Vmm.start. `on_event` is called in the thread that watches the VM."""
@@ -94,10 +100,13 @@ class Qemu:
             raise VmmStartError(f"cannot start QEMU: {error}") from error
 
     def _host(self, spec: VmSpec, program: str) -> Host:
-        accelerator = self._accelerator or probe_accelerator(program)
-        needs_rate = spec.machine is Machine.FAST and accelerator is Accelerator.TCG
+        acceleration = self._acceleration or acceleration_for(program, spec.kernel)
+        emulated = acceleration.accelerator is Accelerator.TCG
         return Host(
-            accelerator, os.sysconf("SC_NPROCESSORS_CONF"), tsc_khz() if needs_rate else None
+            acceleration.accelerator,
+            os.sysconf("SC_NPROCESSORS_CONF"),
+            tsc_khz() if emulated and spec.machine is Machine.FAST else None,
+            acceleration.processor,
         )
 
 
