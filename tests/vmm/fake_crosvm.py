@@ -22,7 +22,21 @@ REPLIES = {
 }
 
 
+HELP = """Options:
+  --cid             context ID
+  --disable-sandbox run all devices in one, non-sandboxed process
+  --disk            path to a disk
+  --no-balloon      no balloon
+  --rwdisk          path to a disk
+  --serial          a port
+  --socket          path of the control socket
+"""
+
+
 def main(arguments: list[str]) -> None:
+    if "--help" in arguments:
+        print(HELP)
+        return
     descriptors = {
         int(number) for number in re.findall(r"/proc/self/fd/(\d+)", " ".join(arguments))
     }

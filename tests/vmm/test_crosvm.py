@@ -27,6 +27,7 @@ from avf.vmm import (
 )
 from avf.vmm.crosvm.command import Inputs, crosvm_command
 from avf.vmm.crosvm.control import ControlSocket
+from avf.vmm.crosvm.options import Options, options_of, parse_help
 from avf.vmm.outlets import NOWHERE, Outlet
 from avf.vsock import HybridVsock, KernelVsock
 
@@ -36,10 +37,33 @@ SPEC = VmSpec(
 SINKS = Inputs(control=40, console=NOWHERE, failure=Outlet(41), ramdump=Outlet(42), log=NOWHERE)
 
 
+ANDROIDS = Options(
+    frozenset(
+        "cid balloon-page-reporting no-balloon protected-vm protected-vm-with-firmware swiotlb mem cpus"  # noqa: SIM905
+        " task-profiles gdb serial bios initrd params disk rwdisk socket".split()
+    )
+)
+"""Those of February 2023."""
+TODAYS = Options(
+    frozenset(
+        "vsock vhost-user protected-vm protected-vm-with-firmware mem cpus serial bios initrd"  # noqa: SIM905
+        " params block socket".split()
+    )
+)
+"""What may be left in a release for another system, made without features, once what is deprecated has gone."""
+
+
 def command(
-    spec: VmSpec, inputs: Inputs, *, balloon: bool = False, firmware: str | None = None
+    spec: VmSpec,
+    inputs: Inputs,
+    options: Options = ANDROIDS,
+    *,
+    balloon: bool = False,
+    firmware: str | None = None,
 ) -> str:
-    made = crosvm_command("crosvm", spec, inputs, host_cpus=4, balloon=balloon, firmware=firmware)
+    made = crosvm_command(
+        "crosvm", spec, inputs, options, host_cpus=4, balloon=balloon, firmware=firmware
+    )
     return " ".join(made)
 
 
@@ -95,6 +119,62 @@ def test_a_bootloader() -> None:
 def test_protection_with_firmware() -> None:
     made = command(replace(SPEC, protected=True), replace(SINKS, kernel=1), firmware="/fw")
     assert " --protected-vm-with-firmware /fw --swiotlb 8 " in made
+
+
+def test_a_crosvm_without_what_others_have() -> None:
+    spec = replace(SPEC, memory_mib=300, task_profiles=("x",), protected=True)
+    disks = (CrosvmDisk(54, False, (54,)), CrosvmDisk(57, True, (57,)))
+    made = command(spec, replace(SINKS, kernel=53, disks=disks), TODAYS, balloon=True)
+    assert " --disable-sandbox --vsock cid=2048 --protected-vm --mem 300 --cpus 1 --serial" in made
+    assert " --block /proc/self/fd/54,ro --block /proc/self/fd/57 /proc/self/fd/53" in made
+    assert "no-balloon" not in command(SPEC, SINKS, TODAYS)
+
+
+def test_a_vsock_device_of_another_process() -> None:
+    inputs = replace(SINKS, kernel=53, vsock=44)
+    assert " --vhost-user type=vsock,socket=/proc/self/fd/44 " in command(SPEC, inputs, TODAYS)
+    assert 44 in inputs.fds
+    with pytest.raises(VmmUnavailable, match="this crosvm has no --vhost-user"):
+        command(SPEC, inputs, ANDROIDS)
+
+
+@pytest.mark.parametrize("change", [{"gdb_port": 9}, {"protected": True}])
+def test_what_was_asked_for_and_cannot_be_had(change: dict[str, object]) -> None:
+    option = "gdb" if "gdb_port" in change else "protected-vm"
+    options = Options(ANDROIDS.names - {option})
+    with pytest.raises(VmmUnavailable, match=f"this crosvm has no --{option}"):
+        command(replace(SPEC, **change), replace(SINKS, kernel=53), options)  # type: ignore[arg-type]
+
+
+HELP = """Usage: crosvm run <options> KERNEL
+
+Options:
+  --async-executor  configure async executor backend; --not-an-option
+  -c, --cpus        cpu parameters.
+                    --neither
+  --disable-sandbox run all devices in one, non-sandboxed process
+  --protected-vm-with-firmware
+                    (EXPERIMENTAL)
+  -s, --socket      path to put the control socket.
+    --serial=OLD    as it was printed once
+"""
+
+
+def test_the_options_are_read_off_the_help() -> None:
+    assert parse_help("crosvm", HELP).names == {
+        *("async-executor", "cpus", "disable-sandbox", "protected-vm-with-firmware", "socket"),
+        "serial",
+    }
+
+
+def test_a_program_that_is_no_crosvm(tmp_path: Path) -> None:
+    with pytest.raises(VmmUnavailable, match="/bin/true is no crosvm: its run command has no --"):
+        options_of("/bin/true")
+    with pytest.raises(VmmUnavailable, match="cannot be read: No such file"):
+        options_of(str(tmp_path / "crosvm"))
+    (tmp_path / "crosvm").touch(mode=0o755)
+    with pytest.raises(VmmUnavailable, match=r"crosvm does not run: .*Exec format error"):
+        options_of(str(tmp_path / "crosvm"))
 
 
 def test_a_socket_is_no_console() -> None:
@@ -189,7 +269,10 @@ def test_requests(program: Path) -> None:
 @pytest.mark.usefixtures("nothing_is_left")
 @pytest.mark.parametrize(
     "reply",
-    [b"", b"{", b"7", b'{"BalloonStats":{}}', b'{"BalloonStats":{"stats":[],"balloon_actual":1}}'],
+    [
+        *(b"", b"{", b"7", b'{"ErrString":"no"}', b'{"BalloonStats":{}}'),
+        b'{"BalloonStats":{"stats":[],"balloon_actual":1}}',
+    ],
 )
 def test_nonsense_from_the_control_socket(tmp_path: Path, reply: bytes) -> None:
     directory = tmp_path / ("long" * 50)  # longer than a socket address can be
@@ -214,8 +297,11 @@ def answer(listener: socket.socket, reply: bytes) -> None:
 
 @pytest.mark.usefixtures("nothing_is_left")
 def test_what_it_cannot_do(program: Path, tmp_path: Path) -> None:
-    with pytest.raises(VmmUnavailable, match="vhost-vsock"):
-        Crosvm(str(program)).start(replace(SPEC, vsock=HybridVsock(2048, tmp_path / "v")))
+    with pytest.raises(VmmUnavailable, match="this crosvm has no --vhost-user"):
+        with program.open("rb") as kernel:
+            vsock = HybridVsock(2048, tmp_path / "v")
+            spec = replace(SPEC, temporary_directory=tmp_path, vsock=vsock)
+            Crosvm(str(program)).start(replace(spec, kernel=kernel.fileno()))
     with pytest.raises(VmmUnavailable, match="no-such-crosvm is not installed"):
         Crosvm("no-such-crosvm").start(SPEC)
     with pytest.raises(VmmStartError, match="neither"):

@@ -34,7 +34,7 @@ def descriptors() -> set[str]:
 def test_what_is_offered(fresh: Guest) -> None:
     assert fresh.ask(Request.GET_FEATURES) == u64(VERSION_1 | PROTOCOL | EVENT_IDX)
     assert fresh.ask(Request.GET_PROTOCOL_FEATURES) == u64(0x209)
-    assert fresh.ask(Request.GET_QUEUE_NUM) == u64(2)
+    assert fresh.ask(Request.GET_QUEUE_NUM) == u64(3)
 
 
 def test_the_configuration_is_the_cid(fresh: Guest) -> None:
@@ -91,7 +91,7 @@ BAD_MESSAGES: dict[str, tuple[int, bytes, int]] = {
         memory((0, 8192, USER, 0), (4096, 4096, USER + 8192, 0)),
         2,
     ),
-    "a third queue": (Request.SET_VRING_NUM, state(2, 16), 0),
+    "a fourth queue": (Request.SET_VRING_NUM, state(3, 16), 0),
     "a giant queue number": (Request.SET_VRING_ENABLE, state(0xFFFF_FFFF, 1), 0),
     "no entries": (Request.SET_VRING_NUM, state(0, 0), 0),
     "odd entries": (Request.SET_VRING_NUM, state(0, 24), 0),
@@ -202,7 +202,7 @@ def test_a_message_may_come_in_pieces(fresh: Guest) -> None:
         fresh.control.send(bytes([byte]))
         fresh.settle()
     replies = fresh.control.recv(100)
-    assert replies[12:20] == u64(2)
+    assert replies[12:20] == u64(3)
     assert replies[32:] == u64(FEATURES)
 
 

@@ -36,13 +36,15 @@ def identity_for(cid: int, devices: Iterable[Path]) -> tuple[int | None, tuple[i
     return uid_of(cid), tuple(sorted(groups))
 
 
-def limits_for(fds: Iterable[int], sizes: Iterable[int]) -> Limits:
+def limits_for(
+    fds: Iterable[int], sizes: Iterable[int], *, spare_descriptors: int = _SPARE_DESCRIPTORS
+) -> Limits:
     """`fds`: what the VMM inherits; `sizes`: bytes of memory files and virtual disks. There is one limit for all files:
-    the largest of them, and a little more.
+    the largest of them, and a little more. `spare_descriptors`: what the VMM opens itself.
     """
     given = list(fds)
     largest = max([*sizes, *(_size(fd) for fd in given)], default=0)
-    return Limits(2 * len(given) + _SPARE_DESCRIPTORS, largest + largest // 64 + _SPARE_BYTES)
+    return Limits(2 * len(given) + spare_descriptors, largest + largest // 64 + _SPARE_BYTES)
 
 
 def virtual_sizes(disks: Iterable[Disk]) -> list[int]:

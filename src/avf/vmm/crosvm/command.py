@@ -1,9 +1,11 @@
-"""crosvm's command line, flag by flag in the order Android's virtmgr emits it."""
+"""crosvm's command line, flag by flag in the order Android's virtmgr emits it, as far as this crosvm takes them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avf.disk import CrosvmDisk
-from avf.vmm.base import VmmStartError, VmSpec
+from avf.vmm.base import VmmStartError, VmmUnavailable, VmSpec
+from avf.vmm.crosvm.options import Options
 from avf.vmm.outlets import Outlet
 
 SWIOTLB_MIB_PER_DEVICE = 2
@@ -25,11 +27,13 @@ class Inputs:
     kernel: int | None = None
     initrd: int | None = None
     bootloader: int | None = None
+    vsock: int | None = None
+    """A socket to the vsock device process; None if the kernel carries vsock."""
 
     @property
     def fds(self) -> list[int]:
         outlets = (self.console.fd, self.failure.fd, self.ramdump.fd, self.log.fd)
-        single = (self.kernel, self.initrd, self.bootloader)
+        single = (self.kernel, self.initrd, self.bootloader, self.vsock)
         return [
             self.control,
             *(fd for fd in (*outlets, *single) if fd is not None),
@@ -41,25 +45,29 @@ def crosvm_command(
     program: str,
     spec: VmSpec,
     inputs: Inputs,
+    options: Options,
     *,
     host_cpus: int,
     balloon: bool,
     firmware: str | None,
 ) -> list[str]:
-    """`balloon`: with page reporting, else none. `firmware`: path for protected VMs, None for crosvm's own way."""
+    """`balloon`: with page reporting, else none. `firmware`: path for protected VMs, None for crosvm's own way.
+
+    Raises VmmUnavailable if something that was asked for cannot be had with these `options`.
+    """
     return [
         program,
         *("--extended-status", "--log-level", "info,disk=warn", "run", "--disable-sandbox"),
-        *("--cid", str(spec.cid)),
-        "--balloon-page-reporting" if balloon else "--no-balloon",
-        *(protection(len(inputs.disks), firmware) if spec.protected else []),
+        *vsock(spec.cid, inputs.vsock, options),
+        *balloon_arguments(balloon, options),
+        *(protection(len(inputs.disks), firmware, options) if spec.protected else []),
         *(["--mem", str(spec.memory_mib)] if spec.memory_mib else []),
         *("--cpus", str(spec.cpus or host_cpus)),
-        *(["--task-profiles", ",".join(spec.task_profiles)] if spec.task_profiles else []),
-        *(["--gdb", str(spec.gdb_port)] if spec.gdb_port else []),
+        *task_profiles(spec.task_profiles, options),
+        *(["--gdb", str(spec.gdb_port)] if spec.gdb_port and needs("gdb", options) else []),
         *serial_ports(inputs),
         *boot(spec, inputs),
-        *(argument for disk in inputs.disks for argument in disk_arguments(disk)),
+        *(argument for disk in inputs.disks for argument in disk_arguments(disk, options)),
         *([fd_path(inputs.kernel)] if inputs.kernel is not None else []),
         *("--socket", fd_path(inputs.control)),
         *(["--params", CRASHKERNEL] if spec.protected else []),
@@ -70,10 +78,42 @@ def fd_path(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
-def protection(disks: int, firmware: str | None) -> list[str]:
+def needs(option: str, options: Options) -> bool:
+    """True. Raises VmmUnavailable if there is no such option."""
+    if option not in options:
+        raise VmmUnavailable(f"this crosvm has no --{option}")
+    return True
+
+
+def vsock(cid: int, control: int | None, options: Options) -> list[str]:
+    """The kernel's device, or one that is another process, at the other end of `control`."""
+    if control is not None:
+        needs("vhost-user", options)
+        return ["--vhost-user", f"type=vsock,socket={fd_path(control)}"]
+    if "cid" in options:
+        return ["--cid", str(cid)]
+    needs("vsock", options)
+    return ["--vsock", f"cid={cid}"]
+
+
+def balloon_arguments(balloon: bool, options: Options) -> list[str]:
+    """A crosvm without page reporting has a plain balloon; one that knows no balloon needs none taken away."""
+    option = "balloon-page-reporting" if balloon else "no-balloon"
+    return [f"--{option}"] if option in options else []
+
+
+def protection(disks: int, firmware: str | None, options: Options) -> list[str]:
+    """crosvm for x86 has no --swiotlb."""
     mode = ["--protected-vm-with-firmware", firmware] if firmware else ["--protected-vm"]
-    swiotlb = SWIOTLB_MIB_PER_DEVICE * (SWIOTLB_BASE_DEVICES + disks)
-    return [*mode, "--swiotlb", str(swiotlb)]
+    needs(mode[0].removeprefix("--"), options)
+    if "swiotlb" not in options:
+        return mode
+    return [*mode, "--swiotlb", str(SWIOTLB_MIB_PER_DEVICE * (SWIOTLB_BASE_DEVICES + disks))]
+
+
+def task_profiles(names: Sequence[str], options: Options) -> list[str]:
+    """Android's crosvm applies them itself; on other systems whoever starts it does."""
+    return ["--task-profiles", ",".join(names)] if names and "task-profiles" in options else []
 
 
 def serial_ports(inputs: Inputs) -> list[str]:
@@ -95,8 +135,12 @@ def boot(spec: VmSpec, inputs: Inputs) -> list[str]:
     ]
 
 
-def disk_arguments(disk: CrosvmDisk) -> list[str]:
-    return ["--rwdisk" if disk.writable else "--disk", fd_path(disk.fd)]
+def disk_arguments(disk: CrosvmDisk, options: Options) -> list[str]:
+    old = "rwdisk" if disk.writable else "disk"
+    if old in options:
+        return [f"--{old}", fd_path(disk.fd)]
+    needs("block", options)
+    return ["--block", fd_path(disk.fd) if disk.writable else f"{fd_path(disk.fd)},ro"]
 
 
 def _serial(outlet: Outlet, hardware: str, number: int) -> str:

@@ -37,7 +37,9 @@ class ControlSocket:
 
     def set_balloon(self, size: int, timeout: float) -> None:
         adjust = {"num_bytes": size, "wait_for_success": False}
-        self._request({"BalloonCommand": {"Adjust": adjust}}, timeout)
+        reply = self._request({"BalloonCommand": {"Adjust": adjust}}, timeout)
+        if reply != "Ok":
+            raise VmmControlError(f"crosvm answered {reply!r:.200}")
 
     def balloon_stats(self, timeout: float) -> BalloonStats:
         reply = self._request({"BalloonCommand": "Stats"}, timeout)
@@ -68,6 +70,8 @@ class ControlSocket:
             if code == errno.ENOTSUP:
                 raise NotSupported("the guest has no balloon")
             raise VmmControlError(f"crosvm answered with errno {code}")
+        if isinstance(reply, dict) and "ErrString" in reply:
+            raise VmmControlError(f"crosvm answered {str(reply['ErrString'])[:200]!r}")
         return reply
 
     @contextlib.contextmanager

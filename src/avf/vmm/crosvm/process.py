@@ -1,4 +1,4 @@
-"""One running crosvm, watched by one thread."""
+"""One running crosvm and its vsock device process, watched by one thread until both are gone."""
 
 import logging
 import select
@@ -10,10 +10,14 @@ from avf.confine import Child
 from avf.vmm.base import BalloonStats, ExitCause, ExitReport, NotSupported, VmmControlError
 from avf.vmm.crosvm.control import ControlSocket
 from avf.vmm.tail import Tail
+from avf.vmm.vsock_device import VsockDevice
 
 _log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT = 10.0
+_HANG_UP_GRACE = 2.0
+_DEVICE_GRACE = 5.0
+"""The device itself takes up to 2 s to deliver what the guest sent last."""
 _CAUSES = {
     0: ExitCause.SHUTDOWN,
     1: ExitCause.START_FAILED,
@@ -33,11 +37,12 @@ def exit_cause(returncode: int) -> ExitCause:
 
 
 class CrosvmProcess:
-    """A VmProcess. It owns its child, the read end of its standard error and the control socket's file."""
+    """A VmProcess. It owns its children, the read end of its standard error and the control socket's file."""
 
     def __init__(
         self,
         child: Child,
+        device: VsockDevice | None,
         control: ControlSocket,
         stderr: int,
         on_event: Callable[[str], None] | None = None,
@@ -46,6 +51,7 @@ class CrosvmProcess:
     ) -> None:
         """`confinement`: how tight it is, for the report."""
         self._child = child
+        self._device = device
         self._control = control
         self._tail = Tail(stderr)
         self._on_event = on_event
@@ -92,26 +98,65 @@ class CrosvmProcess:
 
     def _watch(self) -> None:
         self._child.settle()
+        if self._device is not None:
+            self._device.process.settle()
+        lost = self._follow()
+        returncode = self._child.reap()
+        if self._device is not None:
+            self._bury(self._device)
+        self._tail.pump()
+        self._control.remove()
+        events = [f"crosvm exited with status {returncode}"]
+        if lost:
+            events.insert(0, "the vsock device has ended: killing the VM")
+        for event in events:
+            self._tell(event)
+        cause = ExitCause.INFRASTRUCTURE if lost else exit_cause(returncode)
+        self._report = ExitReport(
+            cause, returncode, self._tail.close(), (self._confinement, *events)
+        )
+        self._done.set()
+
+    def _follow(self) -> bool:
+        """Reads what crosvm says until it has ended; True if it had to be killed, for want of its vsock device."""
         poll = select.poll()
-        poll.register(self._child, select.POLLIN)
-        poll.register(self._tail.fd, select.POLLIN)
-        ended = False
-        while not ended:
+        watched = [self._child.fileno(), self._tail.fd]
+        device = None if self._device is None else self._device.process.fileno()
+        if device is not None:
+            watched.append(device)
+        for fd in watched:
+            poll.register(fd, select.POLLIN)
+        while True:
             ready = {fd for fd, _ in poll.poll()}
             if self._tail.fd in ready and not self._tail.pump():
                 poll.unregister(self._tail.fd)
-            ended = self._child.fileno() in ready
-            time.sleep(0 if ended else self._tail.pause())
-        returncode = self._child.reap()
-        self._tail.pump()
-        self._control.remove()
-        event = f"crosvm exited with status {returncode}"
-        if self._on_event is not None:
-            try:
-                self._on_event(event)
-            except Exception:  # noqa: BLE001  another's fault must not end the watching
-                _log.exception("an event handler of VM process %d failed", self.pid)
-        self._report = ExitReport(
-            exit_cause(returncode), returncode, self._tail.close(), (self._confinement, event)
-        )
-        self._done.set()
+            if self._child.fileno() in ready:
+                return False
+            if device in ready:
+                return self._outlives_device()
+            time.sleep(self._tail.pause())
+
+    def _outlives_device(self) -> bool:
+        """Whether crosvm, which hangs up on its device before it ends, has not ended; it is killed then."""
+        poll = select.poll()
+        poll.register(self._child, select.POLLIN)
+        if poll.poll(_HANG_UP_GRACE * 1000):
+            return False
+        self._child.kill()
+        return True
+
+    def _bury(self, device: VsockDevice) -> None:
+        """Gives the device time to deliver what the guest sent last."""
+        poll = select.poll()
+        poll.register(device.process, select.POLLIN)
+        poll.poll(_DEVICE_GRACE * 1000)
+        device.process.abort()
+        device.host.close()
+
+    def _tell(self, event: str) -> None:
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception:  # noqa: BLE001  another's fault must not end the watching
+            _log.exception("an event handler of VM process %d failed", self.pid)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,10 +13,12 @@ from avf.vmm.base import VmmStartError, VmmUnavailable, VmSpec
 from avf.vmm.crosvm.box import crosvm_box
 from avf.vmm.crosvm.command import Inputs, crosvm_command
 from avf.vmm.crosvm.control import ControlSocket
+from avf.vmm.crosvm.options import Options, options_of
 from avf.vmm.crosvm.process import CrosvmProcess
 from avf.vmm.images import open_image
 from avf.vmm.outlets import open_outlet
-from avf.vsock import KernelVsock
+from avf.vmm.vsock_device import VsockDevice, start_vsock_device
+from avf.vsock import HybridVsock, KernelVsock
 
 PROGRAM = "crosvm"
 
@@ -30,7 +33,7 @@ def find_crosvm(program: str | None = None) -> str:
 
 
 class Crosvm:
-    """A Vmm: crosvm. It needs KVM and the kernel's vhost-vsock; the board is always PCI."""
+    """A Vmm: crosvm. It needs KVM; the board is always PCI."""
 
     name = "crosvm"
     supports_protected = True
@@ -49,13 +52,11 @@ class Crosvm:
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> CrosvmProcess:
         """See Vmm.start. `on_event` is called in the thread that watches the VM."""
         program = find_crosvm(self._program)
-        if not isinstance(spec.vsock, KernelVsock):
-            raise VmmUnavailable("crosvm needs the kernel's vhost-vsock")
         if spec.kernel is None and spec.bootloader is None:
             raise VmmStartError("neither a kernel nor a bootloader is given")
         try:
             with ExitStack() as stack:
-                return self._start(program, spec, stack, on_event)
+                return self._start(program, options_of(program), spec, stack, on_event)
         except (DiskError, SpawnError) as error:
             raise VmmStartError(str(error)) from error
         except ConfinementError as error:
@@ -66,6 +67,7 @@ class Crosvm:
     def _start(
         self,
         program: str,
+        options: Options,
         spec: VmSpec,
         stack: ExitStack,
         on_event: Callable[[str], None] | None,
@@ -78,11 +80,13 @@ class Crosvm:
             control = ControlSocket(spec.temporary_directory)
             listener = stack.enter_context(control.listen())
             undo.callback(control.remove)
-            inputs = _open_inputs(spec, listener.fileno(), stack)
+            vsock, device = _vsock(spec, stderr_write, stack, undo)
+            inputs = _open_inputs(spec, listener.fileno(), vsock, stack)
             command = crosvm_command(
                 program,
                 spec,
                 inputs,
+                options,
                 host_cpus=os.sysconf("SC_NPROCESSORS_CONF"),
                 balloon=self._balloon,
                 firmware=self._firmware,
@@ -91,13 +95,28 @@ class Crosvm:
             child = spawn(command, fds=inputs.fds, stderr=stderr_write, box=box)
             undo.callback(child.abort)
             process = CrosvmProcess(
-                child, control, stderr, on_event, confinement=str(explain_confinement())
+                child, device, control, stderr, on_event, confinement=str(explain_confinement())
             )
             undo.pop_all()
             return process
 
 
-def _open_inputs(spec: VmSpec, control: int, stack: ExitStack) -> Inputs:
+def _vsock(
+    spec: VmSpec, stderr: int, stack: ExitStack, undo: ExitStack
+) -> tuple[int | None, VsockDevice | None]:
+    """The socket to the device process, and that process; neither where the kernel carries vsock."""
+    if isinstance(spec.vsock, KernelVsock):
+        return None, None
+    if not isinstance(spec.vsock, HybridVsock):
+        raise VmmUnavailable(f"crosvm cannot use {type(spec.vsock).__name__}")
+    crosvm_end, device_end = socket.socketpair()
+    stack.callback(crosvm_end.close)
+    with device_end:
+        device = start_vsock_device(spec.cid, spec.vsock, device_end.fileno(), stderr, undo)
+    return crosvm_end.fileno(), device
+
+
+def _open_inputs(spec: VmSpec, control: int, vsock: int | None, stack: ExitStack) -> Inputs:
     def image(fd: int | None, what: str) -> int | None:
         return None if fd is None else open_image(fd, what, stack)
 
@@ -113,4 +132,5 @@ def _open_inputs(spec: VmSpec, control: int, stack: ExitStack) -> Inputs:
         kernel=image(spec.kernel, "kernel"),
         initrd=image(spec.initrd, "initrd"),
         bootloader=image(spec.bootloader, "bootloader"),
+        vsock=vsock,
     )

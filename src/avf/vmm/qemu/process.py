@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +22,7 @@ from avf.vmm.qemu.devices import CONSOLE, input_backend
 from avf.vmm.qemu.outcome import Outcome
 from avf.vmm.qemu.panic import PanicDump
 from avf.vmm.tail import Tail
-from avf.vsock import DeviceHost
+from avf.vmm.vsock_device import VsockDevice
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,14 +52,6 @@ class _Link(Enum):
     OPENING = "not open yet"
     OPEN = "open"
     CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class VsockDevice:
-    """The process that serves the guest's vsock, and what the host keeps for it."""
-
-    process: Child
-    host: DeviceHost
 
 
 class _GuestClock:

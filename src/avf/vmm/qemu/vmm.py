@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from avf import runtime
 from avf.confine import (
     ConfinementError,
     SpawnError,
@@ -19,7 +18,6 @@ from avf.confine import (
 from avf.disk import DiskError, qemu_disk
 from avf.vmm.accel import Acceleration, Accelerator, acceleration_for
 from avf.vmm.base import Machine, VmmStartError, VmmUnavailable, VmSpec
-from avf.vmm.box import uid_of
 from avf.vmm.images import open_firmware, open_image
 from avf.vmm.outlets import open_outlet
 from avf.vmm.qemu.box import qemu_box
@@ -31,9 +29,10 @@ from avf.vmm.qemu.command import (
     qemu_command,
 )
 from avf.vmm.qemu.panic import PanicDump
-from avf.vmm.qemu.process import QemuProcess, VsockDevice
+from avf.vmm.qemu.process import QemuProcess
 from avf.vmm.tsc import tsc_khz
-from avf.vsock import DeviceHost, HybridVsock, KernelVsock, confined_device_command, device_box
+from avf.vmm.vsock_device import VsockDevice, start_vsock_device
+from avf.vsock import HybridVsock, KernelVsock
 
 PROGRAM = "qemu-system-x86_64"
 _VHOST = "/dev/vhost-vsock"
@@ -207,16 +206,9 @@ class _Start:
             raise VmmUnavailable(f"QEMU cannot use {type(vsock).__name__}")
         qemu_end, device_end = socket.socketpair()
         self._stack.callback(qemu_end.close)
-        host = DeviceHost(vsock, runtime.host_vsock_dirs())
-        undo.callback(host.close)
         with device_end:
-            fds = (device_end.fileno(), host.listener, host.dial)
-            box = device_box(uid_of(self._spec.cid))
-            command = confined_device_command(*fds, self._spec.cid)
-            process = spawn(command, fds=fds, stderr=stderr, box=box)
-        undo.callback(process.abort)
-        host.release()
-        return _Vsock(control=qemu_end.fileno(), device=VsockDevice(process, host))
+            device = start_vsock_device(self._spec.cid, vsock, device_end.fileno(), stderr, undo)
+        return _Vsock(control=qemu_end.fileno(), device=device)
 
     def _open_vhost(self) -> int:
         try:

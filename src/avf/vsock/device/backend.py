@@ -1,4 +1,4 @@
-"""The device itself: its memory and two queues, as the front-end sets them up, and the connections behind them."""
+"""The device itself: its memory and queues, as the front-end sets them up, and the connections behind them."""
 
 import os
 import struct
@@ -16,6 +16,8 @@ from avf.vsock.device.virtqueue import SIZE_MAX, RingAddresses, Virtqueue
 
 RX = 0
 TX = 1
+EVENT = 2
+"""Of events there is only one, that the device has lost all connections with its state; it never does."""
 
 _PACKETS_PER_TURN = 256
 
@@ -232,6 +234,8 @@ class Device:
     def _try_start(self, ring: Ring) -> None:
         enabled = ring.enabled or not self._features & FEATURE_PROTOCOL
         ready = enabled and ring.size and ring.kick is not None and ring.queue is None
+        if ring is self._rings[EVENT]:
+            return
         if not ready or self._memory is None or ring.addresses is None:
             return
         ring.queue = Virtqueue(

@@ -28,7 +28,8 @@ PROTOCOL_REPLY_ACK = 1 << 3
 PROTOCOL_CONFIG = 1 << 9
 PROTOCOL_FEATURES = PROTOCOL_MQ | PROTOCOL_REPLY_ACK | PROTOCOL_CONFIG
 
-QUEUES = 2
+QUEUES = 3
+"""For the guest to receive, to send, and to hear of events. Some front-ends serve the last one themselves."""
 REGIONS_MAX = 8
 CONFIG_MAX = 256
 

@@ -1,0 +1,34 @@
+"""The user-space vsock device of a VM: the process, and what the host keeps for it."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from avf import runtime
+from avf.confine import Child, spawn
+from avf.vmm.box import uid_of
+from avf.vsock import DeviceHost, HybridVsock, confined_device_command, device_box
+
+
+@dataclass(frozen=True, slots=True)
+class VsockDevice:
+    """The process that serves the guest's vsock, and what the host keeps for it."""
+
+    process: Child
+    host: DeviceHost
+
+
+def start_vsock_device(
+    cid: int, vsock: HybridVsock, control: int, stderr: int, undo: ExitStack
+) -> VsockDevice:
+    """Starts the device in its sandbox. `control`: its end of the socket to the VMM.
+
+    Raises SpawnError, ConfinementError, OSError or RuntimeError.
+    """
+    host = DeviceHost(vsock, runtime.host_vsock_dirs())
+    undo.callback(host.close)
+    fds = (control, host.listener, host.dial)
+    command = confined_device_command(*fds, cid)
+    process = spawn(command, fds=fds, stderr=stderr, box=device_box(uid_of(cid)))
+    undo.callback(process.abort)
+    host.release()
+    return VsockDevice(process, host)
