@@ -88,7 +88,7 @@ def test_golden_for_everything() -> None:
         params="a b",
         task_profiles=("x", "y"),
         protected=True,
-        gdb_port=9,
+        gdb_listener=9,
     )
     inputs = replace(
         SINKS,
@@ -100,7 +100,7 @@ def test_golden_for_everything() -> None:
     )
     assert command(spec, inputs, balloon=True) == (
         "crosvm --extended-status --log-level info,disk=warn run --disable-sandbox --cid 2048"
-        " --balloon-page-reporting --protected-vm --swiotlb 12 --mem 300 --cpus 4 --task-profiles x,y --gdb 9"
+        " --balloon-page-reporting --protected-vm --swiotlb 12 --mem 300 --cpus 4 --task-profiles x,y --gdb 1234"
         " --serial=type=file,path=/proc/self/fd/50,hardware=serial,num=1"
         " --serial=type=file,path=/proc/self/fd/41,hardware=serial,num=2"
         " --serial=type=file,path=/proc/self/fd/50,hardware=virtio-console,num=1"
@@ -138,9 +138,9 @@ def test_a_vsock_device_of_another_process() -> None:
         command(SPEC, inputs, ANDROIDS)
 
 
-@pytest.mark.parametrize("change", [{"gdb_port": 9}, {"protected": True}])
+@pytest.mark.parametrize("change", [{"gdb_listener": 9}, {"protected": True}])
 def test_what_was_asked_for_and_cannot_be_had(change: dict[str, object]) -> None:
-    option = "gdb" if "gdb_port" in change else "protected-vm"
+    option = "gdb" if "gdb_listener" in change else "protected-vm"
     options = Options(ANDROIDS.names - {option})
     with pytest.raises(VmmUnavailable, match=f"this crosvm has no --{option}"):
         command(replace(SPEC, **change), replace(SINKS, kernel=53), options)  # type: ignore[arg-type]
@@ -297,11 +297,13 @@ def answer(listener: socket.socket, reply: bytes) -> None:
 
 @pytest.mark.usefixtures("nothing_is_left")
 def test_what_it_cannot_do(program: Path, tmp_path: Path) -> None:
-    with pytest.raises(VmmUnavailable, match="this crosvm has no --vhost-user"):
-        with program.open("rb") as kernel:
-            vsock = HybridVsock(2048, tmp_path / "v")
-            spec = replace(SPEC, temporary_directory=tmp_path, vsock=vsock)
-            Crosvm(str(program)).start(replace(spec, kernel=kernel.fileno()))
+    with (
+        pytest.raises(VmmUnavailable, match="this crosvm has no --vhost-user"),
+        program.open("rb") as kernel,
+    ):
+        vsock = HybridVsock(2048, tmp_path / "v")
+        spec = replace(SPEC, temporary_directory=tmp_path, vsock=vsock)
+        Crosvm(str(program)).start(replace(spec, kernel=kernel.fileno()))
     with pytest.raises(VmmUnavailable, match="no-such-crosvm is not installed"):
         Crosvm("no-such-crosvm").start(SPEC)
     with pytest.raises(VmmStartError, match="neither"):

@@ -71,6 +71,7 @@ def examine() -> Iterator[Finding]:
     for check in (
         _qemu,
         _accelerator,
+        _crosvm,
         _confinement,
         _vsock,
         _memory,
@@ -123,6 +124,22 @@ def _acceleration(qemu: str) -> "Acceleration":
     except (VmConfigError, OSError):
         pass  # the check of the image tells
     return explain_acceleration(qemu)
+
+
+def _crosvm() -> Iterator[Finding]:
+    """Nothing if it is not installed and not asked for, since QEMU does."""
+    from avf.vmm import VmmUnavailable, crosvm_abilities
+
+    wanted = os.environ.get("AVF_VMM") == "crosvm"
+    try:
+        abilities = crosvm_abilities()
+    except VmmUnavailable as error:
+        if wanted or os.environ.get("AVF_CROSVM"):
+            yield Finding("crosvm", Status.MISSING, str(error), "set AVF_CROSVM to a crosvm")
+        return
+    detail = f"{abilities.program}: {abilities}"
+    status = Status.OK if abilities.runs or not wanted else Status.MISSING
+    yield Finding("crosvm", status, detail, None if abilities.runs else _kvm_fix())
 
 
 def _user() -> str:

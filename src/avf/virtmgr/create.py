@@ -176,14 +176,6 @@ class VmCreation:
             and not _is_debuggable(config)
         ):
             raise RemoteException.security("Can't use gdb with non-debuggable VMs")
-        if machine.wait_for_debugger and not machine.gdb_port and self._debugs_over_tcp:
-            raise RemoteException.unsupported_operation(
-                f"{self._vmm.name} serves a debugger over TCP only: gdbPort must say where"
-            )
-
-    @property
-    def _debugs_over_tcp(self) -> bool:
-        return self._vmm.name == "crosvm"
 
     def _check_input(self, takes_input: bool) -> None:
         """Raises RemoteException."""
@@ -193,14 +185,14 @@ class VmCreation:
             raise RemoteException.unsupported_operation("crosvm takes no console input yet")
 
     def _boot_timeout(self, config: MachineConfig, kernel: int | None) -> float | None:
-        """None where nobody can tell how long a debugger holds the guest."""
-        if config.wait_for_debugger and self._debugs_over_tcp:
+        """None where nobody can tell how long a debugger holds the guest: crosvm does not."""
+        if config.wait_for_debugger and self._vmm.name == "crosvm":
             return None
         return boot_timeout(self._vmm, kernel)
 
     def _open_door(self, config: MachineConfig, context: VmContext, files: Fds) -> int | None:
         """The listening socket for the gdb server of a VM that waits for a debugger."""
-        if not config.wait_for_debugger or self._debugs_over_tcp:
+        if not config.wait_for_debugger:
             return None
         with _told("Failed to create VM: "):
             listener = files.add(context.listen(DEBUGGER_SOCKET_NAME).detach())
@@ -246,7 +238,6 @@ class VmCreation:
             machine=config.machine,
             console=console,
             log=os_log,
-            gdb_port=config.gdb_port or None if self._debugs_over_tcp else None,
             task_profiles=tuple(config.task_profiles),
         )
 

@@ -16,6 +16,7 @@ from avf.vmm.base import (
     VmSpec,
 )
 from avf.vmm.bounded import BoundedFile
+from avf.vmm.crosvm.probe import CrosvmAbilities, crosvm_abilities
 from avf.vmm.crosvm.vmm import Crosvm, find_crosvm
 from avf.vmm.pace import Pace
 from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
@@ -27,6 +28,7 @@ __all__ = [
     "BalloonStats",
     "BoundedFile",
     "Crosvm",
+    "CrosvmAbilities",
     "ExitCause",
     "ExitReport",
     "Machine",
@@ -41,6 +43,7 @@ __all__ = [
     "VmmStartError",
     "VmmUnavailable",
     "acceleration_for",
+    "crosvm_abilities",
     "explain_acceleration",
     "find_crosvm",
     "find_qemu",

@@ -81,8 +81,6 @@ class VmSpec:
     """Bytes; a longer dump is given up."""
     gdb_listener: int | None = None
     """Listening unix socket behind which the VMM serves a debugger, which lets the guest run; None for no debugger."""
-    gdb_port: int | None = None
-    """TCP port for a VMM that serves a debugger over TCP only (crosvm)."""
     task_profiles: tuple[str, ...] = ()
 
 

@@ -20,8 +20,7 @@ _CODE = bytes.fromhex(
     "0f20c0 0d00000080 0f22c0"  # cr0.PG = 1
     "ea 69f0ffff 1800"  # ljmp 24:long
     "48b8f0debc9a78563412 480fc8 48c1c008"  # long: rax = bytes swapped and rotated, which 32 bits cannot
-    "e6f4 f4"  # out EXIT_PORT, al; hlt
-    "0f1f00"
+    "e6f4 b0fe e664"  # out EXIT_PORT, al; and for a VMM without such a device: al = 0xfe, out 0x64, al, which resets
     "0000000000000000"  # gdt
     "ffff0000009bcf00"  # 8: 32-bit code
     "ffff00000093cf00"  # 16: data

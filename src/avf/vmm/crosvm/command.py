@@ -11,6 +11,7 @@ from avf.vmm.outlets import Outlet
 SWIOTLB_MIB_PER_DEVICE = 2
 SWIOTLB_BASE_DEVICES = 4
 CRASHKERNEL = "crashkernel=17M"
+GDB_PORT = 1234
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def crosvm_command(
         *(["--mem", str(spec.memory_mib)] if spec.memory_mib else []),
         *("--cpus", str(spec.cpus or host_cpus)),
         *task_profiles(spec.task_profiles, options),
-        *(["--gdb", str(spec.gdb_port)] if spec.gdb_port and needs("gdb", options) else []),
+        *debugger(spec.gdb_listener is not None, options),
         *serial_ports(inputs),
         *boot(spec, inputs),
         *(argument for disk in inputs.disks for argument in disk_arguments(disk, options)),
@@ -83,6 +84,11 @@ def needs(option: str, options: Options) -> bool:
     if option not in options:
         raise VmmUnavailable(f"this crosvm has no --{option}")
     return True
+
+
+def debugger(wanted: bool, options: Options) -> list[str]:
+    """crosvm listens on a TCP port: of its own network namespace, where every number is free."""
+    return ["--gdb", str(GDB_PORT)] if wanted and needs("gdb", options) else []
 
 
 def vsock(cid: int, control: int | None, options: Options) -> list[str]:

@@ -67,8 +67,8 @@ class ControlSocket:
             raise VmmControlError(f"crosvm does not answer: {error}") from error
         if isinstance(reply, dict) and "Err" in reply:
             code = reply["Err"]
-            if code == errno.ENOTSUP:
-                raise NotSupported("the guest has no balloon")
+            if code in (errno.ENOTSUP, errno.ENOTCONN):
+                raise NotSupported("no balloon driver answers in the guest")
             raise VmmControlError(f"crosvm answered with errno {code}")
         if isinstance(reply, dict) and "ErrString" in reply:
             raise VmmControlError(f"crosvm answered {str(reply['ErrString'])[:200]!r}")

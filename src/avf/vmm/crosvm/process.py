@@ -48,10 +48,12 @@ class CrosvmProcess:
         on_event: Callable[[str], None] | None = None,
         *,
         confinement: str = "none",
+        debugger: Child | None = None,
     ) -> None:
-        """`confinement`: how tight it is, for the report."""
+        """`confinement`: how tight it is, for the report. `debugger`: what leads to the gdb server, if there is one."""
         self._child = child
         self._device = device
+        self._debugger = debugger
         self._control = control
         self._tail = Tail(stderr)
         self._on_event = on_event
@@ -101,6 +103,8 @@ class CrosvmProcess:
         if self._device is not None:
             self._device.process.settle()
         lost = self._follow()
+        if self._debugger is not None:
+            self._debugger.abort()
         returncode = self._child.reap()
         if self._device is not None:
             self._bury(self._device)

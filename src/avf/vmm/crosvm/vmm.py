@@ -3,15 +3,17 @@
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from avf.confine import ConfinementError, SpawnError, explain_confinement, spawn
+from avf.confine import Child, ConfinementError, Level, SpawnError, explain_confinement, spawn
 from avf.disk import DiskError, crosvm_disk
 from avf.vmm.base import VmmStartError, VmmUnavailable, VmSpec
+from avf.vmm.crosvm import gdb_bridge
 from avf.vmm.crosvm.box import crosvm_box
-from avf.vmm.crosvm.command import Inputs, crosvm_command
+from avf.vmm.crosvm.command import GDB_PORT, Inputs, crosvm_command
 from avf.vmm.crosvm.control import ControlSocket
 from avf.vmm.crosvm.options import Options, options_of
 from avf.vmm.crosvm.process import CrosvmProcess
@@ -95,7 +97,13 @@ class Crosvm:
             child = spawn(command, fds=inputs.fds, stderr=stderr_write, box=box)
             undo.callback(child.abort)
             process = CrosvmProcess(
-                child, device, control, stderr, on_event, confinement=str(explain_confinement())
+                child,
+                device,
+                control,
+                stderr,
+                on_event,
+                confinement=str(explain_confinement()),
+                debugger=_debugger(spec, child, stderr_write, undo),
             )
             undo.pop_all()
             return process
@@ -114,6 +122,25 @@ def _vsock(
     with device_end:
         device = start_vsock_device(spec.cid, spec.vsock, device_end.fileno(), stderr, undo)
     return crosvm_end.fileno(), device
+
+
+def _debugger(spec: VmSpec, crosvm: Child, stderr: int, undo: ExitStack) -> Child | None:
+    """What leads from the debugger's socket to crosvm's port."""
+    if spec.gdb_listener is None:
+        return None
+    if explain_confinement().level is not Level.FULL:
+        raise VmmUnavailable(
+            "crosvm serves a debugger on all addresses of its network: it needs full confinement, where that is its own"
+        )
+    crosvm.settle()
+    program = [os.path.realpath(sys.executable), "-I", "-S", gdb_bridge.__file__]
+    command = [
+        *("nsenter", f"--target={crosvm.pid}", "--user", "--net", "--preserve-credentials", "--"),
+        *(*program, str(spec.gdb_listener), str(GDB_PORT)),
+    ]
+    bridge = spawn(command, fds=[spec.gdb_listener], stderr=stderr)
+    undo.callback(bridge.abort)
+    return bridge
 
 
 def _open_inputs(spec: VmSpec, control: int, vsock: int | None, stack: ExitStack) -> Inputs:
