@@ -51,6 +51,9 @@ class RecordingService(IVirtualMachineService):
     def notify_error(self, error_code: ErrorCode, message: str) -> None:
         self.heard.append(("error", error_code, message))
 
+    def get_time(self) -> int:
+        return time.time_ns()
+
 
 class Collector:
     """Takes everything that is sent to a listening socket, a text per connection."""
@@ -173,6 +176,7 @@ def machine(
     board: Machine = Machine.FAST,
     debuggable: bool = True,
     serve: bool = True,
+    service: RecordingService | None = None,
     params: str = "",
 ) -> Iterator[Running]:
     """Starts a VM from `image`, `params` added to its kernel's parameters; kills what is left of it at the end.
@@ -191,7 +195,7 @@ def machine(
 
         disks = disks_of(app, opened) if app else ()
         vsock = HybridVsock(CID, folder / "v")
-        service = RecordingService()
+        service = service or RecordingService()
         if serve:
             server = Server(service)
             stack.callback(server.shutdown)

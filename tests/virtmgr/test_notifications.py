@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,12 @@ def test_a_payload_that_goes_its_way(
     assert recorder.next() == ("ready", cid)
     guest.notify_payload_finished(-3)
     assert recorder.next() == ("finished", cid, -3)
+
+
+def test_a_guest_hears_the_time(guest: IVirtualMachineService) -> None:
+    before = time.time_ns()
+    told = guest.get_time()
+    assert before <= told <= time.time_ns()
 
 
 def test_an_error_ends_it(

@@ -185,6 +185,14 @@ def test_a_remembered_rate_must_be_plausible() -> None:
     assert (tsc.tsc_khz() or 0) > 100_000
 
 
+def test_a_counter_that_the_kernel_does_not_use_is_no_clock(tmp_path: Path) -> None:
+    sources = tmp_path / "available_clocksource"
+    sources.write_text("hpet acpi_pm \n")
+    assert not tsc.is_a_clock(sources)
+    sources.write_text("kvm-clock tsc hpet \n")
+    assert tsc.is_a_clock(sources)
+
+
 def test_qemu_is_found_and_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert qemu_version().startswith("QEMU emulator version")
     monkeypatch.setenv("AVF_QEMU", "no-such-qemu")

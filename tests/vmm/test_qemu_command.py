@@ -49,12 +49,16 @@ def test_defaults() -> None:
         ({"memory_mib": 64}, "-m", "64M"),
         ({"cpus": None}, "-smp", "4"),
         ({"cpus": 2}, "-smp", "2"),
-        ({"params": None, "machine": Machine.FAST}, "-append", "tsc_early_khz=2000000"),
-        ({"machine": Machine.FAST}, "-append", "tsc_early_khz=2000000 quiet"),
         (
-            {"machine": Machine.FAST, "params": "tsc_early_khz=7"},
+            {"params": None, "machine": Machine.FAST},
             "-append",
-            "tsc_early_khz=7",
+            "tsc_early_khz=2000000 tsc=reliable",
+        ),
+        ({"machine": Machine.FAST}, "-append", "tsc_early_khz=2000000 tsc=reliable quiet"),
+        (
+            {"machine": Machine.FAST, "params": "tsc_early_khz=7 tsc=nowatchdog"},
+            "-append",
+            "tsc_early_khz=7 tsc=nowatchdog",
         ),
     ],
 )
@@ -121,9 +125,21 @@ def test_many_disks_need_the_bigger_board() -> None:
     assert board_of(replace(fast, disks=(ImageDisk(0),) * 21), TCG) is Machine.PCI
 
 
-def test_the_rate_is_named_only_once() -> None:
+def test_under_kvm_the_guest_chooses_its_clock() -> None:
     fast = replace(SPEC, machine=Machine.FAST)
-    assert "tsc_early_khz" not in value(qemu_command("q", fast, INPUTS, KVM), "-append")
+    assert "tsc" not in value(qemu_command("q", fast, INPUTS, KVM), "-append")
+
+
+def test_a_guest_that_had_to_take_the_other_board_has_the_same_clock() -> None:
+    fast = replace(SPEC, machine=Machine.FAST, disks=(ImageDisk(0),) * 21)
+    inputs = replace(INPUTS, disks=())
+    assert "tsc=reliable" in value(qemu_command("q", fast, inputs, TCG), "-append")
+
+
+def test_a_host_whose_counter_is_no_clock_gives_its_guest_none() -> None:
+    fast = replace(SPEC, machine=Machine.FAST)
+    host = replace(TCG, tsc_khz=None)
+    assert "tsc" not in value(qemu_command("q", fast, INPUTS, host), "-append")
 
 
 def test_inherited_descriptors_are_exactly_those_named() -> None:

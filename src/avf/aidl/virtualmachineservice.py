@@ -3,7 +3,7 @@
 # Written by avf-aidl from .aidl files: change those and run it again.
 
 from avf.aidl.virtualizationcommon import ErrorCode
-from avf.binder import Interface, method
+from avf.binder import Interface, Long, method
 
 __all__ = ["VM_TOMBSTONES_SERVICE_PORT", "IVirtualMachineService"]
 
@@ -30,4 +30,9 @@ class IVirtualMachineService(
 
     @method(4)
     def notify_error(self, error_code: ErrorCode, message: str) -> None:
+        raise NotImplementedError
+
+    @method(0x00A00001)
+    def get_time(self) -> Long:
+        """Not in the original. The host's CLOCK_REALTIME, in nanoseconds since 1970."""
         raise NotImplementedError

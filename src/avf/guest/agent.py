@@ -9,6 +9,7 @@ import os
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.binder import BinderError
 from avf.guest import libc, limits, partitions
+from avf.guest.clock import keep_clock, set_clock
 from avf.guest.config import MAX_SIZE, PayloadConfig, Task, explicit_config, parse_config
 from avf.guest.errors import (
     FailedToConnect,
@@ -121,6 +122,8 @@ def run_process(
 ) -> int:
     """The exit code of the payload, whose start the host hears of first. Raises GuestError if a signal ended it."""
     log("executing main task")
+    if set_clock(host.get_time):
+        keep_clock(host.get_time)
     host.notify_payload_started()
     process.start(program, as_root=as_root)
     try:

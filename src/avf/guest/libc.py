@@ -1,6 +1,7 @@
 """The system calls Python has no function for. ctypes is loaded when the first of them is made."""
 
 import os
+import struct
 from typing import Any, NoReturn
 
 MS_RDONLY = 1
@@ -26,6 +27,19 @@ _POWER_OFF = 0x4321_FEDC
 _RESTART = 0x0123_4567
 _FINIT_MODULE = {"x86_64": 313, "aarch64": 273}
 
+_TIMEX = struct.Struct("=I4x 4q i4x 3q 2q q 2q i4x 5q i44x")
+"""struct timex: modes; offset, freq, maxerror, esterror; status; constant, precision, tolerance; time (seconds and the
+rest); tick; ppsfreq, jitter; shift; stabil, jitcnt, calcnt, errcnt, stbcnt; tai.
+"""
+_ADJ_OFFSET, _ADJ_MAXERROR, _ADJ_ESTERROR, _ADJ_STATUS = 0x1, 0x4, 0x8, 0x10
+_ADJ_TIMECONST, _ADJ_SETOFFSET, _ADJ_NANO = 0x20, 0x100, 0x2000
+_STEER = _ADJ_OFFSET | _ADJ_MAXERROR | _ADJ_ESTERROR | _ADJ_STATUS | _ADJ_TIMECONST | _ADJ_NANO
+_STA_PLL = 1
+_TIME_CONSTANT = 3
+"""Of the kernel's control loop: for a reading every 2 to the power of this, in seconds."""
+_MAX_STEERED = 500_000_000
+"""Nanoseconds that the kernel steers away at most."""
+
 _library: Any = None
 
 
@@ -44,6 +58,13 @@ def _check(result: int, what: str) -> None:
 
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), what)
+
+
+def _pointer(data: bytes) -> Any:
+    """A copy that the kernel may write to."""
+    import ctypes
+
+    return ctypes.create_string_buffer(data, len(data))
 
 
 def mount(source: str, target: str, filesystem: str, flags: int = 0, options: str = "") -> None:
@@ -91,6 +112,34 @@ def kernel_log() -> bytes:
 def set_hostname(name: str) -> None:
     """sethostname(2)."""
     _check(_libc().sethostname(name.encode(), len(name)), "sethostname")
+
+
+def step_clock(offset: int, error: int) -> None:
+    """Sets CLOCK_REALTIME forward by `offset` nanoseconds (back if negative), right to `error` nanoseconds.
+
+    Raises OSError.
+    """
+    _adjtimex(_STEER | _ADJ_SETOFFSET, 0, error, offset)
+
+
+def steer_clock(offset: int, error: int) -> None:
+    """Has the kernel's control loop speed the clocks up, or slow them down, until `offset` nanoseconds are made up for.
+
+    Raises OSError.
+    """
+    _adjtimex(_STEER, max(-_MAX_STEERED, min(offset, _MAX_STEERED)), error, 0)
+
+
+def _adjtimex(modes: int, offset: int, error: int, step: int) -> None:
+    """adjtimex(2)."""
+    seconds, rest = divmod(step, 1_000_000_000)
+    micros = error // 1000
+    errors = (micros, micros)
+    zeros = (0,) * 10
+    timex = _TIMEX.pack(
+        modes, offset, 0, *errors, _STA_PLL, _TIME_CONSTANT, 0, 0, seconds, rest, *zeros
+    )
+    _check(_libc().adjtimex(_pointer(timex)), "adjtimex")
 
 
 def power_off() -> NoReturn:

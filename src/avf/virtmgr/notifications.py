@@ -1,6 +1,7 @@
-"""IVirtualMachineService: what a guest tells of its payload."""
+"""IVirtualMachineService: what a guest tells of its payload, and asks of its host."""
 
 import logging
+import time
 
 from avf.aidl.virtualizationcommon import ErrorCode
 from avf.aidl.virtualmachineservice import IVirtualMachineService
@@ -30,6 +31,9 @@ class VirtualMachineService(IVirtualMachineService):
 
     def notify_error(self, error_code: ErrorCode, message: str) -> None:
         self._machine("notifyError").payload_failed(error_code, message[:MAX_MESSAGE])
+
+    def get_time(self) -> int:
+        return time.time_ns()
 
     def _machine(self, operation: str) -> VmInstance:
         machine = self._machines.get(self._cid)

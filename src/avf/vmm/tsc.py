@@ -1,7 +1,7 @@
 """The rate of this host's time-stamp counter, which a guest under QEMU's TCG sees as its own.
 
 A microvm has nothing to calibrate its TSC against but the PIT, which fails on a busy host; the guest then hangs. So it
-is told the rate by `tsc_early_khz=`.
+is told the rate by `tsc_early_khz=`. A counter that the host's own kernel has found unstable is no clock for a guest.
 """
 
 import functools
@@ -9,6 +9,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from avf import facts
 
@@ -16,12 +17,17 @@ _RDTSC = bytes.fromhex("0f31 48c1e220 4809d0 c3")
 """rdtsc; shl rdx, 32; or rax, rdx; ret"""
 _INTERVAL_NS = 20_000_000
 _ATTEMPTS = 5
+_CLOCK_SOURCES = Path("/sys/devices/system/clocksource/clocksource0/available_clocksource")
 _PLAUSIBLE_KHZ = range(100_000, 20_000_000)
 
 
 @functools.cache
 def tsc_khz() -> int | None:
-    """The rate in kHz, to about 0.01 %; None if it cannot be told (not x86_64, no executable memory)."""
+    """The rate in kHz, to about 0.01 %; None if it cannot be told (not x86_64, no executable memory) or the counter is
+    no clock.
+    """
+    if not is_a_clock():
+        return None
     known = facts.recall("tsc_khz")
     if isinstance(known, int) and known in _PLAUSIBLE_KHZ:
         return known
@@ -29,6 +35,14 @@ def tsc_khz() -> int | None:
     if measured is not None:
         facts.remember("tsc_khz", measured)
     return measured
+
+
+def is_a_clock(sources: Path = _CLOCK_SOURCES) -> bool:
+    """Whether this host's kernel would use the counter as its clock: it does not list one that it found unstable."""
+    try:
+        return "tsc" in sources.read_text().split()
+    except OSError:
+        return True
 
 
 def _measure() -> int | None:

@@ -100,7 +100,7 @@ def dumps_on_panic(spec: VmSpec) -> bool:
 
 
 def board_of(spec: VmSpec, host: Host) -> Machine:
-    """The board asked for; PCI if the fast one has too few places or would hang for want of its TSC rate."""
+    """The board asked for; PCI if the fast one has too few places or would hang for want of a TSC and its rate."""
     if len(spec.disks) > MAX_DISKS[Machine.FAST]:
         return Machine.PCI
     if _needs_tsc_rate(spec, host) and host.tsc_khz is None:
@@ -118,12 +118,23 @@ def _boot(spec: VmSpec, inputs: Inputs, host: Host, machine: Machine) -> list[st
     if inputs.kernel is None:
         return []
     params = spec.params or ""
-    if machine is Machine.FAST and _needs_tsc_rate(spec, host) and "tsc_early_khz=" not in params:
-        # In front, since what follows "--" is for the guest's init.
-        params = f"tsc_early_khz={host.tsc_khz} {params}".strip()
+    if _needs_tsc_rate(spec, host) and host.tsc_khz is not None:
+        params = _with_clock(params, host.tsc_khz)
     quick = devices.quick_firmware() if machine is Machine.FAST else []
     initrd = None if inputs.initrd is None else inputs.image(inputs.initrd)
     return [*quick, *devices.kernel(inputs.image(inputs.kernel), initrd, params)]
+
+
+def _with_clock(params: str, tsc_khz: int) -> str:
+    """The emulated TSC is the host's, which its kernel trusts: a guest that compares it with the emulated timers, which
+    come late on a busy host, would find it unstable and lose time with them.
+    """
+    # In front, since what follows "--" is for the guest's init.
+    if "tsc=" not in params:
+        params = f"tsc=reliable {params}"
+    if "tsc_early_khz=" not in params:
+        params = f"tsc_early_khz={tsc_khz} {params}"
+    return params.strip()
 
 
 def _vsock(spec: VmSpec, inputs: Inputs, machine: Machine) -> list[str]:
