@@ -32,6 +32,7 @@ from .predefined import (
     remote_descriptor,
     unlink_to_death,
 )
+from .raw import RawService
 from .server import Server
 from .transport import Connector, bootstrap, hybrid_vsock, inet, unix, unix_abstract, vsock
 from .values import CustomParcelable, Enum, Parcelable, Union
@@ -65,6 +66,7 @@ __all__ = [
     "Peer",
     "ProtocolError",
     "Rate",
+    "RawService",
     "RemoteException",
     "Server",
     "Session",

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import predefined, wire
+from . import predefined, raw, wire
 from .contract import write_exception
 from .errors import RemoteException, Status, StatusError, report
 from .objects import IBinder, abandon
@@ -75,6 +75,9 @@ def _exception_reply(core: "SessionCore", reply: Parcel, error: RemoteException)
 
 
 def _dispatch(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> None:
+    if isinstance(target, raw.RawService) and 1 <= code <= wire.MAX_USER_CODE:
+        raw.serve(target, code, reader, reply)
+        return
     contract = target._contract
     method = contract.methods().get(code) if contract is not None else None
     if method is None:
