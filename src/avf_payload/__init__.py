@@ -1,13 +1,27 @@
-"""For payloads in Python: notify_payload_ready(), get_vm_instance_secret() and the rest of the vm_payload API.
+"""What a payload in Python may ask of its guest: AVF's vm_payload API.
 
-Also makes `avf.binder` importable, so that a payload can serve its own interfaces with run_vsock_rpc_server().
+    import avf_payload
+
+    key = avf_payload.get_vm_instance_secret(b"disk key")
+    avf_payload.notify_payload_ready()
+
+Every guest has this module. It makes `avf.binder` importable there, so that a payload can serve its own interfaces with
+`run_vsock_rpc_server`. On a developer's host it is there for editors, type checkers and tests: it can be imported, but
+its functions raise NotInGuestError.
+
+Every function raises NotInGuestError outside a guest, `avf.binder.BinderError` if the agent's answer is an error, and
+OSError if the agent takes no more connections. All may be called from any thread.
 """
 
-import avf_bundle  # type: ignore[import-not-found]
+try:
+    import avf_bundle  # type: ignore[import-not-found]
+except ModuleNotFoundError:
+    pass  # not a guest
+else:
+    avf_bundle.install()
 
-avf_bundle.install()
-
-from avf.guest.payload_client import (  # noqa: E402
+from avf.guest.payload_client import (
+    NotInGuestError,
     get_apk_contents_path,
     get_dice_attestation_cdi,
     get_dice_attestation_chain,
@@ -18,6 +32,7 @@ from avf.guest.payload_client import (  # noqa: E402
 )
 
 __all__ = [
+    "NotInGuestError",
     "get_apk_contents_path",
     "get_dice_attestation_cdi",
     "get_dice_attestation_chain",

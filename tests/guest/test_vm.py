@@ -12,9 +12,9 @@ from avf.aidl.virtualizationcommon import ErrorCode
 from avf.apk import ApkBuilder, SigningKey
 from avf.binder import Interface, RemoteException, connect, method
 from avf.disk import MetadataPartition, PartitionKind, create_writable_partition
-from avf.guest import launcher
 from avf.guest.cbor import decode
 from avf.image import Image, build_image, default_cache
+from avf.sdk import cflags
 from avf.vmm import ExitCause, Machine
 from tests.guest.machine import (
     TIMEOUT,
@@ -30,7 +30,6 @@ from tests.guest.machine import (
 pytestmark = pytest.mark.vm
 
 SOURCES = Path(__file__).parent / "payload"
-HEADERS = Path(launcher.__file__).parent / "native"
 AS_ROOT = ("kill_agent", "panic.sh", "old_storage.sh")
 """Payloads that ask for root in a configuration file of their own."""
 
@@ -56,7 +55,7 @@ def key() -> SigningKey:
 
 def compile_payload(name: str, folder: Path, *flags: str) -> bytes:
     output = folder / "compiled"
-    command = ["gcc", "-O2", "-Wall", f"-I{HEADERS}", *flags, "-o", output, SOURCES / name]
+    command = ["gcc", "-O2", "-Wall", *cflags(), *flags, "-o", output, SOURCES / name]
     subprocess.run(command, check=True)
     return output.read_bytes()
 

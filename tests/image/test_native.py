@@ -1,38 +1,53 @@
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import avf
 from avf.image import ImageError
-from avf.image.initramfs import GUEST_SOURCES
-from avf.image.native import compile_native
+from avf.image.native import PAYLOAD_LIBRARY, SOURCES, compile_native, compile_payload_library
+from avf.sdk import INCLUDE
 
-SOURCE = GUEST_SOURCES / "native/vm_payload.c"
-FLAGS = ("-shared", "-fPIC", "-fvisibility=hidden")
+SOURCE = SOURCES / "vm_payload.c"
+DECLARED = re.compile(r"\b((?:AVmPayload|AVmAttestation\w+|AvfRpc)_\w+)\(")
 
 
 def test_no_warnings_and_the_same_bytes_again() -> None:
-    assert compile_native(SOURCE, "-Werror", *FLAGS) == compile_native(SOURCE, *FLAGS)
+    assert compile_payload_library("-Werror") == compile_payload_library()
 
 
 def test_native_code_is_there_for_the_payload_abi_alone() -> None:
-    assert list(GUEST_SOURCES.rglob("*.c")) == [SOURCE]
+    assert list(Path(avf.__file__).parent.rglob("*.c")) == [SOURCE]
 
 
-def test_the_payload_library_exports_the_api_and_no_more(tmp_path: Path) -> None:
-    library = tmp_path / "libvm_payload.so"
-    library.write_bytes(compile_native(SOURCE, *FLAGS))
-    output = subprocess.run(
-        ["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True
-    ).stdout
-    header = (GUEST_SOURCES / "native/vm_payload.h").read_text()
-    exported = {line.split()[-1] for line in output.splitlines()}
-    assert "avf_payload_set_calls" in exported
-    assert exported - {"avf_payload_set_calls"} == {
-        name
-        for name in header.replace("*", " ").replace("(", " ").split()
-        if name.startswith("AVmPayload_")
-    } - {"AVmPayload_main"}
+def symbols(library: Path) -> list[str]:
+    """NAME@@VERSION of what a library exports."""
+    command = ["nm", "-D", "--defined-only", "--with-symbol-versions", library]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [line.split()[-1] for line in output.splitlines() if "@" in line]
+
+
+def test_the_payload_library_exports_the_api_with_its_versions_and_no_more(tmp_path: Path) -> None:
+    """The version of AVF's own functions is that of Android's library."""
+    library = tmp_path / PAYLOAD_LIBRARY
+    library.write_bytes(compile_payload_library())
+    headers = "".join(path.read_text() for path in sorted(INCLUDE.glob("*.h")))
+    declared = set(DECLARED.findall(re.sub(r"/\*.*?\*/", "", headers, flags=re.DOTALL)))
+    expected = {
+        f"{name}@@{'AVF_LINUX_PAYLOAD' if name.startswith('AvfRpc') else 'LIBVM_PAYLOAD'}"
+        for name in declared - {"AVmPayload_main", "AVmPayload_main_t"}
+    }
+    assert len(expected) == 16
+    assert set(symbols(library)) == expected | {"avf_payload_set_calls@@AVF_LINUX_PRIVATE"}
+
+
+def test_the_name_that_android_gives_it(tmp_path: Path) -> None:
+    library = tmp_path / "any"
+    library.write_bytes(compile_payload_library())
+    command = ["readelf", "-d", library]
+    dynamic = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Library soname: [libvm_payload.so]" in dynamic
 
 
 def test_what_does_not_compile_is_told(tmp_path: Path) -> None:

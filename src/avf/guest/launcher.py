@@ -42,14 +42,21 @@ def exit_process(code: int) -> None:
 
 
 def _install_calls(ctypes: Any) -> Any:
-    """Gives libvm_payload.so its four function pointers; the result must live as long as they may be called."""
+    """Gives libvm_payload.so its function pointers; the result must live as long as they may be called."""
     buffer, size = ctypes.c_void_p, ctypes.c_size_t
     nothing = ctypes.CFUNCTYPE(ctypes.c_int64)
     secret = ctypes.CFUNCTYPE(ctypes.c_int64, buffer, size, buffer, size)
     fill = ctypes.CFUNCTYPE(ctypes.c_int64, buffer, size)
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, buffer)
 
     class Calls(ctypes.Structure):  # type: ignore[misc]
-        _fields_ = (("ready", nothing), ("secret", secret), ("chain", fill), ("cdi", fill))
+        _fields_ = (
+            ("ready", nothing),
+            ("secret", secret),
+            ("chain", fill),
+            ("cdi", fill),
+            ("run_server", run),
+        )
 
     def get_secret(identifier: int, identifier_size: int, target: int, wanted: int) -> int:
         name = ctypes.string_at(identifier, identifier_size) if identifier_size else b""
@@ -66,6 +73,12 @@ def _install_calls(ctypes: Any) -> Any:
         payload_client.notify_payload_ready()
         return 0
 
+    def run_server(address: int) -> int:
+        from avf.guest import native_server
+
+        native_server.run_server(native_server.NativeServer.from_address(address))
+        return 0
+
     calls = Calls(
         nothing(_guarded(notify_ready)),
         secret(_guarded(get_secret)),
@@ -79,6 +92,7 @@ def _install_calls(ctypes: Any) -> Any:
                 lambda target, room: copy(payload_client.get_dice_attestation_cdi(), target, room)
             )
         ),
+        run(_guarded(run_server)),
     )
     ctypes.CDLL(LIBRARY, mode=ctypes.RTLD_GLOBAL).avf_payload_set_calls(ctypes.byref(calls))
     return calls

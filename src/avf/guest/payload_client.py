@@ -1,9 +1,4 @@
-"""What a payload asks of the agent, over the agent's unix socket. Payloads in Python import it as `avf_payload`.
-
-import avf_payload
-secret = avf_payload.get_vm_instance_secret(b"my key", 32)
-avf_payload.notify_payload_ready()
-"""
+"""What a payload asks of the agent, over the agent's unix socket. Payloads in Python import it as `avf_payload`."""
 
 import os
 import socket
@@ -21,14 +16,24 @@ from avf.binder import Interface, Peer, Server, Session, connect, unix
 SOCKET_PATH = f"/dev/socket/{VM_PAYLOAD_SERVICE_SOCKET_NAME}"
 HOST_CID = 2
 
+_PORT_ANY = 0xFFFF_FFFF
+
 _lock = threading.Lock()
 _session: Session | None = None
 _ready_was_told = False
 
 
+class NotInGuestError(RuntimeError):
+    """The program does not run inside a virtual machine as a payload."""
+
+
 def service() -> IVmPayloadService:
-    """The agent's service; the connection is made at the first call and kept."""
+    """The agent's service; the connection is made at the first call and kept.
+
+    Raises NotInGuestError, OSError if the agent takes no more connections.
+    """
     global _session
+    _check_guest()
     with _lock:
         if _session is None:
             _session = connect(unix(SOCKET_PATH))
@@ -45,8 +50,9 @@ def disconnect() -> None:
 
 
 def notify_payload_ready() -> None:
-    """Tells the host that the payload is ready. Only the first call counts."""
+    """Tells the payload's owner that it is ready. Only the first call counts."""
     global _ready_was_told
+    _check_guest()
     with _lock:
         if _ready_was_told:
             return
@@ -55,41 +61,76 @@ def notify_payload_ready() -> None:
 
 
 def get_vm_instance_secret(identifier: bytes, size: int = 32) -> bytes:
-    """`size` (at most 32) bytes that only this instance gets for this identifier, at every boot the same."""
+    """`size` (at most 32) bytes that this instance alone gets for this identifier, at every boot the same.
+
+    Raises RemoteException (ILLEGAL_ARGUMENT) for another size.
+    """
     return service().get_vm_instance_secret(identifier, size)
 
 
 def get_apk_contents_path() -> str:
-    """Where the contents of the APK are."""
+    """The directory with the contents of the payload's APK."""
+    _check_guest()
     return VM_APK_CONTENTS_PATH
 
 
 def get_encrypted_storage_path() -> str | None:
-    """Where the encrypted storage is mounted, None if this VM has none."""
+    """The directory of the encrypted storage, None if this VM has none."""
+    _check_guest()
     return ENCRYPTEDSTORE_MOUNTPOINT if os.path.exists(ENCRYPTEDSTORE_MOUNTPOINT) else None
 
 
 def get_dice_attestation_chain() -> bytes:
-    """Restricted to payloads with a configuration file in their APK."""
+    """The payload's certificate chain: CBOR, an array of the agent's COSE_Key and a COSE_Sign1 certificate.
+
+    Raises RemoteException (SECURITY) for a payload without a configuration file in its APK.
+    """
     return service().get_dice_attestation_chain()
 
 
 def get_dice_attestation_cdi() -> bytes:
-    """Restricted to payloads with a configuration file in their APK."""
+    """The secret behind the certificate: CDI_Attest, 32 bytes.
+
+    Raises RemoteException (SECURITY) for a payload without a configuration file in its APK.
+    """
     return service().get_dice_attestation_cdi()
 
 
 def run_vsock_rpc_server(
     root: Interface, port: int, on_ready: Callable[[], None] | None = None
 ) -> None:
-    """Serves `root` on a vsock port, to the host alone. Calls `on_ready` once it listens; does not return."""
+    """Serves `root` over RPC Binder on a vsock port, to the host alone. Does not return.
 
-    def is_host(peer: Peer) -> bool:
-        return peer.cid == HOST_CID
-
-    listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-    listener.bind((socket.VMADDR_CID_ANY, port))
-    listener.listen()
+    Calls `on_ready` once the port is open. Each session has a thread, so methods may run at the same time. Raises
+    ValueError for what is no port, PermissionError for one below 1024, OSError for one that is in use.
+    """
+    _check_guest()
+    if not 0 <= port < _PORT_ANY:
+        raise ValueError(f"{port} is no vsock port")
+    listener = listen(port)
     if on_ready is not None:
         on_ready()
     Server(root, accept=is_host).serve(listener)
+
+
+def listen(port: int) -> socket.socket:
+    """Raises OSError."""
+    listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    try:
+        listener.bind((socket.VMADDR_CID_ANY, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"vsock port {port}: {error.strerror}") from None
+    return listener
+
+
+def is_host(peer: Peer) -> bool:
+    return peer.cid == HOST_CID
+
+
+def _check_guest() -> None:
+    if not os.path.exists(SOCKET_PATH):
+        raise NotInGuestError(
+            f"there is no {SOCKET_PATH}: avf_payload works in a payload only, inside a virtual machine"
+        )

@@ -18,7 +18,7 @@ from avf.image.modules import (
     without_signature,
     without_type_information,
 )
-from avf.image.native import compile_native
+from avf.image.native import PAYLOAD_LIBRARY, compile_payload_library
 from avf.image.userland import Userland, compile_modules
 
 GUEST_SOURCES = Path(avf.guest.__file__).parent
@@ -84,17 +84,16 @@ _NOT_FOR_THE_GUEST = [
     "avf.apk.terminal",
     "avf.binder.aio",
     "avf.binder.in_loop",
-    "avf.guest.avf_payload",
     "avf.guest.boot",
     "avf.guest.bundle",
     "avf.guest.crash",
 ]
-_PAYLOAD_LIBRARY = "libvm_payload.so"
 _SINGLE_FILES = {
-    "crash.py": "crash.pyc",
-    "bundle.py": "python/avf_bundle.pyc",
-    "avf_payload.py": "python/avf_payload.pyc",
+    "avf/guest/crash.py": "crash.pyc",
+    "avf/guest/bundle.py": "python/avf_bundle.pyc",
+    "avf_payload/__init__.py": "python/avf_payload.pyc",
 }
+"""Sources below SOURCE_ROOT, and what they become below /usr/lib/avf."""
 _STDLIB = "usr/lib/avf/stdlib.zip"
 _SHEBANG = b"#!/usr/bin/python3 -ISXutf8\n"
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
@@ -172,28 +171,21 @@ def _add_programs(root: Cpio, userland: Userland) -> None:
 
 
 def _add_native(root: Cpio) -> None:
-    native = GUEST_SOURCES / "native"
-    library = compile_native(
-        native / "vm_payload.c",
-        "-shared",
-        "-fPIC",
-        "-fvisibility=hidden",
-        f"-Wl,-soname,{_PAYLOAD_LIBRARY}",
-    )
-    root.file(f"usr/lib/x86_64-linux-gnu/{_PAYLOAD_LIBRARY}", library, 0o755)
+    path = f"usr/lib/x86_64-linux-gnu/{PAYLOAD_LIBRARY}"
+    root.file(path, compile_payload_library(), 0o755)
 
 
 def _add_python(root: Cpio, userland: Userland) -> None:
     root.file("init", _SHEBANG + (GUEST_SOURCES / "boot.py").read_bytes(), 0o755)
     stdlib = userland.stdlib
     library = sorted(path for path in stdlib.rglob("*.py"))
-    ours = [GUEST_SOURCES / name for name in _SINGLE_FILES]
+    ours = [SOURCE_ROOT / name for name in _SINGLE_FILES]
     compiled = compile_modules(userland, SOURCE_ROOT, _agent_modules(), [*ours, *library])
     if "avf.guest.agent" not in compiled.modules:
         raise ImageError(f"the agent cannot be imported in the guest: {compiled.failed}")
     root.file("usr/lib/avf/modules.bin", marshal.dumps(compiled.modules))
-    for path, code in zip(ours, compiled.files, strict=False):
-        root.file(f"usr/lib/avf/{_SINGLE_FILES[path.name]}", code)
+    for target, code in zip(_SINGLE_FILES.values(), compiled.files, strict=False):
+        root.file(f"usr/lib/avf/{target}", code)
     _add_stdlib(root, userland, dict(zip(library, compiled.files[len(ours) :], strict=True)))
 
 

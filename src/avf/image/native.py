@@ -4,7 +4,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import avf.guest
 from avf.image.errors import ImageError
+from avf.sdk import INCLUDE
+
+PAYLOAD_LIBRARY = "libvm_payload.so"
+SOURCES = Path(avf.guest.__file__).parent / "native"
 
 _FLAGS = [
     "-std=gnu11",
@@ -33,3 +38,16 @@ def compile_native(source: Path, *flags: str) -> bytes:
         if done.returncode:
             raise ImageError(f"{' '.join(command)} failed:\n{done.stderr}")
         return output.read_bytes()
+
+
+def compile_payload_library(*flags: str) -> bytes:
+    """libvm_payload.so, whose functions native payloads call. Raises ImageError."""
+    return compile_native(
+        SOURCES / "vm_payload.c",
+        f"-I{INCLUDE}",
+        "-shared",
+        "-fPIC",
+        f"-Wl,--version-script={SOURCES / 'vm_payload.map'}",
+        f"-Wl,-soname,{PAYLOAD_LIBRARY}",
+        *flags,
+    )
