@@ -8,19 +8,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-import avf
 from avf.apk import ApkBuilder, SigningKey
+from avf.sdk import cflags, libs
 
 SOURCES = Path(__file__).parent / "payload"
-HEADERS = Path(avf.__file__).parent / "guest" / "native"
+LIBRARIES = {
+    "libhello.so": "hello.c",
+    "libhello_cpp.so": "hello.cpp",
+    "libnotebook.so": "notebook.c",
+}
+SCRIPTS = ("hello.py", "echo.py", "greeter.py", "interfaces.py", "hello.sh")
 
 
 def build(apk: Path) -> None:
     """Writes `apk` and, beside it, the key and certificate that signed it, kept for the next time."""
     apk.parent.mkdir(parents=True, exist_ok=True)
     builder = ApkBuilder("com.example.sample")
-    builder.add_native_library("libhello.so", compile_library(SOURCES / "hello.c"))
-    for script in ("hello.py", "echo.py", "greeter.py", "greeter_interface.py"):
+    for library, source in LIBRARIES.items():
+        builder.add_native_library(library, compile_library(SOURCES / source))
+    for script in SCRIPTS:
         builder.add(f"bin/{script}", SOURCES / script, mode=0o755)
     builder.add("assets/vm_config.json", SOURCES / "vm_config.json")
     with apk.open("w+b") as file:
@@ -28,12 +34,13 @@ def build(apk: Path) -> None:
 
 
 def compile_library(source: Path) -> bytes:
+    """The guest has no libraries for C++ of its own, so these become part of the payload's."""
+    plus_plus = source.suffix == ".cpp"
+    compiler = ["g++", "-static-libstdc++", "-static-libgcc"] if plus_plus else ["gcc"]
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "library.so")
-        subprocess.run(
-            ["gcc", "-shared", "-fPIC", "-O2", "-Wall", f"-I{HEADERS}", "-o", library, source],
-            check=True,
-        )
+        options = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-s", *cflags()]
+        subprocess.run([*compiler, *options, "-o", library, source, *libs()], check=True)
         return library.read_bytes()
 
 

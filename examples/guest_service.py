@@ -13,7 +13,7 @@ from avf.client import connect
 
 sys.path.insert(0, str(Path(__file__).parent / "payload"))
 
-from greeter_interface import IGreeter
+from interfaces import IGreeter
 from vsock_echo import prepare
 
 PORT = 5679

@@ -3,8 +3,9 @@
 
 import os
 
+from interfaces import IGreeter
+
 import avf_payload
-from greeter_interface import IGreeter
 
 
 class Greeter(IGreeter):

@@ -45,6 +45,26 @@ def test_guest_service(apk: Path) -> None:
 
 
 @pytest.mark.vm
+def test_native_service(apk: Path) -> None:
+    assert run("native_service.py", apk).splitlines() == [
+        "0 milk",
+        "1 bread and milk",
+        "2 größer als 😀",
+        "milk is in [0, 1]",
+        "number 2 is größer als 😀",
+        "number 7 is None",
+        "SERVICE_SPECIFIC(1): the notebook is full",
+        "VM ended: Shutdown",
+    ]
+
+
+def test_the_interfaces_are_those_of_the_aidl_files() -> None:
+    arguments = ["--check", "-o", "examples/payload", "--map", "com.example=interfaces"]
+    command = [sys.executable, "-m", "avf.aidlc", *arguments, "examples/payload/aidl"]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+@pytest.mark.vm
 def test_many_vms(apk: Path) -> None:
     lines = sorted(line.partition(": ")[2] for line in run("many_vms.py", apk, "2").splitlines())
     assert lines == ["0 rebmun si siht", "1 rebmun si siht"]

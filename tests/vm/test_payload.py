@@ -60,6 +60,16 @@ def test_python_payload(app: App) -> None:
     assert "/mnt/apk/lib" in log
 
 
+@pytest.mark.parametrize(
+    ("payload", "name"), [("libhello_cpp.so", "C++ payload"), ("hello.sh", "shell script")]
+)
+def test_payloads_of_other_kinds(app: App, payload: str, name: str) -> None:
+    events, log = run(app, payload)
+    assert events == WHOLE_LIFE
+    assert f"Hello from a {name}!" in log
+    assert "/mnt/apk/lib" in log
+
+
 def test_a_vm_that_is_not_debuggable_says_nothing(app: App) -> None:
     events, log = run(app, "libhello.so", debug_level=DebugLevel.NONE)
     assert events == WHOLE_LIFE

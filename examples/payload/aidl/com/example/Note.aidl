@@ -1,0 +1,7 @@
+package com.example;
+
+/** What a notebook keeps. */
+parcelable Note {
+    String title;
+    byte[] body;
+}
