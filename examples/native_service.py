@@ -21,7 +21,7 @@ PORT = 5680
 
 
 def use(notebook: INotebook) -> None:
-    for title in ("milk", "bread and milk", "größer als 😀"):
+    for title in ("milk", "bread and milk", "naïve 😀"):
         print(notebook.add(Note(title=title, body=title.encode())), title)
     print("milk is in", notebook.find("milk"))
     note = notebook.get(2)
