@@ -154,6 +154,22 @@ def test_a_port_that_is_in_use(host: NativeHost) -> None:
     assert done.stdout == ""
 
 
+def test_what_nobody_keeps_is_refused_with_its_status(host: NativeHost) -> None:
+    done = run(
+        host,
+        """
+int AVmPayload_main(void)
+{
+	char buf[4];
+
+	printf("%d\\n", AVmPayload_writeRollbackProtectedSecret("abc", 4));
+	printf("%d\\n", AVmPayload_readRollbackProtectedSecret(buf, 4));
+	return 0;
+}""",
+    )
+    assert done.stdout.splitlines() == ["-3", "-3"], done.stderr
+
+
 def test_attestation_is_refused_with_its_status(host: NativeHost) -> None:
     done = run(
         host,

@@ -38,7 +38,7 @@ def test_the_payload_library_exports_the_api_with_its_versions_and_no_more(tmp_p
         f"{name}@@{'AVF_LINUX_PAYLOAD' if name.startswith('AvfRpc') else 'LIBVM_PAYLOAD'}"
         for name in declared - {"AVmPayload_main", "AVmPayload_main_t"}
     }
-    assert len(expected) >= 16
+    assert len(expected) >= 18
     assert set(symbols(library)) == expected | {"avf_payload_set_calls@@AVF_LINUX_PRIVATE"}
 
 

@@ -101,7 +101,19 @@ size_t AVmPayload_getDiceAttestationCdi(void *data, size_t size)
 	return CALL(attestation_cdi, data, size);
 }
 
-/* Remote attestation: there is none */
+/* What needs others' help, and there is nobody who gives it */
+
+int32_t AVmPayload_writeRollbackProtectedSecret(const void *buf, size_t n)
+{
+	(void)buf, (void)n;
+	return AVMACCESSROLLBACKPROTECTEDSECRETSTATUS_ACCESS_FAILED;
+}
+
+int32_t AVmPayload_readRollbackProtectedSecret(void *buf, size_t n)
+{
+	(void)buf, (void)n;
+	return AVMACCESSROLLBACKPROTECTEDSECRETSTATUS_ACCESS_FAILED;
+}
 
 AVmAttestationStatus AVmPayload_requestAttestation(const void *challenge, size_t challenge_size,
 						   AVmAttestationResult **result)

@@ -49,6 +49,23 @@ const char *AVmPayload_getApkContentsPath(void);
 /* The directory of the encrypted storage, a constant that is not to be freed. NULL if the VM has none. API 34. */
 const char *AVmPayload_getEncryptedStoragePath(void);
 
+/* A secret that notices when an older one is put in its place */
+
+typedef enum AVmAccessRollbackProtectedSecretStatus {
+	/* Nothing was ever written. */
+	AVMACCESSROLLBACKPROTECTEDSECRETSTATUS_ENTRY_NOT_FOUND = -1,
+	AVMACCESSROLLBACKPROTECTEDSECRETSTATUS_BAD_SIZE = -2,
+	/* Nobody keeps such secrets. */
+	AVMACCESSROLLBACKPROTECTEDSECRETSTATUS_ACCESS_FAILED = -3
+} AVmAccessRollbackProtectedSecretStatus;
+
+/*
+ * Keep up to `n` bytes, and get them back. Android has hardware that keeps them. Here nothing does, and the answer is
+ * AVMACCESSROLLBACKPROTECTEDSECRETSTATUS_ACCESS_FAILED. API 36.
+ */
+int32_t AVmPayload_writeRollbackProtectedSecret(const void *buf, size_t n);
+int32_t AVmPayload_readRollbackProtectedSecret(void *buf, size_t n);
+
 /* Remote attestation */
 
 typedef enum AVmAttestationStatus {
