@@ -106,6 +106,10 @@ class IKinds(Interface, descriptor="test.IKinds"):
     @method(15)
     def later_method(self) -> None: ...
 
+    @method(16)
+    def as_text(self, value: bytes) -> str:
+        raise NotImplementedError
+
 
 class IOther(Interface, descriptor="test.IOther"):
     @method(12)
@@ -167,6 +171,31 @@ def test_text_that_is_not_unicode(kinds: IKinds) -> None:
         with pytest.raises(StatusError) as caught:
             kinds.text(text)
         assert caught.value.status == Status.BAD_VALUE
+
+
+def utf8_cases() -> Iterator[bytes]:
+    """Every second byte behind every first one, and random ones behind those that need more."""
+    source = random.Random(1)
+    for first in range(0x7F, 0x100):
+        for second in range(0, 0x100, 5):
+            yield bytes([first, second])
+        for _ in range(30):
+            yield bytes([first, *source.choices((0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF), k=3)])
+
+
+def test_utf8_is_what_python_says_it_is(kinds: IKinds) -> None:
+    good = 0
+    for case in ["aä日😀\0".encode(), b"", b"\xe2\x82", *utf8_cases()]:
+        try:
+            text = case.decode()
+        except UnicodeDecodeError:
+            with pytest.raises(StatusError) as caught:
+                kinds.as_text(case)
+            assert caught.value.status == Status.BAD_VALUE
+        else:
+            assert kinds.as_text(case) == text
+            good += 1
+    assert good > 100
 
 
 @pytest.mark.parametrize("size", [None, 0, 1, 3, 4, 5, 90_000])
@@ -349,6 +378,7 @@ def hostile_calls(source: random.Random) -> Iterator[tuple[int, bytes]]:
         6: struct.pack("<ii", -8, 5) + text,
         7: b"\5\0\0\0",
         8: bytes(8),
+        16: b"\7\0\0\0a\xc3\xa4\xf0\x9f\x98\x80\0",
     }
     interesting = (0, 1, 3, 4, 0x7F, 0x80, 0xC0, 0xD8, 0xDC, 0xFC, 0xFF)
     for code, body in good.items():

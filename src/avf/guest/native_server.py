@@ -64,6 +64,7 @@ def _tell_ready(server: NativeServer) -> None:
 
 
 def _service(server: NativeServer, descriptor: str) -> RawService:
+    service, serve, release = server.service, server.serve, server.release
     one_at_a_time = contextlib.nullcontext() if server.concurrent else threading.Lock()
 
     class Native(RawService, descriptor=descriptor):
@@ -71,13 +72,11 @@ def _service(server: NativeServer, descriptor: str) -> RawService:
             reply = Writer()
             try:
                 with one_at_a_time:
-                    status = server.serve(
-                        server.service, code, arguments, len(arguments), ctypes.byref(reply)
-                    )
+                    status = serve(service, code, arguments, len(arguments), ctypes.byref(reply))
                 if status:
                     raise StatusError(status)
                 return ctypes.string_at(reply.data, reply.size) if reply.data else b""
             finally:
-                server.release(ctypes.byref(reply))
+                release(ctypes.byref(reply))
 
     return Native()

@@ -9,7 +9,7 @@
 #define FLAGS 0
 #endif
 
-enum { NUMBERS = 1, TEXT, BYTES, DOUBLED, RECORD, FAIL, LONG_REPLY, CARELESS, MEET, AT_ONCE, ABORT, NOTHING, SAVED, SAVE };
+enum { NUMBERS = 1, TEXT, BYTES, DOUBLED, RECORD, FAIL, LONG_REPLY, CARELESS, MEET, AT_ONCE, ABORT, NOTHING, SAVED, SAVE, LATER, AS_TEXT };
 
 static atomic_int inside, most, met, saved;
 
@@ -50,6 +50,15 @@ static void bytes(AvfReader *arguments, AvfWriter *reply)
 
 	AvfWriter_writeOk(reply);
 	AvfWriter_writeByteArray(reply, found, size);
+}
+
+static void as_text(AvfReader *arguments, AvfWriter *reply)
+{
+	size_t size;
+	const uint8_t *found = AvfReader_readByteArray(arguments, &size);
+
+	AvfWriter_writeOk(reply);
+	AvfWriter_writeText(reply, (const char *)found, size);
 }
 
 static void doubled(AvfReader *arguments, AvfWriter *reply)
@@ -95,6 +104,7 @@ static void fail(AvfReader *arguments, AvfWriter *reply)
 	char *message = AvfReader_readNullableString(arguments, NULL);
 
 	AvfWriter_writeOk(reply);
+	AvfWriter_writeText(reply, "\xff", 1); /* fails, but does not matter any more */
 	if (exception == AVF_EX_SERVICE_SPECIFIC)
 		AvfWriter_writeServiceSpecific(reply, error, message);
 	else
@@ -144,6 +154,9 @@ static int32_t transact(void *user, uint32_t code, AvfReader *arguments, AvfWrit
 		break;
 	case BYTES:
 		bytes(arguments, reply);
+		break;
+	case AS_TEXT:
+		as_text(arguments, reply);
 		break;
 	case DOUBLED:
 		doubled(arguments, reply);

@@ -551,10 +551,14 @@ static inline void AvfWriter_writeOk(AvfWriter *writer)
 	AvfWriter_writeInt32(writer, 0);
 }
 
-/* Answers with an exception (AVF_EX_...) in place of what has been written before. `message` may be NULL. */
+/*
+ * Answers with an exception (AVF_EX_...) in place of what has been written before, whether that went well or not.
+ * `message` may be NULL.
+ */
 static inline void AvfWriter_writeException(AvfWriter *writer, int32_t exception, const char *message)
 {
 	writer->size = 0;
+	writer->status = AVF_STATUS_OK;
 	AvfWriter_writeInt32(writer, exception);
 	AvfWriter_writeString(writer, message != NULL ? message : "");
 	AvfWriter_writeInt32(writer, 0);
