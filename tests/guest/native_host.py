@@ -1,5 +1,6 @@
 """Native payloads in a process of the host: the real library, launcher and service, without a machine around them."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -88,9 +89,12 @@ class NativeHost:
         return os.environ | {"LD_LIBRARY_PATH": str(self.folder)}
 
 
+_payload_library = functools.cache(compile_payload_library)
+
+
 @contextmanager
 def native_host(folder: Path) -> Iterator[NativeHost]:
-    (folder / PAYLOAD_LIBRARY).write_bytes(compile_payload_library())
+    (folder / PAYLOAD_LIBRARY).write_bytes(_payload_library())
     identity = PayloadIdentity(bytes(64), ApkData(bytes(32), b"key"), ())
     layer = payload_layer(agent_cdi(False), payload_inputs(identity, False, "/mnt/apk/c", None))
     service = RecordingService()

@@ -30,6 +30,10 @@
 
 #include "vm_payload.h"
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "numbers are copied as they are, and RPC Binder's are little endian"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -87,14 +91,14 @@ typedef struct AvfWriter {
 /*
  * Answers a call of the method with the transaction code `code`: in AIDL the first method has 1, the next one 2.
  *
- * `arguments` is what the method's arguments are; the interface token before them has been checked. `reply` is empty; what
- * stands in it is sent if the value is AVF_STATUS_OK: AvfWriter_writeOk and the result, or an exception. For a oneway
- * method it is thrown away. Any other value fails the transaction with that status, and so does a failure that is noted in
- * `arguments` or `reply`. Both are valid until the function returns.
+ * `arguments` reads the method's arguments; the interface token before them has been checked. `reply` is empty: write
+ * AvfWriter_writeOk and the result to it, or an exception, and return AVF_STATUS_OK. The reply of a oneway method is not
+ * sent. Any other value fails the transaction with that status, and so does a status of `arguments` or `reply`. Both are
+ * valid until the function returns.
  */
 typedef int32_t (*AvfRpc_transact)(void *user, uint32_t code, AvfReader *arguments, AvfWriter *reply);
 
-/* Calls of different sessions may come at the same time, each in a thread. Without it, the next one waits for the last. */
+/* Calls of different sessions may come at the same time, in threads. Without this flag a call waits for the one before. */
 #define AVF_RPC_CONCURRENT 1u
 
 /*
