@@ -120,9 +120,10 @@ class _End:
             assert node.times_sent or node.times_received or node.handle is not None
 
     def end(self) -> None:
-        handles = self.core.end()
+        handles = self.core.lose()
         assert handles is not None
         self.core.tell_dead(handles)
+        assert self.core.end()
         self.core.tell_released()
         assert not self.core.table.nodes
         assert self.root._holds == 0

@@ -537,12 +537,14 @@ def test_an_ended_session_refuses_everything() -> None:
     told: list[int] = []
     assert root._remote is not None
     root._remote.recipients.append(lambda: told.append(1))
-    handles = client.core.end()
+    handles = client.core.lose()
     assert handles is not None
     client.core.tell_dead(handles)
     client.core.tell_dead(handles)
     assert told == [1]
-    assert client.core.end() is None
+    assert client.core.lose() is None
+    assert client.core.end()
+    assert not client.core.end()
     with pytest.raises(DeadObjectError):
         root.add_ints(1, 2)
     assert client.counts() == {}

@@ -22,6 +22,9 @@ from .wire import FdMode
 _I = TypeVar("_I", bound=IBinder)
 _T = TypeVar("_T")
 
+_SETTLE = 1.0
+"""Seconds for which oneway calls are waited for when a session is closed."""
+
 
 def connect(
     connector: Connector,
@@ -222,7 +225,12 @@ class Session:
         return interface_cast(interface, self._root)
 
     def close(self) -> None:
-        """Ends the session and waits for its threads, unless called from one. Idempotent."""
+        """Ends the session and waits for its threads, unless called from one. Idempotent.
+
+        Oneway calls that the server has not served yet are waited for, for a second at most: a server that is built on
+        libbinder discards them otherwise.
+        """
+        self._endpoint.settle(_SETTLE)
         self._endpoint.end()
         if threading.current_thread() not in self._threads:
             for thread in self._threads:

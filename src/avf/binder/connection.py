@@ -71,6 +71,16 @@ class Connection:
         self.peer: Peer = peer_of(sock)
         self.session: object = None
         """The session end that has it."""
+        self.lent = False
+        """Whether a call of ours uses it."""
+        self.watched = False
+        """Whether it is looked at while no call uses it."""
+        self.fresh = False
+        """Whether it has been used since that was last considered."""
+        self.posts = 0
+        """Oneway calls sent on it."""
+        self.answering = False
+        """Whether a sync call that came on it is being served."""
         self.on_return: Callable[[bytes | bytearray], None] = lambda body: None
         """Takes the DEC_STRONG bodies that arrive while a send is blocked."""
         self._receives_fds = False
@@ -208,6 +218,20 @@ class Connection:
         if self._until is not None:
             _left(self._until)
         return 0
+
+    @property
+    def has_early(self) -> bool:
+        """Whether a frame was read ahead."""
+        return bool(self._early)
+
+    def keep(self, frame: ReceivedFrame) -> None:
+        """Keeps a frame for the next `read_frame`. Raises OverBudget."""
+        try:
+            self._hold(len(frame[1]) + _EARLY_COST)
+        except OverBudget:
+            close_fds(frame[2] or ())
+            raise
+        self._early.append(frame)
 
     def poll_frame(self) -> ReceivedFrame | None:
         """A frame, if one can be had without waiting."""
@@ -407,14 +431,25 @@ class Connection:
         if frame[0] == wire.DEC_STRONG:
             self.on_return(frame[1])
             return
-        try:
-            self._hold(len(frame[1]) + _EARLY_COST)
-        except OverBudget:
-            close_fds(frame[2] or ())
-            raise
-        self._early.append(frame)
+        self.keep(frame)
+
+    def writable(self) -> bool:
+        """Whether a small message can be sent without waiting."""
+        return bool(_happened(self.sock, select.POLLOUT) & select.POLLOUT)
+
+    def wait_either(self) -> None:
+        """Waits until there is something to read or something can be sent."""
+        if self._watched and (wait := self.account.call()):
+            self._pause(min(wait, _LOOK_AFTER))
+        else:
+            self._poll(select.POLLIN | select.POLLOUT, None)
 
     # Ending
+
+    def shutdown_if_idle(self) -> None:
+        """Wakes whoever waits for the peer, unless something has come that is still to be read."""
+        if self.answering or not _happened(self.sock, select.POLLIN):
+            self.shutdown()
 
     def shutdown(self) -> None:
         """Wakes whoever reads or writes the socket; close it afterwards."""
@@ -445,6 +480,23 @@ class Connection:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def wait_to_read(connections: list[Connection], seconds: float) -> None:
+    """Waits until something has come on one of the connections, but no longer than that."""
+    poll = select.poll()
+    for connection in connections:
+        if (fd := connection.sock.fileno()) >= 0:
+            poll.register(fd, select.POLLIN)
+    poll.poll(1000 * seconds)
+
+
+def _happened(sock: socket.socket, events: int) -> int:
+    """Which of the events there are now."""
+    poll = select.poll()
+    poll.register(sock, events)
+    found = poll.poll(0)
+    return found[0][1] if found else 0
 
 
 def _left(until: float) -> float:

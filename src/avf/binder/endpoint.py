@@ -6,27 +6,38 @@ out on the connection being served, where the peer is waiting.
 """
 
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
 from typing import Any
 
-from . import wire
+from . import idle, wire
 from .budget import OverBudget
-from .connection import Connection, TooMuchData
+from .connection import Connection, TooMuchData, wait_to_read
 from .contract import Method
 from .dispatch import Transaction, execute
 from .errors import DeadObjectError, ProtocolError, Status, StatusError, note, report
 from .fd import close_fds
 from .objects import Handle
+from .outgoing import Outgoing
 from .parcel import Parcel, ParcelReader
 from .peer import context
 from .session import SessionCore
 
-BROKEN = (OSError, EOFError, ProtocolError)
+GONE = (OSError, EOFError)
+"""What a connection raises when the peer is not there any more."""
+BROKEN = (*GONE, ProtocolError)
 """What ends a session when a connection raises it."""
 
 _MAX_OWED_CALLS = 64
 """Oneway calls served before their references are returned, however many more are waiting."""
+_MAX_LATE = 10_000
+"""Frames read from a connection after the peer has gone."""
+_MAX_RETURNS_READ = 1024
+"""Frames read in one go from a connection that no call uses."""
+_SETTLE_STEP = 0.02
+"""Seconds for which `settle` waits in one go."""
+_POSTS = 64
+"""Oneway calls sent on a connection before what has come back on it is read."""
 
 
 def _nothing() -> None:
@@ -34,7 +45,10 @@ def _nothing() -> None:
 
 
 class Endpoint:
-    """Makes and serves the calls of one session end. Closed by `end`, by the peer, or with its last object."""
+    """Makes and serves the calls of one session end. Closed by `end`, by the peer, or with its last object.
+
+    When the peer goes, the calls made here fail at once, but what it had sent by then is still served.
+    """
 
     def __init__(
         self,
@@ -48,18 +62,20 @@ class Endpoint:
         core.remote = self
         core.on_garbage = self._collect
         self._on_end = on_end
-        self._changed = threading.Condition(core.lock)
-        self._waiting = 0
         self._connections: set[Connection] = set()
-        self._free: deque[Connection] = deque()
-        self._outgoing = 0
-        self._serving = 0
+        self._outgoing = Outgoing(core.lock)
+        self._serving: set[Connection] = set()
         self._complete = False
-        """A serving connection was lost: no more are taken."""
+        """A connection was lost: no more are taken."""
+        self._entered = False
+        """Whether this end counts with the reader of idle connections."""
+        self._told = False
+        """Whether that reader knows of free connections here."""
 
     @property
     def ended(self) -> bool:
-        return self.core.ended
+        """Whether calls from here cannot reach the peer any more."""
+        return self.core.lost
 
     # Connections
 
@@ -70,13 +86,16 @@ class Endpoint:
 
         The peer may count on it from the first byte of the greeting on, so it is counted before and lent after.
         """
-        with self._changed:
-            if self.core.ended or self._complete or self._outgoing >= limit:
+        with self.core.lock:
+            if self.core.lost or self._complete or len(self._outgoing) >= limit:
                 return False
             connection.on_return = self.core.dec_strong
             connection.session = self
             self._connections.add(connection)
-            self._outgoing += 1
+            self._outgoing.add(connection)
+            entered, self._entered = self._entered, True
+        if not entered:
+            idle.reader.enter()
         try:
             if greeting:
                 connection.sock.sendall(greeting)
@@ -95,63 +114,51 @@ class Endpoint:
 
     def add_serving(self, connection: Connection) -> bool:
         """Counts the connection as one to be served by `serve`, unless the session has ended or has enough."""
-        with self._changed:
-            if self.core.ended or self._complete or self._serving >= self.core.max_threads:
+        with self.core.lock:
+            if self.core.lost or self._complete or len(self._serving) >= self.core.max_threads:
                 return False
             connection.on_return = self.core.dec_strong
             connection.session = self
             self._connections.add(connection)
-            self._serving += 1
+            self._serving.add(connection)
         return True
 
-    def _acquire(self) -> Connection:
-        """Borrows an outgoing connection, waiting for one; in turn, so that oneway calls spread."""
-        with self.core.lock:  # the condition's, and quicker
-            if self._free and not self.core.ended:
-                return self._free.popleft()
-        with self._changed:
-            while True:
-                if self.core.ended:
-                    raise DeadObjectError("the session has ended")
-                if self._free:
-                    return self._free.popleft()
-                if not self._outgoing:
-                    raise StatusError(
-                        Status.WOULD_BLOCK, "the session has no connection for calls from here"
-                    )
-                self._waiting += 1
-                try:
-                    self._changed.wait()
-                except BaseException:
-                    self._changed.notify()  # this thread's turn may have come
-                    raise
-                finally:
-                    self._waiting -= 1
+    def _borrow(self, parcel: Parcel, *, oneway: bool) -> Connection:
+        """An outgoing connection, for a call with this parcel."""
+        try:
+            connection = self._outgoing.borrow(oneway=oneway)
+        except BaseException:
+            parcel.discard()
+            raise
+        connection.fresh = True
+        return _unwatched(connection)
 
     def _release(self, connection: Connection) -> None:
         """Gives a borrowed connection back. Runs no user code: it may be called in the middle of anything."""
-        if self.core.attention and not self.core.ended:
-            self._attend(connection)
-        with self.core.lock:
-            if self.core.ended:
+        core = self.core
+        taken = True
+        if (core.attention or core.owing) and not core.lost:
+            taken = self._attend(connection)
+        with core.lock:
+            if not self._outgoing.put_back(connection):
                 self._forget(connection)
                 return
-            self._free.append(connection)
-            if self._waiting:
-                self._changed.notify()
-        if self.core.attention:
+            told, self._told = self._told, True
+        if not told:
+            idle.reader.tell(self)
+        if core.attention and taken:
             self._collect()
 
     def _give_back(self, connection: Connection) -> None:
         """`_release` after a call."""
         self._release(connection)
-        if self.core.table.released:
-            self.core.tell_released()
+        if self.core.has_news:
+            self._tell_news()
 
     def _forget(self, connection: Connection) -> None:
         """With the lock held."""
         self._connections.discard(connection)
-        connection.close()
+        _unwatched(connection).close()
 
     # Calls
 
@@ -197,20 +204,15 @@ class Endpoint:
         nested = context.connections.get(self)
         if nested is not None:
             return nested, False  # type: ignore[return-value]
-        try:
-            return self._acquire(), True
-        except BaseException:
-            parcel.discard()
-            raise
+        return self._borrow(parcel, oneway=False), True
 
     def _post(self, handle: Handle, code: int, parcel: Parcel) -> None:
-        try:
-            connection = self._acquire()
-        except BaseException:
-            parcel.discard()
-            raise
+        connection = self._borrow(parcel, oneway=True)
         try:
             self._send_request(connection, handle, code, parcel, oneway=True)
+            connection.posts += 1
+            if connection.posts % _POSTS == 0:
+                self._read_returns(connection)
         finally:
             self._give_back(connection)
 
@@ -233,7 +235,7 @@ class Endpoint:
         try:
             connection.send_frame(frame)
         except BROKEN as error:
-            self.end()
+            self._broken(error)
             raise DeadObjectError(str(error)) from error
         except BaseException:
             self.end()
@@ -259,60 +261,98 @@ class Endpoint:
             self.end()
             raise
         except BROKEN as error:
-            self.end()
+            self._broken(error)
             raise DeadObjectError(str(error)) from error
         except BaseException:
             self.end()
             raise
 
+    def _read_returns(self, connection: Connection) -> None:
+        """Reads the references that have come back on a borrowed connection, without waiting.
+
+        A call that has come early stays for the next sync call from here to serve, as it would have done.
+        """
+        try:
+            for _ in range(_MAX_RETURNS_READ):
+                frame = None if connection.has_early else connection.poll_frame()
+                if frame is None:
+                    return
+                if frame[0] == wire.DEC_STRONG:
+                    self.core.dec_strong(frame[1])
+                elif frame[0] == wire.TRANSACT:
+                    connection.keep(frame)
+                else:
+                    close_fds(frame[2] or ())
+                    raise ProtocolError("REPLY to no call")
+        except BROKEN as error:
+            self._broken(error, in_passing=True)
+
     # Serving
 
     def serve(self, connection: Connection) -> None:
         """Serves a connection taken by `add_serving` until it or the session ends, then closes it. Never raises."""
-        core = self.core
         lone = False
         try:
-            owed_calls = 0
-            while not core.ended:
-                frame = None
-                if core.owing and owed_calls < _MAX_OWED_CALLS:
-                    frame = connection.poll_frame()
-                if core.attention or (core.owing and frame is None):
-                    self._attend_from(connection)
-                    owed_calls = 0
-                if core.table.released:
-                    core.tell_released()
-                command, body, fds = frame or connection.read_frame()
-                if command == wire.TRANSACT:
-                    self._serve_call(connection, body, fds)
-                    owed_calls += 1
-                elif command == wire.DEC_STRONG:
-                    core.dec_strong(body)
-                else:
-                    close_fds(fds or ())
-                    raise ProtocolError("REPLY to no call")
+            self._serve_frames(connection)
         except TooMuchData:
             lone = True
         except OverBudget as error:
-            if core.account.may_report():
+            self.end()
+            if self.core.account.may_report():
                 note(f"a session ends: {error}")
-        except (*BROKEN, StatusError):
+        except GONE:
             pass
+        except (ProtocolError, StatusError):
+            self.end()
         except BaseException as error:  # noqa: BLE001 - the thread ends here
-            if core.account.may_report():
+            self.end()
+            if self.core.account.may_report():
                 report(error)
         finally:
             self._lost(connection, alone=lone)
 
+    def _serve_frames(self, connection: Connection) -> None:
+        core = self.core
+        owed_calls = late = 0
+        while not core.ended:
+            frame = None
+            if core.lost:
+                late += 1
+                frame = connection.poll_frame() if late < _MAX_LATE else None
+                if frame is None:
+                    return
+            elif core.owing or core.attention:
+                if owed_calls < _MAX_OWED_CALLS and not core.attention:
+                    frame = connection.poll_frame()
+                if frame is None:
+                    owed_calls = 0
+                    self._attend_from(connection)
+            if core.has_news:
+                self._tell_news()
+            if frame is None and (core.owing or core.attention):  # the peer takes nothing now
+                frame = connection.poll_frame()
+                if frame is None:
+                    connection.wait_either()
+                    continue
+            command, body, fds = frame or connection.read_frame()
+            if command == wire.TRANSACT:
+                self._serve_call(connection, body, fds)
+                owed_calls += 1
+            elif command == wire.DEC_STRONG:
+                core.dec_strong(body)
+            else:
+                close_fds(fds or ())
+                raise ProtocolError("REPLY to no call")
+
     def _lost(self, connection: Connection, *, alone: bool) -> None:
-        """A serving connection is over; the session too, unless only the connection was at fault and others serve."""
-        with self._changed:
-            self._serving -= 1
+        """A serving connection is over; the peer is gone, too, unless only the connection was at fault."""
+        with self.core.lock:
+            self._serving.discard(connection)
             self._complete = True
-            alone = alone and self._serving > 0
+            alone = alone and bool(self._serving)
             self._forget(connection)
         if not alone:
-            self.end()
+            self.lose()
 
     def _serve_call(
         self, connection: Connection, body: bytes | bytearray, fds: list[int] | None
@@ -329,24 +369,29 @@ class Endpoint:
         outer_served = context.served
         outer_connection = context.connections.pop(self, None)
         context.served = connection
+        answering = connection.answering
+        connection.answering = not (call.oneway or core.lost)
         try:
             if call.oneway:
                 self._run_oneway(call)
                 return
+            if core.lost and connection.answering:
+                self._end_if_served()
             # Only now, while it waits for the reply, does the peer take calls on this connection.
             context.connections[self] = connection
             frame = core.finish(call, execute(core, call))
             del context.connections[self]
+            try:
+                connection.send_frame(frame)
+            finally:
+                if frame.parcel is not None:
+                    frame.parcel.close_descriptors()
         finally:
+            connection.answering = answering
             context.depth = depth
             context.served = outer_served
             if outer_connection is not None:
                 context.connections[self] = outer_connection
-        try:
-            connection.send_frame(frame)
-        finally:
-            if frame.parcel is not None:
-                frame.parcel.close_descriptors()
 
     def _run_oneway(self, first: Transaction) -> None:
         """Runs a oneway call and those that waited for it."""
@@ -361,51 +406,77 @@ class Endpoint:
 
     # Housekeeping
 
-    def _attend(self, connection: Connection) -> None:
-        """Sends what is to be given back; ends the session if nothing is left of it. Runs no user code."""
+    def _attend(self, connection: Connection) -> bool:
+        """Sends what is to be given back; ends the session if nothing is left of it. Runs no user code.
+
+        False if the peer did not take it at once: it stays due. The peer may be busy, or read nothing before its next
+        call.
+        """
+        taken = True
         try:
-            frames = self.core.returns()
-            if frames:
+            while (taken := connection.writable()) and (frames := self.core.returns()):
                 connection.send(frames)
-        except BROKEN:
-            self.end(in_passing=True)
-            return
+        except BROKEN as error:
+            self._broken(error, in_passing=True)
+            return True
         if self.core.drained():
             self.end(in_passing=True)
+        return taken
 
     def _attend_from(self, serving: Connection) -> None:
-        """Attends on an outgoing connection, since nobody reads the far end of a serving one between calls.
-
-        While all are lent out it is left to the next to come back.
-        """
-        with self._changed:
-            connection = self._free.popleft() if self._free else None
-            if connection is None and self._outgoing:
-                self.core.attention = True
-                return
-        if connection is None:
+        """Attends on a free outgoing connection, where the peer is sure to read, or else on the one being served."""
+        core = self.core
+        with core.lock:
+            connection = self._outgoing.take_free()
+        if connection is not None:
+            self._release(_unwatched(connection))
+        if core.attention or core.owing:
             self._attend(serving)
-        else:
-            self._release(connection)
 
     def _collect(self) -> None:
         """Attends on a free connection. Whoever holds the lock, or the last free connection, will do it otherwise."""
         if not self.core.lock.acquire(blocking=False):
             return
         try:
-            connection = self._free.popleft() if self._free and not self.core.ended else None
+            connection = self._outgoing.take_free() if not self.core.lost else None
         finally:
             self.core.lock.release()
         if connection is not None:
-            self._release(connection)
+            self._release(_unwatched(connection))
+
+    # Idle connections
+
+    def watch_idle(self, watch: idle.IdleReader) -> bool:
+        core = self.core
+        with core.lock:
+            due = core.attention or core.owing
+            settled = True
+            for connection in self._outgoing.free() if not core.lost else []:
+                if connection.fresh:
+                    connection.fresh = settled = False
+                elif not connection.watched and not connection.has_early:
+                    watch.watch(self, connection, also_to_write=due)
+            self._told = not settled
+        return settled
+
+    def read_idle(self, connection: Connection) -> None:
+        with self.core.lock:
+            if connection.lent or not connection.watched:
+                return  # it has been lent, or closed, just now
+            connection.lent = True
+        _unwatched(connection)
+        self._read_returns(connection)
+        self._release(connection)
+        if self.core.has_news:
+            self._run_or_start(True, self._tell_news)
 
     def release(self, handle: Handle) -> None:
         self.core.release(handle)
         self._collect()
 
     def link_to_death(self, handle: Handle, recipient: Callable[[], None]) -> None:
-        with self._changed:
-            if self.core.ended or handle.closed:
+        with self.core.lock:
+            if self.core.lost or handle.closed:
                 raise DeadObjectError("the session has ended")
             if not self._serving:
                 raise StatusError(
@@ -416,7 +487,7 @@ class Endpoint:
 
     def unlink_to_death(self, handle: Handle, recipient: Callable[[], None]) -> bool:
         """Whether the recipient was linked."""
-        with self._changed:
+        with self.core.lock:
             if recipient not in handle.recipients:
                 return False
             handle.recipients.remove(recipient)
@@ -425,33 +496,111 @@ class Endpoint:
 
     def end_if_unused(self) -> None:
         """Ends a session that knows no object."""
-        with self._changed:
+        with self.core.lock:
             unused = not self.core.table.nodes
         if unused:
             self.end()
+
+    def lose(self, *, in_passing: bool = False) -> None:
+        """The peer is gone: calls from here fail, and death recipients run. Ends the session once what had come of the
+        peer's is served, which calls that wait for their reply do not hold up. Idempotent.
+
+        `in_passing`, where no user code may run, the recipients run in a thread of their own.
+        """
+        handles = self.core.lose()
+        if handles is not None:
+            with self.core.lock:
+                self._complete = True
+                for connection in self._outgoing.close():
+                    self._forget(connection)
+                for connection in self._connections:
+                    connection.shutdown_if_idle()
+            if handles:
+                self._run_or_start(in_passing, lambda: self.core.tell_dead(handles))
+        self._end_if_served(in_passing=in_passing)
+
+    def _end_if_served(self, *, in_passing: bool = False) -> None:
+        with self.core.lock:
+            served = all(connection.answering for connection in self._serving)
+        if served:
+            self.end(in_passing=in_passing)
+
+    def _broken(self, error: Exception, *, in_passing: bool = False) -> None:
+        """A connection failed with one of BROKEN."""
+        if isinstance(error, ProtocolError):
+            self.end(in_passing=in_passing)
+        else:
+            self.lose(in_passing=in_passing)
+
+    def settle(self, seconds: float) -> None:
+        """Waits until the peer has served the oneway calls made from here, but no longer than that.
+
+        libbinder discards what it has received when it finds any connection of a session closed.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.core.lost and self.core.unanswered() and time.monotonic() < deadline:
+            with self.core.lock:
+                free = self._outgoing.free()
+                watched = [_unwatched(connection) for connection in free]
+                for connection in watched:
+                    connection.lent = True
+            for connection in watched:
+                self._read_returns(connection)
+                self._release(connection)
+            wait_to_read(watched, _SETTLE_STEP)
 
     def end(self, *, in_passing: bool = False) -> None:
         """Ends the session: calls under way fail, sockets close, death recipients run. Idempotent.
 
         `in_passing`, where no user code may run, the recipients run in a thread of their own.
         """
-        handles = self.core.end()
-        if handles is None:
+        handles = self.core.lose() or []
+        if not self.core.end():
             return
-        with self._changed:
-            while self._free:
-                self._forget(self._free.popleft())
+        with self.core.lock:
+            for connection in self._outgoing.close():
+                self._forget(connection)
             for connection in self._connections:
                 connection.shutdown()
-            self._changed.notify_all()
-        if not in_passing:
-            self._tell(handles)
-        elif handles or self.core.table.released:
-            threading.Thread(target=self._tell, args=(handles,), name="binder-end").start()
+            left, self._entered = self._entered, False
+        if left:
+            idle.reader.leave()
+        if handles or self.core.has_news:
+            self._run_or_start(in_passing, lambda: self._tell_end(handles))
         self._on_end()
         self._on_end = self.core.on_garbage = _nothing
         self.core.forget_owner()
 
-    def _tell(self, handles: list[Handle]) -> None:
+    # Telling
+
+    def _tell_end(self, handles: list[Handle]) -> None:
         self.core.tell_dead(handles)
+        self._tell_news()
+
+    def _tell_news(self) -> None:
+        """Tells objects that they were released, and has oneway calls run whose turn has come late."""
         self.core.tell_released()
+        if self.core.table.ready:
+            self._run_or_start(True, self._run_ready)
+
+    def _run_ready(self) -> None:
+        context.served = next(iter(self._serving), None)
+        while (call := self.core.take_ready()) is not None:
+            self._run_oneway(call)
+
+    def _run_or_start(self, in_passing: bool, function: Callable[[], None]) -> None:
+        if in_passing:
+            threading.Thread(target=function, name="binder-tell").start()
+        else:
+            function()
+
+    def __del__(self) -> None:
+        if self._entered:
+            idle.reader.leave()
+
+
+def _unwatched(connection: Connection) -> Connection:
+    """The connection, which a call uses from now on."""
+    if connection.watched:
+        idle.reader.forget(connection)
+    return connection

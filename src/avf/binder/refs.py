@@ -7,7 +7,6 @@ count is above zero, and a session whose last entry goes is over. Nothing here l
 What a session keeps here counts for the party of its account, until `clear` at the latest.
 """
 
-import heapq
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from . import wire
 from .budget import MEMORY, Account, OverBudget
 from .errors import ProtocolError, Status, StatusError
 from .objects import Handle, IBinder, hold
+from .oneway import OnewayOrder
 from .wire import (
     ADDRESS_CREATED,
     ADDRESS_FOR_SERVER,
@@ -49,14 +49,12 @@ class Node:
     __slots__ = (
         "__weakref__",
         "address",
-        "async_in",
         "async_out",
         "handle",
         "hold",
         "links",
         "local",
-        "queue",
-        "running",
+        "oneway",
         "times_received",
         "times_sent",
     )
@@ -72,9 +70,9 @@ class Node:
         self.times_sent = 0
         self.times_received = 0
         self.async_out = 0
-        self.async_in = 0
-        self.running = False
-        self.queue: list[tuple[int, Transaction]] = []
+        """The number of our next oneway call."""
+        self.oneway: OnewayOrder[Transaction] = OnewayOrder()
+        """The peer's oneway calls."""
 
 
 class RefTable:
@@ -92,6 +90,10 @@ class RefTable:
         """Nodes whose handle died; appended without the lock, from wherever the collector ran."""
         self.released: list[IBinder] = []
         """Local objects the peer let go of, to be told so without the lock."""
+        self.ready: list[Transaction] = []
+        """Oneway calls that no thread has taken, though it is their turn."""
+        self.unrun = 0
+        """Oneway calls that were received and cannot be run."""
         self.drained = False
         """The last entry has gone."""
         self._local: dict[int, Node] = {}
@@ -197,6 +199,9 @@ class RefTable:
             return None
         node.times_sent -= amount
         if node.times_sent:
+            node.oneway.renew()
+            if (call := self.next_call(node)) is not None:
+                self.ready.append(call)
             return None
         if node.local is not None:
             self.released.append(node.local)
@@ -239,14 +244,14 @@ class RefTable:
         handle.closed = True
         self._check_handle(handle.node)
 
-    def returns(self) -> list[bytes]:
-        """The DEC_STRONG frames due, counted as sent."""
+    def returns(self, limit: int) -> list[bytes]:
+        """The DEC_STRONG frames due, at most `limit`, counted as sent."""
         while self.garbage:
             self._check_handle(self.garbage.popleft())
-        frames = []
-        while self.owed:
+        frames: list[bytes] = []
+        while self.owed and len(frames) < limit:
             node = self.owed.pop()
-            if node.running or node.queue:
+            if node.oneway.busy:
                 continue  # noted again when the queue has run
             amount, node.times_received = node.times_received, 0
             if amount:
@@ -254,29 +259,37 @@ class RefTable:
             self._erase_if_done(node)
         return frames
 
-    def queue(self, node: Node, number: int, call: "Transaction") -> None:
-        """Keeps a oneway call that came before its turn. Raises ProtocolError if too much is waiting."""
-        if len(node.queue) >= wire.MAX_QUEUED_ONEWAY:
-            raise ProtocolError(f"{len(node.queue)} oneway calls are waiting for one object")
+    def receive_oneway(self, node: Node, number: int, call: "Transaction") -> "Transaction | None":
+        """Takes a oneway call; the one to be run now. Raises ProtocolError if too much is waiting."""
+        if node.oneway.begin(number):
+            return call
+        if len(node.oneway) >= wire.MAX_QUEUED_ONEWAY:
+            raise ProtocolError(f"{len(node.oneway)} oneway calls are waiting for one object")
         self._take(_cost(call))
-        heapq.heappush(node.queue, (number, call))
+        node.oneway.add(number, call)
+        return self.next_call(node)
 
-    def dequeue(self, node: Node) -> "Transaction | None":
-        """The oneway call whose turn it is, if it has come."""
-        queue = node.queue
-        while queue and queue[0][0] <= node.async_in:
-            number, call = heapq.heappop(queue)
+    def next_call(self, node: Node, *, after_one: bool = False) -> "Transaction | None":
+        """The oneway call whose turn it is, if it has come, perhaps after one that has run."""
+        order = node.oneway
+        call = order.done() if after_one else order.start() if order else None
+        if call is not None:
             self._give(_cost(call))
-            if number == node.async_in:
-                return call
-            call.reader.close()  # a number used twice
-        return None
+        return call
+
+    def _drop_calls(self, node: Node) -> None:
+        """Forgets the oneway calls of an object that is known no longer."""
+        for call in node.oneway.clear():
+            self._give(_cost(call))
+            call.reader.close()
+            self.unrun += 1
 
     def _erase_if_done(self, node: Node) -> None:
         if node.times_sent or node.times_received or node.address not in self.nodes:
             return
         del self.nodes[node.address]
         self._unlink(node)
+        self._drop_calls(node)
         self._give(OBJECT_COST)
         if node.async_out:
             self._remember(node)
@@ -290,26 +303,28 @@ class RefTable:
             del self._async_out[next(iter(self._async_out))]
         self._async_out[node.address] = node.async_out
 
-    def clear(self) -> list[Handle]:
-        """Forgets everything; the handles that were still alive."""
-        handles = []
+    def handles(self) -> list[Handle]:
+        """Those that are alive."""
+        found = [node.handle() for node in self.nodes.values() if node.handle is not None]
+        return [handle for handle in found if handle is not None]
+
+    def clear(self) -> None:
+        """Forgets everything."""
         for node in self.nodes.values():
             if node.local is not None:
                 self.released.append(node.local)
                 node.local = None
-            handle = node.handle() if node.handle is not None else None
-            if handle is not None:
-                handles.append(handle)
             node.hold = None
-            for _, call in node.queue:
-                call.reader.close()
-            node.queue.clear()
+            self._drop_calls(node)
         self.nodes.clear()
         self._local.clear()
         self.owed.clear()
+        for call in self.ready:
+            call.reader.close()
+            self.unrun += 1
+        self.ready.clear()
         self._give(self._held)
         self._cleared = True
-        return handles
 
 
 def _cost(call: "Transaction") -> int:

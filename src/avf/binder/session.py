@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from . import wire
 from .budget import Account, Budget
 from .dispatch import Transaction
-from .errors import DeadObjectError, ProtocolError, Status, StatusError, report, status_error
+from .errors import DeadObjectError, ProtocolError, Status, StatusError, note, report, status_error
 from .fd import close_fds
 from .objects import Handle, IBinder, let_go
 from .parcel import BINDER_TYPE, FD_TYPE, Parcel, ParcelReader
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _REQUEST_HEAD = bytes(wire.TRANSACT_FRAME.size)
 _RETURN_ROOM = wire.DEC_STRONG_FRAME.size
+_MAX_RETURNS = 64
+"""DEC_STRONG frames in one go."""
 
 
 class Frame:
@@ -78,6 +80,8 @@ class SessionCore:
         """Something is to be returned, or the session to be ended: call `returns`, then `drained`."""
         self.owing = False
         """Returns are due, but may wait until nothing else is to be done."""
+        self.lost = False
+        """The peer is gone: no call of ours reaches it, but calls it has made may still be received."""
         self.ended = False
         self.on_garbage: Callable[[], None] = lambda: None
         """Called after a proxy died, possibly in the middle of anything: must not block."""
@@ -89,7 +93,7 @@ class SessionCore:
 
     def leaving(self, binder: IBinder) -> tuple[int, int]:
         with self.lock:
-            self._check_alive()
+            self._check_reachable()
             if binder._remote is not None and binder._remote.remote is not self.remote:
                 raise StatusError(
                     Status.INVALID_OPERATION, "a proxy of another session cannot be sent"
@@ -120,6 +124,10 @@ class SessionCore:
         if self.ended:
             raise DeadObjectError("the session has ended")
 
+    def _check_reachable(self) -> None:
+        if self.lost:
+            raise DeadObjectError("the session has ended")
+
     # Calls of ours
 
     def request_parcel(self) -> Parcel:
@@ -146,7 +154,7 @@ class SessionCore:
             node = handle.node
             address = node.address
             with self.lock:
-                self._check_alive()
+                self._check_reachable()
                 handle.check_open()
                 node.times_sent += 1
                 node.hold = handle
@@ -263,13 +271,7 @@ class SessionCore:
                 raise ProtocolError(f"call of binder address {address:#x}, which is not known here")
             node.times_received += 1
             made = Transaction(node.local, node, code, oneway, reader, refusal)
-            if not oneway:
-                return made
-            if node.running or number != node.async_in:
-                self.table.queue(node, number, made)
-                return None
-            node.running = True
-            return made
+            return self.table.receive_oneway(node, number, made) if oneway else made
 
     def next_oneway(self, done: Transaction) -> Transaction | None:
         """The oneway call that waited for `done`, if it is there."""
@@ -277,13 +279,16 @@ class SessionCore:
         if node is None:
             return None
         with self.lock:
-            node.async_in += 1
-            found = None if self.ended else self.table.dequeue(node)
+            found = self.table.next_call(node, after_one=True)
             if found is None:
-                node.running = False
                 self.table.owed.add(node)
                 self.owing = True
             return found
+
+    def take_ready(self) -> Transaction | None:
+        """A oneway call to be run by whoever has a thread for it."""
+        with self.lock:
+            return self.table.ready.pop(0) if self.table.ready else None
 
     def reply_parcel(self) -> Parcel:
         """A parcel with room for `finish` to put the head into."""
@@ -323,18 +328,18 @@ class SessionCore:
         with self.lock:
             if node is not None and not self.ended:
                 table.owed.add(node)
-            frames = table.returns()
-            if table.drained:
+            frames = table.returns(_MAX_RETURNS)
+            if table.drained or table.owed:
                 self.attention = True
         return frames
 
     # Housekeeping
 
     def returns(self) -> bytes:
-        """The DEC_STRONG frames that are due, now counted as sent."""
+        """Some of the DEC_STRONG frames that are due, now counted as sent; empty if none is."""
         with self.lock:
+            frames = self.table.returns(_MAX_RETURNS)
             self.owing = False
-            frames = self.table.returns()
         return b"".join(frames)
 
     def release(self, handle: Handle) -> None:
@@ -349,6 +354,19 @@ class SessionCore:
         with self.lock:
             self.attention = bool(self.table.owed or self.table.garbage)
             return self.table.drained and not self.ended
+
+    def unanswered(self) -> bool:
+        """Whether the peer has not given back all that oneway calls from here lent it, which it does when it has served
+        them.
+        """
+        with self.lock:
+            nodes = self.table.nodes.values()
+            return any(node.async_out and node.times_sent for node in nodes)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `tell_released` or `take_ready` has something to do."""
+        return bool(self.table.released or self.table.ready)
 
     def tell_released(self) -> None:
         """Tells local objects that the peer let go of them."""
@@ -373,13 +391,30 @@ class SessionCore:
                     if self.account.may_report():
                         report(error)
 
-    def end(self) -> list[Handle] | None:
-        """Ends the session and forgets all objects. The handles to `tell_dead`, or None if it had ended already."""
+    def lose(self) -> list[Handle] | None:
+        """The peer is gone, or is not to be talked to any more.
+
+        The handles to `tell_dead`, or None if that was known.
+        """
+        with self.lock:
+            if self.lost:
+                return None
+            self.lost = True
+            return self.table.handles()
+
+    def end(self) -> bool:
+        """Ends the session, once it is lost, and forgets all objects; False if it had ended already."""
         with self.lock:
             if self.ended:
-                return None
+                return False
             self.ended = True
-            return self.table.clear()
+            self.table.clear()
+            unrun = self.table.unrun
+        if unrun and self.account.may_report():
+            note(
+                f"{unrun} oneway calls had been received and were not run when their session ended"
+            )
+        return True
 
     def forget_owner(self) -> None:
         """Lets go, once ended, of what only a running session needs."""
