@@ -134,7 +134,7 @@ def _sent(frame: Frame) -> None:
     data = bytes(frame.before) + bytes(frame.data)
     while data:
         command, size = struct.unpack_from("<II", data)
-        check_frame(command, size, wire.MAX_BODY_2)
+        check_frame(command, size)
         assert len(data) >= 16 + size
         data = data[16 + size :]
     if frame.parcel is not None:
@@ -149,7 +149,7 @@ def _session(data: bytes, *, server: bool) -> None:
     try:
         while len(data) >= wire.HEADER_SIZE:
             command, size = struct.unpack_from("<II", data)
-            check_frame(command, size, end.core.max_body)
+            check_frame(command, size)
             body = data[16 : 16 + size]
             if len(body) < size:
                 raise Refused

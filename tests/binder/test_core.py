@@ -336,7 +336,7 @@ def transact_body(key: int, code: int, parcel: bytes, size: int | None = None) -
         (transact_body(CALLBACK, 1, b""), "not known here"),
         (transact_body(ROOT, 1, b"", size=4), "parcel of 4 bytes"),
         (transact_body(ROOT, 1, b"12345678", size=2), "parcel of 2 bytes"),
-        (transact_body(0xFFFF_FFFF_FFFF_FFFF, 1, b""), "not known here"),
+        (transact_body(0xFFFF_FFFF_0000_0003, 1, b""), "not known here"),
     ],
 )
 def test_calls_that_end_the_session(body: bytes, text: str) -> None:
@@ -416,7 +416,7 @@ def test_answers_with_and_without_exceptions(code: int, parcel: bytes, reply: st
         assert reader.read_string() == "Parcel data not fully consumed, unread size: 8"
 
 
-@pytest.mark.parametrize("stability", [wire.STABILITY_VENDOR, wire.STABILITY_VINTF])
+@pytest.mark.parametrize("stability", [wire.Stability.VENDOR, wire.Stability.VINTF])
 def test_a_proxy_goes_back_with_the_stability_it_came_with(stability: int) -> None:
     _, server, _root = with_root(Echo())
     body = transact_body(ROOT, 16, with_token(binder(1, CALLBACK, stability)))
@@ -435,6 +435,51 @@ def test_a_proxy_whose_stability_changes_is_refused() -> None:
     assert echo.held is not None
     changed = transact_body(ROOT, 11, with_token(binder(1, CALLBACK, 63)))
     assert status_of(server, changed) == Status.BAD_TYPE
+
+
+@pytest.mark.parametrize("stability", [0, 13])
+def test_an_object_refused_for_its_stability_is_given_back(stability: int) -> None:
+    _, server, _root = with_root(Echo())
+    body = transact_body(ROOT, 11, with_token(binder(1, CALLBACK, stability)))
+    call = server.core.receive(body, None)
+    assert call is not None
+    frame = server.core.finish(call, execute(server.core, call))
+    assert wire.dec_strong(CALLBACK, 1) in bytes(frame.data)
+    assert server.counts() == {ROOT: (1, 0)}
+
+
+def test_an_object_refused_for_another_stability_is_given_back_with_the_rest() -> None:
+    echo = Echo()
+    _, server, _root = with_root(echo)
+    for stability, status in ((12, Status.OK), (63, Status.BAD_TYPE)):
+        body = transact_body(ROOT, 11, with_token(binder(1, CALLBACK, stability)))
+        assert status_of(server, body) == status
+    echo.held = None
+    assert server.core.returns() == wire.dec_strong(CALLBACK, 2)
+
+
+def test_an_own_object_refused_for_its_stability_is_given_back() -> None:
+    _, server, _root = with_root(Echo())
+    refused = transact_body(ROOT, 16, with_token(binder(1, ROOT, 63)))
+    assert status_of(server, refused) == Status.BAD_TYPE
+    assert server.counts() == {ROOT: (1, 0)}
+
+
+class Stable(Echo, stability=wire.Stability.VINTF):
+    pass
+
+
+def test_objects_go_out_with_the_stability_of_their_interface() -> None:
+    echo = Echo()
+    _, server, root = with_root(echo)
+    parcel = server.core.reply_parcel()
+    parcel.write_binder(Stable())
+    assert parcel.payload() == binder(1, wire.address(1, for_server=True), 63)
+    own = Stable()
+    echo.held = own
+    taken = root.get_held()
+    assert taken is not None
+    assert root.echo_binder(taken) == taken
 
 
 def answer(client: End, body: bytes) -> ParcelReader:

@@ -235,12 +235,12 @@ def test_a_session_that_lost_a_connection_takes_no_more(served: Served) -> None:
     name = session_id(first)
     second = attach(served, name)
     assert add_works(second)
-    second.sendall(struct.pack("<IIQ", wire.TRANSACT, wire.MAX_BODY + 1, 0))
+    second.sendall(struct.pack("<IIQ", wire.TRANSACT, wire.MAX_RECEIVED + 1, 0))
     assert is_closed(second)
     assert add_works(first)
     assert is_closed(attach(served, name))
     assert add_works(first)
-    first.sendall(struct.pack("<IIQ", wire.TRANSACT, wire.MAX_BODY + 1, 0))
+    first.sendall(struct.pack("<IIQ", wire.TRANSACT, wire.MAX_RECEIVED + 1, 0))
     assert is_closed(first)
     eventually(lambda: served.server.sessions, 0)
 
@@ -260,11 +260,13 @@ ENDS = {
         wire.TRANSACT, transact_body(ROOT, 2, b"", size=0xFFFFFFFF)
     ),
     "odd object table": frame(wire.TRANSACT, transact_body(ROOT, 2, b"123", size=0)),
-    "unknown address": frame(wire.TRANSACT, transact_body(77, 2, b"")),
+    "unknown address": frame(
+        wire.TRANSACT, transact_body(wire.address(5, for_server=False), 2, b"")
+    ),
     "address of nobody's": frame(
         wire.TRANSACT, transact_body(wire.address(5, for_server=True), 2, b"")
     ),
-    "too much": frame(wire.TRANSACT, bytes(wire.MAX_BODY + 4)),
+    "too much": frame(wire.TRANSACT, bytes(wire.MAX_RECEIVED + 4)),
 }
 
 
@@ -289,8 +291,19 @@ def test_what_ends_a_session(served: Served, hello: bytes, sent: bytes) -> None:
         (transact_body(ROOT, 1337, b""), -74),
         (transact_body(ROOT, 2, b"wrong token."), -2147483647),
         (transact_body(0, 9, b""), -74),
+        (transact_body(ROOT | 4, 2, b""), -22),
+        (transact_body(4, 2, b""), -22),
+        (transact_body(0xFFFF_FFFF, 1, b""), -22),
     ],
-    ids=["objects without descriptors", "unknown code", "token", "special"],
+    ids=[
+        "objects without descriptors",
+        "unknown code",
+        "token",
+        "special",
+        "root with another option",
+        "option of nobody's",
+        "all options",
+    ],
 )
 def test_what_only_fails(served: Served, hello: bytes, body: bytes, status: int) -> None:
     sock = session(served, hello)
@@ -301,8 +314,8 @@ def test_what_only_fails(served: Served, hello: bytes, body: bytes, status: int)
 
 def test_the_largest_transaction(served: Served) -> None:
     sock = session(served)
-    body = transact_body(ROOT, 2, bytes(wire.MAX_BODY - 40))
-    assert len(body) == wire.MAX_BODY
+    body = transact_body(ROOT, 2, bytes(wire.MAX_RECEIVED - 40))
+    assert len(body) == wire.MAX_RECEIVED
     sock.sendall(frame(wire.TRANSACT, body))
     assert struct.unpack_from("<i", read_reply(sock))[0] == -2147483647
     assert add_works(sock)
@@ -675,10 +688,20 @@ def call_of(path: Path, answer: bytes, fds: int = 0) -> tuple[Exception, bool]:
         fake.thread.join()
 
 
+def test_a_reply_may_be_larger_than_what_is_sent_in_its_version(tmp_path: Path) -> None:
+    parcel = struct.pack("<ii", 0, 200_000) + bytes(200_000)
+    reply = frame(wire.REPLY, struct.pack("<iI12x", 0, len(parcel)) + parcel)
+    fake = FakeServer(tmp_path / "sock", reply)
+    with connect(unix(tmp_path / "sock"), timeout=10) as made:
+        assert made.version == 1
+        assert made.get_root(IEcho).echo_bytes(b"") == bytes(200_000)
+    fake.thread.join()
+
+
 REPLY_BREAKS = {
     "unknown command": frame(7, b""),
     "short": frame(wire.REPLY, bytes(10)),
-    "too long": struct.pack("<IIQ", wire.REPLY, wire.MAX_BODY + 24, 0),
+    "too long": struct.pack("<IIQ", wire.REPLY, wire.MAX_RECEIVED + 24, 0),
     "parcel size": frame(wire.REPLY, struct.pack("<iI12x", 0, 100) + bytes(8)),
     "unknown target": frame(wire.TRANSACT, transact_body(ROOT, 2, b"")),
     "return of a wrong size": frame(wire.DEC_STRONG, bytes(8)),

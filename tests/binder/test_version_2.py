@@ -160,10 +160,12 @@ def test_replies_beyond_600_kib_become_errors() -> None:
     assert raised.value.status == Status.FAILED_TRANSACTION
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_the_limit_is_that_of_the_version(serve: Serve, version: int) -> None:
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_what_may_come_does_not_depend_on_the_version(serve: Serve, version: int) -> None:
     sock = serve(max_version=2).raw()
     sock.sendall(struct.pack("<I", version) + HELLO[4:])
     assert read_exactly(sock, 8) == struct.pack("<II", version, 0)
-    sock.sendall(struct.pack("<IIQ", wire.TRANSACT, wire.max_body(version) + 1, 0))
+    sock.sendall(frame(wire.TRANSACT, transact_body(0, 9, bytes(wire.MAX_RECEIVED - 40))))
+    assert struct.unpack_from("<i", read_reply(sock))[0] == Status.UNKNOWN_TRANSACTION
+    sock.sendall(struct.pack("<IIQ", wire.TRANSACT, wire.MAX_RECEIVED + 1, 0))
     assert is_closed(sock)

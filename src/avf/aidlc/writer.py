@@ -106,6 +106,8 @@ class ModuleWriter:
             members = self._enumerators(definition)
         elif type_def.is_interface:
             base = [self.spelling.binder("Interface"), f'descriptor="{definition.descriptor}"']
+            if type_def.is_vintf:
+                base.append(f"stability={self.spelling.binder('Stability')}.VINTF")
             members = self._methods(definition)
         else:
             is_union = isinstance(type_def.declaration, tree.UnionDecl)

@@ -36,7 +36,7 @@ from .raw import RawService
 from .server import Server
 from .transport import Connector, bootstrap, hybrid_vsock, inet, unix, unix_abstract, vsock
 from .values import CustomParcelable, Enum, Parcelable, Union
-from .wire import FdMode
+from .wire import FdMode, Stability
 
 __all__ = [
     "PARTY_LIMITS",
@@ -70,6 +70,7 @@ __all__ = [
     "RemoteException",
     "Server",
     "Session",
+    "Stability",
     "Status",
     "StatusError",
     "Union",

@@ -28,6 +28,7 @@ _FIRST_PIECE = 2 * _PIECE
 """Room made for a body before anything of it has come."""
 _HEADER_SIZE = wire.HEADER_SIZE
 _DEC_STRONG = wire.DEC_STRONG
+_MAX_RECEIVED = wire.MAX_RECEIVED
 _unpack_head = wire.FRAME_HEADER.unpack_from
 _CONTROL_SIZE = socket.CMSG_SPACE(wire.MAX_FDS * 4)
 # Plain ints: combining the enums of `socket` takes longer than a system call.
@@ -84,7 +85,6 @@ class Connection:
         self.on_return: Callable[[bytes | bytearray], None] = lambda body: None
         """Takes the DEC_STRONG bodies that arrive while a send is blocked."""
         self._receives_fds = False
-        self._max_body = wire.MAX_BODY
         self._frame_timeout: float | None = None
         self._deadline: float | None = None
         self._early: deque[ReceivedFrame] = deque()
@@ -100,7 +100,6 @@ class Connection:
         self,
         *,
         receive_fds: bool,
-        max_body: int = wire.MAX_BODY,
         frame_timeout: float | None = None,
     ) -> None:
         """The connection is set up; frames follow.
@@ -110,7 +109,6 @@ class Connection:
         """
         self._frame_timeout = frame_timeout
         self._receives_fds = receive_fds
-        self._max_body = max_body
         self.set_deadline(None)
 
     def set_deadline(self, until: float | None) -> None:
@@ -269,8 +267,8 @@ class Connection:
             if have < _HEADER_SIZE:
                 return None
         command, size = _unpack_head(buffer, pos)
-        if command >= _DEC_STRONG or size > self._max_body:
-            check_frame(command, size, self._max_body)
+        if command >= _DEC_STRONG or size > _MAX_RECEIVED:
+            check_frame(command, size)
         start = pos + _HEADER_SIZE
         stop = start + size
         if stop <= len(buffer):
@@ -302,7 +300,7 @@ class Connection:
             return None
         self._buffer = b""
         command, size = wire.FRAME_HEADER.unpack(piece)
-        check_frame(command, size, self._max_body)
+        check_frame(command, size)
         if size == 0:
             fds, self._fds = self._fds, None
             return command, b"", fds
@@ -507,13 +505,13 @@ def _left(until: float) -> float:
     return left
 
 
-def check_frame(command: int, size: int, max_body: int) -> None:
+def check_frame(command: int, size: int) -> None:
     """Raises ProtocolError for a frame that is not to be read."""
     if command == wire.TRANSACT:
-        if size > max_body:
+        if size > wire.MAX_RECEIVED:
             raise TooMuchData(f"TRANSACT of {size} bytes")
     elif command == wire.REPLY:
-        if size > max_body + wire.REPLY_BODY.size:
+        if size > wire.MAX_RECEIVED + wire.REPLY_BODY.size:
             raise TooMuchData(f"REPLY of {size} bytes")
     elif command != wire.DEC_STRONG:
         raise ProtocolError(f"unknown command {command}")

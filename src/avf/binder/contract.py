@@ -18,7 +18,7 @@ from .errors import ExceptionCode, RemoteException, Status, StatusError
 from .objects import IBinder
 from .parcel import Parcel, ParcelReader, misfit, refused
 from .values import resolve
-from .wire import MAX_USER_CODE, META_CODES
+from .wire import MAX_USER_CODE, META_CODES, Stability
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -139,10 +139,9 @@ class Method:
         try:
             args = [read(reader) for read in self.readers]
         except Exception as error:
-            failure = refused(error, self.name)
-            if failure.status == Status.UNEXPECTED_NULL:
+            if isinstance(error, StatusError) and error.status == Status.UNEXPECTED_NULL:
                 raise RemoteException(ExceptionCode.NULL_POINTER) from error
-            raise failure from error
+            raise refused(error, self.name) from error
         if reader.pos != reader.end:
             unread = reader.end - reader.pos
             raise RemoteException.bad_parcelable(
@@ -277,10 +276,17 @@ def _dump(self: Any, fd: int, args: list[str]) -> None:
 
 
 class Interface(IBinder):
-    """Base of AIDL interfaces: `class IFoo(Interface, descriptor="a.b.IFoo")`."""
+    """Base of AIDL interfaces: `class IFoo(Interface, descriptor="a.b.IFoo")`.
 
-    def __init_subclass__(cls, *, descriptor: str | None = None) -> None:
+    `stability=Stability.VINTF` is AIDL's `@VintfStability`.
+    """
+
+    def __init_subclass__(
+        cls, *, descriptor: str | None = None, stability: Stability | None = None
+    ) -> None:
         super().__init_subclass__()
+        if stability is not None:
+            cls._stability = stability
         if descriptor is not None:
             cls._contract = Contract(cls, descriptor)
 

@@ -108,7 +108,6 @@ class Endpoint:
     def start_frames(self, connection: Connection) -> None:
         connection.start_frames(
             receive_fds=self.core.receives_fds,
-            max_body=self.core.max_body,
             frame_timeout=self._frame_timeout,
         )
 

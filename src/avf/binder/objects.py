@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from .codecs import Codec, Reader, Writer
 from .errors import DeadObjectError, Status, StatusError, report
 from .parcel import Parcel, ParcelReader
+from .wire import Stability
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -78,6 +79,7 @@ class IBinder:
     _holds: int = 0
     """Sessions in which a peer holds this local object."""
     _contract: ClassVar["Contract | None"] = None
+    _stability: ClassVar[Stability] = Stability.SYSTEM
 
     @classmethod
     def _proxy_class(cls: type[_I]) -> type[_I]:

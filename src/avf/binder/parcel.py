@@ -5,7 +5,7 @@ import struct
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from .errors import Status, StatusError
+from .errors import Status, StatusError, status_error
 from .fd import ParcelFileDescriptor, close_fds
 from .wire import MAX_FDS, MAX_NESTED_VALUES
 
@@ -288,7 +288,7 @@ def bytes_of(value: object) -> bytes:
 def refused(error: Exception, what: str) -> StatusError:
     """The StatusError for whatever reading `what` raised."""
     if isinstance(error, StatusError):
-        return error
+        return status_error(error.status, error.text)  # itself as its own cause would be a cycle
     if isinstance(error, RecursionError):
         return too_deep(what)
     if isinstance(error, struct.error):

@@ -23,7 +23,6 @@ from .wire import (
     ADDRESS_OPTIONS,
     MAX_BINDERS,
     STABILITIES,
-    STABILITY_SYSTEM,
     address,
     dec_strong,
 )
@@ -127,7 +126,7 @@ class RefTable:
         if handle is None:
             node = self._local.get(id(binder)) or self._new_local(binder)
             node.times_sent += 1
-            return node.address, STABILITY_SYSTEM
+            return node.address, binder._stability
         handle.check_open()
         node = handle.node
         node.times_sent += 1
@@ -150,43 +149,53 @@ class RefTable:
     def entering(
         self, key: int, stability: int, remote: "Remote", on_death: Callable[[Node], None]
     ) -> IBinder | Handle:
-        """The object behind a received address, counted as received. Raises StatusError for one that cannot be."""
-        if stability not in STABILITIES:
-            raise StatusError(Status.BAD_TYPE, f"stability {stability}")
-        options = key & 0xFFFF_FFFF
-        if options & ~ADDRESS_OPTIONS:
+        """The object behind a received address, counted as received.
+
+        Raises StatusError for one that cannot be; what was counted is given back then.
+        """
+        if (options := key & 0xFFFF_FFFF) & ~ADDRESS_OPTIONS:
             raise StatusError(Status.BAD_VALUE, f"binder address options {options:#x}")
         node = self.nodes.get(key)
-        if node is None:
-            node = self._new_remote(key)
-        elif node.handle is None:
+        if node is not None and self._is_own(key):
             return self._own(node, stability)
+        node = node or self._new_remote(key)
+        node.times_received += 1
         handle = node.handle() if node.handle is not None else None
         if handle is None or handle.closed:
-            self._unlink(node)
-            handle = Handle(remote, node, stability)
-            node.handle = weakref.ref(handle, lambda _: on_death(node))
+            handle = self._new_handle(node, stability, remote, on_death)
         elif handle.stability != stability:
             raise StatusError(Status.BAD_TYPE, f"stability {stability} was {handle.stability}")
-        node.times_received += 1
         return handle
 
+    def _is_own(self, key: int) -> bool:
+        return bool(key & ADDRESS_FOR_SERVER) == self.server
+
     def _new_remote(self, key: int) -> Node:
-        ours = bool(key & ADDRESS_FOR_SERVER) == self.server
-        if ours or not key & ADDRESS_CREATED:
+        if self._is_own(key) or not key & ADDRESS_CREATED:
             raise StatusError(Status.BAD_VALUE, f"unknown binder address {key:#x}")
         self._take_object()
         node = self.nodes[key] = Node(key)
         node.async_out = self._async_out.pop(key, 0)
         return node
 
+    def _new_handle(
+        self, node: Node, stability: int, remote: "Remote", on_death: Callable[[Node], None]
+    ) -> Handle:
+        self._unlink(node)
+        if stability not in STABILITIES:
+            self._check_handle(node)
+            raise StatusError(Status.BAD_TYPE, f"stability {stability}")
+        handle = Handle(remote, node, stability)
+        node.handle = weakref.ref(handle, lambda _: on_death(node))
+        return handle
+
     def _own(self, node: Node, stability: int) -> IBinder:
         if node.local is None:
             raise StatusError(Status.BAD_VALUE, f"released binder address {node.address:#x}")
-        if stability != STABILITY_SYSTEM:
-            raise StatusError(Status.BAD_TYPE, f"stability {stability} was {STABILITY_SYSTEM}")
         node.times_received += 1
         self.owed.add(node)
+        if stability != node.local._stability:
+            raise StatusError(Status.BAD_TYPE, f"stability {stability} was {node.local._stability}")
         return node.local
 
     def dec_strong(self, key: int, amount: int) -> Handle | None:

@@ -104,9 +104,11 @@ class SessionCore:
         with self.lock:
             self._check_alive()
             assert self.remote is not None
-            found = self.table.entering(address, stability, self.remote, self._note_garbage)
-            if self.table.owed:
-                self.attention = True
+            try:
+                found = self.table.entering(address, stability, self.remote, self._note_garbage)
+            finally:
+                if self.table.owed:
+                    self.attention = True
         return found.proxy(IBinder) if isinstance(found, Handle) else found
 
     def not_sent(self, addresses: list[int]) -> None:
@@ -262,6 +264,9 @@ class SessionCore:
             size = len(body) - wire.TRANSACT_SIZE
         reader, refusal = self._reader(body, wire.TRANSACT_SIZE, size, fds)
         oneway = bool(flags & wire.FLAG_ONEWAY)
+        if address & 0xFFFF_FFFF & ~wire.ADDRESS_OPTIONS:
+            refusal = StatusError(Status.BAD_VALUE, f"call of binder address {address:#x}")
+            address = wire.NO_ADDRESS
         if address == wire.NO_ADDRESS:
             return Transaction(None, None, code, oneway, reader, refusal)
         with self.lock:

@@ -15,9 +15,11 @@ BINDERS_LISTED = 2
 """The version from which on object tables list binders."""
 
 MAX_BODY = 100_000
-"""Of a TRANSACT body, and of parcel plus object table of a REPLY."""
+"""Of a TRANSACT body, and of parcel plus object table of a REPLY, that is sent."""
 MAX_BODY_2 = 600 << 10
 """The same from version 2 on."""
+MAX_RECEIVED = MAX_BODY_2
+"""The same of what comes, whatever the version: Android 16 sends as much in version 1, too."""
 MAX_FDS = 253
 """Descriptors per message (SCM_MAX_FD)."""
 MAX_BINDERS = 100_000
@@ -58,11 +60,6 @@ ADDRESS_CREATED = 1
 ADDRESS_FOR_SERVER = 2
 ADDRESS_OPTIONS = ADDRESS_CREATED | ADDRESS_FOR_SERVER
 
-STABILITY_VENDOR = 3
-STABILITY_SYSTEM = 12
-STABILITY_VINTF = 63
-STABILITIES = frozenset({STABILITY_VENDOR, STABILITY_SYSTEM, STABILITY_VINTF})
-
 SPECIAL_GET_ROOT = 0
 SPECIAL_GET_MAX_THREADS = 1
 SPECIAL_GET_SESSION_ID = 2
@@ -78,6 +75,19 @@ DUMP = 0x5F444D50
 SHELL = 0x5F434D44
 SYSPROPS = 0x5F535052
 SET_RPC_CLIENT = 0x5F525043
+
+
+class Stability(enum.IntEnum):
+    """Who may rely on an object's interface to stay as it is, on Android. It travels with the object."""
+
+    VENDOR = 3
+    SYSTEM = 12
+    """What is built together; the default of this package, as of libbinder outside of a vendor's part."""
+    VINTF = 63
+    """Everybody: `@VintfStability` in AIDL."""
+
+
+STABILITIES = frozenset(map(int, Stability))
 
 
 class FdMode(enum.IntEnum):
