@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from .errors import Status, StatusError
 from .fd import ParcelFileDescriptor
+from .objects import IBinder, cast
 from .parcel import Parcel, ParcelReader, bytes_of, misfit
 
 Writer = Callable[[Parcel, Any], None]
@@ -91,6 +92,8 @@ def _build(annotation: Any) -> Codec:
         return _tuple_codec([codec_for(part) for part in typing.get_args(annotation)])
     if origin is types.UnionType or origin is typing.Union:
         return _nullable_codec(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, IBinder):
+        return _object_codec(annotation)
     make = getattr(annotation, "_binder_codec", None)
     if make is None:
         raise TypeError(f"{annotation!r} is not an AIDL type")
@@ -302,6 +305,32 @@ def _read_pfd_body(reader: ParcelReader) -> ParcelFileDescriptor:
     if has_channel:
         reader.read_fd().close()
     return fd
+
+
+# Objects
+
+
+def _object_codec(interface: type[IBinder]) -> Codec:
+    """A binder's codec. Refusing null is the reading side's part."""
+
+    def write(parcel: Parcel, value: Any) -> None:
+        if value is not None and not isinstance(value, interface):
+            known = isinstance(value, IBinder) and value._remote is not None
+            if not known:
+                raise TypeError(f"{interface.__name__} wanted, not {type(value).__name__}")
+        parcel.write_binder(value)
+
+    def read_nullable(reader: ParcelReader) -> Any:
+        binder = reader.read_binder()
+        return None if binder is None else cast(interface, binder)
+
+    def read(reader: ParcelReader) -> Any:
+        value = read_nullable(reader)
+        if value is None:
+            raise StatusError(Status.UNEXPECTED_NULL, interface.__name__)
+        return value
+
+    return Codec(write, read, _none, (write, read_nullable))
 
 
 # Arrays

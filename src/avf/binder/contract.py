@@ -15,10 +15,10 @@ from typing import Any, Self, TypeVar
 
 from .codecs import Codec, Reader, Writer, codec_for
 from .errors import ExceptionCode, RemoteException, Status, StatusError
-from .objects import IBinder
+from .objects import Handle, IBinder
 from .parcel import Parcel, ParcelReader, misfit, refused
 from .values import resolve
-from .wire import MAX_USER_CODE, META_CODES, Stability
+from .wire import DUMP, MAX_USER_CODE, META_CODES, Stability
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -270,9 +270,17 @@ def _caller(made: Method) -> Callable[..., Any]:
 
 
 def _dump(self: Any, fd: int, args: list[str]) -> None:
-    from .predefined import dump
+    dump_remote(self._remote, fd, args)
 
-    dump(self, fd, args)
+
+def dump_remote(handle: Handle, fd: int, args: list[str]) -> None:
+    """Has a remote object write its state for people to `fd`."""
+    parcel: Parcel = handle.remote.parcel()
+    parcel.write_fd(fd)
+    parcel.write_int(len(args))
+    for argument in args:
+        parcel.write_string(argument)
+    handle.remote.transact(handle, DUMP, parcel).close()
 
 
 class Interface(IBinder):
@@ -292,9 +300,10 @@ class Interface(IBinder):
 
     @classmethod
     def _proxy_class(cls) -> type[Self]:
-        if cls._contract is None:
+        contract: Contract | None = cls._contract
+        if contract is None:
             raise TypeError(f"{cls.__name__} has no descriptor")
-        return cls._contract.proxy_class()  # type: ignore[return-value]
+        return contract.proxy_class()  # type: ignore[return-value]
 
     def has_permission(self, name: str) -> bool:
         """Whether the caller (`calling_peer()`) has a permission that a method demands with `@EnforcePermission`.

@@ -1,44 +1,15 @@
-"""A call that came: what it is, and how it is run."""
-
-from typing import TYPE_CHECKING
+"""How a call that came is run."""
 
 from . import predefined, raw, wire
-from .contract import write_exception
+from .contract import Contract, write_exception
 from .errors import RemoteException, Status, StatusError, report
 from .objects import IBinder, abandon
 from .parcel import Parcel, ParcelReader
-
-if TYPE_CHECKING:
-    from .refs import Node
-    from .session import SessionCore
+from .session import SessionCore
+from .transaction import Transaction
 
 
-class Transaction:
-    """A call received: for `target`, or a special one when that is None."""
-
-    __slots__ = ("code", "node", "oneway", "reader", "refusal", "target")
-
-    def __init__(
-        self,
-        target: IBinder | None,
-        node: "Node | None",
-        code: int,
-        oneway: bool,
-        reader: ParcelReader,
-        refusal: StatusError | None,
-    ) -> None:
-        self.target = target
-        self.node = node
-        self.code = code
-        self.oneway = oneway
-        self.reader = reader
-        self.refusal = refusal
-
-    def __lt__(self, other: "Transaction") -> bool:
-        return False
-
-
-def execute(core: "SessionCore", call: Transaction) -> Parcel | StatusError:
+def execute(core: SessionCore, call: Transaction) -> Parcel | StatusError:
     """Runs a call; its reply, or the status it failed with. Never raises."""
     reply = core.reply_parcel()
     try:
@@ -66,7 +37,7 @@ def execute(core: "SessionCore", call: Transaction) -> Parcel | StatusError:
     return failure
 
 
-def _exception_reply(core: "SessionCore", reply: Parcel, error: RemoteException) -> Parcel:
+def _exception_reply(core: SessionCore, reply: Parcel, error: RemoteException) -> Parcel:
     reply.discard()
     reply.close_descriptors()
     other = core.reply_parcel()
@@ -78,7 +49,7 @@ def _dispatch(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -
     if isinstance(target, raw.RawService) and 1 <= code <= wire.MAX_USER_CODE:
         raw.serve(target, code, reader, reply)
         return
-    contract = target._contract
+    contract: Contract | None = target._contract
     method = contract.methods().get(code) if contract is not None else None
     if method is None:
         predefined.serve(target, code, reader, reply)
@@ -95,7 +66,7 @@ def _dispatch(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -
             raise
 
 
-def _special(core: "SessionCore", code: int, reply: Parcel) -> None:
+def _special(core: SessionCore, code: int, reply: Parcel) -> None:
     if code == wire.SPECIAL_GET_MAX_THREADS:
         reply.write_int(core.max_threads)
     elif code == wire.SPECIAL_GET_SESSION_ID:

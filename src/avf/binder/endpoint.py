@@ -14,7 +14,7 @@ from . import idle, wire
 from .budget import OverBudget
 from .connection import Connection, TooMuchData, wait_to_read
 from .contract import Method
-from .dispatch import Transaction, execute
+from .dispatch import execute
 from .errors import DeadObjectError, ProtocolError, Status, StatusError, note, report
 from .fd import close_fds
 from .objects import Handle
@@ -22,6 +22,7 @@ from .outgoing import Outgoing
 from .parcel import Parcel, ParcelReader
 from .peer import context
 from .session import SessionCore
+from .transaction import Transaction
 
 GONE = (OSError, EOFError)
 """What a connection raises when the peer is not there any more."""

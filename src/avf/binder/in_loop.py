@@ -13,10 +13,9 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
-from .connection import Connection
 from .contract import Interface
 from .errors import Status, StatusError
-from .peer import Peer, context
+from .peer import Peer, Served, context
 
 _I = TypeVar("_I", bound=Interface)
 _T = TypeVar("_T")
@@ -34,7 +33,7 @@ _running: set["Serving"] = set()
 class Serving:
     """A call that a binder thread has taken and the loop carries out."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Served | None) -> None:
         self.loop = loop
         self.connection = connection
         """None if it is called from within the process."""

@@ -3,38 +3,30 @@
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from .codecs import Codec, Reader, Writer
 from .errors import DeadObjectError, Status, StatusError, report
-from .parcel import Parcel, ParcelReader
+from .oneway import OnewayOrder
 from .wire import Stability
 
-if TYPE_CHECKING:
-    from typing import Protocol
 
-    from .contract import Contract, Method
-    from .refs import Node
+class Remote(Protocol):
+    """The session end a handle belongs to, as its proxies see it. Methods and parcels are of higher modules."""
 
-    class Remote(Protocol):
-        """The session end a handle belongs to, as its proxies see it."""
+    @property
+    def ended(self) -> bool: ...
 
-        @property
-        def ended(self) -> bool: ...
+    def call(self, handle: "Handle", method: Any, args: tuple[Any, ...]) -> Any: ...
 
-        def call(self, handle: "Handle", method: "Method", args: tuple[Any, ...]) -> Any: ...
+    def parcel(self) -> Any: ...
 
-        def parcel(self) -> "Parcel": ...
+    def transact(self, handle: "Handle | None", code: int, parcel: Any) -> Any: ...
 
-        def transact(
-            self, handle: "Handle | None", code: int, parcel: "Parcel"
-        ) -> "ParcelReader": ...
+    def release(self, handle: "Handle") -> None: ...
 
-        def release(self, handle: "Handle") -> None: ...
+    def link_to_death(self, handle: "Handle", recipient: Callable[[], None]) -> None: ...
 
-        def link_to_death(self, handle: "Handle", recipient: Callable[[], None]) -> None: ...
-
-        def unlink_to_death(self, handle: "Handle", recipient: Callable[[], None]) -> bool: ...
+    def unlink_to_death(self, handle: "Handle", recipient: Callable[[], None]) -> bool: ...
 
 
 _I = TypeVar("_I", bound="IBinder")
@@ -45,7 +37,7 @@ class Handle:
 
     __slots__ = ("__weakref__", "closed", "node", "proxies", "recipients", "remote", "stability")
 
-    def __init__(self, remote: "Remote", node: "Node", stability: int) -> None:
+    def __init__(self, remote: Remote, node: "Node", stability: int) -> None:
         self.remote = remote
         self.node = node
         self.stability = stability
@@ -78,24 +70,13 @@ class IBinder:
     _remote: Handle | None = None
     _holds: int = 0
     """Sessions in which a peer holds this local object."""
-    _contract: ClassVar["Contract | None"] = None
+    _contract: ClassVar[Any] = None
+    """The `Contract` of an interface."""
     _stability: ClassVar[Stability] = Stability.SYSTEM
 
     @classmethod
     def _proxy_class(cls: type[_I]) -> type[_I]:
         return cls
-
-    @classmethod
-    def _binder_codec(cls) -> Codec:
-        write, read_nullable = _functions(cls)
-
-        def read(reader: ParcelReader) -> Any:
-            value = read_nullable(reader)
-            if value is None:
-                raise StatusError(Status.UNEXPECTED_NULL, cls.__name__)
-            return value
-
-        return Codec(write, read, lambda: None, (write, read_nullable))
 
     def on_released(self) -> None:
         """Called on a local object when the last remote reference to it, over all sessions, has gone.
@@ -114,6 +95,38 @@ class IBinder:
 
     def __hash__(self) -> int:
         return id(self if self._remote is None else self._remote)
+
+
+class Node:
+    """One object of a session, ours (`local`) or the peer's (`handle`)."""
+
+    __slots__ = (
+        "__weakref__",
+        "address",
+        "async_out",
+        "handle",
+        "hold",
+        "links",
+        "local",
+        "oneway",
+        "times_received",
+        "times_sent",
+    )
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self.local: IBinder | None = None
+        self.handle: weakref.ref[Handle] | None = None
+        self.hold: Handle | None = None
+        """Keeps the handle while the peer has not returned what was sent."""
+        self.links = 0
+        """Death recipients of the handle."""
+        self.times_sent = 0
+        self.times_received = 0
+        self.async_out = 0
+        """The number of our next oneway call."""
+        self.oneway: OnewayOrder[Any] = OnewayOrder()
+        """The peer's oneway calls."""
 
 
 _holds_lock = threading.Lock()
@@ -148,20 +161,3 @@ def cast(interface: type[_I], binder: IBinder) -> _I:
     if binder._remote is None:
         raise StatusError(Status.BAD_TYPE, f"{type(binder).__name__} is no {interface.__name__}")
     return binder._remote.proxy(interface)
-
-
-def _functions(interface: type[IBinder]) -> tuple[Writer, Reader]:
-    """How a binder argument is written and read, null allowed: refusing null is the reading side's part."""
-
-    def write(parcel: Parcel, value: Any) -> None:
-        if value is not None and not isinstance(value, interface):
-            known = isinstance(value, IBinder) and value._remote is not None
-            if not known:
-                raise TypeError(f"{interface.__name__} wanted, not {type(value).__name__}")
-        parcel.write_binder(value)
-
-    def read(reader: ParcelReader) -> Any:
-        binder = reader.read_binder()
-        return None if binder is None else cast(interface, binder)
-
-    return write, read

@@ -3,31 +3,28 @@
 import os
 import struct
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from .errors import Status, StatusError, status_error
 from .fd import ParcelFileDescriptor, close_fds
+from .objects import IBinder
 from .wire import MAX_FDS, MAX_NESTED_VALUES
 
-if TYPE_CHECKING:
-    from typing import Protocol
 
-    from .objects import IBinder
+class ObjectTable(Protocol):
+    """What a parcel needs of its session to carry binders."""
 
-    class ObjectTable(Protocol):
-        """What a parcel needs of its session to carry binders."""
+    lists_binders: bool
+    """Whether the object table names binders, too (version 2)."""
 
-        lists_binders: bool
-        """Whether the object table names binders, too (version 2)."""
+    def leaving(self, binder: IBinder) -> tuple[int, int]:
+        """Counts `binder` as sent; its address and stability. Raises StatusError."""
 
-        def leaving(self, binder: "IBinder") -> tuple[int, int]:
-            """Counts `binder` as sent; its address and stability. Raises StatusError."""
+    def entering(self, address: int, stability: int) -> IBinder:
+        """The object an address stands for, counted as received. Raises StatusError."""
 
-        def entering(self, address: int, stability: int) -> "IBinder":
-            """The object an address stands for, counted as received. Raises StatusError."""
-
-        def not_sent(self, addresses: list[int]) -> None:
-            """Takes back what `leaving` counted, for a parcel that was never sent."""
+    def not_sent(self, addresses: list[int]) -> None:
+        """Takes back what `leaving` counted, for a parcel that was never sent."""
 
 
 I32 = struct.Struct("<i")
@@ -49,7 +46,7 @@ class Parcel:
         self,
         head: bytes | bytearray = b"",
         base: int = 0,
-        table: "ObjectTable | None" = None,
+        table: ObjectTable | None = None,
         *,
         fds_refused: Status = Status.FDS_NOT_ALLOWED,
     ) -> None:
@@ -101,7 +98,7 @@ class Parcel:
         self.data += FD_OBJECT.pack(FD_TYPE, len(self.descriptors))
         self.descriptors.append(fd)
 
-    def write_binder(self, binder: "IBinder | None") -> None:
+    def write_binder(self, binder: IBinder | None) -> None:
         if binder is None:
             self.data += _NULL_BINDER
             return
@@ -145,7 +142,7 @@ class ParcelReader:
         self,
         buf: bytes | bytearray,
         base: int = 0,
-        table: "ObjectTable | None" = None,
+        table: ObjectTable | None = None,
         fds: list[int] | None = None,
         positions: Collection[int] = (),
     ) -> None:
@@ -231,7 +228,7 @@ class ParcelReader:
         self.taken.append(owner)
         return owner
 
-    def read_binder(self) -> "IBinder | None":
+    def read_binder(self) -> IBinder | None:
         present = self.read_int()
         if not present & 1:
             if self.read_int() != 0:

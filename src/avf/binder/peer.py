@@ -3,10 +3,7 @@
 import socket
 import struct
 import threading
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from .connection import Connection
+from typing import NamedTuple, Protocol
 
 
 class Peer(NamedTuple):
@@ -35,10 +32,18 @@ def peer_of(sock: socket.socket) -> Peer:
     return Peer()
 
 
+class Served(Protocol):
+    """A connection, to those who ask whom it comes from."""
+
+    peer: Peer
+    session: object
+    """The session end that has it."""
+
+
 class Context(threading.local):
     """What the running thread is serving."""
 
-    served: "Connection | None" = None
+    served: Served | None = None
     """Whose call it is serving."""
 
     depth = 0

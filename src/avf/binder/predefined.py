@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 
 from . import wire
-from .contract import Interface
+from .contract import Contract, Interface, dump_remote
 from .errors import BinderError, Status, StatusError
 from .objects import IBinder
 from .parcel import Parcel, ParcelReader, refused
@@ -29,7 +29,8 @@ def serve(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> No
 
 
 def descriptor(target: IBinder) -> str:
-    return target._contract.descriptor if target._contract is not None else ""
+    contract: Contract | None = target._contract
+    return contract.descriptor if contract is not None else ""
 
 
 def _serve_dump(target: IBinder, reader: ParcelReader) -> None:
@@ -62,7 +63,7 @@ def remote_descriptor(binder: IBinder) -> str:
     handle = binder._remote
     if handle is None:
         return descriptor(binder)
-    reader = handle.remote.transact(handle, wire.INTERFACE, handle.remote.parcel())
+    reader: ParcelReader = handle.remote.transact(handle, wire.INTERFACE, handle.remote.parcel())
     try:
         return reader.read_string() or ""
     except Exception as error:
@@ -73,17 +74,10 @@ def remote_descriptor(binder: IBinder) -> str:
 
 def dump(binder: IBinder, fd: int, args: list[str]) -> None:
     """Has the object write its state for people to `fd`."""
-    handle = binder._remote
-    if handle is None:
-        if isinstance(binder, Interface):
-            binder.dump(fd, args)
-        return
-    parcel = handle.remote.parcel()
-    parcel.write_fd(fd)
-    parcel.write_int(len(args))
-    for argument in args:
-        parcel.write_string(argument)
-    handle.remote.transact(handle, wire.DUMP, parcel).close()
+    if (handle := binder._remote) is not None:
+        dump_remote(handle, fd, args)
+    elif isinstance(binder, Interface):
+        binder.dump(fd, args)
 
 
 def release(proxy: IBinder) -> None:

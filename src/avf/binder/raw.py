@@ -1,6 +1,6 @@
 """Objects whose calls are served as bytes, without a contract that says what is in them."""
 
-from .contract import Interface
+from .contract import Contract, Interface
 from .errors import Status, StatusError
 from .parcel import Parcel, ParcelReader
 
@@ -25,7 +25,7 @@ class RawService(Interface):
 
 def serve(target: RawService, code: int, reader: ParcelReader, reply: Parcel) -> None:
     """Serves a call. Raises StatusError, RemoteException, or whatever the object does."""
-    contract = target._contract
+    contract: Contract | None = target._contract
     token = contract.token if contract is not None else b""
     start = reader.pos
     if not token or reader.buf[start : start + len(token)] != token:

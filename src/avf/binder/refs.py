@@ -10,13 +10,12 @@ What a session keeps here counts for the party of its account, until `clear` at 
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from . import wire
 from .budget import MEMORY, Account, OverBudget
 from .errors import ProtocolError, Status, StatusError
-from .objects import Handle, IBinder, hold
-from .oneway import OnewayOrder
+from .objects import Handle, IBinder, Node, Remote, hold
+from .transaction import Transaction
 from .wire import (
     ADDRESS_CREATED,
     ADDRESS_FOR_SERVER,
@@ -27,11 +26,6 @@ from .wire import (
     dec_strong,
 )
 
-if TYPE_CHECKING:
-    from .dispatch import Transaction
-    from .objects import Remote
-
-
 _REMEMBERED = 256
 OBJECT_COST = 1280
 """Bytes that an object takes, with the proxy of a foreign one."""
@@ -40,38 +34,6 @@ CALL_COST = 512
 _POSITION_COST = 128
 LINK_COST = 256
 """Bytes that a death recipient takes."""
-
-
-class Node:
-    """One object of a session, ours (`local`) or the peer's (`handle`)."""
-
-    __slots__ = (
-        "__weakref__",
-        "address",
-        "async_out",
-        "handle",
-        "hold",
-        "links",
-        "local",
-        "oneway",
-        "times_received",
-        "times_sent",
-    )
-
-    def __init__(self, address: int) -> None:
-        self.address = address
-        self.local: IBinder | None = None
-        self.handle: weakref.ref[Handle] | None = None
-        self.hold: Handle | None = None
-        """Keeps the handle while the peer has not returned what was sent."""
-        self.links = 0
-        """Death recipients of the handle."""
-        self.times_sent = 0
-        self.times_received = 0
-        self.async_out = 0
-        """The number of our next oneway call."""
-        self.oneway: OnewayOrder[Transaction] = OnewayOrder()
-        """The peer's oneway calls."""
 
 
 class RefTable:
@@ -147,7 +109,7 @@ class RefTable:
         return node
 
     def entering(
-        self, key: int, stability: int, remote: "Remote", on_death: Callable[[Node], None]
+        self, key: int, stability: int, remote: Remote, on_death: Callable[[Node], None]
     ) -> IBinder | Handle:
         """The object behind a received address, counted as received.
 
@@ -179,7 +141,7 @@ class RefTable:
         return node
 
     def _new_handle(
-        self, node: Node, stability: int, remote: "Remote", on_death: Callable[[Node], None]
+        self, node: Node, stability: int, remote: Remote, on_death: Callable[[Node], None]
     ) -> Handle:
         self._unlink(node)
         if stability not in STABILITIES:
@@ -268,7 +230,7 @@ class RefTable:
             self._erase_if_done(node)
         return frames
 
-    def receive_oneway(self, node: Node, number: int, call: "Transaction") -> "Transaction | None":
+    def receive_oneway(self, node: Node, number: int, call: Transaction) -> Transaction | None:
         """Takes a oneway call; the one to be run now. Raises ProtocolError if too much is waiting."""
         if node.oneway.begin(number):
             return call
@@ -278,7 +240,7 @@ class RefTable:
         node.oneway.add(number, call)
         return self.next_call(node)
 
-    def next_call(self, node: Node, *, after_one: bool = False) -> "Transaction | None":
+    def next_call(self, node: Node, *, after_one: bool = False) -> Transaction | None:
         """The oneway call whose turn it is, if it has come, perhaps after one that has run."""
         order = node.oneway
         call = order.done() if after_one else order.start() if order else None
@@ -336,6 +298,6 @@ class RefTable:
         self._cleared = True
 
 
-def _cost(call: "Transaction") -> int:
+def _cost(call: Transaction) -> int:
     """Bytes that a waiting call takes."""
     return CALL_COST + call.reader.end + _POSITION_COST * len(call.reader.positions)

@@ -9,19 +9,15 @@ called from any thread. User code runs only in `execute`, `tell_released` and `t
 import struct
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from . import wire
 from .budget import Account, Budget
-from .dispatch import Transaction
 from .errors import DeadObjectError, ProtocolError, Status, StatusError, note, report, status_error
 from .fd import close_fds
-from .objects import Handle, IBinder, let_go
+from .objects import Handle, IBinder, Node, Remote, let_go
 from .parcel import BINDER_TYPE, FD_TYPE, Parcel, ParcelReader
-from .refs import Node, RefTable
-
-if TYPE_CHECKING:
-    from .objects import Remote
+from .refs import RefTable
+from .transaction import Transaction
 
 _REQUEST_HEAD = bytes(wire.TRANSACT_FRAME.size)
 _RETURN_ROOM = wire.DEC_STRONG_FRAME.size
