@@ -125,8 +125,8 @@ class Node:
         self.times_received = 0
         self.async_out = 0
         """The number of our next oneway call."""
-        self.oneway: OnewayOrder[Any] = OnewayOrder()
-        """The peer's oneway calls."""
+        self.oneway: OnewayOrder[Any] | None = None
+        """The peer's oneway calls, once there have been some."""
 
 
 _holds_lock = threading.Lock()

@@ -15,6 +15,7 @@ from . import wire
 from .budget import MEMORY, Account, OverBudget
 from .errors import ProtocolError, Status, StatusError
 from .objects import Handle, IBinder, Node, Remote, hold
+from .oneway import OnewayOrder
 from .transaction import Transaction
 from .wire import (
     ADDRESS_CREATED,
@@ -170,9 +171,10 @@ class RefTable:
             return None
         node.times_sent -= amount
         if node.times_sent:
-            node.oneway.renew()
-            if (call := self.next_call(node)) is not None:
-                self.ready.append(call)
+            if node.oneway is not None:
+                node.oneway.renew()
+                if (call := self._dequeued(node.oneway.start())) is not None:
+                    self.ready.append(call)
             return None
         if node.local is not None:
             self.released.append(node.local)
@@ -222,7 +224,7 @@ class RefTable:
         frames: list[bytes] = []
         while self.owed and len(frames) < limit:
             node = self.owed.pop()
-            if node.oneway.busy:
+            if node.oneway is not None and node.oneway.busy:
                 continue  # noted again when the queue has run
             amount, node.times_received = node.times_received, 0
             if amount:
@@ -232,25 +234,31 @@ class RefTable:
 
     def receive_oneway(self, node: Node, number: int, call: Transaction) -> Transaction | None:
         """Takes a oneway call; the one to be run now. Raises ProtocolError if too much is waiting."""
-        if node.oneway.begin(number):
-            return call
-        if len(node.oneway) >= wire.MAX_QUEUED_ONEWAY:
-            raise ProtocolError(f"{len(node.oneway)} oneway calls are waiting for one object")
-        self._take(_cost(call))
-        node.oneway.add(number, call)
-        return self.next_call(node)
-
-    def next_call(self, node: Node, *, after_one: bool = False) -> Transaction | None:
-        """The oneway call whose turn it is, if it has come, perhaps after one that has run."""
         order = node.oneway
-        call = order.done() if after_one else order.start() if order else None
+        if order is None:
+            order = node.oneway = OnewayOrder()
+        if order.begin(number):
+            return call
+        if len(order) >= wire.MAX_QUEUED_ONEWAY:
+            raise ProtocolError(f"{len(order)} oneway calls are waiting for one object")
+        self._take(_cost(call))
+        order.add(number, call)
+        return self._dequeued(order.start())
+
+    def oneway_done(self, node: Node) -> Transaction | None:
+        """A oneway call of the object has run; the one whose turn it is, if it has come."""
+        assert node.oneway is not None
+        return self._dequeued(node.oneway.done())
+
+    def _dequeued(self, call: Transaction | None) -> Transaction | None:
+        """A call that waits no longer."""
         if call is not None:
             self._give(_cost(call))
         return call
 
     def _drop_calls(self, node: Node) -> None:
         """Forgets the oneway calls of an object that is known no longer."""
-        for call in node.oneway.clear():
+        for call in node.oneway.clear() if node.oneway is not None else ():
             self._give(_cost(call))
             call.reader.close()
             self.unrun += 1

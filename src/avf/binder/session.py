@@ -280,7 +280,7 @@ class SessionCore:
         if node is None:
             return None
         with self.lock:
-            found = self.table.next_call(node, after_one=True)
+            found = self.table.oneway_done(node)
             if found is None:
                 self.table.owed.add(node)
                 self.owing = True
