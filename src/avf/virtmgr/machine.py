@@ -320,10 +320,9 @@ class VmInstance:
         self.output.wait_until_ended(OUTPUT_SECONDS)
         console = self.output.recent_console()
         with self._changed:
-            self._death_report = death_report(
-                reason, self._last_step, report, failure_text, console
-            )
-        log.info("%s died: %s%s", self, reason.name, _account(report))
+            last_step = self._last_step
+            self._death_report = death_report(reason, last_step, report, failure_text, console)
+        log.info("%s died: %s, %s%s", self, reason.name, last_step, _account(report))
         return reason
 
     def connect_input(self, process: VmProcess) -> None:
@@ -469,4 +468,4 @@ def _account(report: ExitReport | None) -> str:
     if report is None:
         return ""
     tail = f"; it said: {report.stderr_tail.strip()}" if report.stderr_tail.strip() else ""
-    return f" (status {report.returncode}, {', '.join(report.events) or 'no events'}){tail}"
+    return f" (VMM: status {report.returncode}, {', '.join(report.events) or 'no events'}){tail}"

@@ -25,7 +25,6 @@ from avf.virtmgr.service import VirtualizationService
 from avf.virtmgr.vmms import choose_vmm
 from avf.vmm import Vmm
 
-MAX_THREADS = 4
 ATOM_SECONDS = 2
 END_SECONDS = 15
 DESCRIPTORS_WANTED = 65536
@@ -56,7 +55,7 @@ def serve(bootstrap: socket.socket, ready_fd: int, vmm: Vmm) -> None:
     atoms = AtomSender(global_service)
     service = VirtualizationService(global_service, vmm, atoms)
     # The client owns this process and may be stopped at any point of a frame: no deadline, and no bound but the whole.
-    server = Server(service, fd_modes=frozenset({FdMode.UNIX}), max_threads=MAX_THREADS)
+    server = Server(service, fd_modes=frozenset({FdMode.UNIX}))
     threading.Thread(target=global_service.prepare, name="global-service", daemon=True).start()
     try:
         _end_bootstrap_on_sigterm(bootstrap)
