@@ -222,6 +222,18 @@ class Connection:
         """Whether a frame was read ahead."""
         return bool(self._early)
 
+    @property
+    def has_whole(self) -> bool:
+        """Whether a frame, or what is none, can be taken without asking the socket."""
+        buffer, pos = self._buffer, self._pos
+        have = len(buffer) - pos
+        if have < _HEADER_SIZE:
+            return False
+        command: int
+        size: int
+        command, size = _unpack_head(buffer, pos)
+        return command >= _DEC_STRONG or size > _MAX_RECEIVED or have >= _HEADER_SIZE + size
+
     def keep(self, frame: ReceivedFrame) -> None:
         """Keeps a frame for the next `read_frame`. Raises OverBudget."""
         try:

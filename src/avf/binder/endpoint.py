@@ -131,7 +131,9 @@ class Endpoint:
             parcel.discard()
             raise
         connection.fresh = True
-        return _unwatched(connection)
+        if connection.watched:
+            idle.reader.forget(connection)
+        return connection
 
     def _release(self, connection: Connection) -> None:
         """Gives a borrowed connection back. Runs no user code: it may be called in the middle of anything."""
@@ -152,7 +154,8 @@ class Endpoint:
     def _give_back(self, connection: Connection) -> None:
         """`_release` after a call."""
         self._release(connection)
-        if self.core.has_news:
+        table = self.core.table
+        if table.released or table.ready:
             self._tell_news()
 
     def _forget(self, connection: Connection) -> None:
@@ -312,7 +315,7 @@ class Endpoint:
             self._lost(connection, alone=lone)
 
     def _serve_frames(self, connection: Connection) -> None:
-        core = self.core
+        core, table = self.core, self.core.table
         owed_calls = late = 0
         while not core.ended:
             frame = None
@@ -327,7 +330,7 @@ class Endpoint:
                 if frame is None:
                     owed_calls = 0
                     self._attend_from(connection)
-            if core.has_news:
+            if table.released or table.ready:
                 self._tell_news()
             if frame is None and (core.owing or core.attention):  # the peer takes nothing now
                 frame = connection.poll_frame()
@@ -451,12 +454,20 @@ class Endpoint:
         with core.lock:
             due = core.attention or core.owing
             settled = True
-            for connection in self._outgoing.free() if not core.lost else []:
+            whole = []
+            for connection in self._outgoing.free():
                 if connection.fresh:
                     connection.fresh = settled = False
-                elif not connection.watched and not connection.has_early:
+                elif connection.watched or connection.has_early:
+                    continue
+                elif connection.has_whole:  # which came along with a reply
+                    connection.lent = True
+                    whole.append(connection)
+                else:
                     watch.watch(self, connection, also_to_write=due)
             self._told = not settled
+        for connection in whole:
+            self._read_lent(connection)
         return settled
 
     def read_idle(self, connection: Connection) -> None:
@@ -464,7 +475,9 @@ class Endpoint:
             if connection.lent or not connection.watched:
                 return  # it has been lent, or closed, just now
             connection.lent = True
-        _unwatched(connection)
+        self._read_lent(_unwatched(connection))
+
+    def _read_lent(self, connection: Connection) -> None:
         self._read_returns(connection)
         self._release(connection)
         if self.core.has_news:
