@@ -189,6 +189,25 @@ def test_an_object_is_let_go_of_while_no_call_is_made(tmp_path: Path) -> None:
     server.thread.join()
 
 
+def test_a_peer_that_returns_references_late_gets_its_object_back_then(serve: Serve) -> None:
+    """An object called by oneway calls stays known until the peer has told that it received them all."""
+    served = serve()
+    sock, incoming = held_callback(served)
+    held = served.echo.held
+    assert held is not None
+    callback = interface_cast(IEcho, held)
+    for i in range(200):
+        callback.on_notify(i)
+        assert read_frame(incoming)[0] == wire.TRANSACT
+    served.echo.held = None
+    del held, callback
+    for amount in (1, 99, 100):
+        assert add_works(sock)
+        assert not select.select([incoming], [], [], 0)[0]
+        incoming.sendall(wire.dec_strong(CALLBACK, amount))
+    assert read_frame(incoming) == (wire.DEC_STRONG, wire.dec_strong(CALLBACK, 1)[16:])
+
+
 @pytest.mark.parametrize("first", ["return", "call"])
 def test_a_call_that_comes_while_no_call_is_made_is_served_in_the_next(
     tmp_path: Path, first: str
