@@ -3,8 +3,8 @@
 A peer gives references back whenever it likes, also on a connection on which nobody waits for a reply. Unread, they
 would fill the socket until the peer blocks in sending one more, and serves no call any more. The thread looks at what
 has not been used for a while only, so that calls that follow one another closely never meet it. The delay also spares
-libbinder: it may abort if it learns that an object of its own is wanted no longer while it still runs an earlier
-oneway call of that object, and it answers for a call before it forgets that the call runs.
+libbinder: it aborts if it learns that nobody wants an object of its own any more while a thread of it still runs a
+oneway call of that object, and it gives the references of all calls back together, also those of calls that still run.
 """
 
 import os
