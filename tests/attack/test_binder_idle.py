@@ -118,3 +118,34 @@ def test_an_object_that_is_given_back_too_often_between_calls(tmp_path: Path) ->
         assert not made.closed
     done.set()
     hostile.thread.join()
+
+
+def test_an_owner_that_fails_does_not_end_the_reading_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As when no thread can be started to tell of what has come."""
+    honest = LibbinderServer(tmp_path / "honest")
+    other = LibbinderServer(tmp_path / "other")
+    with (
+        connect(unix(tmp_path / "other"), timeout=10) as failing,
+        connect(unix(tmp_path / "honest"), timeout=10) as made,
+    ):
+        failed = threading.Event()
+
+        def fail(*_: object) -> None:
+            failed.set()
+            raise RuntimeError("can't start new thread")
+
+        callback = Echo()
+        failing.get_root(IEcho).hold_binder(callback)
+        monkeypatch.setattr(failing.endpoint, "_run_or_start", fail)
+        other.sock.sendall(wire.dec_strong(CALLBACK, 1))
+        assert failed.wait(10)
+        root = made.get_root(IEcho)
+        for i in range(CALLS):
+            root.append(i)
+        eventually(lambda: honest.served, CALLS)
+        monkeypatch.undo()
+    assert "can't start new thread" in capfd.readouterr().err
+    honest.thread.join()
+    other.thread.join()

@@ -597,7 +597,8 @@ class Endpoint:
             self._run_or_start(True, self._run_ready)
 
     def _run_ready(self) -> None:
-        context.served = next(iter(self._serving), None)
+        with self.core.lock:
+            context.served = next(iter(self._serving), None)
         while (call := self.core.take_ready()) is not None:
             self._run_oneway(call)
 

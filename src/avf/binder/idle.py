@@ -13,11 +13,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from .connection import Connection
-from .errors import note
+from .errors import note, report
 
 _TICK = 0.05
 """Seconds that a connection must have been free, at least, before it is watched."""
@@ -120,13 +121,15 @@ class IdleReader:
             return
         owner, connection = known[0](), known[1]()
         if owner is not None and connection is not None:
-            owner.read_idle(connection)
+            with _going_on():
+                owner.read_idle(connection)
 
     def _look(self) -> None:
         for _ in range(len(self._recent)):
             owner = self._recent.popleft()
-            if not owner.watch_idle(self):
-                self._recent.append(owner)
+            with _going_on():
+                if not owner.watch_idle(self):
+                    self._recent.append(owner)
 
     def _all_left(self) -> bool:
         """Whether no owner is left; all is closed then."""
@@ -143,6 +146,15 @@ class IdleReader:
         self._epoll, self._wake = None, -1
         self._watched.clear()
         self._recent.clear()
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """What goes wrong with one owner, for want of threads or memory, is not to harm the others."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - nobody else could catch it
+        report(error)
 
 
 reader = IdleReader()
