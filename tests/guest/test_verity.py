@@ -1,13 +1,14 @@
 """The ioctl structures, against the kernel's own headers as the compiler sees them."""
 
 import re
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from avf.guest import host, instance, verity
-from avf.guest.verity import VerityTable, dm_request, dm_table, loop_config
+from avf.guest.verity import Target, VerityTable, dm_request, dm_table, loop_config
 
 PROGRAM = r"""
 #include <linux/dm-ioctl.h>
@@ -27,6 +28,7 @@ int main(void)
 	SHOW(offsetof(struct dm_ioctl, name));
 	SHOW(sizeof(struct dm_target_spec));
 	SHOW(offsetof(struct dm_target_spec, target_type));
+	SHOW(offsetof(struct dm_target_spec, next));
 	SHOW(DM_DEV_CREATE); SHOW(DM_DEV_REMOVE); SHOW(DM_DEV_SUSPEND); SHOW(DM_TABLE_LOAD);
 	SHOW(DM_READONLY_FLAG);
 	SHOW(sizeof(struct loop_config));
@@ -70,7 +72,7 @@ def test_dm_ioctl(kernel_says: dict[str, int]) -> None:
 
 
 def test_dm_target(kernel_says: dict[str, int]) -> None:
-    table = dm_table("verity", 80, "1 /dev/a /dev/b")
+    table = dm_table([Target("verity", 80, "1 /dev/a /dev/b")])
     size = kernel_says["sizeof(struct dm_target_spec)"]
     name = kernel_says["offsetof(struct dm_target_spec, target_type)"]
     assert table[name:size] == b"verity".ljust(16, b"\0")
@@ -78,6 +80,19 @@ def test_dm_target(kernel_says: dict[str, int]) -> None:
     assert table.endswith(b"\0")
     assert len(table) % 8 == 0
     assert int.from_bytes(table[8:16], "little") == 80
+
+
+def test_a_table_of_several_targets(kernel_says: dict[str, int]) -> None:
+    following = kernel_says["offsetof(struct dm_target_spec, next)"]
+    targets = [Target("linear", 8, "/dev/a 0"), Target("error", 16, ""), Target("linear", 8, "b 1")]
+    table = dm_table(targets)
+    found, at = [], 0
+    for _ in targets:
+        start, sectors = struct.unpack_from("<QQ", table, at)
+        found.append((start, sectors))
+        at += int.from_bytes(table[at + following : at + following + 4], "little")
+    assert found == [(0, 8), (8, 16), (24, 8)]
+    assert at == len(table)
 
 
 def test_loop_config(kernel_says: dict[str, int]) -> None:

@@ -2,14 +2,17 @@
 
 import json
 import os
+import random
 import subprocess
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from avf.aidl.virtualizationcommon import ErrorCode
 from avf.apk import ApkBuilder, SigningKey
+from avf.apk import builder as apk_builder
 from avf.binder import Interface, RemoteException, connect, method
 from avf.disk import MetadataPartition, PartitionKind, create_writable_partition
 from avf.guest.cbor import decode
@@ -189,6 +192,97 @@ def test_config_file_and_extra_apk(image: Image, app: App, tmp_path: Path, key: 
     assert line(outcome, "loopback:") == "loopback: up"
     for options in ("", "-I", "-S"):
         assert line(outcome, f"python {options}:") == f"python {options}: 1"
+
+
+def contents_app(folder: Path, key: SigningKey, files: dict[str, bytes]) -> App:
+    """A payload with files of all kinds, an extra APK that is shown as EROFS, and one that cannot be."""
+    apk = ApkBuilder("com.example.contents").add("bin/contents.py", SOURCES / "contents.py")
+    document = {
+        "task": {"type": "microdroid_launcher", "command": "contents.py"},
+        "extra_apks": [{"path": "x"}, {"path": "y"}],
+    }
+    apk.add("config.json", json.dumps(document).encode())
+    for name, data in files.items():
+        apk.add(name, data, compress=name.startswith("packed"))
+    extra = ApkBuilder("com.example.extra").add("note", b"a note")
+    odd = ApkBuilder("com.example.odd").add("n" * 255, b"long").add("d/" + "n" * 256, b"too long")
+    extras = tuple(
+        build_apk(folder / f"{name}.apk", builder, key)
+        for name, builder in (("extra", extra), ("odd", odd))
+    )
+    app = make_app(folder, apk, key, "", extras)
+    return replace(app, metadata=MetadataPartition(config_path="/mnt/apk/config.json"))
+
+
+def files_of_all_kinds() -> dict[str, bytes]:
+    """More small ones than are made at once; large ones aligned, not aligned, compressed."""
+    noise = random.Random(17)
+    files = {f"small/{number}": noise.randbytes(number * 20) for number in range(150)}
+    files |= {f"packed/{number}": noise.randbytes(2000).hex().encode() for number in range(150)}
+    files["/".join(["deep"] * 50) + "/file"] = b"deep"
+    files["big"] = noise.randbytes((2 << 20) + 1234)
+    files["packed-big"] = noise.randbytes(1 << 20).hex().encode()
+    files["shifted"] = noise.randbytes((1 << 20) + 99)
+    return files
+
+
+def told(outcome: Outcome) -> dict[str, list[object]]:
+    answer: dict[str, list[object]] = json.loads(line(outcome, "TOLD").partition(" ")[2])
+    return answer
+
+
+def digests(outcome: Outcome) -> dict[str, object]:
+    return {
+        path.removeprefix("/mnt/apk/"): found[3]
+        for path, found in told(outcome).items()
+        if path.startswith("/mnt/apk/")
+    }
+
+
+def test_contents_of_apks(
+    image: Image, tmp_path: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = files_of_all_kinds()
+    with monkeypatch.context() as patch:
+        original = apk_builder._alignment_extra
+        patch.setattr(
+            apk_builder,
+            "_alignment_extra",
+            lambda archive, name, size: original(archive, name, size if name != "shifted" else 0),
+        )
+        app = contents_app(tmp_path, key, files)
+    first = run(image, app, tmp_path)
+    assert sorted(text for text in first.log.splitlines() if text.startswith("mounted")) == [
+        "mounted /mnt/apk erofs False",
+        "mounted /mnt/extra-apk/0 erofs True",
+        "mounted /mnt/extra-apk/1 fuse True",
+    ]
+    expected = {name: sha256(data).hexdigest() for name, data in files.items()}
+    assert expected.items() <= digests(first).items()
+    assert line(first, "zeros") == f"zeros {[True] * 4}"
+    whole = told(first)
+    assert whole["/mnt/apk/big"][:3] == ["100644", 6000, 0.0]
+    assert whole["/mnt/apk/bin/contents.py"][0] == "100744"
+    assert whole["/mnt/extra-apk/0/note"][3] == sha256(b"a note").hexdigest()
+    assert whole["/mnt/extra-apk/1/d/" + "n" * 256][3] == sha256(b"too long").hexdigest()
+
+    damage(app.apk, files["big"][1_000_000:1_000_100], files["small/90"], files["shifted"][:99])
+    second = run(image, app, tmp_path)
+    changed = digests(second)
+    assert "root hash is known" in second.log
+    bad = {name for name in expected if changed[name] != expected[name]}
+    assert {changed[name] for name in bad} == {"EIO"}
+    assert {"big", "shifted", "small/90"} <= bad
+    assert all(name.startswith("small/") for name in bad - {"big", "shifted"})
+    assert len(bad) < 12
+
+
+def damage(apk: Path, *pieces: bytes) -> None:
+    """Changes one byte in the middle of each piece."""
+    content = bytearray(apk.read_bytes())
+    for piece in pieces:
+        content[content.index(piece) + len(piece) // 2] ^= 1
+    apk.write_bytes(content)
 
 
 def test_a_configuration_without_a_task(image: Image, app: App, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ MANIFEST = "AndroidManifest.xml"
 _DATE = (1981, 1, 1, 1, 1, 2)
 _PAGE = 4096
 _WORD = 4
+_LARGE = 64 << 10
+"""From this size on a file may be read straight from the APK's pages."""
 _ALIGNMENT_EXTRA_ID = 0xD935
 _EXTRA_HEADER = 6
 _LOCAL_HEADER = 30
@@ -97,7 +99,7 @@ def _write_entry(
     if compress:
         info.compress_type = zipfile.ZIP_DEFLATED
     else:
-        info.extra = _alignment_extra(archive, name)
+        info.extra = _alignment_extra(archive, name, info.file_size)
     with archive.open(info, "w") as target:
         if isinstance(data, Path):
             with data.open("rb") as file:
@@ -106,9 +108,12 @@ def _write_entry(
             target.write(data)
 
 
-def _alignment_extra(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The extra field that puts the data of the next entry on a boundary: a page for libraries, else a word."""
-    alignment = _PAGE if name.startswith("lib/") and name.endswith(".so") else _WORD
+def _alignment_extra(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
+    """The extra field that puts the data of the next entry on a boundary: a page for libraries and large files, else
+    a word.
+    """
+    is_library = name.startswith("lib/") and name.endswith(".so")
+    alignment = _PAGE if is_library or size >= _LARGE else _WORD
     start = archive.start_dir + _LOCAL_HEADER + len(name.encode()) + _EXTRA_HEADER
     padding = -start % alignment
     return struct.pack("<HHH", _ALIGNMENT_EXTRA_ID, 2 + padding, alignment) + bytes(padding)

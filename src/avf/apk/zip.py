@@ -321,6 +321,14 @@ class EntryReader(io.RawIOBase):
             self._check_end()
         return count
 
+    def copy(self) -> "EntryReader":
+        """Another reader, which goes on from the same place."""
+        other = EntryReader.__new__(EntryReader)
+        other.__dict__.update(self.__dict__)
+        if self._inflate:
+            other._inflate = self._inflate.copy()
+        return other
+
     def readall(self) -> bytes:
         """Everything that is left, at most the recorded size."""
         data = bytearray()

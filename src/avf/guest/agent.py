@@ -100,14 +100,14 @@ def run_payload(host: IVirtualMachineService, process: Process) -> int:
         from avf.guest.storage import mount_storage
 
         mount_storage(f"/dev/{storage}", layer.cdi)
-    servers = mount_apks(payload)
+    server = mount_apks(payload)
     config = load_config(metadata, payload)
     task = check_task(config, debuggable)
     if debuggable if config.export_tombstones is None else config.export_tombstones:
         export_tombstones()
     program = prepare(task)
     serve_payload(host, layer, restricted_allowed=metadata.config_path is not None)
-    confine(process, servers)
+    confine(process, server)
     try:
         return run_process(host, process, program, as_root=task.run_as_root)
     finally:
@@ -141,12 +141,12 @@ def why_killed(end: PayloadKilled) -> str:
     return str(end)
 
 
-def confine(process: Process, servers: int) -> None:
+def confine(process: Process, server: int | None) -> None:
     """Swap stands before the payload starts, and so do its limits. Raises GuestError."""
     enable_swap()
     try:
         bounds = limits.measure()
-        limits.confine(process.pid, servers, bounds)
+        limits.confine(process.pid, server, bounds)
     except (OSError, ValueError) as error:
         raise GuestError("cannot limit what the payload may take") from error
 

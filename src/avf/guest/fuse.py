@@ -1,4 +1,4 @@
-"""Serves ZIP trees over /dev/fuse: the read-only part of the FUSE protocol, version 7.31.
+"""Serves trees of files over /dev/fuse: the read-only part of the FUSE protocol, version 7.31.
 
 Source: include/uapi/linux/fuse.h of Linux. Nothing changes, so the kernel caches names,
 attributes and pages for ever and this sees each page once.
@@ -10,9 +10,10 @@ import select
 import stat
 import struct
 from collections.abc import Callable
+from typing import Protocol
 
 from avf.guest import PAYLOAD_ID
-from avf.guest.ziptree import Inode, ZipTree, ZipTreeError
+from avf.guest.ziptree import Inode, ZipTreeError
 
 _IN_HEADER = struct.Struct("<IIQQIII4x")
 _OUT_HEADER = struct.Struct("<IiQ")
@@ -44,10 +45,20 @@ _NAME_MAX = 255
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 
 
+class Tree(Protocol):
+    """What is served; see `ziptree.ZipTree`."""
+
+    def __len__(self) -> int: ...
+    def inode(self, number: int) -> Inode | None: ...
+    def open(self, inode: Inode) -> None: ...
+    def close(self, inode: Inode) -> None: ...
+    def read(self, inode: Inode, offset: int, length: int) -> bytes: ...
+
+
 class Server:
     """The file system behind one /dev/fuse descriptor."""
 
-    def __init__(self, tree: ZipTree) -> None:
+    def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._handlers: dict[int, Callable[[Inode, bytes], bytes]] = {
             _LOOKUP: self._lookup,

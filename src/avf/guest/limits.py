@@ -57,8 +57,8 @@ def measure() -> Limits:
     return limits_for(int(values["MemAvailable"].split()[0]) << 10, threads)
 
 
-def confine(payload: int, servers: int, limits: Limits) -> None:
-    """Puts processes under the limits: the payload's, which has not begun to run it, and the file server's.
+def confine(payload: int, server: int | None, limits: Limits) -> None:
+    """Puts processes under the limits: the payload's, which has not begun to run it, and the file server's if any.
 
     What the file server takes, the payload has asked for; if memory runs out, only the payload pays. Raises OSError.
     """
@@ -74,8 +74,9 @@ def confine(payload: int, servers: int, limits: Limits) -> None:
     if os.access(f"{_GROUP}/memory.swap.max", os.F_OK):
         _write(f"{_GROUP}/memory.swap.max", str(limits.swap))
     _write(f"{_GROUP}/pids.max", str(limits.processes))
-    for pid in (servers, payload):
-        _write(f"{_GROUP}/cgroup.procs", str(pid))
+    for pid in (payload, server):
+        if pid is not None:
+            _write(f"{_GROUP}/cgroup.procs", str(pid))
     _write(f"/proc/{payload}/oom_score_adj", _EXPENDABLE)
 
 

@@ -4,15 +4,14 @@ import os
 from typing import NamedTuple
 
 from avf.apk import ApkError, Idsig, claimed_public_key, verify
-from avf.guest import fuse, libc, partitions
+from avf.guest import libc, partitions
+from avf.guest.apk_mount import Apk, mount
 from avf.guest.errors import GuestError, PayloadVerificationFailed
 from avf.guest.instance import SALT_SIZE, ApkData, PayloadIdentity
 from avf.guest.metadata import Metadata
-from avf.guest.process import fork_helper
 from avf.guest.report import log
 from avf.guest.task import APK, SEARCHED
 from avf.guest.verity import open_verity
-from avf.guest.ziptree import ZipTree, ZipTreeError
 
 EXTRA_APKS = "/mnt/extra-apk"
 _EXECUTABLE_DIRECTORIES = SEARCHED[:2]
@@ -57,32 +56,17 @@ def verify_payload(metadata: Metadata, saved: PayloadIdentity | None) -> Payload
     return Payload(identity, device, tuple(device for _, device in found))
 
 
-def mount_apks(payload: Payload) -> int:
+def mount_apks(payload: Payload) -> int | None:
     """The main APK on /mnt/apk, extra ones on /mnt/extra-apk/N and not executable. Raises GuestError.
 
-    The pid of the process that serves them all.
+    The pid of the process that serves files of theirs, None if there is none.
     """
-    devices = [(payload.apk_device, APK, 0)]
+    apks = [Apk(payload.apk_device, APK)]
     for index, device in enumerate(payload.extra_devices):
         target = f"{EXTRA_APKS}/{index}"
         os.makedirs(target, exist_ok=True)
-        devices.append((device, target, libc.MS_NOEXEC))
-    servers: dict[int, fuse.Server] = {}
-    for device, target, flags in devices:
-        tree = _tree(device)
-        fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        libc.mount(
-            device,
-            target,
-            "fuse",
-            libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | flags,
-            fuse.mount_options(fd),
-        )
-        servers[fd] = fuse.Server(tree)
-    pid = fork_helper(lambda: fuse.serve(servers))
-    for fd in servers:
-        os.close(fd)
-    return pid
+        apks.append(Apk(device, target, libc.MS_NOEXEC))
+    return mount(apks, _EXECUTABLE_DIRECTORIES)
 
 
 def _open_apk(
@@ -116,11 +100,3 @@ def _open_apk(
     finally:
         os.close(apk_fd)
     return ApkData(idsig.root_hash, public_key), device
-
-
-def _tree(device: str) -> ZipTree:
-    """Keeps its descriptor open for the server that is forked with it."""
-    try:
-        return ZipTree(os.open(device, os.O_RDONLY | os.O_CLOEXEC), _EXECUTABLE_DIRECTORIES)
-    except ZipTreeError as error:
-        raise GuestError(f"the contents of {device} cannot be shown") from error

@@ -17,7 +17,7 @@ from avf.guest.errors import GuestError
 from avf.guest.report import log
 from avf.guest.secrets import Cdi, storage_key
 from avf.guest.takeover import hand_over
-from avf.guest.verity import BLOCK, SECTOR, create_device, device_size
+from avf.guest.verity import BLOCK, SECTOR, Target, create_device, device_size
 
 MOUNT_POINT = "/mnt/encryptedstore"
 MAGIC = b"UNFORMATTED-STORAGE"
@@ -152,13 +152,8 @@ def _open(partition: str, cdi: Cdi) -> str:
         raise GuestError(f"{partition} has {size} bytes, which is no multiple of {BLOCK}")
     for cipher in (_HCTR2, _XTS):
         try:
-            return create_device(
-                _DEVICE_NAME,
-                "crypt",
-                size // SECTOR,
-                crypt_table(partition, cipher, cdi),
-                read_only=False,
-            )
+            target = Target("crypt", size // SECTOR, crypt_table(partition, cipher, cdi))
+            return create_device(_DEVICE_NAME, [target], read_only=False)
         except GuestError:
             if cipher == _XTS:
                 raise

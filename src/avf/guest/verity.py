@@ -6,6 +6,7 @@ Sources: Documentation/admin-guide/device-mapper/verity.rst, include/uapi/linux/
 import fcntl
 import os
 import struct
+from typing import NamedTuple
 
 from avf.guest.errors import GuestError
 
@@ -24,6 +25,14 @@ _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_CONFIGURE = 0x4C0A
 _LO_FLAGS_READ_ONLY = 1
 _LOOP_CONFIG = struct.Struct("=II 5Q 4I 64s 64s 32s 2Q 8Q")
+
+
+class Target(NamedTuple):
+    """A part of a device-mapper device."""
+
+    kind: str
+    sectors: int
+    parameters: str
 
 
 class VerityTable:
@@ -69,9 +78,9 @@ def open_verity(
     if size == 0 or size % BLOCK:
         raise GuestError(f"{data_device} has {size} bytes, which is no multiple of {BLOCK}")
     # a single block is hashed to the root itself: no tree, and the hash device is never read
-    hash_device = attach_loop(idsig_device, tree_offset, tree_size) if tree_size else data_device
+    hash_device = _loop_over(idsig_device, tree_offset, tree_size) if tree_size else data_device
     table = VerityTable(data_device, hash_device, size // BLOCK, root_hash, salt)
-    return create_device(name, "verity", table.sectors, table.parameters())
+    return create_device(name, [Target("verity", table.sectors, table.parameters())])
 
 
 def device_size(device: str) -> int:
@@ -83,23 +92,27 @@ def device_size(device: str) -> int:
         os.close(fd)
 
 
-def attach_loop(device: str, offset: int, size: int) -> str:
-    """A read-only loop device over a window of `device`."""
+def _loop_over(device: str, offset: int, size: int) -> str:
+    backing = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return attach_loop(backing, offset, size)
+    finally:
+        os.close(backing)
+
+
+def attach_loop(fd: int, offset: int = 0, size: int = 0) -> str:
+    """A read-only loop device over a window of a file or device, whose descriptor it does not need further."""
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     try:
         number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
     finally:
         os.close(control)
     path = f"/dev/loop{number}"
-    backing = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    loop = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        loop = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(loop, _LOOP_CONFIGURE, loop_config(backing, offset, size))
-        finally:
-            os.close(loop)
+        fcntl.ioctl(loop, _LOOP_CONFIGURE, loop_config(fd, offset, size))
     finally:
-        os.close(backing)
+        os.close(loop)
     return path
 
 
@@ -110,20 +123,18 @@ def loop_config(fd: int, offset: int, size: int) -> bytes:
     )
 
 
-def create_device(
-    name: str, target: str, sectors: int, parameters: str, *, read_only: bool = True
-) -> str:
-    """Creates, loads and activates a device-mapper device with one target; its path. Raises GuestError."""
+def create_device(name: str, table: list[Target], *, read_only: bool = True) -> str:
+    """Creates, loads and activates a device-mapper device, one target behind the other; its path. Raises GuestError."""
     flags = _DM_READONLY if read_only else 0
     control = os.open(_DM_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     try:
         created = _command(control, _DEV_CREATE, name, 0)
         try:
-            _command(control, _TABLE_LOAD, name, flags, dm_table(target, sectors, parameters))
+            _command(control, _TABLE_LOAD, name, flags, dm_table(table), len(table))
             _command(control, _DEV_SUSPEND, name, flags)  # without the suspend flag: resume
         except OSError as error:
             _command(control, _DEV_REMOVE, name, 0)
-            raise GuestError(f"device mapper refuses {name}, of type {target}") from error
+            raise GuestError(f"device mapper refuses {name}, of type {table[0].kind}") from error
     finally:
         os.close(control)
     device = f"/dev/dm-{os.minor(_DM_IOCTL.unpack_from(created)[10])}"
@@ -131,21 +142,27 @@ def create_device(
     return device
 
 
-def dm_table(target: str, sectors: int, parameters: str) -> bytes:
-    """One struct dm_target_spec with its parameters, padded to 8 bytes."""
-    text = parameters.encode() + b"\0"
-    text += bytes(-len(text) % 8)
-    return _DM_TARGET.pack(0, sectors, 0, _DM_TARGET.size + len(text), target.encode()) + text
+def dm_table(table: list[Target]) -> bytes:
+    """A struct dm_target_spec for each target with its parameters, padded to 8 bytes."""
+    specs = []
+    start = 0
+    for target in table:
+        text = target.parameters.encode() + b"\0"
+        text += bytes(-len(text) % 8)
+        size = _DM_TARGET.size + len(text)
+        specs.append(_DM_TARGET.pack(start, target.sectors, 0, size, target.kind.encode()) + text)
+        start += target.sectors
+    return b"".join(specs)
 
 
-def dm_request(name: str, flags: int, payload: bytes) -> bytes:
+def dm_request(name: str, flags: int, payload: bytes, targets: int = 1) -> bytes:
     """A struct dm_ioctl with what follows it."""
     size = _DM_IOCTL.size + len(payload)
     header = _DM_IOCTL.pack(
         *_DM_VERSION,
         size,
         _DM_IOCTL.size,
-        1 if payload else 0,
+        targets if payload else 0,
         0,
         flags,
         0,
@@ -157,8 +174,10 @@ def dm_request(name: str, flags: int, payload: bytes) -> bytes:
     return header + payload
 
 
-def _command(control: int, command: int, name: str, flags: int, payload: bytes = b"") -> bytes:
-    buffer = bytearray(dm_request(name, flags, payload))
+def _command(
+    control: int, command: int, name: str, flags: int, payload: bytes = b"", targets: int = 1
+) -> bytes:
+    buffer = bytearray(dm_request(name, flags, payload, targets))
     number = 3 << 30 | _DM_IOCTL.size << 16 | 0xFD << 8 | command
     fcntl.ioctl(control, number, buffer)
     return bytes(buffer)

@@ -7,6 +7,7 @@ last user has closed them.
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from avf.apk import ApkError, Entry, entries, entry_offset, open_entry
 
@@ -14,6 +15,8 @@ ROOT = 1
 _DEFAULT_FILE_MODE = 0o400
 _DIRECTORY_MODE = 0o500
 _STORED = 0
+_HEADER_SIZE = 512
+"""Of a local header, with most names."""
 _MAX_DEPTH = 64
 _MAX_INODES = 1 << 18
 """Four times as many as an archive can have entries."""
@@ -26,18 +29,27 @@ class ZipTreeError(Exception):
 class Inode:
     """A file or a directory. Numbers start at ROOT and follow the central directory."""
 
-    __slots__ = ("children", "entry", "mode", "number", "size")
+    __slots__ = ("block", "children", "entry", "mode", "number", "size", "slot")
 
     def __init__(self, number: int, mode: int, size: int = 0, entry: Entry | None = None) -> None:
         self.number = number
         self.mode = mode
         self.size = size
         self.entry = entry
+        self.block = 0
+        """Where the contents begin on a device that has been made of the tree."""
+        self.slot: int | None = None
+        """Where the inode with the contents lies there (see `erofs.Node`)."""
         self.children: dict[str, Inode] = {}
 
     @property
     def is_directory(self) -> bool:
         return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the contents lie in the archive as they are."""
+        return self.entry is not None and self.entry.method == _STORED
 
 
 class ZipTree:
@@ -64,6 +76,10 @@ class ZipTree:
 
     def inode(self, number: int) -> Inode | None:
         return self._inodes[number] if 0 < number < len(self._inodes) else None
+
+    def files(self) -> Iterator[Inode]:
+        """All files, in the order of the central directory."""
+        return (inode for inode in self._inodes[ROOT:] if not inode.is_directory)
 
     def find(self, path: str) -> Inode | None:
         """The inode at a relative path."""
@@ -96,7 +112,7 @@ class ZipTree:
             return b""
         if inode.entry.method != _STORED:
             return self._open[inode.number][1][offset : offset + length]
-        return _pread(self._fd, self._data_offset(inode) + offset, length)
+        return _pread(self._fd, self.data_offset(inode) + offset, length)
 
     def _inflate(self, entry: Entry) -> bytes:
         if entry.size > self._max_inflated:
@@ -107,8 +123,15 @@ class ZipTree:
         except ApkError as error:
             raise ZipTreeError(str(error)) from error
 
-    def _data_offset(self, inode: Inode) -> int:
-        """Where the data of a stored entry begin. Raises ZipTreeError."""
+    def prefetch(self, inode: Inode) -> None:
+        """Has the kernel fetch what tells where the data of an entry begin, without waiting for it."""
+        if inode.entry is not None:
+            os.posix_fadvise(
+                self._fd, inode.entry.header_offset, _HEADER_SIZE, os.POSIX_FADV_WILLNEED
+            )
+
+    def data_offset(self, inode: Inode) -> int:
+        """Where the data of a stored entry begin. Raises ZipTreeError or OSError (dm-verity's)."""
         offset = self._offsets.get(inode.number)
         if offset is None:
             entry = inode.entry

@@ -33,16 +33,20 @@ _MODULES = {
         "virtio_blk",
         "dm-verity",
         "loop",
-        "fuse",
         "virtio_balloon",
         "pvpanic-mmio",
     ],
     "pci-modules": ["virtio_pci"],
 }
 """What init loads: always, and where a PCI bus has devices."""
-_OPTIONAL_MODULES = {"virtio_balloon", "pvpanic-mmio"}
+_OPTIONAL_MODULES = {"virtio_balloon", "pvpanic-mmio", "erofs"}
 """What a guest can do without where a kernel has no such driver."""
-_LATER_MODULES = {"storage": ["dm-crypt", "xts"], "swap": ["lzo-rle", "zram"]}
+_LATER_MODULES = {
+    "erofs": ["erofs"],
+    "fuse": ["fuse"],
+    "storage": ["dm-crypt", "xts"],
+    "swap": ["lzo-rle", "zram"],
+}
 """What the agent loads, and only where it is needed."""
 _DIRECTORIES = [
     "data",
@@ -131,7 +135,7 @@ def debuggable(root: Cpio) -> Cpio:
 def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
     """The modules themselves, and the lists that say what init loads and what the agent loads when it needs it."""
     tree = ModuleTree(kernel.modules_dir)
-    lists = {"modules": "", "pci-modules": "", "storage-modules": "", "swap-modules": ""}
+    lists = dict.fromkeys(_MODULES, "")
     at_boot: set[Path] = set()
     for bus, names in _MODULES.items():
         wanted = [name for name in names if name in tree or name not in _OPTIONAL_MODULES]
@@ -140,9 +144,10 @@ def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
                 at_boot.add(path)
                 lists[bus] += _add_module(root, path)
     for use, names in _LATER_MODULES.items():
-        for path in tree.closure(names):
-            if path not in at_boot:
-                lists[f"{use}-modules"] += _add_module(root, path)
+        if not all(name in tree for name in _OPTIONAL_MODULES.intersection(names)):
+            continue
+        later = [path for path in tree.closure(names) if path not in at_boot]
+        lists[f"{use}-modules"] = "".join(_add_module(root, path) for path in later)
     for name, lines in lists.items():
         root.file(f"etc/avf/{name}", lines.encode())
 
