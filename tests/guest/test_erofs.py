@@ -151,7 +151,9 @@ NAMES = st.text(
 ).filter(lambda name: name not in (".", ".."))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
+)
 @given(st.lists(NAMES, unique=True, max_size=40))
 def test_names_in_any_order(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     folder = tmp_path_factory.mktemp("names")
