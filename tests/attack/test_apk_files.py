@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from avf.guest.apk_image import ApkImage
-from avf.guest.erofs import BLOCK
+from avf.guest.erofs import BLOCK, ErofsError
 from avf.guest.ziptree import ZipTree, ZipTreeError
 
 MIB = 1 << 20
@@ -130,6 +130,22 @@ def test_a_large_file_read_backwards_is_not_begun_anew_each_time(
         for offset in range(47 * MIB, 0, -(256 << 10)):
             served.read(offset, BLOCK)
         assert len(pieces) < 4 * 192
+
+
+def test_files_that_claim_to_be_larger_than_a_file_system(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(2100):
+            archive.writestr(f"{number:04}", b"x")
+    content = path.read_bytes()
+    sizes = bytearray(content)
+    at = content.index(b"PK\1\2")
+    while content[at : at + 4] == b"PK\1\2":
+        sizes[at + 24 : at + 28] = b"\0\0\xf0\xff"
+        at += 46 + 4
+    path.write_bytes(sizes)
+    with opened(path) as (fd, tree), pytest.raises(ErofsError, match="are possible"):
+        ApkImage(fd, tree)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "a//x", "./x", "a/" * 64 + "x"])

@@ -28,7 +28,8 @@ _MAX_SHIFTS = 8
 """Files that begin within a block need a device of their own, or of all that begin at the same place in it."""
 _AT_ONCE = 64
 """So many blocks of other files are made at once: less work than to start a server that makes them when read."""
-_MAX_BLOCKS = 1 << 32
+_MAX_BLOCKS = 1 << 31
+"""Half of what EROFS can number, which leaves enough for metadata. Archives can claim more for their files."""
 
 
 class Made(NamedTuple):
@@ -85,8 +86,6 @@ class ApkImage:
         self._add(Broken(1))
         self._add_metadata()
         self._add_near(served.near)
-        if self._blocks > _MAX_BLOCKS:
-            raise ErofsError(f"{self._blocks} blocks, {_MAX_BLOCKS} are possible")
 
     def _add_direct(self) -> set[int]:
         """The numbers of the inodes whose data are read where they lie."""
@@ -134,7 +133,10 @@ class ApkImage:
                 inode.slot = near.add(inode)
             else:
                 inode.block = self._blocks + unpacked.add(inode)
-        return Served(near, unpacked)
+        served = Served(near, unpacked)
+        if self._blocks + served.blocks > _MAX_BLOCKS:
+            raise ErofsError(f"{served.blocks} blocks of files, {_MAX_BLOCKS} are possible")
+        return served
 
     def _add_unpacked(self, served: Served) -> None:
         unpacked = served.unpacked
