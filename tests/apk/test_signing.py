@@ -107,12 +107,13 @@ def test_everything_is_a_zip_that_the_standard_library_reads(signed: Path) -> No
 def test_stored_entries_are_aligned(tmp_path: Path, shift: int) -> None:
     builder = ApkBuilder().add("assets/n" + "n" * shift, b"x" * shift)
     builder.add_native_library("libß.so", tmp_file(tmp_path / "lib", LIBRARY))
-    builder.add("assets/after", b"y")
+    builder.add("assets/after", b"y").add("assets/large", bytes(64 << 10))
     out = io.BytesIO()
     builder.write(out)
     starts = {entry.name: entry_offset(out, entry) for entry in entries(out)}
     assert all(start % 4 == 0 for start in starts.values())
     assert starts["lib/x86_64/libß.so"] % 4096 == 0
+    assert starts["assets/large"] % 4096 == 0
 
 
 def tmp_file(path: Path, data: bytes) -> Path:

@@ -78,6 +78,20 @@ def test_streams_in_pieces_of_any_size(contents: dict[str, bytes], chunk: int, m
     assert read == contents
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("position", [0, 1, 70_000, 199_999])
+def test_a_copy_of_a_reader_goes_on_from_the_same_place(method: int, position: int) -> None:
+    content = bytes(range(256)) * 782
+    data = io.BytesIO(archive({"x": content}, method))
+    with open_entry(data, entries(data)[0]) as reader:
+        before = bytearray()
+        while len(before) < position:
+            before += reader.read(position - len(before))
+        with reader.copy() as copy:
+            assert before + copy.readall() == content
+        assert before + reader.readall() == content
+
+
 def test_a_large_directory_is_read_by_the_window() -> None:
     names = {f"{number:05}-" + "n" * 200: b"" for number in range(5000)}
     data = archive(names, zipfile.ZIP_STORED)

@@ -20,7 +20,7 @@ _DATE = (1981, 1, 1, 1, 1, 2)
 _PAGE = 4096
 _WORD = 4
 _LARGE = 64 << 10
-"""From this size on a file may be read straight from the APK's pages."""
+"""From this size on, a guest can read a file in place if it begins on a page boundary."""
 _ALIGNMENT_EXTRA_ID = 0xD935
 _EXTRA_HEADER = 6
 _LOCAL_HEADER = 30
@@ -109,9 +109,7 @@ def _write_entry(
 
 
 def _alignment_extra(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
-    """The extra field that puts the data of the next entry on a boundary: a page for libraries and large files, else
-    a word.
-    """
+    """The extra field that puts the data of the next entry on a boundary: of a page if it is a library or large."""
     is_library = name.startswith("lib/") and name.endswith(".so")
     alignment = _PAGE if is_library or size >= _LARGE else _WORD
     start = archive.start_dir + _LOCAL_HEADER + len(name.encode()) + _EXTRA_HEADER
