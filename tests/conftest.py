@@ -58,9 +58,11 @@ def command_line(pid: int) -> str:
 
 @pytest.fixture
 def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory of the test's own, so with a virtualizationservice of its own; must be empty of VMs again."""
+    """A runtime directory of the test's own, so with a virtualizationservice of its own, which also
+    keeps there what outlives a reboot; must be empty of VMs again."""
     with tempfile.TemporaryDirectory(prefix="avf-", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("AVF_RUNTIME_DIR", folder)
+        monkeypatch.setenv("XDG_STATE_HOME", f"{folder}/state")
         yield Path(folder)
         vms = Path(folder, "vms")
         eventually(lambda: sorted(map(str, vms.rglob("*"))), [])

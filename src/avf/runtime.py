@@ -1,4 +1,4 @@
-"""Where AVF keeps what must outlive a process but not a reboot, and where it looks for images.
+"""Where AVF keeps what must outlive a process or a reboot, and where it looks for images.
 
 Two layouts exist. The *system* layout belongs to the system service (`/run/avf`, `/var/lib/avf`). The *user* layout
 belongs to one user's own service and is made on demand, mode 0700.
@@ -39,6 +39,13 @@ def user_runtime_dir() -> Path:
         if base and _is_our_own(Path(base)):
             return _made(Path(base, "avf"))
     return _fallback(uid)
+
+
+def user_state_dir() -> Path:
+    """Where the calling user's own service keeps what outlives a reboot: `avf` in `$XDG_STATE_HOME`, else in
+    `~/.local/state`. It is not made here."""
+    state_home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111
+    return Path(state_home, "avf")
 
 
 def _fallback(uid: int) -> Path:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from avf.disk import (
     MICRODROID_UUID,
     PVMFW_UUID,
+    SLOT_UUIDS,
     InstanceError,
     InstanceImage,
     PartitionKind,
@@ -20,6 +21,7 @@ from avf.disk import (
     format_encryptedstore,
     format_instance,
     instance,
+    instance_id,
     open_image,
     read_instance,
     read_payload,
@@ -31,8 +33,10 @@ from avf.disk import (
 )
 from avf.disk.files import write_at
 from avf.disk.reader import BytesReader
-from avf.guest.instance import ApkData, PayloadIdentity
+from avf.guest.identity import ApkData, PayloadIdentity
 from avf.guest.instance import InstanceImage as GuestImage
+from avf.guest.record import Record, decode_record
+from avf.guest.record import instance_id as guest_instance_id
 from avf.guest.secrets import Cdi, instance_key
 from tests.disk.conftest import MakeFile, name_of, run
 
@@ -89,15 +93,34 @@ def test_the_bytes_are_avfs(fresh: int) -> None:
     assert os.pread(fresh, 512, 1024) == b"payload".ljust(512, b"\0")
 
 
+def decoded(plain: bytes) -> Record:
+    size = int.from_bytes(plain[:4], "little")
+    assert plain[4 + size :] == bytes(len(plain) - 4 - size)
+    return decode_record(plain[4 : 4 + size])
+
+
+def test_an_image_that_no_guest_of_ours_has_written_has_no_id(fresh: int) -> None:
+    seal(fresh, KEY, b"of another guest")
+    with open_image(fresh) as image:
+        assert instance_id(image) is None
+
+
 def test_the_guest_reads_what_the_host_sealed_and_back(fresh: int) -> None:
     identity = PayloadIdentity(b"s" * 64, ApkData(b"r" * 32, b"key"), (ApkData(b"x", b"y"),))
     write_payload(fresh, PVMFW_UUID, b"before it")
-    GuestImage(fresh).write(KEY, identity)
-    plain = unsealed(fresh)
-    assert plain is not None and b"salt" in plain
-    seal(fresh, KEY, plain)
-    assert GuestImage(fresh).read(KEY) == identity
-    assert [entry.uuid for entry in listed(fresh).entries] == [PVMFW_UUID, MICRODROID_UUID]
+    GuestImage(fresh).write(KEY, Record(identity))
+    plain = unsealed(fresh, uuid=SLOT_UUIDS[0])
+    assert plain is not None
+    assert decoded(plain).identity == identity._replace(first_authority=identity.authority)
+    seal(fresh, KEY, plain, SLOT_UUIDS[1])
+    assert GuestImage(fresh).read(KEY) == decoded(plain)
+    assert [entry.uuid for entry in listed(fresh).entries] == [
+        PVMFW_UUID,
+        MICRODROID_UUID,
+        *SLOT_UUIDS,
+    ]
+    with open_image(fresh) as image:
+        assert instance_id(image) == guest_instance_id(b"s" * 64)
 
 
 def test_the_key_is_the_guests() -> None:

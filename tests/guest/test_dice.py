@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from avf.guest.cbor import decode, encode
 from avf.guest.crypto import ed25519_public_key, ed25519_sign
 from avf.guest.dice import certificate_chain
-from avf.guest.instance import ApkData, PayloadIdentity
+from avf.guest.identity import ApkData, PayloadIdentity
 from avf.guest.secrets import agent_cdi, config_descriptor, derive_cdi, payload_inputs
 
 IDENTITY = PayloadIdentity(

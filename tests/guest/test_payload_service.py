@@ -13,7 +13,7 @@ from avf.binder import ExceptionCode, RemoteException, connect, unix
 from avf.guest import agent, payload_client
 from avf.guest.cbor import decode
 from avf.guest.errors import InvalidConfig
-from avf.guest.instance import ApkData, PayloadIdentity
+from avf.guest.identity import ApkData, PayloadIdentity
 from avf.guest.payload_service import PayloadService, serve
 from avf.guest.secrets import agent_cdi, payload_inputs, payload_layer
 from tests.guest.machine import RecordingService
@@ -50,11 +50,14 @@ def test_secrets(tmp_path: Path, host: RecordingService) -> None:
     with served(tmp_path, host) as path, connect(unix(path)) as session:
         service = session.get_root(IVmPayloadService)
         assert service.get_vm_instance_secret(b"a", 32) != service.get_vm_instance_secret(b"b", 32)
-        assert service.get_vm_instance_secret(b"a", 0) == b""
-        for size in (-1, 33):
-            with pytest.raises(RemoteException) as caught:
-                service.get_vm_instance_secret(b"a", size)
-            assert caught.value.code is ExceptionCode.ILLEGAL_ARGUMENT
+        assert service.get_vm_code_secret(b"a", 32) != service.get_vm_instance_secret(b"a", 32)
+        assert service.get_vm_code_secret(b"a", 32) == service.get_vm_code_secret(b"a", 32)
+        for secret in (service.get_vm_instance_secret, service.get_vm_code_secret):
+            assert secret(b"a", 0) == b""
+            for size in (-1, 33):
+                with pytest.raises(RemoteException) as caught:
+                    secret(b"a", size)
+                assert caught.value.code is ExceptionCode.ILLEGAL_ARGUMENT
 
 
 def test_dice_values_are_restricted(tmp_path: Path, host: RecordingService) -> None:
@@ -84,6 +87,7 @@ def test_what_payloads_in_python_import(
         payload_client.notify_payload_ready()
         assert host.heard == [("ready",)]
         assert len(payload_client.get_vm_instance_secret(b"a")) == 32
+        assert len(payload_client.get_vm_code_secret(b"a")) == 32
         assert payload_client.get_apk_contents_path() == "/mnt/apk"
         assert payload_client.get_encrypted_storage_path() is None
         payload_client.disconnect()

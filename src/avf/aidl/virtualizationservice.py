@@ -292,3 +292,10 @@ class IVirtualizationService(
         can be read from `console_in_fd` is typed into the guest's console.
         """
         raise NotImplementedError
+
+    @method(0x00A00002)
+    def forget_instance(self, instance_image: ParcelFileDescriptor) -> None:
+        """Not in the original. Has the host forget the instance whose image this is: an old copy of it is taken from
+        then on. For an instance that is deleted, or is meant to go back. Nothing if the host knows nothing of it.
+        """
+        raise NotImplementedError

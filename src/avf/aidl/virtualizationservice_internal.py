@@ -101,3 +101,21 @@ class IVirtualizationServiceInternal(
     @method(6)
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
         raise NotImplementedError
+
+    @method(0x00A00001)
+    def get_instance_generation(self, instance_id: bytes) -> Long:
+        """Not in the original. The highest generation raised for an instance of the calling user, 0 if there was none.
+
+        `instance_id`: 32 bytes. UNSUPPORTED_OPERATION if this service keeps no generations.
+        """
+        raise NotImplementedError
+
+    @method(0x00A00002)
+    def raise_instance_generation(self, instance_id: bytes, generation: Long) -> None:
+        """Not in the original. Remembers a generation (from 1 on), on disk, unless a higher one is remembered."""
+        raise NotImplementedError
+
+    @method(0x00A00003)
+    def forget_instance_generation(self, instance_id: bytes) -> None:
+        """Not in the original. Forgets what is remembered of an instance of the calling user, if anything is."""
+        raise NotImplementedError

@@ -36,3 +36,18 @@ class IVirtualMachineService(
     def get_time(self) -> Long:
         """Not in the original. The host's CLOCK_REALTIME, in nanoseconds since 1970."""
         raise NotImplementedError
+
+    @method(0x00A00002)
+    def get_instance_generation(self, instance_id: bytes) -> Long:
+        """Not in the original. The highest generation that the host has seen of an instance, 0 if it has seen none: an
+        image of an earlier one is an old image that was put back.
+
+        `instance_id`: 32 bytes, of one instance for each VM, and before notify_payload_started only, else
+        ILLEGAL_STATE. UNSUPPORTED_OPERATION where the host keeps no generations.
+        """
+        raise NotImplementedError
+
+    @method(0x00A00003)
+    def raise_instance_generation(self, instance_id: bytes, generation: Long) -> None:
+        """Not in the original. Has the host remember a generation, which takes the place of lower ones alone."""
+        raise NotImplementedError

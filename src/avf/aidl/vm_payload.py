@@ -27,7 +27,9 @@ class IVmPayloadService(
 
     @method(2)
     def get_vm_instance_secret(self, identifier: bytes, size: int) -> bytes:
-        """`size` (0 to 32) bytes that this instance alone gets for this identifier, at every boot the same."""
+        """`size` (0 to 32) bytes that this instance alone gets for this identifier, at every boot the same, and
+        after every update.
+        """
         raise NotImplementedError
 
     @method(3)
@@ -36,4 +38,11 @@ class IVmPayloadService(
 
     @method(4)
     def get_dice_attestation_cdi(self) -> bytes:
+        raise NotImplementedError
+
+    @method(0x00A00001)
+    def get_vm_code_secret(self, identifier: bytes, size: int) -> bytes:
+        """Not in the original. As get_vm_instance_secret, but for exactly this code: another build of an APK,
+        another signer, or another configuration gets others.
+        """
         raise NotImplementedError

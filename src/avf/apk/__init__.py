@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from avf.apk.idsig_update import create_or_update_idsig
     from avf.apk.idsig_verify import VerifiedIdsig, open_verified, verify_idsig
     from avf.apk.keys import SigningKey
+    from avf.apk.package import Package, read_package
     from avf.apk.sdk_range import PlatformVerdict, manifest_min_sdk, verify_range
     from avf.apk.signing import Rotation, make_signed_idsig, rotate, sign, sign_idsig
 
@@ -71,6 +72,7 @@ __all__ = [
     "LineageNode",
     "NoSigner",
     "OutputError",
+    "Package",
     "PlatformVerdict",
     "PublicKeyError",
     "Rotation",
@@ -103,6 +105,7 @@ __all__ = [
     "open_verified",
     "parse_lineage_file",
     "read_entry",
+    "read_package",
     "rotate",
     "sign",
     "sign_idsig",
@@ -114,6 +117,7 @@ __all__ = [
 
 _MODULES = {
     "ApkBuilder": "builder",
+    "Package": "package",
     "PlatformVerdict": "sdk_range",
     "Rotation": "signing",
     "SigningKey": "keys",
@@ -122,6 +126,7 @@ _MODULES = {
     "make_signed_idsig": "signing",
     "manifest_min_sdk": "sdk_range",
     "open_verified": "idsig_verify",
+    "read_package": "package",
     "rotate": "signing",
     "sign": "signing",
     "sign_idsig": "signing",

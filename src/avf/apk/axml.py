@@ -14,6 +14,7 @@ _RESOURCE_IDS = {
     "targetSdkVersion": 0x01010270,
     "hasCode": 0x0101000C,
     "debuggable": 0x0101000F,
+    "versionCodeMajor": 0x01010576,
 }
 _XML, _POOL, _RESOURCE_MAP = 0x0003, 0x0001, 0x0180
 _START_NAMESPACE, _END_NAMESPACE, _START_ELEMENT, _END_ELEMENT = 0x0100, 0x0101, 0x0102, 0x0103
@@ -36,11 +37,17 @@ def manifest(
     target_sdk: int,
     debuggable: bool,
 ) -> bytes:
-    """The manifest of an app without code."""
+    """The manifest of an app without code. `version_code` has 64 bits, of which versionCodeMajor has the upper ones."""
+    version: dict[str, int | bool | str] = {
+        "versionCode": version_code & 0xFFFFFFFF,
+        "versionName": version_name,
+    }
+    if version_code >> 32:
+        version["versionCodeMajor"] = version_code >> 32
     sdk: dict[str, int | bool | str] = {"minSdkVersion": min_sdk, "targetSdkVersion": target_sdk}
     root = _Element(
         "manifest",
-        {"versionCode": version_code, "versionName": version_name},
+        version,
         {"package": package},
         [
             _Element("uses-sdk", sdk, {}, []),

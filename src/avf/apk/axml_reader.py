@@ -1,4 +1,4 @@
-"""What a binary AndroidManifest.xml says of SDKs. Source: ResourceTypes.h of AOSP's frameworks/base.
+"""What a binary AndroidManifest.xml says of package and SDKs. Source: ResourceTypes.h of AOSP's frameworks/base.
 
 The document is chunks of `u16 type, u16 header size, u32 size`. Only the string pool, the resource map and the starts
 and ends of elements are looked at. Errors are EntryErrors without the entry's name.
@@ -20,7 +20,12 @@ _ATTRIBUTE = struct.Struct("<3IHBBI")
 _UTF8 = 1 << 8
 _TYPE_STRING = 0x03
 _INTS = range(0x10, 0x20)
+_NUMBERS = range(0x10, 0x12)
+"""Decimal and hexadecimal ones."""
+_NONE = 0xFFFFFFFF
 _MIN_SDK, _TARGET_SDK = 0x0101020C, 0x01010270
+_VERSION_CODE, _VERSION_CODE_MAJOR = 0x0101021B, 0x01010576
+_MAX_PACKAGE = 255
 _CODENAMES = {
     "C": 2,
     "D": 3,
@@ -53,6 +58,28 @@ class ManifestSdks(NamedTuple):
     target_sdk: int | None
 
 
+class ManifestPackage(NamedTuple):
+    """The package that a manifest names, and its version: versionCodeMajor << 32 | versionCode."""
+
+    name: str
+    version: int
+
+
+class _Attribute(NamedTuple):
+    """`resource`: the ID of its name; `is_plain`: it has no namespace."""
+
+    name: int
+    resource: int
+    is_plain: bool
+    kind: int
+    value: int
+
+
+def read_package(data: bytes) -> ManifestPackage:
+    """The attributes of the root element; a version that is not given is 0."""
+    return _Document(data).package()
+
+
 def read_manifest(data: bytes) -> ManifestSdks:
     """The highest minSdkVersion (1 if there is none) and targetSdkVersion of the `uses-sdk` elements."""
     document = _Document(data)
@@ -70,6 +97,44 @@ class _Document:
 
     def uses_sdk(self) -> Iterator[dict[int, int]]:
         """The SDKs by resource ID of each `uses-sdk` right below the root."""
+        for depth, body, end in self._elements():
+            if depth == 2 and self._name(body, end) == "uses-sdk":
+                yield dict(self._sdks(body, end))
+
+    def package(self) -> ManifestPackage:
+        """What the root element says of itself."""
+        for _, body, end in self._elements():
+            if self._name(body, end) != "manifest":
+                break
+            attributes = list(self._attributes(body, end))
+            low = self._version(attributes, _VERSION_CODE, "versionCode")
+            major = self._version(attributes, _VERSION_CODE_MAJOR, "versionCodeMajor")
+            return ManifestPackage(self._package_name(attributes), major << 32 | low)
+        raise EntryError("has no element 'manifest' at its root")
+
+    def _package_name(self, attributes: list[_Attribute]) -> str:
+        found = [
+            item for item in attributes if item.is_plain and self._string(item.name) == "package"
+        ]
+        if len(found) != 1:
+            raise EntryError(f"names its package {len(found)} times")
+        name = self._string(found[0].value) if found[0].kind == _TYPE_STRING else ""
+        plain = name.isascii() and name.replace("_", "").replace(".", "").isalnum()
+        if not plain or len(name) > _MAX_PACKAGE:
+            raise EntryError(f"has a bad package name {name!r}")
+        return name
+
+    @staticmethod
+    def _version(attributes: list[_Attribute], resource: int, name: str) -> int:
+        found = [item for item in attributes if item.resource == resource]
+        if len(found) > 1:
+            raise EntryError(f"gives {name} {len(found)} times")
+        if found and found[0].kind not in _NUMBERS:
+            raise EntryError(f"has a {name} that is no number")
+        return found[0].value if found else 0
+
+    def _elements(self) -> Iterator[tuple[int, int, int]]:
+        """(depth from 1 on, start of its body, end) of each element in the order of their starts."""
         depth = 0
         for kind, start, header, end in self._chunks():
             if kind == _POOL and not self._pool:
@@ -78,8 +143,7 @@ class _Document:
                 self._map = self._data[start + header : end]
             elif kind == _START_ELEMENT:
                 depth += 1
-                if depth == 2 and self._name(start + header, end) == "uses-sdk":
-                    yield dict(self._sdks(start + header, end))
+                yield depth, start + header, end
             elif kind == _END_ELEMENT:
                 depth -= 1
 
@@ -108,15 +172,19 @@ class _Document:
         return self._string(name)
 
     def _sdks(self, body: int, end: int) -> Iterator[tuple[int, int]]:
+        for item in self._attributes(body, end):
+            if item.resource in (_MIN_SDK, _TARGET_SDK):
+                yield item.resource, self._sdk(item.kind, item.value)
+
+    def _attributes(self, body: int, end: int) -> Iterator[_Attribute]:
         start, size, count = self._unpack(struct.Struct("<3H"), body + 8, end)
         if count and size < _ATTRIBUTE.size:
             raise EntryError("has attributes that are too short")
         for number in range(count):
             at = body + start + number * size
-            _, name, _, _, _, kind, value = self._unpack(_ATTRIBUTE, at, end)
+            owner, name, _, _, _, kind, value = self._unpack(_ATTRIBUTE, at, end)
             resource = int.from_bytes(self._map[4 * name : 4 * name + 4], "little")
-            if resource in (_MIN_SDK, _TARGET_SDK):
-                yield resource, self._sdk(kind, value)
+            yield _Attribute(name, resource, owner == _NONE, kind, value)
 
     def _sdk(self, kind: int, value: int) -> int:
         if kind in _INTS:

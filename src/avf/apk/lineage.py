@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from avf.apk.algorithms import algorithm_of
-from avf.apk.crypto import certificate_public_key, verify_signature
+from avf.apk.crypto import certificate_public_key, read_public_key, verify_signature
 from avf.apk.errors import LineageError, VerificationError
 from avf.apk.fields import FieldReader, lp32, u32
 
@@ -46,6 +46,12 @@ class LineageNode(NamedTuple):
     """With it this certificate's key signs the next; 0 in the newest node."""
     signature: bytes
     """The parent's over `signed_data`; empty in the oldest node."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The certificate's, SubjectPublicKeyInfo (DER), in the form that a VerifiedSigner has it. VerificationError if
+        it cannot be read."""
+        return read_public_key(certificate_public_key(self.certificate)).der
 
     @property
     def signed_data(self) -> bytes:

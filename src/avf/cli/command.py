@@ -27,6 +27,7 @@ _COMMANDS = {
     "doctor": ("avf.cli.doctor:doctor", "Check what this host can do, with a fix for each lack."),
     "create-idsig": ("avf.cli.files:create_idsig", "Make or update the idsig of an APK."),
     "create-partition": ("avf.cli.files:create_partition", "Make an empty partition image."),
+    "forget-instance": ("avf.cli.files:forget_instance", "Have the host forget an instance, so that it may go back."),
     "completion": ("avf.cli.completion:completion", "Make a shell complete the arguments of vm."),
 }  # fmt: skip
 

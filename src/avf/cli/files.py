@@ -47,6 +47,18 @@ def create_partition(path: Path, size: int, kind: str) -> None:
         make_partition(connection, path, size, _TYPES[kind])
 
 
+@click.command("forget-instance")
+@click.argument("instance", type=FILE)
+def forget_instance(instance: Path) -> None:
+    """Have the host forget what it remembers of the instance whose image INSTANCE is.
+
+    An old copy of the image is refused once a newer version of the payload has run. Forget the instance before you go
+    back to such a copy on purpose, and when you delete it.
+    """
+    with service() as connection:
+        connection.forget_instance(instance)
+
+
 def make_idsig(connection: VirtualizationService, apk: Path, idsig: Path) -> None:
     """Brings `idsig` up to date; a new file is removed again if that fails."""
     if not apk.exists():

@@ -93,6 +93,10 @@ class VirtualizationService:
         """Brings `idsig`, which must exist, up to date with the APK."""
         await _in_thread(lambda: self._service.create_or_update_idsig_file(apk, idsig))
 
+    async def forget_instance(self, instance_image: FileSource) -> None:
+        """Has the host forget the instance with that image, so that an older copy of it is taken from then on."""
+        await _in_thread(lambda: self._service.forget_instance(instance_image))
+
     async def debug_list_vms(self) -> list[VmInfo]:
         """The VMs of all clients on this host, by CID."""
         return await _in_thread(self._service.debug_list_vms)

@@ -142,6 +142,14 @@ class VirtualizationService:
         ):
             self._root.create_or_update_idsig_file(apk_file, idsig_file)
 
+    def forget_instance(self, instance_image: FileSource) -> None:
+        """Has the host forget the instance with that image, so that an older copy of the image is taken from then on.
+
+        For an instance that is deleted, or is meant to go back.
+        """
+        with open_file(instance_image, "instance_image") as file, self.translated_errors():
+            self._root.forget_instance(file)
+
     def debug_list_vms(self) -> list[VmInfo]:
         """The VMs of all clients on this host, by CID."""
         with self.translated_errors():

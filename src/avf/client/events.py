@@ -8,6 +8,7 @@ from typing import Self
 
 _KILLED = "Failed to run payload"
 """How the guest's message begins when the payload was started and did not return."""
+_DOWNGRADE = "Downgrade refused"
 
 
 class _Named(IntEnum):
@@ -102,6 +103,11 @@ class PayloadError:
             return number if 0 < number < signal.NSIG else None
         name = re.search(r"\bSIG[A-Z0-9]+\b", self.message)
         return getattr(signal, name[0], None) if name else None
+
+    @property
+    def is_downgrade(self) -> bool:
+        """An APK is older than what the instance has seen; a newer one still has all that was kept."""
+        return self.code is ErrorCode.PAYLOAD_CHANGED and self.message.startswith(_DOWNGRADE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,9 +183,12 @@ class StoredVm:
             self.config  # noqa: B018 - not of a deleted VM
             _copy_identity(self.folder, Path(folder))
 
-    def delete(self) -> None:
-        """Removes the VM and all that it stored. It must be stopped."""
+    def delete(self, service: VirtualizationService | None = None) -> None:
+        """Removes the VM and all that it stored. It must be stopped. With a `service`, the host forgets it, too."""
         with self._lock():
+            image = self.folder / _INSTANCE
+            if service is not None and image.exists():
+                service.forget_instance(image)
             grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=self.folder.parent))
             self.folder.rename(grave)
         shutil.rmtree(grave)

@@ -50,8 +50,10 @@ if TYPE_CHECKING:
     from avf.disk.instance import (
         MICRODROID_UUID,
         PVMFW_UUID,
+        SLOT_UUIDS,
         InstanceEntry,
         InstanceImage,
+        instance_id,
         read_instance,
         read_payload,
         seal,
@@ -64,8 +66,8 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "gpt_reader": "GptPartition GptTable TableCopy open_partition read_partition_table",
-    "instance": "MICRODROID_UUID PVMFW_UUID InstanceEntry InstanceImage read_instance read_payload seal sealing_key"
-    " unseal write_payload",
+    "instance": "MICRODROID_UUID PVMFW_UUID SLOT_UUIDS InstanceEntry InstanceImage instance_id read_instance"
+    " read_payload seal sealing_key unseal write_payload",
     "opening": "open_disk open_image",
     "qcow2_reader": "check_qcow2",
 }
@@ -87,6 +89,7 @@ __all__ = [
     "INSTANCE_VERSION",
     "MICRODROID_UUID",
     "PVMFW_UUID",
+    "SLOT_UUIDS",
     "ApexPayload",
     "ApkPayload",
     "Component",
@@ -133,6 +136,7 @@ __all__ = [
     "format_instance",
     "image_format",
     "image_size",
+    "instance_id",
     "layout",
     "measure",
     "open_disk",

@@ -21,6 +21,11 @@ from avf.disk.partitions import INSTANCE_MAGIC, INSTANCE_VERSION
 from avf.disk.reader import ImageReader, RawReader
 
 MICRODROID_UUID = UUID("cf9afe9a-0662-11ec-a329-c32663a09d75")
+SLOT_UUIDS = (
+    UUID("5f0a4ab2-f20c-4bd4-a1d2-2c57a3e4d601"),
+    UUID("5f0a4ab2-f20c-4bd4-a1d2-2c57a3e4d602"),
+)
+"""The two of this project's guest, which writes them in turn; microdroid's entry holds zeros then."""
 PVMFW_UUID = UUID("90d2174a-038a-4bc6-adf3-824848fc5825")
 NONCE_SIZE = 12
 TAG_SIZE = 16
@@ -30,6 +35,8 @@ MAX_ENTRIES = 64
 _SECTOR = 512
 _VERSION = struct.Struct("<H")
 _ENTRY = struct.Struct("<16sQ")
+_ID = slice(24, 56)
+"""The instance's ID, in the header of our guest's entries."""
 _NIL = UUID(int=0)
 
 
@@ -84,6 +91,12 @@ def read_instance(image: ImageReader) -> InstanceImage:
         entries[uuid] = InstanceEntry(uuid, offset, size, header)
         offset = align_up(end, _SECTOR)
     return InstanceImage(version, tuple(entries.values()), offset)
+
+
+def instance_id(image: ImageReader) -> bytes | None:
+    """What a host knows the instance by (32 bytes); None if our guest has not written it. Raises InstanceError."""
+    found = [entry for entry in read_instance(image).entries if entry.uuid in SLOT_UUIDS]
+    return found[0].header[_ID] if found else None
 
 
 def read_payload(image: ImageReader, entry: InstanceEntry) -> bytes:

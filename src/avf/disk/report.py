@@ -10,7 +10,13 @@ from avf.disk.files import stored_size
 from avf.disk.gpt import SIGNATURE
 from avf.disk.gpt_reader import GptPartition, GptTable, open_partition, read_partition_table
 from avf.disk.image import ImageFormat, image_format, image_size
-from avf.disk.instance import MICRODROID_UUID, PVMFW_UUID, read_instance
+from avf.disk.instance import (
+    MICRODROID_UUID,
+    PVMFW_UUID,
+    SLOT_UUIDS,
+    instance_id,
+    read_instance,
+)
 from avf.disk.layout import SECTOR
 from avf.disk.metadata import MetadataPartition
 from avf.disk.opening import open_image
@@ -24,7 +30,11 @@ Report = dict[str, Any]
 
 _SUPERBLOCK = 1024
 _EXT_MAGIC = (56, b"\x53\xef")
-_OWNERS = {MICRODROID_UUID: "microdroid", PVMFW_UUID: "pvmfw"}
+_OWNERS = {
+    MICRODROID_UUID: "microdroid",
+    PVMFW_UUID: "pvmfw",
+    **dict.fromkeys(SLOT_UUIDS, "avf-linux"),
+}
 
 
 def describe_image(fd: int, directory: Path, *, check: bool = False) -> Report:
@@ -119,8 +129,10 @@ def _composite(disk: CompositeDisk, directory: Path) -> Report:
 
 def _instance(image: ImageReader) -> Report:
     found = read_instance(image)
+    identifier = instance_id(image)
     return {
         "version": found.version,
+        "instance_id": identifier.hex() if identifier else None,
         "entries": [
             {
                 "uuid": str(entry.uuid),

@@ -15,16 +15,17 @@ from avf.guest.errors import (
     FailedToConnect,
     GuestError,
     InvalidConfig,
-    PayloadChanged,
     PayloadKilled,
     chain,
     failure_text,
 )
 from avf.guest.host import connect_to_host
-from avf.guest.instance import InstanceImage, PayloadIdentity
+from avf.guest.identity import PayloadIdentity
+from avf.guest.instance import InstanceImage
 from avf.guest.metadata import Metadata, read_metadata
 from avf.guest.payload import Payload, mount_apks, verify_payload
 from avf.guest.process import Process
+from avf.guest.remember import remember
 from avf.guest.report import log, log_exception, report_failure
 from avf.guest.secrets import (
     Cdi,
@@ -88,13 +89,11 @@ def run_payload(host: IVirtualMachineService, process: Process) -> int:
     debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     metadata = read_metadata(partitions.wait_for(METADATA_PARTITION))
     cdi = agent_cdi(debuggable)
-    payload = verify_and_remember(metadata, cdi)
+    payload, identity = verify_and_remember(host, metadata, cdi)
     if metadata.config_path is None and metadata.binary_name is None:
         raise InvalidConfig("No payload config in metadata")
-    inputs = payload_inputs(
-        payload.identity, debuggable, metadata.config_path, metadata.binary_name
-    )
-    layer = payload_layer(cdi, inputs)
+    inputs = payload_inputs(identity, debuggable, metadata.config_path, metadata.binary_name)
+    layer = payload_layer(cdi, inputs, identity.first_authority)
     storage = partitions.labels().get(STORAGE_PARTITION)
     if storage is not None:
         from avf.guest.storage import mount_storage
@@ -151,26 +150,20 @@ def confine(process: Process, server: int | None) -> None:
         raise GuestError("cannot limit what the payload may take") from error
 
 
-def verify_and_remember(metadata: Metadata, cdi: Cdi) -> Payload:
-    """Verifies the payload against its signature and what this instance has seen before, which a first boot saves."""
-    key = instance_key(cdi)
+def verify_and_remember(
+    host: IVirtualMachineService, metadata: Metadata, cdi: Cdi
+) -> tuple[Payload, PayloadIdentity]:
+    """Verifies the payload against its signature and what this instance has seen before. Raises GuestError."""
     fd = os.open(partitions.wait_for(INSTANCE_PARTITION), os.O_RDWR | os.O_CLOEXEC)
     try:
-        instance = InstanceImage(fd)
-        saved = instance.read(key)
-        payload = verify_payload(metadata, saved)
-        if saved is None:
-            instance.write(key, payload.identity)
-        else:
-            _check_unchanged(saved, payload.identity)
+        return remember(
+            InstanceImage(fd),
+            instance_key(cdi),
+            host,
+            lambda known: verify_payload(metadata, known.apks if known else ()),
+        )
     finally:
         os.close(fd)
-    return payload
-
-
-def _check_unchanged(saved: PayloadIdentity, found: PayloadIdentity) -> None:
-    if saved != found:
-        raise PayloadChanged("Detected an update of the payload which isn't supported yet.")
 
 
 def load_config(metadata: Metadata, payload: Payload) -> PayloadConfig:

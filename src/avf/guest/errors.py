@@ -2,7 +2,9 @@
 
 GuestError                        told as UNKNOWN with its own text; the failure port gets the whole chain of causes
  +-- FailedToConnect              the host's service did not answer, so only the failure port can tell
- +-- PayloadChanged               the payload is not the one this instance has seen before
+ +-- PayloadChanged               the payload is not the one this instance has seen before, nor its successor
+ |    +-- PayloadDowngraded       it is an older version
+ +-- InstanceRolledBack           the instance image is older than what the host has seen of the instance
  +-- PayloadVerificationFailed    a signature, a digest or a device below the payload is not what it should be
  +-- InvalidConfig                the payload's configuration cannot be followed
  +-- PayloadKilled                a signal ended the payload
@@ -25,10 +27,18 @@ class FailedToConnect(GuestError):
 
 
 class PayloadChanged(GuestError):
-    """The payload is not the one this instance has seen before."""
+    """The payload is not the one this instance has seen before, nor its successor."""
 
     code = ErrorCode.PAYLOAD_CHANGED
     reason = DeathReason.MICRODROID_PAYLOAD_HAS_CHANGED
+
+
+class PayloadDowngraded(PayloadChanged):
+    """It is an older version. AVF has no code of its own for that; the text begins with "Downgrade refused"."""
+
+
+class InstanceRolledBack(GuestError):
+    """The instance image is older than what the host has seen of the instance."""
 
 
 class PayloadVerificationFailed(GuestError):

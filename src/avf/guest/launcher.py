@@ -56,13 +56,16 @@ def _install_calls(ctypes: Any) -> Any:
             ("chain", fill),
             ("cdi", fill),
             ("run_server", run),
+            ("code_secret", secret),
         )
 
-    def get_secret(identifier: int, identifier_size: int, target: int, wanted: int) -> int:
-        name = ctypes.string_at(identifier, identifier_size) if identifier_size else b""
-        value = payload_client.get_vm_instance_secret(name, wanted)
-        ctypes.memmove(target, value, wanted)
-        return wanted
+    def getter(get: Callable[[bytes, int], bytes]) -> Callable[[int, int, int, int], int]:
+        def get_secret(identifier: int, identifier_size: int, target: int, wanted: int) -> int:
+            name = ctypes.string_at(identifier, identifier_size) if identifier_size else b""
+            ctypes.memmove(target, get(name, wanted), wanted)
+            return wanted
+
+        return get_secret
 
     def copy(value: bytes, target: int, capacity: int) -> int:
         if capacity:
@@ -81,7 +84,7 @@ def _install_calls(ctypes: Any) -> Any:
 
     calls = Calls(
         nothing(_guarded(notify_ready)),
-        secret(_guarded(get_secret)),
+        secret(_guarded(getter(payload_client.get_vm_instance_secret))),
         fill(
             _guarded(
                 lambda target, room: copy(payload_client.get_dice_attestation_chain(), target, room)
@@ -93,6 +96,7 @@ def _install_calls(ctypes: Any) -> Any:
             )
         ),
         run(_guarded(run_server)),
+        secret(_guarded(getter(payload_client.get_vm_code_secret))),
     )
     ctypes.CDLL(LIBRARY, mode=ctypes.RTLD_GLOBAL).avf_payload_set_calls(ctypes.byref(calls))
     return calls

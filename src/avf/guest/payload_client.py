@@ -63,9 +63,19 @@ def notify_payload_ready() -> None:
 def get_vm_instance_secret(identifier: bytes, size: int = 32) -> bytes:
     """`size` (at most 32) bytes that this instance alone gets for this identifier, at every boot the same.
 
+    They stay the same when the payload is updated, also by a signer whose key was rotated.
     Raises RemoteException (ILLEGAL_ARGUMENT) for another size.
     """
     return service().get_vm_instance_secret(identifier, size)
+
+
+def get_vm_code_secret(identifier: bytes, size: int = 32) -> bytes:
+    """`size` (at most 32) bytes that only this instance gets for this identifier, and only with this very code.
+
+    Another build of the APK or of an extra APK, another signer, or another configuration gets other bytes; after going
+    back to the same ones, the same. The guest image does not count.
+    """
+    return service().get_vm_code_secret(identifier, size)
 
 
 def get_apk_contents_path() -> str:

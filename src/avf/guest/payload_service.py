@@ -10,7 +10,7 @@ from avf.binder import TOTAL_LIMITS, Budget, RemoteException, Server
 from avf.guest import PAYLOAD_ID
 from avf.guest.dice import certificate_chain
 from avf.guest.report import log
-from avf.guest.secrets import PayloadLayer, payload_secret
+from avf.guest.secrets import PayloadLayer, code_secret, payload_secret
 
 SOCKET_DIRECTORY = "/dev/socket"
 _THREADS = 4
@@ -35,6 +35,12 @@ class PayloadService(IVmPayloadService):
     def get_vm_instance_secret(self, identifier: bytes, size: int) -> bytes:
         try:
             return payload_secret(self._layer.cdi, identifier, size)
+        except ValueError as error:
+            raise RemoteException.illegal_argument(str(error)) from error
+
+    def get_vm_code_secret(self, identifier: bytes, size: int) -> bytes:
+        try:
+            return code_secret(self._layer, identifier, size)
         except ValueError as error:
             raise RemoteException.illegal_argument(str(error)) from error
 

@@ -75,7 +75,6 @@ _LOADED_LATER = ["ctypes", "signal", "subprocess"]
 """What the agent imports in the middle of its work, so that it is in the bundle."""
 _NOT_FOR_THE_GUEST = [
     "avf.apk.axml",
-    "avf.apk.axml_reader",
     "avf.apk.builder",
     "avf.apk.crypto.pyca",
     "avf.apk.files",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 INCLUDE = Path(__file__).parent / "include"
-"""The folder with vm_payload.h, vm_payload_restricted.h, vm_main.h and avf_rpc.h."""
+"""The folder with vm_payload.h, vm_payload_restricted.h, vm_main.h, avf_rpc.h and avf_payload.h."""
 
 _LIBS = ("-Wl,-z,undefs",)
 """The functions are not linked: they are there when the guest loads the payload."""

@@ -26,6 +26,7 @@ from avf.virtmgr.control import VmControl
 from avf.virtmgr.debugger import DEBUGGER_SOCKET_NAME, DebuggerPort
 from avf.virtmgr.errors import VirtmgrError, failure, full_chain
 from avf.virtmgr.fds import Fds
+from avf.virtmgr.generations import InstanceGenerations
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
 from avf.virtmgr.loggers import logging_pipe
 from avf.virtmgr.machine import Requester, VmInstance, VmTable
@@ -78,7 +79,8 @@ class VmCreation:
         _check_gdb_port(config)
         _require_descriptors()
         with contextlib.ExitStack() as undo:
-            context = self._create_context(requester.pid)
+            is_app = config.which == "app_config"
+            context = self._create_context(requester.pid, is_app)
             undo.callback(context.close)
             files = Fds()
             undo.callback(files.close)
@@ -95,7 +97,6 @@ class VmCreation:
             output = VmOutput(console=console is not None, log=os_log is not None, typed=typed)
             undo.callback(output.close)
             machine_config = self._load(config, files)
-            is_app = config.which == "app_config"
             self._check_features(config, machine_config)
             _check_labels(machine_config, is_app, requester.uid)
             spec = replace(
@@ -120,11 +121,12 @@ class VmCreation:
         log.info("%s created", machine)
         return machine
 
-    def _create_context(self, requester_pid: int) -> VmContext:
+    def _create_context(self, requester_pid: int, is_app: bool) -> VmContext:
+        generations = InstanceGenerations(self._global_service) if is_app else None
         for _ in range(CONTEXT_ATTEMPTS):
             context = self._allocate_context(requester_pid)
             try:
-                context.serve(VirtualMachineService(self._machines, context.cid))
+                context.serve(VirtualMachineService(self._machines, context.cid, generations))
             except BaseException as e:
                 context.close()
                 if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:

@@ -5,8 +5,10 @@ import time
 
 from avf.aidl.virtualizationcommon import ErrorCode
 from avf.aidl.virtualmachineservice import IVirtualMachineService
+from avf.binder import RemoteException
 from avf.virtmgr.errors import failure
-from avf.virtmgr.machine import VmInstance, VmTable
+from avf.virtmgr.generations import InstanceGenerations, OneInstance
+from avf.virtmgr.machine import PayloadState, VmInstance, VmTable
 
 MAX_MESSAGE = 4096
 
@@ -16,9 +18,13 @@ log = logging.getLogger(__name__)
 class VirtualMachineService(IVirtualMachineService):
     """Serves one guest, known by its CID."""
 
-    def __init__(self, machines: VmTable, cid: int) -> None:
+    def __init__(
+        self, machines: VmTable, cid: int, generations: InstanceGenerations | None = None
+    ) -> None:
+        """`generations`: None for a VM that has no instance."""
         self._machines = machines
         self._cid = cid
+        self._instance = None if generations is None else OneInstance(generations, cid)
 
     def notify_payload_started(self) -> None:
         self._machine("notifyPayloadStarted").payload_started()
@@ -34,6 +40,21 @@ class VirtualMachineService(IVirtualMachineService):
 
     def get_time(self) -> int:
         return time.time_ns()
+
+    def get_instance_generation(self, instance_id: bytes) -> int:
+        return self._own_instance("getInstanceGeneration").get(instance_id)
+
+    def raise_instance_generation(self, instance_id: bytes, generation: int) -> None:
+        self._own_instance("raiseInstanceGeneration").raise_to(instance_id, generation)
+
+    def _own_instance(self, operation: str) -> OneInstance:
+        """Raises RemoteException once the payload may have the word: it is none of its business."""
+        machine = self._machine(operation)
+        if self._instance is None:
+            raise RemoteException.unsupported_operation("this VM has no instance")
+        if machine.payload_state is not PayloadState.STARTING:
+            raise RemoteException.illegal_state(f"{operation}: the payload has been started")
+        return self._instance
 
     def _machine(self, operation: str) -> VmInstance:
         machine = self._machines.get(self._cid)

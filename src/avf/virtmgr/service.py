@@ -16,7 +16,9 @@ from avf.disk import DiskError, PartitionKind, create_writable_partition
 from avf.policy import Permission
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.create import VmCreation, creation_atom
-from avf.virtmgr.errors import failure, full_chain
+from avf.virtmgr.errors import VirtmgrError, failure, full_chain
+from avf.virtmgr.fds import Fds
+from avf.virtmgr.generations import InstanceGenerations
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
 from avf.virtmgr.machine import Requester, VmTable
 from avf.virtmgr.permissions import allowed, require
@@ -107,6 +109,21 @@ class VirtualizationService(IVirtualizationService):
             create_or_update_idsig(input_fd.fileno(), idsig_fd.fileno())
         except (ApkError, OSError) as e:
             raise failure(full_chain(e)) from e
+
+    def forget_instance(self, instance_image: ParcelFileDescriptor) -> None:
+        from avf.disk import instance_id, open_image
+
+        require(self._global_service, Permission.MANAGE_VIRTUAL_MACHINE)
+        files = Fds()
+        try:
+            with open_image(files.clone_file(instance_image, "instanceImage")) as image:
+                identifier = instance_id(image)
+        except (DiskError, VirtmgrError, OSError) as e:
+            raise failure(f"Failed to read the instance image: {full_chain(e)}") from e
+        finally:
+            files.close()
+        if identifier is not None:
+            InstanceGenerations(self._global_service).forget(identifier)
 
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
         try:

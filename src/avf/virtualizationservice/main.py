@@ -25,6 +25,7 @@ from avf.virtualizationservice.exporters import (
     PrometheusExporter,
 )
 from avf.virtualizationservice.files import clear, keep_directory
+from avf.virtualizationservice.generations import GenerationStore
 from avf.virtualizationservice.housekeeping import Housekeeper
 from avf.virtualizationservice.identity import Identifier
 from avf.virtualizationservice.options import Options, parse
@@ -103,6 +104,7 @@ class Daemon:
             self._policy,
             AtomLog(_state_dir(options), self._exporters, per_party=options.system),
             self._parties,
+            _open_generations(options),
         )
         self._server = Server(
             service,
@@ -254,6 +256,16 @@ def _state_dir(options: Options) -> Path:
     """Where to keep what is to outlive a reboot, if systemd gave us such a place (StateDirectory=)."""
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(given) if options.system and given else options.directory
+
+
+def _open_generations(options: Options) -> GenerationStore | None:
+    """None where there is no place for them, which the log says."""
+    directory = _state_dir(options) if options.state is None else options.state
+    try:
+        return GenerationStore(directory / "instances")
+    except OSError as e:
+        log.warning("instances cannot be remembered, old images of them are not noticed: %s", e)
+        return None
 
 
 def _vm_directories(options: Options) -> TempDirs:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avf.policy import SYSTEM_POLICY_FILE
-from avf.runtime import SYSTEM_RUNTIME_DIR, user_runtime_dir
+from avf.runtime import SYSTEM_RUNTIME_DIR, user_runtime_dir, user_state_dir
 from avf.vsock import GUEST_CID_MAX, GUEST_CID_MIN
 
 
@@ -15,6 +15,8 @@ class Options:
 
     system: bool
     directory: Path
+    state: Path | None
+    """What outlives a reboot is kept there; None: where the system says, or in `directory`."""
     policy: Path
     log_file: Path | None
     idle_timeout: float
@@ -36,6 +38,7 @@ def parse(arguments: list[str] | None) -> Options:
     return Options(
         system=given.system,
         directory=given.directory or default or user_runtime_dir(),
+        state=None if given.system or given.directory else user_state_dir(),
         policy=given.policy,
         log_file=given.log_file,
         idle_timeout=given.idle_timeout,

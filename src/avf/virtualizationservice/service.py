@@ -3,8 +3,9 @@
 import errno
 import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from avf.aidl.virtualizationservice import VirtualMachineDebugInfo
 from avf.aidl.virtualizationservice_internal import (
@@ -19,11 +20,13 @@ from avf.policy import Permission, PolicyFile, denial
 from avf.virtualizationservice.atoms import AtomLog
 from avf.virtualizationservice.contexts import ContextTable
 from avf.virtualizationservice.errors import ServiceError
-from avf.virtualizationservice.parties import Parties
+from avf.virtualizationservice.generations import GenerationStore
+from avf.virtualizationservice.parties import Parties, Party
 from avf.virtualizationservice.quotas import RateLimit
 
 ATOM_BURST = 300
 ATOMS_PER_SECOND = 10
+T = TypeVar("T")
 
 
 class VirtualizationServiceInternal(IVirtualizationServiceInternal):
@@ -33,12 +36,19 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
     """
 
     def __init__(
-        self, contexts: ContextTable, policy: PolicyFile, atoms: AtomLog, parties: Parties
+        self,
+        contexts: ContextTable,
+        policy: PolicyFile,
+        atoms: AtomLog,
+        parties: Parties,
+        generations: GenerationStore | None = None,
     ) -> None:
+        """`generations`: None if there is no place to remember instances in."""
         self._contexts = contexts
         self._policy = policy
         self._parties = parties
         self._atoms = atoms
+        self._generations = generations
         self._atom_rate = RateLimit(ATOM_BURST, ATOMS_PER_SECOND)
 
     def remove_memlock_rlimit(self) -> None:
@@ -102,6 +112,29 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
         self._require(Permission.DEBUG_VIRTUAL_MACHINE)
         return self._contexts.live()
+
+    def get_instance_generation(self, instance_id: bytes) -> int:
+        return self._on_instance(lambda store, party, uid: store.get(party, uid, instance_id))
+
+    def raise_instance_generation(self, instance_id: bytes, generation: int) -> None:
+        self._on_instance(
+            lambda store, party, uid: store.raise_to(party, uid, instance_id, generation)
+        )
+
+    def forget_instance_generation(self, instance_id: bytes) -> None:
+        self._on_instance(lambda store, party, uid: store.forget(party, uid, instance_id))
+
+    def _on_instance(self, operation: Callable[[GenerationStore, Party, int], T]) -> T:
+        self._require(Permission.MANAGE_VIRTUAL_MACHINE)
+        if self._generations is None:
+            raise RemoteException.unsupported_operation(
+                "virtualizationservice has no place to remember instances in; its log says why"
+            )
+        uid = _caller_uid()
+        try:
+            return operation(self._generations, self._parties.of(uid), uid)
+        except (ServiceError, OSError) as e:
+            raise RemoteException.illegal_state(str(e)) from e
 
     def _write(self, name: str, fields: dict[str, Any]) -> None:
         """What exceeds the rate is dropped, before polkit may be asked about it."""

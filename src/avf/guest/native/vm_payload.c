@@ -2,6 +2,7 @@
  * libvm_payload.so: the functions native payloads link against. What they do is done by the launcher that loaded the
  * payload; it hands over function pointers before it calls AVmPayload_main.
  */
+#include "avf_payload.h"
 #include "avf_rpc.h"
 #include "vm_payload_restricted.h"
 
@@ -41,6 +42,7 @@ struct avf_payload_calls {
 	int64_t (*attestation_chain)(void *data, size_t size);
 	int64_t (*attestation_cdi)(void *data, size_t size);
 	int64_t (*run_server)(const struct avf_server *server);
+	int64_t (*code_secret)(const void *identifier, size_t identifier_size, void *secret, size_t size);
 };
 
 static struct avf_payload_calls calls;
@@ -79,6 +81,11 @@ void AVmPayload_notifyPayloadReady(void)
 void AVmPayload_getVmInstanceSecret(const void *identifier, size_t identifier_size, void *secret, size_t size)
 {
 	CALL(instance_secret, identifier, identifier_size, secret, size);
+}
+
+void AvfPayload_getVmCodeSecret(const void *identifier, size_t identifier_size, void *secret, size_t size)
+{
+	CALL(code_secret, identifier, identifier_size, secret, size);
 }
 
 const char *AVmPayload_getApkContentsPath(void)

@@ -28,4 +28,10 @@ interface IVirtualizationService {
     IVirtualMachine createVmWithInput(in VirtualMachineConfig config,
             in @nullable ParcelFileDescriptor consoleOutFd, in @nullable ParcelFileDescriptor consoleInFd,
             in @nullable ParcelFileDescriptor osLogFd) = 0x00A00000;
+
+    /**
+     * Not in the original. Has the host forget the instance whose image this is: an old copy of it is taken from then on.
+     * For an instance that is deleted, or is meant to go back. Nothing if the host knows nothing of it.
+     */
+    void forgetInstance(in ParcelFileDescriptor instanceImage) = 0x00A00001;
 }

@@ -10,14 +10,27 @@ import android.system.virtualizationservice_internal.IGlobalVmContext;
 /** The root object of virtualizationservice. */
 interface IVirtualizationServiceInternal {
     /** Lifts RLIMIT_MEMLOCK of the calling process. */
-    void removeMemlockRlimit();
+    void removeMemlockRlimit() = 0;
 
     /** Reserves a CID and makes a directory for a VM of the calling uid. */
-    IGlobalVmContext allocateGlobalVmContext(int requesterDebugPid);
+    IGlobalVmContext allocateGlobalVmContext(int requesterDebugPid) = 1;
 
-    void atomVmBooted(in AtomVmBooted atom);
-    void atomVmCreationRequested(in AtomVmCreationRequested atom);
-    void atomVmExited(in AtomVmExited atom);
+    void atomVmBooted(in AtomVmBooted atom) = 2;
+    void atomVmCreationRequested(in AtomVmCreationRequested atom) = 3;
+    void atomVmExited(in AtomVmExited atom) = 4;
 
-    VirtualMachineDebugInfo[] debugListVms();
+    VirtualMachineDebugInfo[] debugListVms() = 5;
+
+    /**
+     * Not in the original. The highest generation raised for an instance of the calling user, 0 if there was none.
+     *
+     * `instanceId`: 32 bytes. UNSUPPORTED_OPERATION if this service keeps no generations.
+     */
+    long getInstanceGeneration(in byte[] instanceId) = 0x00A00000;
+
+    /** Not in the original. Remembers a generation (from 1 on), on disk, unless a higher one is remembered. */
+    void raiseInstanceGeneration(in byte[] instanceId, long generation) = 0x00A00001;
+
+    /** Not in the original. Forgets what is remembered of an instance of the calling user, if anything is. */
+    void forgetInstanceGeneration(in byte[] instanceId) = 0x00A00002;
 }

@@ -15,4 +15,16 @@ interface IVirtualMachineService {
 
     /** Not in the original. The host's CLOCK_REALTIME, in nanoseconds since 1970. */
     long getTime() = 0x00A00000;
+
+    /**
+     * Not in the original. The highest generation that the host has seen of an instance, 0 if it has seen none: an image
+     * of an earlier one is an old image that was put back.
+     *
+     * `instanceId`: 32 bytes, of one instance for each VM, and before notifyPayloadStarted only, else ILLEGAL_STATE.
+     * UNSUPPORTED_OPERATION where the host keeps no generations.
+     */
+    long getInstanceGeneration(in byte[] instanceId) = 0x00A00001;
+
+    /** Not in the original. Has the host remember a generation, which takes the place of lower ones alone. */
+    void raiseInstanceGeneration(in byte[] instanceId, long generation) = 0x00A00002;
 }

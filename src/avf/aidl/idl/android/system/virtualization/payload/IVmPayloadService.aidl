@@ -7,11 +7,20 @@ interface IVmPayloadService {
     const String VM_APK_CONTENTS_PATH = "/mnt/apk";
     const String ENCRYPTEDSTORE_MOUNTPOINT = "/mnt/encryptedstore";
 
-    void notifyPayloadReady();
+    void notifyPayloadReady() = 0;
 
-    /** `size` (0 to 32) bytes that this instance alone gets for this identifier, at every boot the same. */
-    byte[] getVmInstanceSecret(in byte[] identifier, int size);
+    /**
+     * `size` (0 to 32) bytes that this instance alone gets for this identifier, at every boot the same, and after every
+     * update.
+     */
+    byte[] getVmInstanceSecret(in byte[] identifier, int size) = 1;
 
-    byte[] getDiceAttestationChain();
-    byte[] getDiceAttestationCdi();
+    byte[] getDiceAttestationChain() = 2;
+    byte[] getDiceAttestationCdi() = 3;
+
+    /**
+     * Not in the original. As getVmInstanceSecret, but for exactly this code: another build of an APK, another signer, or
+     * another configuration gets others.
+     */
+    byte[] getVmCodeSecret(in byte[] identifier, int size) = 0x00A00000;
 }

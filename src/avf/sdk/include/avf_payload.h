@@ -1,0 +1,23 @@
+/*
+ * What a native payload may ask of its guest beyond AVF's vm_payload API. Guests of Android do not have these functions.
+ */
+#ifndef AVF_PAYLOAD_H
+#define AVF_PAYLOAD_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * As AVmPayload_getVmInstanceSecret, but for exactly this code: another build of the APK or of an extra APK, another
+ * signer, or another configuration gets other bytes. Aborts if `size` is larger than 32.
+ */
+void AvfPayload_getVmCodeSecret(const void *identifier, size_t identifier_size, void *secret, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
