@@ -78,6 +78,7 @@ def test_help_names_every_command_and_loads_none(vm: Vm) -> None:
         "doctor",
         "create-idsig",
         "create-partition",
+        "forget-instance",
         "top",
         "stop",
         "console",
@@ -521,6 +522,18 @@ def test_create_partition_keeps_what_is_there(vm: Vm, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr == "Error: Failed to create mine.img: File exists\n"
     assert (tmp_path / "mine.img").read_text() == "mine"
+
+
+def test_an_instance_is_forgotten(vm: Vm, tmp_path: Path) -> None:
+    image = tmp_path / "instance.img"
+    assert vm("create-partition", "-t", "instance", image, 4096).returncode == 0
+    result = vm("forget-instance", image)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    image.write_bytes(b"")
+    result = vm("forget-instance", image)
+    assert result.returncode == 1
+    assert "no instance image" in result.stderr
+    assert vm("forget-instance", "absent.img").returncode == 1
 
 
 def test_a_partition_that_cannot_be_made_leaves_no_file(vm: Vm, tmp_path: Path) -> None:

@@ -243,6 +243,12 @@ class _Service(IVirtualizationService):
             raise RemoteException.service_specific_error(-1, "failed to create idsig")
         os.pwrite(idsig_fd.fileno(), b"idsig of " + content, 0)
 
+    def forget_instance(self, instance_image: ParcelFileDescriptor) -> None:
+        content = os.pread(instance_image.fileno(), 100, 0).rstrip(b"\0")
+        if not content:
+            raise RemoteException.service_specific_error(-1, "no instance image")
+        print(f"forgotten: {content.decode()}", file=sys.stderr, flush=True)
+
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
         return [
             VirtualMachineDebugInfo(

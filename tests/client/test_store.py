@@ -191,6 +191,18 @@ def test_deleting(store: VmStore, config: StoredConfig, service: VirtualizationS
             use()
 
 
+def test_deleting_has_the_host_forget_the_instance(
+    store: VmStore, config: StoredConfig, service: VirtualizationService
+) -> None:
+    store.create("never run", config).delete(service)
+    vm = store.create("a", config)
+    vm.run(service).close()
+    vm.delete(service)
+    eventually(lambda: service.log_tail.count("forgotten: "), 1)
+    assert "forgotten: ANDROID_VM_INSTANCE" in service.log_tail
+    assert store.names() == []
+
+
 def test_an_imported_vm_has_the_same_identity(
     store: VmStore, config: StoredConfig, service: VirtualizationService, tmp_path: Path
 ) -> None:

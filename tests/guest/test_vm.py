@@ -109,9 +109,7 @@ def line_of(text: str, part: str) -> str:
     return next(line for line in text.splitlines() if part in line)
 
 
-def test_an_instance_over_several_boots(
-    image: Image, app: App, tmp_path: Path, key: SigningKey
-) -> None:
+def test_an_instance_over_several_boots(image: Image, app: App, tmp_path: Path) -> None:
     first = run(image, app, tmp_path)
     assert first.heard == [("started",), ("ready",), ("finished", 7)], first.log
     assert first.failure == ""
@@ -130,11 +128,13 @@ def test_an_instance_over_several_boots(
     second = run(image, app, tmp_path, board=Machine.PCI)
     assert second.heard == first.heard, second.log
     assert "root hash is known" in second.log
-    assert line(second, "secret") == line(first, "secret")
+    for secret in ("secret", "code secret"):
+        assert line(second, secret) == line(first, secret)
+    assert line(first, "secret") != line(first, "code secret").removeprefix("code ")
 
-    build_apk(app.apk, builder(tmp_path, "another text"), key)
+    build_apk(app.apk, builder(tmp_path, "another text"), SigningKey.generate())
     third = run(image, app, tmp_path)
-    message = "Detected an update of the payload which isn't supported yet."
+    message = "Payload has changed: the APK of package com.example.test is not by this instance's signer or a successor"
     assert third.heard == [("error", ErrorCode.PAYLOAD_CHANGED, message)]
     assert third.failure == "MICRODROID_PAYLOAD_HAS_CHANGED"
 

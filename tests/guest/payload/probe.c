@@ -8,12 +8,12 @@
 
 #include "vm_payload.h"
 
-static void show_secret(void)
+static void show_secret(const char *name, void (*get)(const void *, size_t, void *, size_t))
 {
 	unsigned char secret[32];
 
-	AVmPayload_getVmInstanceSecret("name", 4, secret, sizeof secret);
-	printf("secret ");
+	get("name", 4, secret, sizeof secret);
+	printf("%s ", name);
 	for (size_t i = 0; i < sizeof secret; i++)
 		printf("%02x", secret[i]);
 	printf("\n");
@@ -56,7 +56,8 @@ int AVmPayload_main(void)
 	printf("uid %d, contents %s, storage %s\n", getuid(), AVmPayload_getApkContentsPath(), storage ? storage : "none");
 	AVmPayload_notifyPayloadReady();
 	AVmPayload_notifyPayloadReady();
-	show_secret();
+	show_secret("secret", AVmPayload_getVmInstanceSecret);
+	show_secret("code secret", AVmPayload_getVmCodeSecret);
 	show_file("/mnt/apk/assets/packed.txt");
 	show_file("/mnt/apk/assets/absent");
 	show_file("/mnt/extra-apk/0/assets/note.txt");
