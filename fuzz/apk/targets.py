@@ -6,9 +6,18 @@ import sys
 from collections.abc import Callable
 from unittest import mock
 
-from avf.apk import ApkError, Idsig, entries, idsig_verify, lineage, read_entry, verify_idsig
+from avf.apk import (
+    ApkError,
+    EntryError,
+    Idsig,
+    entries,
+    idsig_verify,
+    lineage,
+    read_entry,
+    verify_idsig,
+)
 from avf.apk import verify as verify_apk
-from avf.apk.axml_reader import read_manifest
+from avf.apk.axml_reader import read_manifest, read_package
 from avf.apk.crypto import certificate_public_key, read_public_key
 from avf.apk.rewrite import rewrite
 from avf.apk.source import FileSource
@@ -90,7 +99,13 @@ def tree(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    """The SDKs that a binary manifest names."""
+    """The package and the SDKs that a binary manifest names."""
+    try:
+        package = read_package(data)
+        assert 0 < len(package.name) < 256
+        assert 0 <= package.version < 1 << 64
+    except EntryError:
+        pass
     sdks = read_manifest(data)
     assert abs(sdks.min_sdk) < 1 << 31
 

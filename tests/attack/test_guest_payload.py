@@ -105,11 +105,13 @@ def masked_secrets(app: App) -> list[bytes]:
     key = instance_key(parent)
     fd = os.open(app.instance, os.O_RDONLY)
     try:
-        identity = InstanceImage(fd).read(key)
+        record = InstanceImage(fd).read(key)
     finally:
         os.close(fd)
-    assert identity is not None
-    layer = payload_layer(parent, payload_inputs(identity, False, None, "attempts.py"))
+    assert record is not None
+    identity = record.identity
+    inputs = payload_inputs(identity, False, None, "attempts.py")
+    layer = payload_layer(parent, inputs, identity.first_authority)
     secrets = [identity.salt, key, *parent, *layer.cdi]
     return [secret.translate(MASK) for secret in secrets]
 

@@ -63,7 +63,11 @@ int AVmPayload_main(void)
 	unsigned char secret[40], again[40];
 	memset(secret, 0xEE, sizeof secret);
 	memset(again, 0xEE, sizeof again);
+	AVmPayload_getVmCodeSecret("a", 1, again, 32);
 	AVmPayload_getVmInstanceSecret("a", 1, secret, 32);
+	if (!memcmp(secret, again, 32))
+		return 1;
+	memset(again, 0xEE, sizeof again);
 	AVmPayload_getVmInstanceSecret("a", 1, again, 16);
 	AVmPayload_getVmInstanceSecret(NULL, 0, again, 0);
 	return memcmp(secret, again, 16) || secret[31] == 0xEE || secret[32] != 0xEE || again[16] != 0xEE;
