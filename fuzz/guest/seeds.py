@@ -6,6 +6,8 @@ import zipfile
 
 from avf.disk import ApexPayload, MetadataPartition, PayloadConfig
 from avf.guest.cbor import encode
+from avf.guest.identity import ApkData, PayloadIdentity
+from avf.guest.record import Record, encode_record
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -20,8 +22,22 @@ def seeds() -> dict[str, list[bytes]]:
         "config": [config, b'{"export_tombstones": false, "enable_authfs": true}'],
         "core": [_notes()],
         "metadata": metadata,
+        "old_record": [_old_record()],
+        "record": [encode_record(Record(_identity()))],
         "zip_tree": [_archive()],
     }
+
+
+def _identity() -> PayloadIdentity:
+    apk = ApkData(bytes(32), b"key", "com.example", 1 << 40, (bytes(32),))
+    return PayloadIdentity(bytes(64), apk, (ApkData(bytes(32), b"other key"),))
+
+
+def _old_record() -> bytes:
+    apks = [{"root_hash": [1] * 32, "pubkey": list(apk.public_key)} for apk in _identity().apks]
+    return encode(
+        {"salt": [0] * 64, "apk_data": apks[0], "extra_apks_data": apks[1:], "apex_data": []}
+    )
 
 
 def _notes() -> bytes:

@@ -8,6 +8,7 @@ from avf.guest.cbor import CborError, decode, encode
 from avf.guest.config import PayloadConfig, parse_config
 from avf.guest.errors import GuestError
 from avf.guest.metadata import parse_metadata
+from avf.guest.record import decode_old_record, decode_record, encode_record
 from avf.guest.tombstone import TombstoneError, parse_core
 from avf.guest.ziptree import ROOT, ZipTree, ZipTreeError
 from avf.virtmgr.payload_config import PayloadConfigError, VmPayloadConfig
@@ -49,6 +50,19 @@ def cbor(data: bytes) -> None:
     assert decode(encode(value)) == value
 
 
+def record(data: bytes) -> None:
+    """What an instance image holds once it is opened, in today's form and in the one of before."""
+    found = decode_record(data)
+    assert decode_record(encode_record(found)) == found
+
+
+def old_record(data: bytes) -> None:
+    """The form of before is written anew in today's."""
+    found = decode_old_record(data)
+    assert found.is_old
+    encode_record(found)
+
+
 def core(data: bytes) -> None:
     """The notes of a core dump."""
     assert "rip" in parse_core(data).registers
@@ -84,6 +98,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "config": config,
     "core": core,
     "metadata": metadata,
+    "old_record": old_record,
+    "record": record,
     "zip_tree": zip_tree,
 }
 

@@ -11,12 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avf.disk import PartitionKind, create_writable_partition
-from avf.guest.cbor import decode, encode
+from avf.guest.cbor import CborError, decode, encode
 from avf.guest.crypto import encrypt
 from avf.guest.errors import GuestError
 from avf.guest.identity import ApkData, PayloadIdentity
 from avf.guest.instance import AVF_UUID, SLOT_UUIDS, InstanceImage, NoRoom
-from avf.guest.record import Record, decode_record, encode_record, instance_id
+from avf.guest.record import (
+    Record,
+    decode_old_record,
+    decode_record,
+    encode_record,
+    instance_id,
+)
 from avf.guest.secrets import (
     Cdi,
     agent_cdi,
@@ -275,6 +281,20 @@ def test_an_older_guest_image_refuses_a_newer_format() -> None:
     assert newer != data
     with pytest.raises(GuestError, match="format 2, this guest image knows 1: it is too old"):
         decode_record(newer)
+
+
+@pytest.mark.parametrize("value", [1 << 40, "text", b"bytes", [256], None])
+def test_an_old_record_with_anything_else_for_its_bytes(value: object) -> None:
+    apk = {"root_hash": [1] * 32, "pubkey": [2]}
+    whole = {"salt": [0] * 64, "apk_data": apk, "extra_apks_data": []}
+    assert decode_old_record(encode(whole)).is_old
+    for wrong in (
+        {**whole, "salt": value},
+        {**whole, "apk_data": {**apk, "root_hash": value}},
+        {**whole, "extra_apks_data": [{**apk, "pubkey": value}]},
+    ):
+        with pytest.raises(CborError, match="not the data of a payload"):
+            decode_old_record(encode(wrong))
 
 
 def test_agents_of_2023_do_not_open_what_is_kept_in_slots(image: int) -> None:

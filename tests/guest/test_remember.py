@@ -8,6 +8,7 @@ import pytest
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.binder import RemoteException, Status, StatusError
+from avf.client import ErrorCode, PayloadError
 from avf.disk import PartitionKind, create_writable_partition
 from avf.guest import instance as instance_module
 from avf.guest.errors import (
@@ -142,6 +143,7 @@ def test_an_old_image_that_is_put_back_is_noticed(image: int, host: Host) -> Non
             "Instance image was rolled back: it is of generation 1, the host has seen generation 3"
         )
         assert failure_text(caught.value).startswith("MICRODROID_UNKNOWN_RUNTIME_ERROR|Instance")
+        assert PayloadError(ErrorCode(int(caught.value.code)), str(caught.value)).is_rollback
     assert snapshot(image) == old
     put_back(image, newest)
     assert boot(image, host, version(3)).apk.version == 3

@@ -20,6 +20,10 @@ from avf.client import (
     VirtualMachine,
 )
 
+_ROLLBACK_HINT = (
+    "have the host forget the instance (vm forget-instance) to go back to this image on purpose"
+)
+
 
 class Teller(Protocol):
     """Told of one VM, of events from threads of the session."""
@@ -51,6 +55,8 @@ class TextTeller:
                 click.echo(
                     f"VM encountered an error: code={code}, message={harmless(message)}", err=True
                 )
+                if event.is_rollback:
+                    click.echo(f"Hint: {_ROLLBACK_HINT}", err=True)
 
     def ended(self, reason: DeathReason | None, report: DeathReport | None) -> None:
         print_line(f"VM ended: {reason}")

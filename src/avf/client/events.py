@@ -9,6 +9,7 @@ from typing import Self
 _KILLED = "Failed to run payload"
 """How the guest's message begins when the payload was started and did not return."""
 _DOWNGRADE = "Downgrade refused"
+_ROLLBACK = "Instance image was rolled back"
 
 
 class _Named(IntEnum):
@@ -108,6 +109,11 @@ class PayloadError:
     def is_downgrade(self) -> bool:
         """An APK is older than what the instance has seen; a newer one still has all that was kept."""
         return self.code is ErrorCode.PAYLOAD_CHANGED and self.message.startswith(_DOWNGRADE)
+
+    @property
+    def is_rollback(self) -> bool:
+        """The instance image is an old one; if that is meant, `forget_instance` lets it be taken."""
+        return self.code is ErrorCode.UNKNOWN and self.message.startswith(_ROLLBACK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,13 +77,16 @@ def decode_record(data: bytes) -> Record:
 def decode_old_record(data: bytes) -> Record:
     """What AVF's own form says. Raises CborError."""
 
+    def octets(item: Any) -> bytes:
+        return bytes(_typed(item, list))  # of a number, bytes() would make as many zeros
+
     def apk(item: Any) -> ApkData:
-        return ApkData(bytes(item["root_hash"]), bytes(item["pubkey"]))
+        return ApkData(octets(item["root_hash"]), octets(item["pubkey"]))
 
     value = decode(data)
     try:
         extras = tuple(apk(extra) for extra in value["extra_apks_data"])
-        identity = PayloadIdentity(bytes(value["salt"]), apk(value["apk_data"]), extras)
+        identity = PayloadIdentity(octets(value["salt"]), apk(value["apk_data"]), extras)
     except (KeyError, TypeError, ValueError) as error:
         raise CborError(f"not the data of a payload: {error}") from error
     return Record(identity._replace(first_authority=identity.authority), generation=0, serial=0)
