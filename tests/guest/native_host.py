@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from avf.guest.instance import ApkData, PayloadIdentity
+from avf.guest.identity import ApkData, PayloadIdentity
 from avf.guest.payload_service import PayloadService, serve
 from avf.guest.secrets import agent_cdi, payload_inputs, payload_layer
 from avf.image.native import PAYLOAD_LIBRARY, compile_payload_library

@@ -9,7 +9,13 @@ import pytest
 
 from tests.guest.native_host import NativeHost, native_host
 
-PRELUDE = '#include <stdio.h>\n#include <string.h>\n#include "avf_rpc.h"\n#include "vm_payload_restricted.h"\n'
+PRELUDE = """
+#include <stdio.h>
+#include <string.h>
+#include "avf_payload.h"
+#include "avf_rpc.h"
+#include "vm_payload_restricted.h"
+"""
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ int AVmPayload_main(void)
 	unsigned char secret[40], again[40];
 	memset(secret, 0xEE, sizeof secret);
 	memset(again, 0xEE, sizeof again);
-	AVmPayload_getVmCodeSecret("a", 1, again, 32);
+	AvfPayload_getVmCodeSecret("a", 1, again, 32);
 	AVmPayload_getVmInstanceSecret("a", 1, secret, 32);
 	if (!memcmp(secret, again, 32))
 		return 1;

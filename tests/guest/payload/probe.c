@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "avf_payload.h"
 #include "vm_payload.h"
 
 static void show_secret(const char *name, void (*get)(const void *, size_t, void *, size_t))
@@ -57,7 +58,7 @@ int AVmPayload_main(void)
 	AVmPayload_notifyPayloadReady();
 	AVmPayload_notifyPayloadReady();
 	show_secret("secret", AVmPayload_getVmInstanceSecret);
-	show_secret("code secret", AVmPayload_getVmCodeSecret);
+	show_secret("code secret", AvfPayload_getVmCodeSecret);
 	show_file("/mnt/apk/assets/packed.txt");
 	show_file("/mnt/apk/assets/absent");
 	show_file("/mnt/extra-apk/0/assets/note.txt");

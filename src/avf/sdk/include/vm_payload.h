@@ -39,7 +39,8 @@ void AVmPayload_runVsockRpcServer(AIBinder *service, uint32_t port, void (*on_re
 
 /*
  * Fills `secret` with `size` bytes, at most 32, that this instance alone gets for this identifier, at every boot the same
- * and after every update of the payload. AvfPayload_getVmCodeSecret (avf_payload.h) gives others to each build. Aborts if `size` is larger. API 34.
+ * and after every update of the payload; AvfPayload_getVmCodeSecret (avf_payload.h) gives others to each build. Aborts if
+ * `size` is larger. API 34.
  */
 void AVmPayload_getVmInstanceSecret(const void *identifier, size_t identifier_size, void *secret, size_t size);
 
