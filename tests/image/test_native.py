@@ -10,7 +10,7 @@ from avf.image.native import PAYLOAD_LIBRARY, SOURCES, compile_native, compile_p
 from avf.sdk import INCLUDE
 
 SOURCE = SOURCES / "vm_payload.c"
-DECLARED = re.compile(r"\b((?:AVmPayload|AVmAttestation\w+|AvfRpc)_\w+)\(")
+DECLARED = re.compile(r"\b((?:AVmPayload|AVmAttestation\w+|AvfPayload|AvfRpc)_\w+)\(")
 
 
 def test_no_warnings_and_the_same_bytes_again() -> None:
@@ -35,7 +35,7 @@ def test_the_payload_library_exports_the_api_with_its_versions_and_no_more(tmp_p
     headers = "".join(path.read_text() for path in sorted(INCLUDE.glob("*.h")))
     declared = set(DECLARED.findall(re.sub(r"/\*.*?\*/", "", headers, flags=re.DOTALL)))
     expected = {
-        f"{name}@@{'AVF_LINUX_PAYLOAD' if name.startswith('AvfRpc') else 'LIBVM_PAYLOAD'}"
+        f"{name}@@{'AVF_LINUX_PAYLOAD' if name.startswith('Avf') else 'LIBVM_PAYLOAD'}"
         for name in declared - {"AVmPayload_main", "AVmPayload_main_t"}
     }
     assert len(expected) >= 18
