@@ -1,7 +1,6 @@
 """A payload in Python that serves an interface of its own to the host."""
 
 import avf_payload
-
 from avf.binder import Interface, method
 
 
