@@ -56,6 +56,17 @@ def command_line(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_kept_in_the_home() -> Iterator[None]:
+    """What services that tests start keep over reboots goes elsewhere."""
+    with (
+        tempfile.TemporaryDirectory(prefix="avf-state-") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("XDG_STATE_HOME", folder)
+        yield
+
+
 @pytest.fixture
 def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A runtime directory of the test's own, so with a virtualizationservice of its own, which also
