@@ -38,7 +38,7 @@ Run = Callable[..., tuple[int, Json]]
 
 
 def test_verify(signed: Path, key: SigningKey, run: Run) -> None:
-    status, report = run("verify", signed)
+    status, report = run("verify", signed, "--sdk", 34)
     with signed.open("rb") as file:
         digest = verify(file).digest.hex()
     assert status == 0
@@ -60,6 +60,7 @@ def test_verify(signed: Path, key: SigningKey, run: Run) -> None:
                 "lineage": [],
             }
         ],
+        "warnings": [],
     }
 
 
@@ -115,11 +116,11 @@ def test_a_bad_apk_exits_with_1_and_says_why(
 ) -> None:
     bad = tmp_path / "bad.apk"
     bad.write_bytes(signed.read_bytes().replace(b"PK\3\4", b"PK\3\5", 1))
-    assert main(["verify", str(bad)]) == 1
+    assert main(["verify", str(bad), "--sdk", "34"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"{bad}: Digest mismatch: computed=")
-    status, report = run("verify", bad)
+    status, report = run("verify", bad, "--sdk", 34)
     assert (status, report["verified"]) == (1, False)
     error = report["error"]
     assert isinstance(error, dict)
@@ -239,7 +240,7 @@ def test_sign(
 ) -> None:
     key, certificate = files("rsa-2048")
     out, idsig = tmp_path / "out.apk", tmp_path / "out.apk.idsig"
-    options = ["--key", key, "--cert", certificate, "--min-sdk", "24"]
+    options = ["--key", key, "--cert", certificate, "--min-sdk-version", "24"]
     names = ["RSA_PKCS1_V1_5_SHA256", "VERITY_RSA_PKCS1_V1_5_SHA256"]
     for name in names:
         options += ["--algorithm", name]
@@ -256,12 +257,15 @@ def test_rotate_and_sign(
 ) -> None:
     lineage, out = tmp_path / "lineage", tmp_path / "out.apk"
     old, new = files("ec-p256"), files("rsa-2048")
-    options = ["--old-key", old[0], "--old-cert", old[1]]
-    status, report = run("rotate", lineage, *options, "--new-key", new[0], "--new-cert", new[1])
+    old_key = ["--key", old[0], "--cert", old[1]]
+    new_key = ["--key", new[0], "--cert", new[1]]
+    status, report = run(
+        "rotate", "--out", lineage, "--old-signer", *old_key, "--new-signer", *new_key
+    )
     assert status == 0
     assert len(report["lineage"]) == 2  # type: ignore[arg-type]
     assert len(parse_lineage_file(lineage.read_bytes())) == 2
-    options += ["--key", new[0], "--cert", new[1], "--lineage", str(lineage), "--out", str(out)]
+    options = [*old_key, "--next-signer", *new_key, "--lineage", str(lineage), "--out", str(out)]
     status, report = run("sign", unsigned, *options)
     assert (status, report["scheme"]) == (0, "v3.1")
     assert run("verify", out, "--sdk", "32")[1]["scheme"] == "v3"
@@ -276,7 +280,7 @@ def test_a_failure_leaves_no_output(unsigned: Path, files: Files, tmp_path: Path
     broken.write_bytes(unsigned.read_bytes()[:-1])
     options = ["--out", out, "--key", key, "--cert", certificate]
     status, report = run("sign", broken, *options)
-    assert (status, report["error"]["code"]) == (1, "signing")  # type: ignore[index]
+    assert (status, report["error"]["code"]) == (1, "zip")  # type: ignore[index]
     assert not out.exists()
     before = unsigned.read_bytes()
     options[1] = unsigned
@@ -296,7 +300,14 @@ def test_a_failure_leaves_no_output(unsigned: Path, files: Files, tmp_path: Path
         ["verify", "APK", "--sdk", "-1"],
         ["sign", "APK", "--out", "FILE"],
         ["sign", "APK", "--out", "OUT", "--key", "K", "--cert", "C", "--algorithm", "MD5"],
-        ["sign", "APK", "--out", "OUT", "--key", "K", "--cert", "C", "--lineage", "L"],
+        ["sign", "APK", "--out", "OUT", "--key", "K"],
+        ["sign", "APK", "--out", "OUT", "--key", "K", "--cert", "C", "--next-signer"],
+        ["sign", "APK", "--out", "OUT", "--key", "K", "--cert", "C", "--ks", "S"],
+        ["sign", "APK", "--key", "K", "--cert", "C"],
+        ["sign", "APK", "--in", "APK", "--in-place", "--key", "K", "--cert", "C"],
+        ["rotate", "--out", "L", "--old-signer", "--key", "K", "--cert", "C"],
+        ["lineage", "--in", "L", "--signer", "--key", "K", "--cert", "C"],
+        ["verify", "APK", "--sdk", "34", "--min-sdk-version", "24"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

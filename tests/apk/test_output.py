@@ -1,6 +1,5 @@
 """Outputs: whole or not at all, and never over what is read."""
 
-import itertools
 import os
 import signal
 import stat
@@ -102,15 +101,27 @@ def test_the_idsig_command_keeps_the_apk(files: dict[str, Path]) -> None:
     assert snapshot(files["apk"].parent) == before
 
 
-def test_rotate_keeps_the_keys_and_a_lineage_that_it_cannot_read(files: dict[str, Path]) -> None:
+def test_rotate_keeps_the_keys_the_apk_and_a_lineage_that_it_cannot_read(
+    files: dict[str, Path],
+) -> None:
     directory = files["apk"].parent
-    pairs = itertools.product(("old", "new"), ("key", "cert"))
-    options = [item for a, b in pairs for item in (f"--{a}-{b}", str(files[f"{a}-{b}"]))]
+    signers = [
+        item
+        for name in ("old", "new")
+        for item in (
+            f"--{name}-signer",
+            *("--key", str(files[f"{name}-key"]), "--cert", str(files[f"{name}-cert"])),
+        )
+    ]
     (directory / "lineage").write_bytes(KEEP)
     before = snapshot(directory)
-    for target in ("lineage", "old.key", "new.cert"):
-        assert main(["rotate", str(directory / target), *options]) == 1
+    lineage = str(directory / "lineage")
+    assert main(["rotate", "--in", lineage, "--out", lineage, *signers]) == 1
+    assert main(["rotate", "--in", str(files["apk"]), "--out", str(files["apk"]), *signers]) == 1
+    for target in ("old.key", "new.cert"):
+        assert main(["rotate", "--out", str(directory / target), *signers]) == 1
         assert snapshot(directory) == before
+    assert snapshot(directory) == before
 
 
 def test_in_place_replaces_the_apk_and_keeps_its_mode(files: dict[str, Path]) -> None:

@@ -1,7 +1,6 @@
 """Keys in the containers that people have, chains, v1 files, alignment, and the idsig of a rotated key."""
 
 import io
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -86,49 +85,6 @@ def test_an_encrypted_key_and_its_password(
     assert status == 1
     assert text.startswith(f"{pem[0]}: it is encrypted")
     assert PASSWORD not in text
-
-
-@pytest.mark.parametrize("spec", ["pass:secret", "env:", "file:", "secret", ""])
-def test_a_password_is_not_taken_from_the_command_line(
-    spec: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["sign", "A", "--out", "B", "--key", "K", "--cert", "C", "--key-pass", spec])
-    assert caught.value.code == 2
-    assert "env:NAME or file:PATH" in capsys.readouterr().err
-
-
-def keytool(store: Path, kind: str, *options: str) -> None:
-    command = ["keytool", "-genkeypair", "-keystore", str(store), "-storetype", kind]
-    command += ["-storepass", PASSWORD, "-keypass", PASSWORD, "-dname", "CN=store"]
-    command += ["-keyalg", "RSA", "-keysize", "2048", "-alias", "release", *options]
-    subprocess.run(command, check=True, capture_output=True)
-
-
-def test_a_key_store_that_keytool_made(
-    unsigned: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    store, out = tmp_path / "release.p12", tmp_path / "out.apk"
-    keytool(store, "PKCS12")
-    monkeypatch.setenv("STORE_PASSWORD", PASSWORD)
-    sign = ["sign", unsigned, "--out", out, "--ks", store, "--ks-pass", "env:STORE_PASSWORD"]
-    assert run(capsys, *sign, "--ks-key-alias", "release")[0] == 0
-    assert "CN=store" in run_apksigner(
-        "verify", "--print-certs", "--min-sdk-version", "24", str(out)
-    )
-    status, text = run(capsys, *sign, "--ks-key-alias", "debug")
-    assert (status, text) == (1, f"{store}: the key store holds the key 'release', not 'debug'\n")
-    monkeypatch.setenv("STORE_PASSWORD", "wrong")
-    assert run(capsys, *sign)[1].startswith(f"{store}: cannot read the key store")
-
-
-def test_a_store_in_java_s_own_format_is_named(tmp_path: Path) -> None:
-    keytool(tmp_path / "store", "JKS")
-    with pytest.raises(SigningError, match="keytool -importkeystore -deststoretype pkcs12"):
-        SigningKey.from_pkcs12((tmp_path / "store").read_bytes(), PASSWORD.encode())
 
 
 def test_the_whole_chain_is_written(
@@ -268,17 +224,17 @@ def test_the_command_signs_the_idsig_of_a_rotated_key(
             path.write_bytes(data)
     (old_key, old_cert), (new_key, new_cert) = paths["ec-p256"], paths["rsa-2048"]
     lineage, out, idsig = tmp_path / "lineage", tmp_path / "out.apk", tmp_path / "out.idsig"
-    old = ["--old-key", old_key, "--old-cert", old_cert]
-    assert (
-        run(capsys, "rotate", lineage, *old, "--new-key", new_key, "--new-cert", new_cert)[0] == 0
-    )
-    sign = ["sign", unsigned, "--out", out, "--idsig", idsig, "--key", new_key, "--cert", new_cert]
+    old = ["--key", old_key, "--cert", old_cert]
+    new = ["--key", new_key, "--cert", new_cert]
+    made = run(capsys, "rotate", "--out", lineage, "--old-signer", *old, "--new-signer", *new)
+    assert made[0] == 0
+    sign = ["sign", unsigned, "--out", out, "--idsig", idsig, *new, "--next-signer", *old]
     for since in ("28", "33", "35"):
-        given = [*old, "--lineage", lineage, "--rotation-min-sdk", since]
+        given = ["--lineage", lineage, "--rotation-min-sdk-version", since]
         assert run(capsys, *sign, *given)[0] == 0
-        for sdk in ("32", "33", "34", "35"):
-            check = ["verify", out, "--idsig", idsig, "--require-v4", "--sdk", sdk]
-            assert run(capsys, *check)[0] == 0, (since, sdk)
+        checks = [["--sdk", sdk] for sdk in ("32", "33", "34", "35")]
+        for check in [*checks, []]:
+            assert run(capsys, "verify", out, "--v4-signature-file", idsig, *check)[0] == 0
 
 
 def test_a_certificate_with_a_key_of_another_kind_is_told(keys: dict[str, SigningKey]) -> None:

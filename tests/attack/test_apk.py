@@ -208,7 +208,7 @@ def test_the_file_at_fault_is_the_one_named(
     for path, data in good.items():
         path.write_bytes(data)
     sign = ["sign", apk, "--out", out, "--key", private, "--cert", certificate]
-    rotated = [*sign, "--old-key", private, "--old-cert", certificate, "--lineage", lineage]
+    rotated = [*sign, "--lineage", lineage]
     assert main(["idsig", str(apk), str(idsig)]) == 0
     whole = idsig.read_bytes()
     cases: list[tuple[Path, bytes, list[object]]] = [

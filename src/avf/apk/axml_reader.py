@@ -23,9 +23,10 @@ _INTS = range(0x10, 0x20)
 _NUMBERS = range(0x10, 0x12)
 """Decimal and hexadecimal ones."""
 _NONE = 0xFFFFFFFF
-_MIN_SDK, _TARGET_SDK = 0x0101020C, 0x01010270
+_MIN_SDK, _TARGET_SDK, _DEBUGGABLE = 0x0101020C, 0x01010270, 0x0101000F
 _VERSION_CODE, _VERSION_CODE_MAJOR = 0x0101021B, 0x01010576
 _MAX_PACKAGE = 255
+_WANTED = {"uses-sdk": (_MIN_SDK, _TARGET_SDK), "application": (_DEBUGGABLE,)}
 _CODENAMES = {
     "C": 2,
     "D": 3,
@@ -56,6 +57,8 @@ class ManifestSdks(NamedTuple):
 
     min_sdk: int
     target_sdk: int | None
+    debuggable: bool = False
+    """Of its `application`."""
 
 
 class ManifestPackage(NamedTuple):
@@ -83,10 +86,11 @@ def read_package(data: bytes) -> ManifestPackage:
 def read_manifest(data: bytes) -> ManifestSdks:
     """The highest minSdkVersion (1 if there is none) and targetSdkVersion of the `uses-sdk` elements."""
     document = _Document(data)
-    found = list(document.uses_sdk())
+    found = list(document.elements())
     lows = [item[_MIN_SDK] for item in found if _MIN_SDK in item]
     targets = [item[_TARGET_SDK] for item in found if _TARGET_SDK in item]
-    return ManifestSdks(max(lows, default=1), max(targets, default=None))
+    debuggable = any(item.get(_DEBUGGABLE) for item in found)
+    return ManifestSdks(max(lows, default=1), max(targets, default=None), debuggable)
 
 
 class _Document:
@@ -95,11 +99,12 @@ class _Document:
         self._pool = b""
         self._map = b""
 
-    def uses_sdk(self) -> Iterator[dict[int, int]]:
-        """The SDKs by resource ID of each `uses-sdk` right below the root."""
+    def elements(self) -> Iterator[dict[int, int]]:
+        """The values by resource ID of each `uses-sdk` and `application` right below the root."""
         for depth, body, end in self._elements():
-            if depth == 2 and self._name(body, end) == "uses-sdk":
-                yield dict(self._sdks(body, end))
+            wanted = _WANTED.get(self._name(body, end), ()) if depth == 2 else ()
+            if wanted:
+                yield dict(self._values(body, end, wanted))
 
     def package(self) -> ManifestPackage:
         """What the root element says of itself."""
@@ -171,9 +176,11 @@ class _Document:
         _, name = self._unpack(struct.Struct("<2I"), body, end)
         return self._string(name)
 
-    def _sdks(self, body: int, end: int) -> Iterator[tuple[int, int]]:
+    def _values(self, body: int, end: int, wanted: tuple[int, ...]) -> Iterator[tuple[int, int]]:
         for item in self._attributes(body, end):
-            if item.resource in (_MIN_SDK, _TARGET_SDK):
+            if item.resource == _DEBUGGABLE in wanted:
+                yield item.resource, int(item.kind in _INTS and item.value != 0)
+            elif item.resource in wanted:
                 yield item.resource, self._sdk(item.kind, item.value)
 
     def _attributes(self, body: int, end: int) -> Iterator[_Attribute]:

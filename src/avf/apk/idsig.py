@@ -5,7 +5,7 @@
     lp32 signing info:  lp32 APK digest, lp32 certificate, lp32 additional data, lp32 public key,
                         u32 signature algorithm ID, lp32 signature;
                         then for each other signer: u32 ID of its block in the APK, lp32 signing info
-    u32 tree size, tree
+    u32 tree size, tree; an idsig without a tree ends before them, or has a size of 0
 
 Source: https://source.android.com/docs/security/features/apksigning/v4 and `apksigner`'s output. Like the host of
 AVF, `Idsig.create` leaves certificate, key and signature empty: trust rests on the root hash and on v3.
@@ -29,6 +29,8 @@ _LOG2_BLOCK_SIZE = 12
 _MAX_INFO = 64 << 10
 _MAX_SALT = 64
 _MAX_OTHERS = 64
+_TREE_SIZE = 4
+"""Bytes in the size of the tree."""
 _DIGEST_SIZES = {kind.length for kind in ContentDigest}
 
 
@@ -136,16 +138,20 @@ class Idsig:
         return made
 
     @classmethod
-    def parse(cls, idsig: int | BinaryIO) -> "Idsig":
-        """Read the fields of a file or block device, which may be longer than the idsig. IdsigError if broken."""
+    def parse(cls, idsig: int | BinaryIO, *, allow_no_tree: bool = False) -> "Idsig":
+        """Read the fields of a file or block device, which may be longer than the idsig. IdsigError if broken.
+
+        With `allow_no_tree` the file may end before the size of the tree, which is 0 then.
+        """
         source = open_source(idsig)
         version = _read_u32(source, 0, "version")
         if version != VERSION:
             raise IdsigError(f"idsig: version {version}, only {VERSION} is supported", offset=0)
         hashing, position = _read_info(source, 4, "hashing info")
         signing, position = _read_info(source, position, "signing info")
-        tree_size = _read_u32(source, position, "tree size")
-        offset = position + 4
+        treeless = allow_no_tree and position == source.size
+        tree_size = 0 if treeless else _read_u32(source, position, "tree size")
+        offset = position if treeless else position + _TREE_SIZE
         if tree_size > source.size - offset:
             raise IdsigError(
                 f"idsig: tree of {tree_size} bytes does not fit in the {source.size - offset} left",
@@ -196,14 +202,20 @@ class Idsig:
         )
         return u32(len(body) + 4) + body
 
-    def write(self, fd: int) -> None:
-        """Replace the contents of a file with this idsig, which `create` must have made."""
+    def write(self, fd: int, *, with_tree: bool = True) -> None:
+        """Replace the contents of a file with this idsig, which `create` must have made.
+
+        Without its tree an idsig ends before the size of the tree, and proves an APK only as a whole.
+        """
         if self.tree is None:
             raise IdsigError("idsig: the tree is not in memory")
         os.ftruncate(fd, 0)
         header = self.header()
+        if not with_tree:
+            header = header[:-_TREE_SIZE]
         pwrite_all(fd, header, 0)
-        pwrite_all(fd, self.tree, len(header))
+        if with_tree:
+            pwrite_all(fd, self.tree, len(header))
 
 
 def locate(source: Source) -> SignedApk:

@@ -4,6 +4,7 @@ Source: https://source.android.com/docs/security/features/apksigning/v4 "Verific
 """
 
 import io
+from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
 from avf.apk import merkle
@@ -13,7 +14,7 @@ from avf.apk.errors import IdsigError, IdsigMismatch, SignatureInvalid, SignerMi
 from avf.apk.idsig import Idsig, SigningInfo, other_signing_infos, parse_signing_info
 from avf.apk.signers import parse_signed_data
 from avf.apk.signing_block import BlockId, SignedApk, find_signing_block
-from avf.apk.source import Progress, open_source
+from avf.apk.source import Progress, Source, open_source
 from avf.apk.tree_check import CheckedReader, Tree
 from avf.apk.verify import DEFAULT_SDK, Choice, Scheme, choose_signers
 
@@ -42,20 +43,70 @@ def verify_idsig(
     are left to `verify`. IdsigError if the idsig is broken, IdsigMismatch (TreeMismatch) if it is another file's,
     VerificationError if its signature is wrong or not by the APK's signer.
     """
+    return verify_idsig_for(
+        apk,
+        idsig,
+        [sdk],
+        allow_v2=allow_v2,
+        require_signature=require_signature,
+        progress=progress,
+    )
+
+
+def verify_idsig_for(
+    apk: int | BinaryIO,
+    idsig: int | BinaryIO,
+    sdks: Sequence[int],
+    *,
+    allow_v2: bool = False,
+    require_signature: bool = False,
+    allow_no_tree: bool = False,
+    progress: Progress | None = None,
+) -> VerifiedIdsig:
+    """As `verify_idsig`, for the signers of several platforms, at least one; the result is the last one's.
+
+    With `allow_no_tree` the idsig may lack its tree, which is then computed.
+    """
     source = open_source(apk, None, progress)
     signed_apk = find_signing_block(source)
-    choice = choose_signers(signed_apk, sdk, allow_v2=allow_v2)
-    found = Idsig.parse(idsig)
-    info = _info_of(found, choice)
-    _check_digest(info, choice)
-    certificate = _check_signature(found, info, choice, signed_apk)
-    if certificate is None and require_signature:
-        raise IdsigError("idsig: it has no signature")
-    tree = _tree(found, source.size, idsig)
-    tree.check()
-    tree.check_data(source)
+    found = Idsig.parse(idsig, allow_no_tree=allow_no_tree)
+    for sdk in sdks:
+        info, certificate = _check_signer(found, signed_apk, sdk, allow_v2)
+        if certificate is None and require_signature:
+            raise IdsigError("idsig: it has no signature")
+    if allow_no_tree and not found.tree_size:
+        _check_root(found, source)
+    else:
+        tree = _tree(found, source.size, idsig)
+        tree.check()
+        tree.check_data(source)
     source.check_unchanged()
     return VerifiedIdsig(found.root_hash, info.apk_digest, found.salt, certificate)
+
+
+def check_idsig_signers(
+    apk: int, idsig: int, sdks: Sequence[int], *, allow_v2: bool = False
+) -> None:
+    """Check digest and v4 signature of an idsig as `verify_idsig_for` does, and neither tree nor contents."""
+    signed_apk = find_signing_block(open_source(apk))
+    found = Idsig.parse(idsig, allow_no_tree=True)
+    for sdk in sdks:
+        _check_signer(found, signed_apk, sdk, allow_v2)
+
+
+def _check_signer(
+    found: Idsig, apk: SignedApk, sdk: int, allow_v2: bool
+) -> tuple[SigningInfo, bytes | None]:
+    """What the signer for a platform says, and its certificate if it signed."""
+    choice = choose_signers(apk, sdk, allow_v2=allow_v2)
+    info = _info_of(found, choice)
+    _check_digest(info, choice)
+    return info, _check_signature(found, info, choice, apk)
+
+
+def _check_root(found: Idsig, source: Source) -> None:
+    if merkle.build(source, found.salt, lambda _offset, _data: None) != found.root_hash:
+        raise IdsigMismatch("idsig: its root hash is not that of the APK")
 
 
 def open_verified(
@@ -87,7 +138,7 @@ def _tree(found: Idsig, apk_size: int, idsig: int | BinaryIO) -> Tree:
 def _info_of(found: Idsig, choice: Choice) -> SigningInfo:
     """What the signer of this platform says: a v3.1 signer stands behind the v3 one, if at all."""
     if choice.scheme is Scheme.V3_1:
-        base = found.tree_offset - 4 - len(found.other_signers)
+        base = len(found.header()) - 4 - len(found.other_signers)
         for block_id, reader in other_signing_infos(found.other_signers, base):
             if block_id != BlockId.V3_1:
                 continue

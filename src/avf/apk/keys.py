@@ -2,7 +2,6 @@
 
 import datetime
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -13,19 +12,13 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_der_private_key,
-    load_pem_private_key,
 )
-from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
 from avf.apk.algorithms import KeyType, SignatureAlgorithm
 from avf.apk.errors import SigningError
+from avf.apk.key_files import PrivateKey, load_certificates, load_private_key
+from avf.apk.key_stores import load_key_store
 
-PrivateKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | dsa.DSAPrivateKey
-
-_PEM = b"-----BEGIN "
-_JKS_MAGICS = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")
-"""Java's JKS and JCEKS."""
 _LARGE_RSA_BITS = 3072
 _LARGE_EC_BITS = 256
 _CURVES: dict[str, ec.EllipticCurve] = {
@@ -91,31 +84,20 @@ class SigningKey:
         return cls(private, own, chain)
 
     @classmethod
-    def from_pkcs12(
-        cls, store: bytes, password: bytes | None, *, alias: str | None = None
+    def from_key_store(
+        cls,
+        store: bytes,
+        password: str,
+        *,
+        alias: str | None = None,
+        key_password: Callable[[], str] | None = None,
     ) -> "SigningKey":
-        """From a PKCS #12 key store with one private key, with the certificates of its issuers.
+        """From a PKCS #12, JKS or JCEKS key store, with the certificates of its issuers.
 
-        SigningError if the password is wrong, the store holds no key or its key has another name than `alias`.
+        `alias` names one of several keys; `key_password` is called for a key that has a password of its own.
+        SigningError if a password is wrong, or the store holds no such key.
         """
-        if store.startswith(_JKS_MAGICS):
-            raise SigningError(
-                "the key store is in Java's own format; convert it with "
-                "keytool -importkeystore -deststoretype pkcs12"
-            )
-        try:
-            loaded = load_pkcs12(store, password)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise SigningError(f"cannot read the key store: {error}") from None
-        if loaded.key is None or loaded.cert is None:
-            raise SigningError("the key store holds no private key with a certificate")
-        if not isinstance(loaded.key, PrivateKey):
-            raise SigningError("the signing key is neither RSA nor EC nor DSA")
-        name = (loaded.cert.friendly_name or b"").decode("utf-8", "replace")
-        if alias is not None and alias.casefold() != name.casefold():
-            raise SigningError(f"the key store holds the key {name!r}, not {alias!r}")
-        others = [item.certificate for item in loaded.additional_certs]
-        return cls(loaded.key, loaded.cert.certificate, _issuers(loaded.cert.certificate, others))
+        return cls(*load_key_store(store, password, alias=alias, key_password=key_password))
 
     def to_pem(self) -> tuple[bytes, bytes]:
         """(private key as unencrypted PKCS #8, certificate)."""
@@ -156,52 +138,11 @@ class SigningKey:
         raise SigningError(f"{algorithm.name} does not go with this key")
 
 
-def load_private_key(data: bytes, password: Callable[[], bytes] | None) -> PrivateKey:
-    """A private key in PEM or DER; `password` is called if it is encrypted. SigningError if it cannot be read."""
-    load = load_pem_private_key if _PEM in data else load_der_private_key
-    try:
-        try:
-            private = load(data, None)
-        except TypeError:
-            if password is None:
-                raise SigningError("the signing key is encrypted: it needs a password") from None
-            private = load(data, password())
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SigningError(f"cannot read the signing key: {error}") from None
-    if not isinstance(private, PrivateKey):
-        raise SigningError("the signing key is neither RSA nor EC nor DSA")
-    return private
-
-
-def load_certificates(data: bytes) -> list[x509.Certificate]:
-    """The certificates in PEM, at least one, or the one in DER; SigningError if they cannot be read."""
-    try:
-        if _PEM in data:
-            return x509.load_pem_x509_certificates(data)
-        return [x509.load_der_x509_certificate(data)]
-    except ValueError as error:
-        raise SigningError(f"cannot read the certificate: {error}") from None
-
-
 def _is_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
     try:
         return certificate.public_key() == key.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SigningError(f"cannot read the certificate's key: {error}") from None
-
-
-def _issuers(own: x509.Certificate, others: list[x509.Certificate]) -> list[x509.Certificate]:
-    """The certificates that lead from `own` to its root, in this order."""
-    chain: list[x509.Certificate] = []
-    last, left = own, list(others)
-    while last.issuer != last.subject:
-        found = next((item for item in left if item.subject == last.issuer), None)
-        if found is None:
-            break
-        left.remove(found)
-        chain.append(found)
-        last = found
-    return chain
 
 
 def _der(certificate: x509.Certificate) -> bytes:

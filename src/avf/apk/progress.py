@@ -1,5 +1,7 @@
 """A progress bar for a terminal."""
 
+import os
+import sys
 import time
 from types import TracebackType
 from typing import TextIO
@@ -7,6 +9,11 @@ from typing import TextIO
 _WIDTH = 40
 _DELAY = 0.5
 _INTERVAL = 0.1
+
+
+def bar(label: str, fd: int) -> "Bar":
+    """A bar on standard error for work on the bytes of `fd`."""
+    return Bar(sys.stderr, label, os.fstat(fd).st_size)
 
 
 class Bar:

@@ -1,10 +1,12 @@
 """What the command tells, as JSON objects. The keys are documented in docs/apk.md and stay."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from avf.apk.algorithms import algorithm_text
+from avf.apk.crypto import certificate_public_key, read_public_key
+from avf.apk.crypto.names import certificate_subject
 from avf.apk.errors import ApkError, SchemeNotFound, SigningBlockError
 from avf.apk.idsig import Idsig
 from avf.apk.idsig_verify import VerifiedIdsig
@@ -28,18 +30,28 @@ def failure(error: ApkError | OSError, file: str) -> Report:
     return {"code": error.code, "message": str(error), "file": file, "offset": error.offset}
 
 
-def verified_apk(verified: VerifiedApk, sdk: int) -> Report:
-    """What `verify` found."""
+def verified_apk(
+    verified: VerifiedApk, sdk: int, *, certificates: bool = False, keys: bool = False
+) -> Report:
+    """What `verify` found; with more of the certificates and keys if asked."""
     return {
         "verified": True,
         "scheme": verified.scheme.value,
         "sdk": sdk,
         "size": verified.size,
-        "signers": [_verified_signer(signer) for signer in verified.signers],
+        "signers": [
+            {
+                **_verified_signer(signer),
+                **details(signer.certificates, certificates=certificates, keys=keys),
+            }
+            for signer in verified.signers
+        ],
     }
 
 
-def verified_range(verdicts: Iterable[PlatformVerdict]) -> Report:
+def verified_range(
+    verdicts: Iterable[PlatformVerdict], *, certificates: bool = False, keys: bool = False
+) -> Report:
     """What `verify` found for a range of SDKs, lowest first; the rest is the highest platform's."""
     found = list(verdicts)
     last = found[-1]
@@ -52,7 +64,8 @@ def verified_range(verdicts: Iterable[PlatformVerdict]) -> Report:
         }
         for verdict in found
     ]
-    return {**verified_apk(last.apk, last.max_sdk), "platforms": platforms}
+    highest = verified_apk(last.apk, last.max_sdk, certificates=certificates, keys=keys)
+    return {**highest, "platforms": platforms}
 
 
 def _verified_signer(signer: VerifiedSigner) -> Report:
@@ -69,15 +82,41 @@ def _verified_signer(signer: VerifiedSigner) -> Report:
     }
 
 
-def lineage(nodes: Iterable[LineageNode]) -> list[Report]:
+def lineage(
+    nodes: Iterable[LineageNode], *, certificates: bool = False, keys: bool = False
+) -> list[Report]:
     """Certificates, oldest first."""
     return [
         {
             "certificate_sha256": _sha256(node.certificate),
             "capabilities": [flag.name for flag in node.capabilities],
+            **details([node.certificate], certificates=certificates, keys=keys),
         }
         for node in nodes
     ]
+
+
+def details(chain: Sequence[bytes], *, certificates: bool, keys: bool) -> Report:
+    """More of a signer's certificates, as far as asked."""
+    report: Report = {}
+    if certificates:
+        report["certificates"] = [
+            {"subject": certificate_subject(item), **_digests(item)} for item in chain
+        ]
+    if keys:
+        encoded = certificate_public_key(chain[0])
+        key = read_public_key(encoded)
+        size = {"algorithm": key.type.value, "bits": key.bits}
+        report["public_key"] = {**size, **_digests(key.der)}
+    return report
+
+
+def _digests(data: bytes) -> Report:
+    """In hexadecimal; the shorter ones are what older tools show."""
+    return {
+        name: hashlib.new(name, data, usedforsecurity=False).hexdigest()
+        for name in ("sha256", "sha1", "md5")
+    }
 
 
 def verified_idsig(verified: VerifiedIdsig) -> Report:

@@ -33,21 +33,31 @@ def has_v1_signature(source: Source, sections: ZipSections) -> bool:
     return any(is_v1_signature(entry.name) for entry, _ in iter_headers(source, sections))
 
 
-def is_aligned(source: Source, sections: ZipSections) -> bool:
+def is_aligned(source: Source, sections: ZipSections, page: int = LIBRARY_PAGE) -> bool:
     """Do the data of every stored entry begin where `rewrite` would put them?"""
-    return all(
-        entry.method != STORED or data_offset(source, entry) % alignment_of(entry) == 0
-        for entry, _ in iter_headers(source, sections)
-    )
+    return next(misaligned(source, sections, page), None) is None
 
 
-def alignment_of(entry: Entry) -> int:
+def misaligned(
+    source: Source, sections: ZipSections, page: int = LIBRARY_PAGE
+) -> Iterator[tuple[Entry, int]]:
+    """The stored entries whose data do not begin on their boundary, and where they begin."""
+    for entry, _ in iter_headers(source, sections):
+        if entry.method == STORED:
+            offset = data_offset(source, entry)
+            if offset % alignment_of(entry, page):
+                yield entry, offset
+
+
+def alignment_of(entry: Entry, page: int = LIBRARY_PAGE) -> int:
     """A page for native libraries, else a word."""
     is_library = entry.name.startswith("lib/") and entry.name.endswith(".so")
-    return LIBRARY_PAGE if is_library else WORD
+    return page if is_library else WORD
 
 
-def rewrite(source: Source, sections: ZipSections, front: int, out: BinaryIO) -> tuple[bytes, int]:
+def rewrite(
+    source: Source, sections: ZipSections, front: int, out: BinaryIO, page: int = LIBRARY_PAGE
+) -> tuple[bytes, int]:
     """Write the entries before byte `front` to `out`; the new central directory and the number of entries.
 
     EntryError if entries overlap.
@@ -56,7 +66,7 @@ def rewrite(source: Source, sections: ZipSections, front: int, out: BinaryIO) ->
     parts = list(_parts(source, sections, front))
     for part in parts:
         directory[part.entry] = _with_offset(part.directory_header, out.tell())
-        _copy_entry(source, part, out)
+        _copy_entry(source, part, out, alignment_of(part.entry, page))
     kept = [directory[entry] for entry, _ in iter_headers(source, sections) if entry in directory]
     return b"".join(kept), len(kept)
 
@@ -76,13 +86,13 @@ def _parts(source: Source, sections: ZipSections, front: int) -> Iterator[Part]:
             yield Part(entry, header, data, end)
 
 
-def _copy_entry(source: Source, part: Part, out: BinaryIO) -> None:
+def _copy_entry(source: Source, part: Part, out: BinaryIO, alignment: int) -> None:
     entry = part.entry
     start = entry.header_offset
     local = source.read_at(start, part.data - start)
     if entry.method == STORED:
         name_end = _LOCAL_SIZE + len(entry.raw_name)
-        extra = _aligned(local[name_end:], out.tell() + name_end, alignment_of(entry))
+        extra = _aligned(local[name_end:], out.tell() + name_end, alignment)
         field = _EXTRA_LENGTH_FIELD
         head = local[:field] + struct.pack("<H", len(extra)) + local[field + 2 : name_end]
         local = head + extra
@@ -111,6 +121,12 @@ def _other_fields(extra: bytes) -> Iterator[bytes]:
         if kind not in (0, _ALIGNMENT_EXTRA_ID):
             yield extra[position:end]
         position = end
+
+
+def eocd_for(eocd: bytes, directory: bytes, count: int, offset: int) -> bytes:
+    """The EOCD for another central directory of `count` entries at `offset`."""
+    fields = struct.pack("<HHII", count, count, len(directory), offset)
+    return eocd[:8] + fields + eocd[8 + len(fields) :]
 
 
 def _with_offset(header: bytes, offset: int) -> bytes:

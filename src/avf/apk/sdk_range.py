@@ -1,8 +1,9 @@
 """What every platform of a range says of an APK, and the range that its manifest asks for."""
 
+from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
-from avf.apk.axml_reader import MAX_MANIFEST, read_manifest
+from avf.apk.axml_reader import MAX_MANIFEST, ManifestSdks, read_manifest
 from avf.apk.errors import ApkError, EntryError, InputError
 from avf.apk.signers import MAX_SDK
 from avf.apk.signing_block import BlockId, SignedApk, find_signing_block
@@ -19,6 +20,9 @@ from avf.apk.verify import (
 from avf.apk.zip import check_directory, read_entry
 
 MANIFEST = "AndroidManifest.xml"
+_WITHOUT_MANIFEST = "; without it the lowest SDK must be given"
+V4_SDK = 30
+"""The first platform that knows v4."""
 
 
 class PlatformVerdict(NamedTuple):
@@ -65,13 +69,27 @@ def verify_range(
     return tuple(verdicts)
 
 
+def v4_platforms(verdicts: Sequence[PlatformVerdict]) -> list[int]:
+    """One platform of each verdict that knows v4; where none does, one of the highest."""
+    known = [max(item.min_sdk, V4_SDK) for item in verdicts if item.max_sdk >= V4_SDK]
+    return known or [verdicts[-1].min_sdk]
+
+
 def manifest_min_sdk(apk: int | BinaryIO, *, size: int | None = None) -> int:
     """The minSdkVersion of the manifest, 1 where it names none. EntryError if there is no readable manifest."""
-    data = read_entry(apk, MANIFEST, limit=MAX_MANIFEST, size=size)
+    return manifest_sdks(apk, size=size).min_sdk
+
+
+def manifest_sdks(apk: int | BinaryIO, *, size: int | None = None) -> ManifestSdks:
+    """What the manifest says of platforms. EntryError if there is no readable manifest."""
     try:
-        return read_manifest(data).min_sdk
+        data = read_entry(apk, MANIFEST, limit=MAX_MANIFEST, size=size)
     except EntryError as error:
-        raise EntryError(f"ZIP entry {MANIFEST!r} {error}") from None
+        raise EntryError(f"{error}{_WITHOUT_MANIFEST}", offset=error.offset) from None
+    try:
+        return read_manifest(data)
+    except EntryError as error:
+        raise EntryError(f"ZIP entry {MANIFEST!r} {error}{_WITHOUT_MANIFEST}") from None
 
 
 def _changes(apk: SignedApk) -> set[int]:

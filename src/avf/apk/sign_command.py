@@ -1,188 +1,203 @@
-"""The commands `sign` and `rotate`: options, keys and outputs. Needs `cryptography` once they run."""
+"""The command `sign`: options, keys and outputs. Needs `cryptography` once it runs."""
 
 import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from avf.apk import passwords, reports
+from avf.apk import reports
 from avf.apk.algorithms import SignatureAlgorithm
-from avf.apk.files import about, opened, read_small
+from avf.apk.align_command import add_page
+from avf.apk.errors import ApkError, SigningError
+from avf.apk.files import about, opened
+from avf.apk.idsig_verify import check_idsig_signers
+from avf.apk.lineage_files import read_lineage
 from avf.apk.output import Outputs, check_collisions
 from avf.apk.reports import Report
-from avf.apk.verify import DEFAULT_SDK, Scheme, verify
+from avf.apk.sdk_range import PlatformVerdict, manifest_sdks, v4_platforms, verify_range
+from avf.apk.signer_options import add_signers, boolean, check_signers, load_all
+from avf.apk.signers import MAX_SDK
+from avf.apk.verify import DEFAULT_SDK, V3_1_SDK, Scheme
 
 if TYPE_CHECKING:
     from avf.apk.keys import SigningKey
-    from avf.apk.signing import Rotation
+    from avf.apk.signing_plan import Plan
 
-Password = Callable[[], bytes]
+_ONLY = "only"
+_NEXT = ("--next-signer", "the options that follow are of another signer")
+
+
+class Platforms(NamedTuple):
+    """Those that are to accept the result."""
+
+    low: int
+    high: int
 
 
 def add_sign(command: argparse.ArgumentParser, sdk: Callable[[str], int]) -> None:
     """The options of `sign`."""
-    out = command.add_mutually_exclusive_group(required=True)
+    out = command.add_mutually_exclusive_group()
     out.add_argument("--out", type=Path, metavar="FILE")
     out.add_argument("--in-place", action="store_true", help="replace APK by the signed one")
-    _add_key_files(command, "", required=False)
-    store = command.add_argument_group("for a key in a PKCS #12 key store")
-    store.add_argument("--ks", type=Path, metavar="FILE", help="instead of --key and --cert")
-    store.add_argument("--ks-pass", type=_password, metavar="PASSWORD")
-    store.add_argument("--ks-key-alias", metavar="NAME", help="the name that the key must have")
-    command.add_argument("--idsig", type=Path, metavar="FILE", help="write a signed idsig too")
-    command.add_argument("--min-sdk", type=sdk, metavar="N", help="lowest SDK for v3, 24 or more")
-    command.add_argument("--align", action="store_true", help="move stored entries to boundaries")
-    command.add_argument(
-        "--scheme", action="append", choices=["v2", "v3"], help="may be repeated (both)"
-    )
-    command.add_argument(
-        "--algorithm",
-        action="append",
-        choices=[item.name for item in SignatureAlgorithm],
-        metavar="NAME",
-        help="may be repeated (what apksigner takes for the key)",
-    )
-    rotation = command.add_argument_group("for a key that another one handed on to")
-    _add_key_files(rotation, "old-", required=False)
-    rotation.add_argument(
-        "--lineage", type=Path, metavar="FILE", help="from the first key to --key"
-    )
-    rotation.add_argument(
-        "--rotation-min-sdk", type=sdk, default=33, metavar="N", help="first with --key (33)"
-    )
+    _add_schemes(command)
+    _add_platforms(command, sdk)
+    add = command.add_argument
+    add("--alignment-preserved", type=boolean, default=False, metavar="true|false",
+        help="leave stored entries where they are (false)")  # fmt: skip
+    add_page(command)
+    add("--debuggable-apk-permitted", type=boolean, default=True, metavar="true|false",
+        help="sign an APK that is debuggable (true)")  # fmt: skip
+    add("--lineage", type=Path, metavar="FILE", help="file or APK with a lineage to the newest key")
+    add_signers(command, [_NEXT], capabilities=False)
     command.set_defaults(run=run_sign, parser=command)
 
 
-def add_rotate(command: argparse.ArgumentParser) -> None:
-    """The options of `rotate`."""
-    command.add_argument("apk", type=Path, metavar="LINEAGE", help="file to extend or to make")
-    _add_key_files(command, "old-", required=True)
-    _add_key_files(command, "new-", required=True)
-    command.set_defaults(run=run_rotate)
-
-
-def _add_key_files(command: argparse._ActionsContainer, prefix: str, *, required: bool) -> None:
-    for name, text in (("key", "private key"), ("cert", "certificate or chain")):
+def _add_schemes(command: argparse.ArgumentParser) -> None:
+    for n in (1, 2, 3):
         command.add_argument(
-            f"--{prefix}{name}",
-            type=Path,
-            required=required,
-            metavar="FILE",
-            help=f"{text}, PEM or DER",
+            f"--v{n}-signing-enabled",
+            type=boolean,
+            metavar="true|false",
+            help="whatever the platforms know",
         )
-    command.add_argument(
-        f"--{prefix}key-pass", type=_password, metavar="PASSWORD", help="env:NAME or file:PATH"
-    )
+    add = command.add_argument
+    add("--v4-signing-enabled", choices=["true", "false", _ONLY], metavar="true|false|only",
+        help="write a signed idsig (false); only: no APK")  # fmt: skip
+    add("--v4-no-merkle-tree", action="store_true", help="write an idsig without its tree")
+    add("--idsig", type=Path, metavar="FILE", help="where the idsig goes (the APK's name .idsig)")
+    add("--verity-enabled", type=boolean, default=False, metavar="true|false",
+        help="record a verity digest too (false)")  # fmt: skip
+    add("--algorithm", action="append", choices=[item.name for item in SignatureAlgorithm],
+        metavar="NAME", help="may be repeated (what apksigner takes for the key)")  # fmt: skip
 
 
-def _password(text: str) -> Password:
-    try:
-        return passwords.password_source(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _add_platforms(command: argparse.ArgumentParser, sdk: Callable[[str], int]) -> None:
+    add = command.add_argument
+    add("--min-sdk-version", type=sdk, metavar="N", help="lowest SDK (what the manifest says)")
+    add("--max-sdk-version", type=sdk, default=MAX_SDK, metavar="N", help="highest SDK (no end)")
+    add("--rotation-min-sdk-version", type=sdk, default=V3_1_SDK, metavar="N",
+        help="lowest SDK that the newest key signs for (%(default)s)")  # fmt: skip
 
 
 def run_sign(options: argparse.Namespace) -> Report:
     """Sign, verify the result, and only then give the outputs their names."""
-    from avf.apk.signing import DEFAULT_MIN_SDK, make_signed_idsig, sign
-
-    _check_options(options)
-    out: Path = options.apk if options.in_place else options.out
-    _check_paths(options, out)
-    key = _signing_key(options)
-    rotation = _rotation(options)
-    min_sdk = DEFAULT_MIN_SDK if options.min_sdk is None else options.min_sdk
-    sdk = max(DEFAULT_SDK, min_sdk)
+    out, idsig = _check_options(options)
+    signers = check_signers(options)
+    _check_paths(options, [path for signer in signers for path in signer.paths()], out, idsig)
+    keys = load_all(signers)
     with ExitStack() as stack:
         apk = stack.enter_context(opened(options.apk))
+        platforms = _platforms(options, apk)
+        plan = _plan(options, keys, platforms)
         outputs = stack.enter_context(Outputs())
-        signed = outputs.open(out)
-        sign(
-            apk,
-            signed,
-            key,
-            schemes=[Scheme(name) for name in options.scheme or ("v2", "v3")],
-            algorithms=[SignatureAlgorithm[name] for name in options.algorithm or ()],
-            min_sdk=min_sdk,
-            rotation=rotation,
-            align=options.align,
+        signed = (
+            apk if out is None else _write_apk(options, plan, apk, outputs.open(out), platforms.low)
         )
-        verified = verify(signed.fileno(), sdk=sdk, allow_v2=True)
-        if options.idsig:
-            idsig = make_signed_idsig(signed.fileno(), key, sdk=sdk, rotation=rotation)
-            with about(options.idsig):
-                idsig.write(outputs.open(options.idsig).fileno())
+        verdicts = _verdicts(signed, platforms)
+        report: Report = {"signed": None if out is None else str(out)}
+        report["idsig"] = None if idsig is None else str(idsig)
+        if idsig is not None:
+            with about(idsig):
+                _write_idsig(options, plan, signed, outputs.open(idsig).fileno(), verdicts)
         outputs.commit()
-    return {"signed": str(out), **reports.verified_apk(verified, sdk)}
+    return {**report, **reports.verified_range(verdicts)}
 
 
-def _check_options(options: argparse.Namespace) -> None:
-    rotated = [options.old_key, options.old_cert, options.lineage]
-    if any(rotated) and not all(rotated):
-        options.parser.error("--old-key, --old-cert and --lineage go together")
-    files = [options.key, options.cert]
-    if (options.ks and any(files)) or (not options.ks and not all(files)):
-        options.parser.error("give --key and --cert, or --ks")
+def _check_options(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """The outputs: the APK and the idsig, as far as they are wanted."""
+    only = options.v4_signing_enabled == _ONLY
+    if options.v1_signing_enabled:
+        raise SigningError("v1 (JAR) signatures are not written")
+    if only == bool(options.out or options.in_place):
+        options.parser.error("give --out FILE or --in-place, or --v4-signing-enabled only")
+    wanted = options.v4_signing_enabled not in (None, "false")
+    if options.v4_signing_enabled == "false" and (options.idsig or options.v4_no_merkle_tree):
+        options.parser.error("--idsig and --v4-no-merkle-tree do not go without v4")
+    if options.verity_enabled and options.algorithm:
+        options.parser.error("--verity-enabled does not go with --algorithm")
+    out: Path | None = None if only else options.out or options.apk
+    idsig: Path | None = options.idsig
+    if idsig is None and (wanted or options.v4_no_merkle_tree):
+        base = out or options.apk
+        idsig = base.with_name(f"{base.name}.idsig")
+    return out, idsig
 
 
-def _check_paths(options: argparse.Namespace, out: Path) -> None:
-    others = [options.key, options.cert, options.ks]
-    others += [options.old_key, options.old_cert, options.lineage]
-    inputs = [path for path in others if path]
+def _check_paths(
+    options: argparse.Namespace, keys: list[Path], out: Path | None, idsig: Path | None
+) -> None:
+    inputs = [*keys, *([options.lineage] if options.lineage else [])]
     if not options.in_place:
         inputs.append(options.apk)
-    outputs = [path for path in (out, options.idsig) if path]
-    check_collisions(inputs, outputs)
+    check_collisions(inputs, [path for path in (out, idsig) if path])
 
 
-def _signing_key(options: argparse.Namespace) -> "SigningKey":
-    from avf.apk.keys import SigningKey
-
-    if not options.ks:
-        return _load(options.key, options.cert, options.key_pass)
-    store = read_small(options.ks)
-    get = options.ks_pass or (lambda: passwords.ask(str(options.ks)))
-    with about(options.ks):
-        return SigningKey.from_pkcs12(store, get(), alias=options.ks_key_alias)
-
-
-def _rotation(options: argparse.Namespace) -> "Rotation | None":
-    from avf.apk.lineage import parse_lineage_file
-    from avf.apk.signing import Rotation
-
-    if not options.lineage:
-        return None
-    old = _load(options.old_key, options.old_cert, options.old_key_pass)
-    with about(options.lineage):
-        lineage = parse_lineage_file(read_small(options.lineage))
-    return Rotation(old, lineage, options.rotation_min_sdk)
+def _platforms(options: argparse.Namespace, apk: int) -> Platforms:
+    low = options.min_sdk_version
+    if low is None or not options.debuggable_apk_permitted:
+        manifest = manifest_sdks(apk)
+        if manifest.debuggable and not options.debuggable_apk_permitted:
+            raise SigningError("the APK is debuggable, which is not permitted")
+        low = manifest.min_sdk if low is None else low
+    if low > options.max_sdk_version:
+        raise SigningError(f"the SDK range {low} to {options.max_sdk_version} is empty")
+    return Platforms(low, options.max_sdk_version)
 
 
-def _load(key: Path, certificate: Path, password: Password | None) -> "SigningKey":
-    """A key from its files; the file that is wrong is the one named."""
-    from avf.apk.keys import SigningKey, load_certificates, load_private_key
+def _plan(options: argparse.Namespace, keys: list["SigningKey"], platforms: Platforms) -> "Plan":
+    from avf.apk.signing_plan import make_plan
 
-    with about(key):
-        private = load_private_key(read_small(key), password or (lambda: passwords.ask(str(key))))
-    with about(certificate):
-        own, *chain = load_certificates(read_small(certificate))
-        return SigningKey(private, own, chain)
+    lineage = read_lineage(options.lineage) if options.lineage else ()
+    return make_plan(
+        keys,
+        lineage,
+        min_sdk=platforms.low,
+        max_sdk=platforms.high,
+        enabled={Scheme.V2: options.v2_signing_enabled, Scheme.V3: options.v3_signing_enabled},
+        rotation_min_sdk=options.rotation_min_sdk_version,
+    )
 
 
-def run_rotate(options: argparse.Namespace) -> Report:
-    """Make a lineage longer by one certificate, or begin one with two."""
-    from avf.apk.lineage import encode_lineage_file, parse_lineage_file
-    from avf.apk.signing import rotate
+def _write_apk(options: argparse.Namespace, plan: "Plan", apk: int, out: BinaryIO, low: int) -> int:
+    from avf.apk.signing import sign
 
-    keys = [options.old_key, options.old_cert, options.new_key, options.new_cert]
-    check_collisions(keys, [options.apk])
-    old = _load(options.old_key, options.old_cert, options.old_key_pass)
-    new = _load(options.new_key, options.new_cert, options.new_key_pass)
-    with about(options.apk), Outputs() as outputs:
-        exists = options.apk.exists()
-        known = parse_lineage_file(read_small(options.apk)) if exists else ()
-        lineage = rotate(old, new, known)
-        outputs.open(options.apk).write(encode_lineage_file(lineage))
-        outputs.commit()
-    return {"lineage": reports.lineage(lineage)}
+    sign(
+        apk,
+        out,
+        plan.key,
+        schemes=plan.schemes,
+        algorithms=[SignatureAlgorithm[name] for name in options.algorithm or ()],
+        min_sdk=low,
+        others=plan.others,
+        rotation=plan.rotation,
+        verity=options.verity_enabled,
+        align=not options.alignment_preserved,
+        library_page=options.lib_page_alignment,
+    )
+    return out.fileno()
+
+
+def _verdicts(apk: int, platforms: Platforms) -> tuple[PlatformVerdict, ...]:
+    """What the platforms say of the result; SigningError if one does not accept it."""
+    try:
+        return verify_range(apk, min_sdk=platforms.low, max_sdk=platforms.high)
+    except ApkError as error:
+        raise SigningError(f"a platform would not accept the APK: {error}") from error
+
+
+def _write_idsig(
+    options: argparse.Namespace,
+    plan: "Plan",
+    apk: int,
+    idsig: int,
+    verdicts: tuple[PlatformVerdict, ...],
+) -> None:
+    from avf.apk.signing import make_signed_idsig
+
+    if plan.others:
+        raise SigningError("v4 has one signer")
+    sdk = max(DEFAULT_SDK, verdicts[0].min_sdk)
+    made = make_signed_idsig(apk, plan.key, sdk=sdk, rotation=plan.rotation)
+    made.write(idsig, with_tree=not options.v4_no_merkle_tree)
+    check_idsig_signers(apk, idsig, v4_platforms(verdicts), allow_v2=True)

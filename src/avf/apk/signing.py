@@ -14,7 +14,7 @@ from avf.apk.fields import lp32, lp32_items, u32
 from avf.apk.idsig import Idsig, SigningInfo
 from avf.apk.keys import SigningKey
 from avf.apk.lineage import Capability, LineageNode, encode_lineage, verify_lineage
-from avf.apk.rewrite import has_v1_signature, is_aligned, rewrite
+from avf.apk.rewrite import LIBRARY_PAGE, has_v1_signature, is_aligned, rewrite
 from avf.apk.signers import (
     ATTRIBUTE_PROOF_OF_ROTATION,
     ATTRIBUTE_ROTATION_MIN_SDK,
@@ -36,6 +36,11 @@ DEFAULT_CAPABILITIES = (
 _ALIGNMENT = 4096
 _COPY_SIZE = 1 << 20
 _V3_ID = 3
+_VERITY = {
+    SignatureAlgorithm.RSA_PKCS1_V1_5_SHA256: SignatureAlgorithm.VERITY_RSA_PKCS1_V1_5_SHA256,
+    SignatureAlgorithm.ECDSA_SHA256: SignatureAlgorithm.VERITY_ECDSA_SHA256,
+    SignatureAlgorithm.DSA_SHA256: SignatureAlgorithm.VERITY_DSA_SHA256,
+}
 
 
 class Rotation(NamedTuple):
@@ -44,8 +49,8 @@ class Rotation(NamedTuple):
     Below SDK 33 no platform knows v3.1, so with an earlier `min_sdk` the new key signs all of v3, and `old` only v2.
     """
 
-    old: SigningKey
-    """The first certificate in `lineage`."""
+    old: SigningKey | None
+    """Of the first certificate in `lineage`; None where it signs for no platform and with no scheme."""
     lineage: tuple[LineageNode, ...]
     """Ends with the new key's certificate."""
     min_sdk: int = V3_1_MIN_SDK
@@ -57,12 +62,18 @@ def rotate(
     lineage: Sequence[LineageNode] = (),
     *,
     capabilities: Capability = DEFAULT_CAPABILITIES,
+    old_capabilities: Capability | None = None,
 ) -> tuple[LineageNode, ...]:
-    """Let `old` hand on to `new`: the lineage with one certificate more. An empty one begins with `old`."""
+    """Let `old` hand on to `new`: the lineage with one certificate more. An empty one begins with `old`.
+
+    `capabilities` are those of `new`; `old_capabilities` default to what the lineage says, or `capabilities`.
+    """
     nodes = list(lineage) or [LineageNode(old.certificate, capabilities, 0, 0, b"")]
     if nodes[-1].certificate != old.certificate:
         raise SigningError("the lineage does not end with the old key's certificate")
     nodes[-1] = nodes[-1]._replace(algorithm_id=old.algorithm)
+    if old_capabilities is not None:
+        nodes[-1] = nodes[-1]._replace(capabilities=old_capabilities)
     added = LineageNode(new.certificate, capabilities, old.algorithm, 0, b"")
     nodes.append(added._replace(signature=old.sign(old.algorithm, added.signed_data)))
     try:
@@ -83,29 +94,33 @@ def sign(
     max_sdk: int = MAX_SDK,
     others: Sequence[SigningKey] = (),
     rotation: Rotation | None = None,
+    verity: bool = False,
     align: bool = False,
+    library_page: int = LIBRARY_PAGE,
 ) -> None:
     """Write `apk`, signed anew, to `out`, an empty file open for reading and writing, and not `apk` itself.
 
     An APK Signing Block that is there is dropped, and so are the files of a v1 signature. The new block begins and
     ends on 4096-byte boundaries. `algorithms` are those of `key` and default to `key.algorithm`. `others` sign beside
-    `key`, which v2 alone allows. With `rotation` an earlier key serves older platforms. `align` moves stored entries
-    to boundaries of 4 bytes, native libraries to 16 KiB. SigningError if the ZIP is not one that Android installs, or
-    if `min_sdk` is below 24: such platforms accept v1 signatures only.
+    `key`, which v2 alone allows. With `rotation` an earlier key serves older platforms. `verity` adds a signature over
+    a verity digest to each one over SHA-256. `align` moves stored entries to boundaries of 4 bytes, native libraries
+    of `library_page` bytes. SigningError if the ZIP is not one that Android installs, or if `min_sdk` is below 24: such
+    platforms accept v1 signatures only.
     """
     _check_request(key, set(schemes), others, rotation, min_sdk)
     _check_two_files(apk, out)
-    digests = _Digests(_write_unsigned(apk, out, align))
-    first = _Party(key, tuple(algorithms) or (key.algorithm,))
+    digests = _Digests(_write_unsigned(apk, out, library_page if align else None))
+    first = _Party(key, tuple(algorithms)) if algorithms else _Party.of(key, verity)
     pairs: list[tuple[int, bytes]] = []
     if Scheme.V2 in schemes:
-        parties = [_Party.of(rotation.old) if rotation else first, *map(_Party.of, others)]
+        oldest = _Party.of(_old_key(rotation), verity) if rotation else first
+        parties = [oldest, *[_Party.of(other, verity) for other in others]]
         protection = [u32(ATTRIBUTE_STRIPPING_PROTECTION) + u32(_V3_ID)]
         attributes = protection if Scheme.V3 in schemes else []
         signers = [_signer(party, digests, b"", attributes) for party in parties]
         pairs.append((BlockId.V2, lp32_items(signers)))
     if Scheme.V3 in schemes:
-        pairs += _v3_pairs(first, digests, (min_sdk, max_sdk), rotation)
+        pairs += _v3_pairs(first, digests, (min_sdk, max_sdk), rotation, verity)
     _write_signed(out, digests.contents, padded_block(pairs))
 
 
@@ -144,7 +159,7 @@ def make_signed_idsig(
     idsig = Idsig.create(apk, sdk=rotation.min_sdk - 1)
     _, recorded = recorded_digest(signed_apk, rotation.min_sdk)
     rotated = _signed_info(idsig, size, key, recorded)
-    sign_idsig(idsig, size, rotation.old, rotated=rotated)
+    sign_idsig(idsig, size, _old_key(rotation), rotated=rotated)
     return idsig
 
 
@@ -165,18 +180,18 @@ def _check_two_files(apk: int | BinaryIO, out: BinaryIO) -> None:
         raise SigningError("cannot sign: input and output are the same file")
 
 
-def _write_unsigned(apk: int | BinaryIO, out: BinaryIO, align: bool) -> Contents:
-    """Copy the entries, pad, and append directory and EOCD; the contents to sign."""
+def _write_unsigned(apk: int | BinaryIO, out: BinaryIO, page: int | None) -> Contents:
+    """Copy the entries, aligned where `page` says so, and append directory and EOCD; the contents to sign."""
     source = open_source(apk)
     try:
         sections = find_sections(source)
         front = _content_end(source, sections.cd_offset)
-        anew = has_v1_signature(source, sections) or (align and not is_aligned(source, sections))
+        misaligned = page is not None and not is_aligned(source, sections, page)
         out.seek(0)
         out.truncate()
         eocd = source.read_at(sections.eocd_offset, sections.eocd_size)
-        if anew:
-            directory, count = rewrite(source, sections, front, out)
+        if misaligned or has_v1_signature(source, sections):
+            directory, count = rewrite(source, sections, front, out, page or LIBRARY_PAGE)
             eocd = _with_directory(eocd, count, len(directory))
         else:
             directory = source.read_at(sections.cd_offset, sections.cd_size)
@@ -243,8 +258,15 @@ def _check_request(
     if Scheme.V3 not in schemes:
         raise SigningError("v2 knows no rotated keys")
     certificates = [node.certificate for node in rotation.lineage]
-    if certificates[:1] != [rotation.old.certificate] or certificates[-1] != key.certificate:
+    firsts = [rotation.old.certificate] if rotation.old else certificates[:1]
+    if certificates[:1] != firsts or certificates[-1:] != [key.certificate]:
         raise SigningError("the lineage does not lead from the old key to the new one")
+
+
+def _old_key(rotation: Rotation) -> SigningKey:
+    if rotation.old is None:
+        raise SigningError("the key of the lineage's first certificate must sign too")
+    return rotation.old
 
 
 class _Digests:
@@ -267,12 +289,17 @@ class _Party(NamedTuple):
     algorithms: tuple[SignatureAlgorithm, ...]
 
     @classmethod
-    def of(cls, key: SigningKey) -> "_Party":
-        return cls(key, (key.algorithm,))
+    def of(cls, key: SigningKey, verity: bool) -> "_Party":
+        added = _VERITY.get(key.algorithm) if verity else None
+        return cls(key, (key.algorithm, added) if added else (key.algorithm,))
 
 
 def _v3_pairs(
-    party: _Party, digests: _Digests, sdks: tuple[int, int], rotation: Rotation | None
+    party: _Party,
+    digests: _Digests,
+    sdks: tuple[int, int],
+    rotation: Rotation | None,
+    verity: bool,
 ) -> list[tuple[int, bytes]]:
     if rotation is None:
         return [_v3_pair(BlockId.V3, party, digests, sdks, [])]
@@ -283,7 +310,7 @@ def _v3_pairs(
     before, since = (low, rotation.min_sdk - 1), (rotation.min_sdk, high)
     promise = [u32(ATTRIBUTE_ROTATION_MIN_SDK) + u32(rotation.min_sdk)]
     return [
-        _v3_pair(BlockId.V3, _Party.of(rotation.old), digests, before, promise),
+        _v3_pair(BlockId.V3, _Party.of(_old_key(rotation), verity), digests, before, promise),
         _v3_pair(BlockId.V3_1, party, digests, since, proof),
     ]
 

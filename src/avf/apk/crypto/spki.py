@@ -9,7 +9,7 @@ from typing import NamedTuple
 from avf.apk.algorithms import KeyType
 from avf.apk.errors import PublicKeyError
 
-SEQUENCE, INTEGER, BIT_STRING, OID = 0x30, 0x02, 0x03, 0x06
+SEQUENCE, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x30, 0x02, 0x03, 0x04, 0x06
 MIN_RSA_BITS, MAX_RSA_BITS = 1024, 16384
 MAX_RSA_EXPONENT_BITS = 33
 DSA_BITS = (1024, 2048, 3072, 4096)
@@ -78,6 +78,8 @@ class PublicKey(NamedTuple):
 
     type: KeyType
     der: bytes
+    bits: int
+    """Of the modulus, the prime or the curve."""
 
 
 def read_public_key(data: bytes) -> PublicKey:
@@ -88,7 +90,7 @@ def read_public_key(data: bytes) -> PublicKey:
     """
     try:
         return _read(data)
-    except _BadDer as error:
+    except BadDer as error:
         raise PublicKeyError(f"Public key cannot be read: {error}") from None
 
 
@@ -99,14 +101,14 @@ def check_type(public_key: PublicKey, expected: KeyType) -> None:
 
 
 def _read(data: bytes) -> PublicKey:
-    outer = _Der(data)
+    outer = Der(data)
     info = outer.inner(SEQUENCE)
     outer.end()
     algorithm = info.inner(SEQUENCE)
     bits = info.take(BIT_STRING)
     info.end()
     if not bits or bits[0]:
-        raise _BadDer("its bits are not whole bytes")
+        raise BadDer("its bits are not whole bytes")
     oid = algorithm.take(OID)
     if oid == _RSA:
         return _rsa(bits[1:])
@@ -118,7 +120,7 @@ def _read(data: bytes) -> PublicKey:
 
 
 def _rsa(data: bytes) -> PublicKey:
-    numbers = _Der(data).inner(SEQUENCE)
+    numbers = Der(data).inner(SEQUENCE)
     n, e = numbers.unsigned(), numbers.unsigned()
     numbers.end()
     if not MIN_RSA_BITS <= n.bit_length() <= MAX_RSA_BITS:
@@ -126,7 +128,8 @@ def _rsa(data: bytes) -> PublicKey:
     if not n % 2 or not e % 2 or e < 3 or e.bit_length() > MAX_RSA_EXPONENT_BITS:
         raise PublicKeyError("Public key is no RSA key: its numbers are out of range")
     algorithm = der(OID, _RSA) + _NULL
-    return PublicKey(KeyType.RSA, _spki(algorithm, der(SEQUENCE, _integer(n) + _integer(e))))
+    encoded = _spki(algorithm, der(SEQUENCE, _integer(n) + _integer(e)))
+    return PublicKey(KeyType.RSA, encoded, n.bit_length())
 
 
 def _ec(curve_id: bytes, point: bytes) -> PublicKey:
@@ -143,19 +146,20 @@ def _ec(curve_id: bytes, point: bytes) -> PublicKey:
     if not curve.holds(x, y):
         raise PublicKeyError(f"Public key is no point of {curve.name}")
     encoded = b"\4" + x.to_bytes(size, "big") + y.to_bytes(size, "big")
-    return PublicKey(KeyType.EC, _spki(der(OID, _EC) + der(OID, curve_id), encoded))
+    algorithm = der(OID, _EC) + der(OID, curve_id)
+    return PublicKey(KeyType.EC, _spki(algorithm, encoded), curve.p.bit_length())
 
 
-def _dsa(algorithm: "_Der", data: bytes) -> PublicKey:
+def _dsa(algorithm: "Der", data: bytes) -> PublicKey:
     parameters = algorithm.inner(SEQUENCE)
     p, q, g = parameters.unsigned(), parameters.unsigned(), parameters.unsigned()
-    y = _Der(data).unsigned()
+    y = Der(data).unsigned()
     if p.bit_length() not in DSA_BITS:
         raise PublicKeyError(f"Public key has {p.bit_length()} bits")
     if not p % 2 or q.bit_length() not in DSA_ORDER_BITS or not 1 < g < p or not 1 < y < p:
         raise PublicKeyError("Public key is no DSA key: its numbers are out of range")
     numbers = der(SEQUENCE, _integer(p) + _integer(q) + _integer(g))
-    return PublicKey(KeyType.DSA, _spki(der(OID, _DSA) + numbers, _integer(y)))
+    return PublicKey(KeyType.DSA, _spki(der(OID, _DSA) + numbers, _integer(y)), p.bit_length())
 
 
 def _spki(algorithm: bytes, bits: bytes) -> bytes:
@@ -175,11 +179,11 @@ def der(tag: int, body: bytes) -> bytes:
     return bytes([tag, 0x80 | len(length)]) + length + body
 
 
-class _BadDer(Exception):
-    pass
+class BadDer(Exception):
+    """Not the DER element that was expected."""
 
 
-class _Der:
+class Der:
     """Reads elements one after the other; lengths may be longer than they need to be."""
 
     def __init__(self, data: bytes) -> None:
@@ -189,24 +193,35 @@ class _Der:
     def take(self, tag: int) -> bytes:
         data, start = self._data, self._position
         if len(data) - start < 2 or data[start] != tag:
-            raise _BadDer(f"no element {tag:#04x} at byte {start}")
+            raise BadDer(f"no element {tag:#04x} at byte {start}")
         length, body = data[start + 1], start + 2
         if length >= 0x80:
             count = length & 0x7F
             if not 1 <= count <= 4 or body + count > len(data):
-                raise _BadDer(f"bad length at byte {start}")
+                raise BadDer(f"bad length at byte {start}")
             length, body = int.from_bytes(data[body : body + count], "big"), body + count
         if length > len(data) - body:
-            raise _BadDer(f"element at byte {start} is cut short")
+            raise BadDer(f"element at byte {start} is cut short")
         self._position = body + length
         return data[body : self._position]
 
-    def inner(self, tag: int) -> "_Der":
-        return _Der(self.take(tag))
+    def inner(self, tag: int) -> "Der":
+        return Der(self.take(tag))
+
+    def element(self) -> tuple[int, bytes]:
+        """The tag and the body of the next element, whatever it is."""
+        if self.done:
+            raise BadDer("it ends too early")
+        tag = self._data[self._position]
+        return tag, self.take(tag)
+
+    @property
+    def done(self) -> bool:
+        return self._position == len(self._data)
 
     def unsigned(self) -> int:
         return int.from_bytes(self.take(INTEGER), "big")
 
     def end(self) -> None:
-        if self._position != len(self._data):
-            raise _BadDer("bytes follow it")
+        if not self.done:
+            raise BadDer("bytes follow it")

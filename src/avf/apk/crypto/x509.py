@@ -10,25 +10,40 @@ from avf.apk.errors import CertificateError
 _SEQUENCE = 0x30
 _INTEGER = 0x02
 _VERSION = 0xA0
-_FIELDS_BEFORE_KEY = (
+_FIELDS = (
     ("serial number", _INTEGER),
     ("signature algorithm", _SEQUENCE),
     ("issuer", _SEQUENCE),
     ("validity", _SEQUENCE),
     ("subject", _SEQUENCE),
+    ("public key", _SEQUENCE),
 )
 
 
 def certificate_public_key(certificate: bytes) -> bytes:
     """The SubjectPublicKeyInfo (DER) of a DER certificate, as it stands there."""
+    start, end = _fields(certificate)[-1]
+    return certificate[start:end]
+
+
+def certificate_subject_name(certificate: bytes) -> bytes:
+    """The Name (DER) of the subject of a DER certificate, as it stands there."""
+    start, end = _fields(certificate)[-2]
+    return certificate[start:end]
+
+
+def _fields(certificate: bytes) -> list[tuple[int, int]]:
+    """Where each of the fields begins and ends, their tags and lengths included."""
     start, end = _element(certificate, 0, len(certificate), _SEQUENCE, "certificate")
     start, end = _element(certificate, start, end, _SEQUENCE, "to-be-signed part")
     if start < end and certificate[start] == _VERSION:
         _, start = _element(certificate, start, end, _VERSION, "version")
-    for field, tag in _FIELDS_BEFORE_KEY:
-        _, start = _element(certificate, start, end, tag, field)
-    _, key_end = _element(certificate, start, end, _SEQUENCE, "public key")
-    return certificate[start:key_end]
+    found = []
+    for field, tag in _FIELDS:
+        _, after = _element(certificate, start, end, tag, field)
+        found.append((start, after))
+        start = after
+    return found
 
 
 def _element(data: bytes, start: int, end: int, tag: int, field: str) -> tuple[int, int]:
