@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from avf.cli import man, tombstones
 from avf.cli.progress import bytes_read_by
-from avf.cli.text import printable
 from avf.cli.tombstones import Tombstone
 from avf.client import RawConfig, VirtualizationService, connect
+from avf.printable import printable_lines
 from tests.eventually import eventually
 
 VM = [sys.executable, "-m", "avf.cli"]
@@ -231,7 +231,7 @@ def test_manual_pages(tmp_path: Path) -> None:
 
 
 def test_text_of_guests_at_a_terminal() -> None:
-    assert printable("a\tb\r\nc\x1b[2J\x9b\n") == "a\tb\nc\\u{1b}[2J\\u{9b}\n"
+    assert printable_lines("a\tb\r\nc\x1b[2J\x9b\n") == "a\tb\nc\\u{1b}[2J\\u{9b}\n"
 
 
 def test_how_much_a_process_has_read() -> None:

@@ -3,8 +3,9 @@ from itertools import pairwise
 import pytest
 
 from avf.binder import RemoteException
-from avf.cli.text import CliError, error_chain, harmless, hint_for, quoted
+from avf.cli.text import CliError, error_chain, hint_for, quoted
 from avf.client import ServiceDied
+from avf.printable import printable
 
 
 def chained(*errors: BaseException) -> BaseException:
@@ -61,6 +62,6 @@ def test_quoted(value: str, text: str) -> None:
     assert quoted(value) == text
 
 
-def test_what_a_guest_says_is_made_harmless() -> None:
-    assert harmless('as "it" is: ü') == 'as "it" is: ü'
-    assert harmless("a\x1b[2Jb\n") == "a\\u{1b}[2Jb\\n"
+def test_what_a_guest_says_is_made_printable() -> None:
+    assert printable('as "it" is: ü') == 'as "it" is: ü'
+    assert printable("a\x1b[2Jb\n") == "a\\u{1b}[2Jb\\n"

@@ -252,7 +252,7 @@ def test_a_virtmgr_that_does_not_start(vm: Vm, raw: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("AVF_VIRTMGR", "sh -c 'echo it hurts >&2; exit 7'")
     result = vm("run", raw)
     assert result.returncode == 1
-    assert "Error: virtmgr exited with status 7; it said:\nit hurts" in result.stderr
+    assert "Error: virtmgr exited with status 7; it said:\n    it hurts" in result.stderr
     assert "Hint: `vm doctor`" in result.stderr
 
 

@@ -6,6 +6,8 @@ AidlError       one run's errors, each with its place; `str()` is what people re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from avf.printable import printable, printable_lines
+
 from .limits import ERRORS, SHOWN
 from .source import Source, Span
 
@@ -50,9 +52,9 @@ class Diagnostic:
 
 
 def _told(severity: str, message: str, place: Place | None) -> Iterator[str]:
-    yield f"{place}: {severity}: {message}" if place else f"{severity}: {message}"
+    yield printable(f"{place}: {severity}: {message}" if place else f"{severity}: {message}")
     if place:
-        yield from place.excerpt()
+        yield from map(printable_lines, place.excerpt())
 
 
 class AidlError(Exception):

@@ -5,6 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from avf.arguments import ArgumentParser
+from avf.printable import printable
+
 from .compiler import compile_sources
 from .errors import AidlError, Diagnostic, Diagnostics
 from .files import FileLoader, Output, expand
@@ -40,7 +43,7 @@ def _hash(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="avf-aidl",
         description="Compiles AIDL to typed Python for avf.binder.",
         epilog=_EPILOG,
@@ -109,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{count} error{'s' if count > 1 else ''}{more}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 1
     return 0
 
@@ -145,7 +148,7 @@ def _differs(output: Output, module: str, text: str) -> bool:
 
 def _report(output: Output, changed: list[str]) -> int:
     for module in changed:
-        print(f"{output.path(module)} is out of date", file=sys.stderr)
+        print(printable(f"{output.path(module)} is out of date"), file=sys.stderr)
     return 1 if changed else 0
 
 

@@ -5,7 +5,6 @@ Exit status: 0 done, 1 the APK or idsig is not good (or a file cannot be used), 
 
 import argparse
 import io
-import json
 import os
 import signal
 import sys
@@ -25,9 +24,11 @@ from avf.apk.reports import Report
 from avf.apk.sign_command import add_sign
 from avf.apk.signer_options import join_booleans
 from avf.apk.source import open_source
-from avf.apk.terminal import printable
 from avf.apk.verify import DEFAULT_SDK
 from avf.apk.verify_command import add_verify, run_verify
+from avf.arguments import ArgumentParser
+from avf.printable import printable
+from avf.printing import printable_json
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ApkError, OSError) as error:
         return _fail(options, error)
     if options.json:
-        print(json.dumps(report, indent=2))
+        print(printable_json(report, indent=2))
     else:
         print("\n".join(_lines(report)))
     return 0
@@ -51,7 +52,7 @@ def _fail(options: argparse.Namespace, error: ApkError | OSError) -> int:
     failure = reports.failure(error, os.fsdecode(known or options.apk or options.out))
     if options.json:
         report = {"verified": False} if options.run is run_verify else {}
-        print(json.dumps({**report, "error": failure}, indent=2))
+        print(printable_json({**report, "error": failure}, indent=2))
     offset = failure["offset"]
     where = "" if offset is None else f" (at byte {offset})"
     print(printable(f"{failure['file']}: {failure['message']}{where}"), file=sys.stderr)
@@ -59,16 +60,16 @@ def _fail(options: argparse.Namespace, error: ApkError | OSError) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m avf.apk", description=__doc__)
+    parser = ArgumentParser(prog="python -m avf.apk", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
+    common = ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print a JSON object")
     common.add_argument("-v", "--verbose", action="store_true", help="say more")
-    apk = argparse.ArgumentParser(add_help=False, parents=[common])
+    apk = ArgumentParser(add_help=False, parents=[common])
     apk.add_argument("named", type=Path, nargs="*", metavar="APK")
     apk.add_argument("--in", type=Path, dest="apk", metavar="APK", help="the APK, in other words")
 
-    def add(name: str, parent: argparse.ArgumentParser, text: str) -> argparse.ArgumentParser:
+    def add(name: str, parent: ArgumentParser, text: str) -> ArgumentParser:
         return commands.add_parser(name, parents=[parent], help=text, allow_abbrev=False)
 
     add_verify(add("verify", apk, "check signature and contents"), _sdk)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from avf.apk.errors import SigningError
 from avf.apk.files import read_small
-from avf.apk.terminal import printable
+from avf.printable import printable
 
 FORMS = "pass:PASSWORD, env:NAME, file:PATH or stdin"
 _MAX_LINE = 4096

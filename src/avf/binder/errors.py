@@ -1,5 +1,6 @@
 """What can go wrong with a binder call.
 
+
 BinderError
  +-- StatusError          the transaction itself failed; `status` is a status_t (see Status)
  |    +-- DeadObjectError the session is over: whether the call was carried out is unknown
@@ -12,6 +13,8 @@ connection refused, timed out) stay the OSErrors they are.
 
 import enum
 import sys
+
+from avf.printable import printable, printable_lines
 
 
 class Status(enum.IntEnum):
@@ -143,7 +146,7 @@ def status_error(status: int, text: str = "") -> StatusError:
 
 def report(error: BaseException) -> None:
     """Tells people of an error nobody can catch, as the interpreter tells of uncaught ones."""
-    if len(text := str(error)) > _MAX_REPORT:
+    if len(text := str(error)) > _MAX_REPORT or printable_lines(text) != text:
         note(f"{type(error).__name__}: {text}")
     else:
         sys.excepthook(type(error), error, error.__traceback__)
@@ -151,7 +154,7 @@ def report(error: BaseException) -> None:
 
 def note(text: str) -> None:
     """Tells people of something that was to be expected, in one line on standard error."""
-    line = text[:_MAX_REPORT].replace("\n", " ")
+    line = printable(text[:_MAX_REPORT].replace("\n", " "))
     try:
         print(f"avf.binder: {line}", file=sys.stderr, flush=True)
     except (OSError, ValueError):

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from avf.cli.options import flush_output
 from avf.cli.text import CliError, error_chain, hint_for
+from avf.printable import printable
 
 _COMMANDS = {
     "run-app": ("avf.cli.run_app:run_app", "Run a payload from a signed APK in a VM of its own."),
@@ -83,6 +84,8 @@ def _run() -> int:
         result = vm.main(prog_name="vm", standalone_mode=False)
         flush_output()
     except click.ClickException as error:
+        # a word of the command line may be the name of a file that others have chosen
+        error.message = printable(error.message)  # type: ignore[misc]
         error.show()
         return error.exit_code
     except click.Abort:

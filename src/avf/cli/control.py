@@ -11,8 +11,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from avf.binder import BinderError, DeadObjectError, RemoteException
-from avf.cli.text import CliError, printable
+from avf.cli.text import CliError
 from avf.client.control import ControlledVm, list_vms, open_vm
+from avf.printable import printable_lines
 
 LEAVE = b"\x1d"
 """Ctrl-]"""
@@ -88,7 +89,7 @@ def _copy(stream: socket.socket, *, harmless: bool = False) -> None:
     filtered = harmless and sys.stdout.isatty()
     while data := stream.recv(_CHUNK):
         if filtered:
-            data = printable(data.decode(errors="replace")).encode()
+            data = printable_lines(data.decode(errors="replace")).encode()
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
 

@@ -1,7 +1,6 @@
 """`vm doctor`: what this host can do, found out by trying, and what to do about each lack."""
 
 import getpass
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from avf import policy, runtime
+from avf.printable import printable
+from avf.printing import printable_json
 
 if TYPE_CHECKING:
     from avf.vmm import Acceleration
@@ -52,7 +53,7 @@ def doctor(as_json: bool) -> int:
             _print(finding)
     able = all(finding.status is not Status.MISSING for finding in findings)
     if as_json:
-        click.echo(json.dumps({"ok": able, "checks": [asdict(f) for f in findings]}, indent=2))
+        click.echo(printable_json({"ok": able, "checks": [asdict(f) for f in findings]}, indent=2))
     else:
         click.echo("\nThis host runs VMs." if able else "\nThis host does not run VMs yet.")
     return 0 if able else 1
@@ -61,9 +62,9 @@ def doctor(as_json: bool) -> int:
 def _print(finding: Finding) -> None:
     colour = {Status.OK: "green", Status.LIMITED: "yellow", Status.MISSING: "red"}[finding.status]
     status = click.style(f"{finding.status:8}", fg=colour)
-    click.echo(f"{status} {finding.check:12} {finding.detail}")
+    click.echo(f"{status} {finding.check:12} {printable(finding.detail)}")
     if finding.fix:
-        click.echo(f"{'':8} {'':12} fix: {finding.fix}")
+        click.echo(f"{'':8} {'':12} fix: {printable(finding.fix)}")
 
 
 def examine() -> Iterator[Finding]:

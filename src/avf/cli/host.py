@@ -1,6 +1,5 @@
 """`vm list` and `vm info`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import click
 from avf.cli.options import service
 from avf.cli.text import quoted
 from avf.client import VmInfo
+from avf.printable import printable
+from avf.printing import printable_json
 
 
 @click.command("list")
@@ -19,12 +20,12 @@ def list_vms(as_json: bool) -> None:
         infos = connection.debug_list_vms()
     if as_json:
         rows = [asdict(info) | {"debugger_socket": info.debugger_socket} for info in infos]
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(printable_json(rows, indent=2))
         return
     click.echo(f"Running VMs: {_debug_form(infos)}")
     for info in infos:
         if info.debugger_socket is not None:
-            click.echo(f"CID {info.cid}, in gdb: target remote {info.debugger_socket}")
+            click.echo(printable(f"CID {info.cid}, in gdb: target remote {info.debugger_socket}"))
 
 
 def _debug_form(infos: list[VmInfo]) -> str:
@@ -56,14 +57,14 @@ def info(as_json: bool) -> None:
             "hypervisor_version": version,
             "dev_kvm": kvm,
         }
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(printable_json(facts, indent=2))
         return
     if version is None:
         click.echo("VMs are not supported.")
         click.echo("Hypervisor version not set.")
     else:
         click.echo("Only non-protected VMs are supported.")
-        click.echo(f"Hypervisor version: {version}")
+        click.echo(printable(f"Hypervisor version: {version}"))
     click.echo(f"/dev/kvm {'exists' if kvm else 'does not exist'}.")
 
 

@@ -29,6 +29,7 @@ from avf.client import (
     VirtualMachine,
     load_raw_config,
 )
+from avf.printable import printable, printable_lines
 
 TIMED_OUT = 124
 """The exit status when the time limit was over, as of timeout(1)."""
@@ -95,7 +96,9 @@ def run_vm(
         try:
             teller.created(vm, description)
             if options["gdb"] is not None and (path := vm.debugger_socket) is not None:
-                click.echo(f"waiting for a debugger; in gdb: target remote {path}", err=True)
+                click.echo(
+                    printable(f"waiting for a debugger; in gdb: target remote {path}"), err=True
+                )
             vm.add_listener(teller.event)
             if vm.wait_for_death() != DeathReason.SHUTDOWN:
                 report = vm.death_report
@@ -136,7 +139,7 @@ def _start(vm: VirtualMachine, timeout: float | None) -> None:
 def _tell_log(connection: VirtualizationService, options: RunOptions) -> None:
     """What virtmgr knows of a failed start, unless `-v` has shown it already."""
     if not options["verbose"] and (tail := connection.log_tail):
-        click.echo(f"virtmgr said:\n{tail}", err=True)
+        click.echo(f"virtmgr said:\n{printable_lines(tail)}", err=True)
 
 
 def _exit_code(vm: VirtualMachine) -> int | None:

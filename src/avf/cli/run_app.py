@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -22,7 +21,7 @@ from avf.cli.options import (
     service,
 )
 from avf.cli.run import Outcome, run_vm
-from avf.cli.tell import print_line
+from avf.cli.tell import print_line, print_note
 from avf.cli.text import CliError, quoted
 from avf.client import AppConfig, CpuTopology, DebugLevel, PartitionType, VirtualizationService
 
@@ -102,7 +101,7 @@ def run_app(
 @app_options(debug_default="full", name="VmRunMicrodroid")
 def run_microdroid(work_dir: Path | None, **options: Unpack[AppOptions]) -> int:
     """Run a VM whose payload says that it is ready and then waits: a guest to look around in."""
-    say = partial(click.echo, err=True) if options["as_json"] else print_line
+    say = print_note if options["as_json"] else print_line
     if work_dir is None:
         work_dir = Path(tempfile.mkdtemp(prefix="avf-microdroid-"))
         say(f"creating work dir {work_dir}")

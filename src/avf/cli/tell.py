@@ -1,6 +1,5 @@
 """How the life of a VM is told: in AVF's words for people and scripts, or as one JSON object a line."""
 
-import json
 import threading
 from dataclasses import asdict
 from typing import Protocol
@@ -8,7 +7,6 @@ from typing import Protocol
 import click
 
 from avf.cli.options import flush_output
-from avf.cli.text import harmless
 from avf.client import (
     DeathReason,
     DeathReport,
@@ -19,6 +17,8 @@ from avf.client import (
     PayloadStarted,
     VirtualMachine,
 )
+from avf.printable import printable
+from avf.printing import printable_json
 
 _ROLLBACK_HINT = (
     "have the host forget the instance (vm forget-instance) to go back to this image on purpose"
@@ -53,7 +53,7 @@ class TextTeller:
                 click.echo(f"payload finished with exit code {exit_code}", err=True)
             case PayloadError(code, message):
                 click.echo(
-                    f"VM encountered an error: code={code}, message={harmless(message)}", err=True
+                    f"VM encountered an error: code={code}, message={printable(message)}", err=True
                 )
                 if event.is_rollback:
                     click.echo(f"Hint: {_ROLLBACK_HINT}", err=True)
@@ -63,7 +63,7 @@ class TextTeller:
         if report is not None:
             console = not self._console_was_shown and reason != DeathReason.KILLED
             for line in report.lines(console=console):
-                click.echo(harmless(line), err=True)
+                click.echo(printable(line), err=True)
 
 
 class JsonTeller:
@@ -90,10 +90,15 @@ class JsonTeller:
 
     def _write(self, event: str, **fields: object) -> None:
         with self._lock:
-            print_line(json.dumps({"event": event, **fields}))
+            print_line(printable_json({"event": event, **fields}))
+
+
+def print_note(text: str) -> None:
+    """One line to standard error."""
+    click.echo(printable(text), err=True)
 
 
 def print_line(text: str) -> None:
-    """To standard output at once: the guest writes there too."""
-    click.echo(text)
+    """One line to standard output at once: the guest writes there too."""
+    click.echo(printable(text))
     flush_output()

@@ -1,6 +1,9 @@
 """How things are written on the terminal: errors, hints, and the forms that scripts read."""
 
+import os
 from pathlib import Path
+
+from avf.printable import escaped, printable, printable_lines
 
 
 class CliError(Exception):
@@ -27,13 +30,18 @@ def error_chain(error: BaseException) -> str:
 
 
 def _text(error: BaseException) -> str:
+    """One line, but for what a process of ours said on its standard error, whose lines are set in."""
     from avf.binder import RemoteException
+    from avf.client import ServiceError
 
     if isinstance(error, RemoteException):
-        return f"{error.message or 'the service refused'} ({error.code.name})"
+        return printable(f"{error.message or 'the service refused'} ({error.code.name})")
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return printable(f"{where}{error.strerror}")
+    if isinstance(error, ServiceError):
+        return printable_lines(str(error)).replace("\n", "\n    ")
+    return printable(str(error)) or type(error).__name__
 
 
 def hint_for(error: BaseException | None) -> str | None:
@@ -65,22 +73,7 @@ def quoted(value: str | Path) -> str:
     return '"' + "".join(map(_quoted_char, str(value))) + '"'
 
 
-def harmless(text: str) -> str:
-    """What a guest wrote, without what could make the terminal do anything but print it."""
-    return "".join(c if c.isprintable() else _quoted_char(c) for c in text)
-
-
-def printable(text: str) -> str:
-    """As `harmless`, for several lines: ends of lines and tabs stay."""
-    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
-
-
-def _escaped(char: str) -> str:
-    return "" if char == "\r" else _quoted_char(char)
-
-
 def _quoted_char(char: str) -> str:
-    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
-    if char in escapes:
-        return escapes[char]
-    return char if char.isprintable() else f"\\u{{{ord(char):x}}}"
+    if char in '\\"':
+        return f"\\{char}"
+    return char if char.isprintable() else escaped(char)

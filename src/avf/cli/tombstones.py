@@ -11,7 +11,9 @@ from typing import Any
 
 import click
 
-from avf.cli.text import CliError, harmless, printable
+from avf.cli.text import CliError
+from avf.printable import printable, printable_lines
+from avf.printing import printable_json
 from avf.runtime import SYSTEM_RUNTIME_DIR, SYSTEM_STATE_DIR, user_runtime_dir
 
 _PLACES = 100
@@ -58,7 +60,7 @@ def show(number: str) -> None:
         with open(found.path, "rb") as file:
             while data := file.read(_CHUNK):
                 if text:
-                    data = printable(data.decode(errors="replace")).encode()
+                    data = printable_lines(data.decode(errors="replace")).encode()
                 sys.stdout.buffer.write(data)
     except OSError as error:
         raise CliError(f"cannot read {found.path}") from error
@@ -68,10 +70,12 @@ def _list(as_json: bool) -> None:
     stones = _find()
     if as_json:
         found = [{"name": s.name, "path": str(s.path), **s.note} for s in stones]
-        click.echo(json.dumps(found, indent=2))
+        click.echo(printable_json(found, indent=2))
         return
     for stone in stones:
-        note = {key: harmless(str(value)) for key, value in stone.note.items() if value is not None}
+        note = {
+            key: printable(str(value)) for key, value in stone.note.items() if value is not None
+        }
         click.echo(
             f"{stone.name:>8}  {note.get('time', '?')}  CID {note.get('cid', '?')},"
             f" uid {note.get('uid', '?')}, {note.get('size', '?')} bytes, {note.get('ended', '?')}"

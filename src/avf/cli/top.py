@@ -1,6 +1,5 @@
 """`vm top`: one's VMs and what they use."""
 
-import json
 import os
 import sys
 import threading
@@ -11,9 +10,10 @@ from dataclasses import asdict, dataclass
 import click
 
 from avf.binder import BinderError
-from avf.cli.text import harmless
 from avf.client import VmInfo
 from avf.client.control import ControlledVm, list_vms, open_vm_in
+from avf.printable import printable
+from avf.printing import printable_json
 
 _HEAD = ("CID", "NAME", "STATE", "PAYLOAD", "CPU%", "RSS MiB", "UPTIME", "UID", "PID")
 _CLEAR = "\x1b[H\x1b[J"
@@ -36,7 +36,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         return (
             str(self.cid),
-            "-" if self.name is None else harmless(self.name)[:24],
+            "-" if self.name is None else printable(self.name)[:24],
             self.state or "-",
             self.payload_state or "-",
             "-" if self.cpu_percent is None else f"{self.cpu_percent:.1f}",
@@ -62,7 +62,7 @@ def top(once: bool, as_json: bool, everybody: bool, delay: float) -> None:
         while True:
             rows = watcher.rows()
             if as_json:
-                click.echo(json.dumps([asdict(row) for row in rows]))
+                click.echo(printable_json([asdict(row) for row in rows]))
             else:
                 live = not once and sys.stdout.isatty()
                 click.echo((_CLEAR if live else "") + table(rows))

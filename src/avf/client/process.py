@@ -1,5 +1,6 @@
 """virtmgr as a child process: started for one client, spoken to over one socket, gone when that closes."""
 
+import codecs
 import os
 import select
 import shlex
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from avf.client.errors import ServiceStartError
+from avf.printable import printable_lines
 
 TAIL_SIZE = 8192
 _EXIT_TIMEOUT = 10.0
@@ -111,6 +113,7 @@ class _LogTail:
         assert process.stderr is not None
         self._pipe = process.stderr
         self._forward = forward
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._tail = b""
         os.set_blocking(self._pipe.fileno(), False)
         self._stop_read, self._stop_write = socket.socketpair()
@@ -130,7 +133,7 @@ class _LogTail:
         if not data:
             return False
         if self._forward and sys.stderr is not None:
-            sys.stderr.write(data.decode(errors="replace"))
+            sys.stderr.write(printable_lines(self._decoder.decode(data)))
             sys.stderr.flush()
         self._tail = (self._tail + data)[-TAIL_SIZE:]
         return True

@@ -4,18 +4,20 @@ Exit status: 0 done, 1 the image is damaged, of a kind that is refused, or canno
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from avf.arguments import ArgumentParser
 from avf.disk.errors import DiskError
 from avf.disk.gpt_reader import TableCopy, open_partition, read_partition_table
 from avf.disk.opening import open_image
 from avf.disk.reader import ImageReader, copy_image
 from avf.disk.report import Report, describe_image, describe_partitions, describe_table
+from avf.printable import printable
+from avf.printing import printable_json
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,17 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     except (DiskError, OSError) as error:
         if options.json:
             failure = {"code": type(error).__name__, "message": str(error)}
-            print(json.dumps({"error": failure}, indent=2))
-        print(error, file=sys.stderr)
+            print(printable_json({"error": failure}, indent=2))
+        print(printable(str(error)), file=sys.stderr)
         return 1
-    print(json.dumps(report, indent=2) if options.json else "\n".join(_lines(report)))
+    print(printable_json(report, indent=2) if options.json else "\n".join(_lines(report)))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m avf.disk", description=__doc__)
+    parser = ArgumentParser(prog="python -m avf.disk", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
+    common = ArgumentParser(add_help=False)
     common.add_argument("file", type=Path, metavar="FILE")
     common.add_argument("--json", action="store_true", help="print a JSON object")
 

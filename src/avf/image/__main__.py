@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from avf.arguments import ArgumentParser
 from avf.image.build import build_image, default_cache, default_output
 from avf.image.errors import ImageError
+from avf.printable import printable, printable_lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,10 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.output, cache=options.cache, update=options.update, progress=progress
             )
     except (ImageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable_lines(f"error: {error}"), file=sys.stderr)
         return 1
     for path in (image.config, image.kernel, image.initrd_normal, image.initrd_debuggable):
-        print(f"{path.stat().st_size / (1 << 20):7.1f} MiB  {path}")
+        print(f"{path.stat().st_size / (1 << 20):7.1f} MiB  {printable(str(path))}")
     return 0
 
 
@@ -32,7 +34,7 @@ def _told() -> Iterator[Callable[[str], None]]:
     started = time.monotonic()
 
     def line(step: str) -> str:
-        return f"[{time.monotonic() - started:5.1f}s] {step}"
+        return f"[{time.monotonic() - started:5.1f}s] {printable(step)}"
 
     if not sys.stderr.isatty():
         yield lambda step: print(line(step), file=sys.stderr, flush=True)
@@ -45,13 +47,13 @@ def _told() -> Iterator[Callable[[str], None]]:
 
         def show(step: str) -> None:
             console.print(line(step))
-            status.update(Text(step))
+            status.update(Text(printable(step)))
 
         yield show
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m avf.image", description="Builds the guest image, without root."
     )
     commands = parser.add_subparsers(required=True)

@@ -71,7 +71,7 @@ _FILES = {
 }
 _BUSYBOX_LINKS = ["sh", "ash", "env"]
 _AGENT_PACKAGES = ["avf.binder", "avf.aidl", "avf.apk", "avf.guest"]
-_LOADED_LATER = ["ctypes", "signal", "subprocess"]
+_LOADED_LATER = ["avf.printable", "ctypes", "signal", "subprocess"]
 """What the agent imports in the middle of its work, so that it is in the bundle."""
 _NOT_FOR_THE_GUEST = [
     "avf.apk.align_command",
@@ -98,7 +98,6 @@ _NOT_FOR_THE_GUEST = [
     "avf.apk.signer_options",
     "avf.apk.signing",
     "avf.apk.signing_plan",
-    "avf.apk.terminal",
     "avf.apk.verify_command",
     "avf.binder.aio",
     "avf.binder.in_loop",

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from avf.printing import PrintableFormatter
 from avf.vmm import Pace
 
 MAX_LINE = 4096
@@ -94,9 +95,8 @@ def log_to_stderr() -> None:
     """Sends the log, and what nobody has caught, to standard error."""
     handler = PatientHandler(sys.stderr.fileno())
     handler.addFilter(StatementLimit())
-    logging.basicConfig(
-        level=logging.INFO, format="virtmgr: %(levelname)s: %(message)s", handlers=[handler]
-    )
+    handler.setFormatter(PrintableFormatter("virtmgr: %(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     sys.excepthook = lambda kind, error, trace: log.error(
         "nobody caught this", exc_info=error.with_traceback(trace)
     )

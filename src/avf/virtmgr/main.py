@@ -17,6 +17,7 @@ import sys
 import threading
 
 from avf.binder import FdMode, Server
+from avf.printable import printable
 from avf.undumpable import make_undumpable
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.global_service import GlobalService
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         vmm = choose_vmm()
         rpc_fd, ready_fd = _parse(sys.argv[1:] if arguments is None else arguments)
     except ValueError as e:
-        print(f"virtmgr: {e}\n{USAGE}", file=sys.stderr)
+        print(f"virtmgr: {printable(str(e))}\n{USAGE}", file=sys.stderr)
         return 2
     make_undumpable()
     _raise_descriptor_limit()

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+from avf.printing import PrintableFormatter
 from avf.runtime import MAX_LOG_BYTES, rotate
 from avf.virtualizationservice.files import open_to_append
 from avf.virtualizationservice.quotas import RateLimit
@@ -25,7 +26,8 @@ def set_up(file: Path | None) -> None:
         line = f"%(asctime)s {line}"
     handler = _handler(file)
     handler.addFilter(LogLimit())
-    logging.basicConfig(level=logging.INFO, format=line, handlers=[handler])
+    handler.setFormatter(PrintableFormatter(line))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(
         args.exc_type, args.exc_value, args.exc_traceback

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from avf.binder import PARTY_LIMITS, TOTAL_LIMITS, Budget, FdMode, Rate, Server
 from avf.policy import PolicyError, PolicyFile
+from avf.printable import printable
 from avf.runtime import SERVICE_SOCKET_NAME
 from avf.undumpable import make_undumpable
 from avf.virtualizationservice import logs, systemd
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         with Daemon(options) as daemon:
             daemon.run(options.idle_timeout, options.ready_fd)
     except (OSError, PolicyError, ExporterError) as e:
-        print(f"virtualizationservice: {e}", file=sys.stderr)
+        print(printable(f"virtualizationservice: {e}"), file=sys.stderr)
         return 1
     return 0
 

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from avf.arguments import ArgumentParser
 from avf.policy import SYSTEM_POLICY_FILE
 from avf.runtime import SYSTEM_RUNTIME_DIR, user_runtime_dir, user_state_dir
 from avf.vsock import GUEST_CID_MAX, GUEST_CID_MIN
@@ -55,7 +56,7 @@ def parse(arguments: list[str] | None) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="virtualizationservice",
         description="Gives out what is unique on a host: CIDs, directories of VMs, the tombstone port.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
