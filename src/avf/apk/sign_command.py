@@ -78,6 +78,8 @@ def _add_platforms(command: argparse.ArgumentParser, sdk: Callable[[str], int]) 
     add("--max-sdk-version", type=sdk, default=MAX_SDK, metavar="N", help="highest SDK (no end)")
     add("--rotation-min-sdk-version", type=sdk, default=V3_1_SDK, metavar="N",
         help="lowest SDK that the newest key signs for (%(default)s)")  # fmt: skip
+    add("--rotation-targets-dev-release", action="store_true",
+        help="this SDK is that of a platform whose successor is meant")  # fmt: skip
 
 
 def run_sign(options: argparse.Namespace) -> Report:
@@ -156,6 +158,7 @@ def _plan(options: argparse.Namespace, keys: list["SigningKey"], platforms: Plat
         max_sdk=platforms.high,
         enabled={Scheme.V2: options.v2_signing_enabled, Scheme.V3: options.v3_signing_enabled},
         rotation_min_sdk=options.rotation_min_sdk_version,
+        targets_dev_release=options.rotation_targets_dev_release,
     )
 
 

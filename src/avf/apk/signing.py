@@ -18,6 +18,7 @@ from avf.apk.rewrite import LIBRARY_PAGE, has_v1_signature, is_aligned, rewrite
 from avf.apk.signers import (
     ATTRIBUTE_PROOF_OF_ROTATION,
     ATTRIBUTE_ROTATION_MIN_SDK,
+    ATTRIBUTE_ROTATION_ON_DEV_RELEASE,
     ATTRIBUTE_STRIPPING_PROTECTION,
     MAX_SDK,
 )
@@ -54,6 +55,8 @@ class Rotation(NamedTuple):
     lineage: tuple[LineageNode, ...]
     """Ends with the new key's certificate."""
     min_sdk: int = V3_1_MIN_SDK
+    targets_dev_release: bool = False
+    """`min_sdk` is a platform whose successor is meant, which has the same number while it is under development."""
 
 
 def rotate(
@@ -157,7 +160,7 @@ def make_signed_idsig(
         sign_idsig(idsig, size, key)
         return idsig
     idsig = Idsig.create(apk, sdk=rotation.min_sdk - 1)
-    _, recorded = recorded_digest(signed_apk, rotation.min_sdk)
+    _, recorded = recorded_digest(signed_apk, rotation.min_sdk + rotation.targets_dev_release)
     rotated = _signed_info(idsig, size, key, recorded)
     sign_idsig(idsig, size, _old_key(rotation), rotated=rotated)
     return idsig
@@ -307,7 +310,10 @@ def _v3_pairs(
     proof = [u32(ATTRIBUTE_PROOF_OF_ROTATION) + encode_lineage(rotation.lineage)]
     if rotation.min_sdk < V3_1_MIN_SDK or rotation.min_sdk <= low:
         return [_v3_pair(BlockId.V3, party, digests, sdks, proof)]
-    before, since = (low, rotation.min_sdk - 1), (rotation.min_sdk, high)
+    last = rotation.min_sdk if rotation.targets_dev_release else rotation.min_sdk - 1
+    before, since = (low, last), (rotation.min_sdk, high)
+    if rotation.targets_dev_release:
+        proof.append(u32(ATTRIBUTE_ROTATION_ON_DEV_RELEASE))
     promise = [u32(ATTRIBUTE_ROTATION_MIN_SDK) + u32(rotation.min_sdk)]
     return [
         _v3_pair(BlockId.V3, _Party.of(_old_key(rotation), verity), digests, before, promise),

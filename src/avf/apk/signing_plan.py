@@ -28,6 +28,7 @@ def make_plan(
     max_sdk: int,
     enabled: Mapping[Scheme, bool | None],
     rotation_min_sdk: int = V3_1_MIN_SDK,
+    targets_dev_release: bool = False,
 ) -> Plan:
     """As apksigner has it: a scheme is used that a platform from `min_sdk` to `max_sdk` knows, unless `enabled` says.
 
@@ -43,7 +44,10 @@ def make_plan(
         raise SigningError("no scheme is left to sign with")
     if not lineage:
         return _without_lineage(keys, schemes)
-    return _with_lineage(keys, lineage, schemes, min_sdk, rotation_min_sdk)
+    plan = _with_lineage(keys, lineage, schemes, min_sdk, rotation_min_sdk)
+    if plan.rotation is None:
+        return plan
+    return plan._replace(rotation=plan.rotation._replace(targets_dev_release=targets_dev_release))
 
 
 def _without_lineage(keys: Sequence[SigningKey], schemes: frozenset[Scheme]) -> Plan:
