@@ -1,7 +1,6 @@
 """Outputs: whole or not at all, and never over what is read."""
 
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from avf.apk import InputError, OutputError, SigningKey
+from avf.apk import InputError, OutputError, SigningKey, entries, read_entry
 from avf.apk.__main__ import main
 from avf.apk.output import Outputs, check_collisions
 
@@ -143,49 +142,111 @@ def test_a_symbolic_link_stays_one(files: dict[str, Path]) -> None:
 
 
 KILLED = """
-import os, signal, sys
-from avf.apk import output
+import os, shutil, signal, sys
+from pathlib import Path
+from avf.apk import idsig_update, signing_plan
 from avf.apk.__main__ import main
 
-def kill(frame, event, argument):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+POINTS, source, command = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
 
-real = {name: getattr(os, name) for name in ("fsync", "link", "ftruncate", "pwrite")}
-left = int(sys.argv[1])
-for name, function in real.items():
-    def counted(*arguments, _function=function, **named):
-        kill(None, None, None)
-        return _function(*arguments, **named)
-    setattr(os, name, counted)
-main(sys.argv[2:])
+def run(directory, last):
+    \"\"\"The command in a copy of the files, killed at its call number `last`; the number of its calls.\"\"\"
+    shutil.copytree(source, directory)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.chdir(directory)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        calls = 0
+        def count(frame, event, argument):
+            nonlocal calls
+            calls += event == "c_call"
+            if event == "c_call" and calls == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.setprofile(count)
+        status = main(command)
+        sys.setprofile(None)
+        os.write(writer, str(calls).encode())
+        os._exit(status)
+    os.close(writer)
+    status = os.waitpid(child, 0)[1]
+    assert status in ((signal.SIGKILL, 0) if last else (0,)), status
+    return int(os.read(reader, 20) or 0)
+
+total = run(source.with_name("whole"), 0)
+# the last calls give the files their names
+for number in range(POINTS):
+    run(source.with_name(f"killed-{number}"), total * (number + 1) // (POINTS + 1))
+for number in range(POINTS, 2 * POINTS):
+    run(source.with_name(f"killed-{number}"), total - 2 * (number - POINTS) - 1)
 """
+POINTS = 12
 
 
-@pytest.mark.parametrize("call", range(7))
-def test_a_killed_sign_leaves_whole_files(files: dict[str, Path], call: int) -> None:
-    """SIGKILL before the system call number `call` that writes, syncs or names an output."""
-    directory = files["apk"].parent
-    out, idsig = directory / "out.apk", directory / "out.idsig"
-    out.write_bytes(KEEP)
-    idsig.write_bytes(KEEP)
-    before = snapshot(directory)
-    arguments = sign_arguments(files, out, "--idsig", idsig)
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(call), *arguments], check=False, capture_output=True
+@pytest.mark.parametrize(
+    "command", ["sign", "in place", "only idsig", "rotate", "lineage", "align"]
+)
+def test_a_killed_command_leaves_whole_files(
+    files: dict[str, Path], tmp_path: Path, command: str
+) -> None:
+    """SIGKILL at many points, most of them near the end: each file is the old one or the new one."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for path in files.values():
+        path.rename(source / path.name)
+    (source / "out.apk").write_bytes(KEEP)
+    (source / "out.apk.idsig").write_bytes(KEEP)
+    old, new = (["--key", f"{name}.key", "--cert", f"{name}.cert"] for name in ("old", "new"))
+    rotate = ["--old-signer", *old, "--new-signer", *new]
+    at = str(source / "lineage")
+    given = [str(source / item) if item.startswith(("old.", "new.")) else item for item in rotate]
+    assert main(["rotate", "--out", at, *given]) == 0
+    arguments = {
+        "sign": ["sign", "in.apk", "--out", "out.apk", *old, "--v4-signing-enabled"],
+        "in place": ["sign", "in.apk", "--in-place", *new],
+        "only idsig": ["idsig", "in.apk", "out.apk.idsig"],
+        "rotate": ["rotate", "--out", "lineage", *rotate],
+        "lineage": ["lineage", "--in", "lineage", "--out", "lineage", "--signer", *old,
+                    "--set-rollback"],
+        "align": ["align", "in.apk", "--in-place", "--lib-page-alignment", "4096"],
+    }[command]  # fmt: skip
+    if command == "only idsig":
+        sign = ["sign", str(source / "in.apk"), "--in-place"]
+        assert (
+            main([*sign, *["--key", str(source / "old.key"), "--cert", str(source / "old.cert")]])
+            == 0
+        )
+    subprocess.run(
+        [sys.executable, "-c", KILLED, str(POINTS), str(source), *arguments],
+        check=True,
+        timeout=240,
     )
-    after = snapshot(directory)
-    assert {name: after[name] for name in before if "out" not in name} == {
-        name: data for name, data in before.items() if "out" not in name
-    }
-    assert not set(after) - set(before)
-    for path, command in ((out, ["verify", out]), (idsig, ["verify", out, "--idsig", idsig])):
-        if path.read_bytes() != KEEP:
-            assert main([str(item) for item in command]) == 0
-    if call == 0:
-        assert done.returncode == -signal.SIGKILL
+    before, whole = snapshot(source), snapshot(tmp_path / "whole")
+    outputs = {name for name in whole if whole[name] != before.get(name)}
+    assert outputs
+    for number in range(2 * POINTS):
+        after = snapshot(tmp_path / f"killed-{number}")
+        assert after.keys() == before.keys()
+        for name in after.keys() - outputs:
+            assert after[name] == before[name], name
+        for name in outputs:
+            check_whole(tmp_path / f"killed-{number}" / name, changed=after[name] != before[name])
+
+
+def check_whole(path: Path, *, changed: bool) -> None:
+    if not changed:
+        return
+    if path.name == "lineage":
+        assert main(["lineage", "--in", str(path)]) == 0
+    elif path.suffix == ".idsig":
+        apk = path.with_name("in.apk")
+        signed = path.with_name("out.apk")
+        if signed.read_bytes() != KEEP:
+            apk = signed
+        assert main(["verify", str(apk), "--idsig", str(path)]) == 0
+    elif main(["info", str(path)]) == 0:
+        with path.open("rb") as file:
+            assert all(read_entry(file, item.name, limit=1 << 20) for item in entries(file))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.mkdir()])

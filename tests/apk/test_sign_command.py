@@ -373,13 +373,12 @@ def test_align_checks_and_repairs(run: Run, tmp_path: Path, options: Options, by
     apk, out = shifted(tmp_path / "in.apk", by), tmp_path / "out.apk"
     status, report, error = run("align", "--check", apk)
     assert (status, report["error"]["code"]) == (1, "entry")  # type: ignore[index]
-    assert "are not aligned" in error
+    assert "does not begin on its boundary, nor do " in error
     status, report, _ = run("align", apk, "--out", out)
     assert (status, report["written"]) == (0, str(out))
     names = [item["name"] for item in report["misaligned"]]  # type: ignore[attr-defined]
     assert "lib/x86_64/libpayload.so" in names
     assert run("align", "--check", out)[1] == {"written": None, "misaligned": []}
-    assert run("align", "--check", out, "--lib-page-alignment", "65536")[0] in (0, 1)
     import zipfile
 
     with zipfile.ZipFile(out) as archive:

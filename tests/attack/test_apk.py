@@ -228,6 +228,23 @@ def test_the_file_at_fault_is_the_one_named(
         wrong.write_bytes(good.get(wrong, whole))
 
 
+@pytest.mark.parametrize("size", [65_520, 65_535])
+def test_an_extra_field_without_room_for_the_alignment(
+    tmp_path: Path, size: int, key: SigningKey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.apk"
+    with zipfile.ZipFile(path, "w") as archive:
+        info = zipfile.ZipInfo("lib/x86_64/lib.so")
+        info.extra = b"\1\2" + (size - 4).to_bytes(2, "little") + bytes(size - 4)
+        archive.writestr(info, b"library")
+    with path.open("rb") as apk, pytest.raises(ApkError, match="no room for its alignment"):
+        sign_apk(apk, io.BytesIO(), key, align=True)
+    before = path.read_bytes()
+    assert main(["align", str(path), "--in-place"]) == 1
+    assert "no room for its alignment" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_too_many_signers_are_not_all_tried(anatomy: Anatomy, key: SigningKey) -> None:
     digests = [(key.algorithm, anatomy.digest(key.algorithm))]
     signer = Forger(key, digests, signed_range=(28, 28)).signer()

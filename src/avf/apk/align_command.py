@@ -19,7 +19,7 @@ from avf.apk.signing_block import MAGIC
 from avf.apk.source import Source, open_source
 from avf.apk.zip import ZipSections, find_sections
 
-PAGES = (4096, 16384, 65536)
+PAGES = (4096, 16384)
 
 
 def add_page(command: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run_align(options: argparse.Namespace) -> Report:
     with opened(options.apk) as apk:
         source = open_source(apk)
         sections = find_sections(source)
-        found = [
+        found: list[Report] = [
             {"name": entry.name, "offset": offset, "alignment": alignment_of(entry, page)}
             for entry, offset in misaligned(source, sections, page)
         ]
@@ -61,10 +61,17 @@ def run_align(options: argparse.Namespace) -> Report:
             _check_unsigned(source, sections)
             _write(source, sections, page, out)
         elif found:
-            name, offset = found[0]["name"], found[0]["offset"]
-            raise EntryError(f"{len(found)} entries are not aligned, the first is {name!r}",
-                             offset=int(str(offset)))  # fmt: skip
+            raise _misaligned(found)
     return {"written": None if out is None else str(out), "misaligned": found}
+
+
+def _misaligned(found: list[Report]) -> EntryError:
+    first, others = found[0], len(found) - 1
+    more = f", nor do {others} others" if others else ""
+    return EntryError(
+        f"ZIP entry {first['name']!r} does not begin on its boundary{more}",
+        offset=int(str(first["offset"])),
+    )
 
 
 def _check_unsigned(source: Source, sections: ZipSections) -> None:

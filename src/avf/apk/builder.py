@@ -17,7 +17,7 @@ from avf.apk.verify import DEFAULT_SDK, Scheme
 
 MANIFEST = "AndroidManifest.xml"
 _DATE = (1981, 1, 1, 1, 1, 2)
-_PAGE = 4096
+_PAGE = 16384
 _WORD = 4
 _LARGE = 64 << 10
 """From this size on, a guest can read a file in place if it begins on a page boundary."""

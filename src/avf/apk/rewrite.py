@@ -15,6 +15,7 @@ LIBRARY_PAGE = 16384
 _ALIGNMENT_EXTRA_ID = 0xD935
 _COPY_SIZE = 1 << 20
 _LOCAL_SIZE = 30
+_MAX_EXTRA = 0xFFFF
 _EXTRA_LENGTH_FIELD = 28
 _CD_HEADER_OFFSET_FIELD = 42
 
@@ -93,6 +94,10 @@ def _copy_entry(source: Source, part: Part, out: BinaryIO, alignment: int) -> No
     if entry.method == STORED:
         name_end = _LOCAL_SIZE + len(entry.raw_name)
         extra = _aligned(local[name_end:], out.tell() + name_end, alignment)
+        if len(extra) > _MAX_EXTRA:
+            raise EntryError(
+                f"ZIP entry {entry.name!r} has no room for its alignment", offset=start
+            )
         field = _EXTRA_LENGTH_FIELD
         head = local[:field] + struct.pack("<H", len(extra)) + local[field + 2 : name_end]
         local = head + extra
@@ -105,9 +110,8 @@ def _aligned(extra: bytes, position: int, alignment: int) -> bytes:
     """The extra field at `position` with an alignment field that puts what follows it on a boundary."""
     others = b"".join(_other_fields(extra))
     padding = -(position + len(others) + 6) % alignment
-    return (
-        others + struct.pack("<HHH", _ALIGNMENT_EXTRA_ID, 2 + padding, alignment) + bytes(padding)
-    )
+    field = struct.pack("<HHH", _ALIGNMENT_EXTRA_ID, 2 + padding, alignment) + bytes(padding)
+    return others + field
 
 
 def _other_fields(extra: bytes) -> Iterator[bytes]:
