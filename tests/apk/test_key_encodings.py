@@ -16,7 +16,7 @@ from avf.apk.crypto import (
     read_public_key,
     verify_signature,
 )
-from avf.apk.crypto.spki import BIT_STRING, INTEGER, OID, SEQUENCE, der
+from avf.apk.crypto.spki import BIT_STRING, INTEGER, OID, SEQUENCE, Der, der
 from avf.apk.signing_block import BlockId
 from tests.apk.conftest import KINDS
 from tests.apk.forge import Anatomy, Forger
@@ -179,6 +179,77 @@ def test_both_backends_say_the_same_of_odd_keys(keys: dict[str, SigningKey], kin
     ]
     assert verdicts[0] == verdicts[1]
     assert {"good", "public-key", "signature-invalid"} <= set(verdicts[0])
+
+
+def odd_signatures(signature: bytes) -> list[bytes]:
+    """Broken ones, and the same numbers in encodings other than the one of DER."""
+    chosen = random.Random(2)
+    made = [b"", b"\0", signature + b"\0", b"\0" + signature, signature[1:], signature[:-1]]
+    made += [bytes(len(signature)), b"\xff" * len(signature), signature * 2]
+    for _ in range(60):
+        broken = bytearray(signature)
+        broken[chosen.randrange(len(broken))] ^= 1 << chosen.randrange(8)
+        made.append(bytes(broken))
+    if signature[:1] == b"0":  # a SEQUENCE of two INTEGERs
+        numbers = Der(signature).inner(SEQUENCE)
+        r, s = numbers.unsigned(), numbers.unsigned()
+        made += [
+            long_form(signature),
+            der(SEQUENCE, integer(r, 1) + integer(s)),
+            der(SEQUENCE, integer(r) + integer(s, 3)),
+            der(SEQUENCE, integer(r) + integer(s) + integer(1)),
+            der(SEQUENCE, long_form(integer(r)) + integer(s)),
+            der(SEQUENCE, integer(0) + integer(s)),
+            der(SEQUENCE, integer(r) + integer(0)),
+            der(SEQUENCE, integer(r << 8) + integer(s)),
+            b"\x30\x80" + integer(r) + integer(s) + b"\0\0",
+        ]
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_backends_say_the_same_of_odd_signatures(
+    keys: dict[str, SigningKey], kind: str
+) -> None:
+    key = keys[kind]
+    algorithm = key.algorithm
+    signature = key.sign(algorithm, DATA)
+    assert outcome(pyca, key.public_key, algorithm, signature) == "good"
+    for odd in odd_signatures(signature):
+        verdicts = {outcome(lib, key.public_key, algorithm, odd) for lib in (pyca, libcrypto)}
+        assert len(verdicts) == 1, odd.hex()
+
+
+def odd_certificates(key: SigningKey) -> list[bytes]:
+    chosen = random.Random(3)
+    made = []
+    for _ in range(150):
+        broken = bytearray(key.certificate)
+        for _ in range(chosen.choice((1, 1, 3))):
+            broken[chosen.randrange(len(broken))] = chosen.randrange(256)
+        made.append(bytes(broken))
+    return made + [key.certificate[:cut] for cut in range(0, len(key.certificate), 23)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_backends_say_the_same_of_odd_certificates(
+    keys: dict[str, SigningKey], kind: str
+) -> None:
+    key = keys[kind]
+    algorithm = key.algorithm
+    signature = key.sign(algorithm, DATA)
+
+    def verdict(library: object, certificate: bytes) -> str:
+        try:
+            encoded = certificate_public_key(certificate)
+        except VerificationError as error:
+            return error.code
+        return outcome(library, encoded, algorithm, signature)
+
+    odd = odd_certificates(key)
+    verdicts = [[verdict(library, item) for item in odd] for library in (pyca, libcrypto)]
+    assert verdicts[0] == verdicts[1]
+    assert {"good", "certificate"} <= set(verdicts[0])
 
 
 @pytest.mark.parametrize("encoded", [item for items in NUMBERS.values() for item in items])

@@ -22,8 +22,9 @@ from avf.cli.text import CliError, error_chain
 from avf.client import DeathReason, PayloadError, ServiceDied, VmInfo
 from avf.client.process import _LogTail
 from avf.disk.__main__ import main as disk_main
+from avf.log_lines import PrintableFormatter
 from avf.printable import printable, printable_lines
-from avf.printing import PrintableFormatter, printable_json
+from avf.printing import printable_json
 
 FAKE = "x\nHint: fake\r\x1b[2J\x1b]0;title\x07\u202egpj.\u2028\x9b31m\x7f\b"
 NAME = FAKE.replace("/", "")

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +31,12 @@ BOOLEANS = {
 """Options that take "true", "false" or, as with apksigner, nothing."""
 
 
-@dataclass
 class SignerOptions:
-    """What was said of one signer."""
+    """What was said of one signer. `role` is the option that it began with, empty for the first one of `sign`."""
 
-    role: str = ""
-    """The option that it began with, empty for the first one of `sign`."""
-    given: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, role: str = "") -> None:
+        self.role = role
+        self.given: dict[str, Any] = {}
 
     def load(self, passwords: Passwords) -> "SigningKey":
         """The key; the file that is wrong is the one named in the error."""

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from avf.printing import PrintableFormatter
+from avf.log_lines import PrintableFormatter
 from avf.vmm import Pace
 
 MAX_LINE = 4096

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from avf.printing import PrintableFormatter
+from avf.log_lines import PrintableFormatter
 from avf.runtime import MAX_LOG_BYTES, rotate
 from avf.virtualizationservice.files import open_to_append
 from avf.virtualizationservice.quotas import RateLimit
