@@ -1,10 +1,11 @@
 """What every platform of a range says of an APK, and the range that its manifest asks for."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 from avf.apk.axml_reader import MAX_MANIFEST, ManifestSdks, read_manifest
-from avf.apk.errors import ApkError, EntryError, InputError
+from avf.apk.errors import ApkError, EntryError, InputError, SchemeNotFound, SigningBlockError
 from avf.apk.signers import MAX_SDK
 from avf.apk.signing_block import BlockId, SignedApk, find_signing_block
 from avf.apk.source import Progress, open_source
@@ -53,7 +54,7 @@ def verify_range(
     signed_apk = find_signing_block(source)
     digests = ContentDigests(signed_apk)
     verdicts: list[PlatformVerdict] = []
-    starts = sorted({sdk for sdk in _changes(signed_apk) if low < sdk <= max_sdk} | {low})
+    starts = sorted({sdk for sdk in _changes(signed_apk, max_sdk) if low < sdk <= max_sdk} | {low})
     for first, after in zip(starts, [*starts[1:], max_sdk + 1], strict=True):
         try:
             verified = verify_for(signed_apk, digests, first, allow_v2=True)
@@ -70,9 +71,9 @@ def verify_range(
 
 
 def v4_platforms(verdicts: Sequence[PlatformVerdict]) -> list[int]:
-    """One platform of each verdict that knows v4; where none does, one of the highest."""
+    """One platform of each verdict that knows v4; where none does, the first one that does."""
     known = [max(item.min_sdk, V4_SDK) for item in verdicts if item.max_sdk >= V4_SDK]
-    return known or [verdicts[-1].min_sdk]
+    return known or [V4_SDK]
 
 
 def manifest_min_sdk(apk: int | BinaryIO, *, size: int | None = None) -> int:
@@ -92,11 +93,16 @@ def manifest_sdks(apk: int | BinaryIO, *, size: int | None = None) -> ManifestSd
         raise EntryError(f"ZIP entry {MANIFEST!r} {error}{_WITHOUT_MANIFEST}") from None
 
 
-def _changes(apk: SignedApk) -> set[int]:
-    """The SDKs from which on the verdict can be another than just before."""
+def _changes(apk: SignedApk, high: int) -> set[int]:
+    """The SDKs, up to `high`, from which on the verdict can be another than just before.
+
+    A scheme that no platform up to `high` knows is not looked at, and what is broken is left to the verdict.
+    """
     changes = {V2_SDK, V3_SDK, V3_1_SDK}
-    for block_id in (BlockId.V3, BlockId.V3_1):
-        if block_id in apk.ids():
+    for block_id, since in ((BlockId.V3, V3_SDK), (BlockId.V3_1, V3_1_SDK)):
+        if high < since:
+            continue
+        with suppress(SchemeNotFound, SigningBlockError):
             for signer in signers_of(apk, block_id):
                 changes |= {signer.min_sdk, signer.min_sdk + 1, signer.max_sdk + 1}
     return changes

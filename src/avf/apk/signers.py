@@ -6,7 +6,7 @@ Bytes behind the last field of a structure are skipped, as on Android: apksigner
 
 from typing import NamedTuple
 
-from avf.apk.algorithms import SignatureAlgorithm, algorithm_of
+from avf.apk.algorithms import ContentDigest, SignatureAlgorithm, algorithm_of
 from avf.apk.errors import SigningBlockError, UnsupportedAlgorithm
 from avf.apk.fields import FieldReader
 
@@ -15,6 +15,8 @@ ATTRIBUTE_PROOF_OF_ROTATION = 0x3BA06F8C
 ATTRIBUTE_ROTATION_MIN_SDK = 0x559F8B02
 ATTRIBUTE_ROTATION_ON_DEV_RELEASE = 0xC2A6B3BA
 MAX_SDK = 0x7FFFFFFF
+VERITY_SDK = 28
+"""The first platform that knows verity digests."""
 
 
 class Record(NamedTuple):
@@ -98,18 +100,22 @@ def _attribute(item: FieldReader) -> Attribute:
     return Attribute(attribute_id, item.take(item.remaining, "attribute"), offset)
 
 
-def strongest_signature(signer: Signer) -> tuple[SignatureAlgorithm, bytes]:
-    """The supported signature with the strongest content digest, the last listed among equals."""
+def strongest_signature(signer: Signer, sdk: int) -> tuple[SignatureAlgorithm, bytes]:
+    """The signature with the strongest content digest that a platform knows, the last listed among equals."""
     best: tuple[SignatureAlgorithm, bytes] | None = None
     for record in signer.signatures:
         algorithm = algorithm_of(record.algorithm_id)
-        if algorithm is None:
+        if algorithm is None or (_is_verity(algorithm) and sdk < VERITY_SDK):
             continue
         if best is None or algorithm.content_digest >= best[0].content_digest:
             best = (algorithm, record.value)
     if best is None:
         raise UnsupportedAlgorithm("No supported APK signatures found", offset=signer.offset)
     return best
+
+
+def _is_verity(algorithm: SignatureAlgorithm) -> bool:
+    return algorithm.content_digest is ContentDigest.VERITY_SHA256
 
 
 def _sdk_range(reader: FieldReader, present: bool) -> tuple[int, int]:

@@ -155,7 +155,7 @@ def make_signed_idsig(
     """
     signed_apk = find_signing_block(open_source(apk))
     size = signed_apk.zip.size
-    if rotation is None or BlockId.V3_1 not in signed_apk.ids():
+    if rotation is None or not signed_apk.has(BlockId.V3_1):
         idsig = Idsig.create(apk, sdk=sdk, allow_v2=True)
         sign_idsig(idsig, size, key)
         return idsig

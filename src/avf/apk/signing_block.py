@@ -53,6 +53,13 @@ class SignedApk(NamedTuple):
             f"APK Signing Block has no value with ID {int(block_id)}", offset=self.block_offset
         )
 
+    def has(self, block_id: BlockId) -> bool:
+        """Is there a value with this id, before any pair that is broken? So Android looks for it."""
+        try:
+            return any(pair_id == block_id for pair_id, _, _ in self.pairs())
+        except SigningBlockError:
+            return False
+
     def ids(self) -> list[int]:
         """The ids of all values in order."""
         return [pair_id for pair_id, _, _ in self.pairs()]

@@ -171,7 +171,7 @@ def recorded_digest(
     """The strongest algorithm and the content digest recorded for it. Nothing is verified."""
     choice = choose_signers(apk, sdk, allow_v2=allow_v2)
     signer = choice.signers[0]
-    algorithm, _ = strongest_signature(signer)
+    algorithm, _ = strongest_signature(signer, sdk)
     signed_data = parse_signed_data(signer, has_sdk_range=choice.has_sdk_range)
     return algorithm, _digest_for(signed_data, algorithm)
 
@@ -185,13 +185,12 @@ def claimed_public_key(
 
 def choose_signers(apk: SignedApk, sdk: int, *, allow_v2: bool = False) -> Choice:
     """The signer for platform `sdk`: of v3.1 if that covers it, else of v3, else those of v2 if allowed."""
-    ids = apk.ids()
-    rotated = _rotated_signers(apk) if sdk >= V3_1_SDK and BlockId.V3_1 in ids else ()
+    rotated = _rotated_signers(apk) if sdk >= V3_1_SDK and apk.has(BlockId.V3_1) else ()
     covering = [signer for signer in rotated if signer.covers(sdk)]
     usable = [signer for signer in covering if not _only_under_development(signer, sdk)]
     if usable:
         return Choice(Scheme.V3_1, (_only(usable, "V3.1"),), (), False)
-    if sdk >= V3_SDK and (BlockId.V3 in ids or not allow_v2):
+    if sdk >= V3_SDK and (apk.has(BlockId.V3) or not allow_v2):
         signers = [signer for signer in signers_of(apk, BlockId.V3) if signer.covers(sdk)]
         return Choice(Scheme.V3, (_only(signers, "V3"),), rotated, bool(covering))
     if sdk >= V2_SDK and allow_v2:
@@ -265,7 +264,7 @@ class ContentDigests:
 def _verify_signer(
     choice: Choice, signer: Signer, digests: ContentDigests, sdk: int
 ) -> VerifiedSigner:
-    algorithm, signature = strongest_signature(signer)
+    algorithm, signature = strongest_signature(signer, sdk)
     _check_signature(signer, algorithm, signature)
     signed_data = parse_signed_data(signer, has_sdk_range=choice.has_sdk_range)
     _check_consistent(signer, signed_data)
