@@ -186,7 +186,7 @@ POINTS = 12
 @pytest.mark.parametrize(
     "command", ["sign", "in place", "only idsig", "rotate", "lineage", "align"]
 )
-def test_a_killed_command_leaves_whole_files(
+def test_a_killed_sign_leaves_whole_files(
     files: dict[str, Path], tmp_path: Path, command: str
 ) -> None:
     """SIGKILL at many points, most of them near the end: each file is the old one or the new one."""

@@ -101,7 +101,8 @@ def run_sign(options: argparse.Namespace) -> Report:
         report["idsig"] = None if idsig is None else str(idsig)
         if idsig is not None:
             with about(idsig):
-                _write_idsig(options, plan, signed, outputs.open(idsig).fileno(), verdicts)
+                idsig_fd = outputs.open(idsig).fileno()
+            _write_idsig(options, plan, signed, idsig_fd, verdicts)
         outputs.commit()
     return {**report, **reports.verified_range(verdicts)}
 
