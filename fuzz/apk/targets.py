@@ -10,21 +10,26 @@ from avf.apk import (
     ApkError,
     EntryError,
     Idsig,
+    SigningError,
     entries,
     idsig_verify,
+    jks,
     lineage,
+    pkcs12,
     read_entry,
     verify_idsig,
 )
 from avf.apk import verify as verify_apk
 from avf.apk.axml_reader import read_manifest, read_package
 from avf.apk.crypto import certificate_public_key, read_public_key
+from avf.apk.crypto.names import certificate_subject
 from avf.apk.rewrite import rewrite
 from avf.apk.source import FileSource
 from avf.apk.tree_check import CheckedReader, Tree
 from avf.apk.zip import find_sections
 
 LIMIT = 1 << 16
+PASSWORD = "swordfish"
 _VERIFY = sys.modules["avf.apk.verify"]
 """The module; the face has the function of that name."""
 
@@ -129,14 +134,38 @@ def rewritten(data: bytes) -> None:
     assert once.getvalue() == twice.getvalue()
 
 
+def java_store(data: bytes) -> None:
+    """A key store of Java's, whose digests are always right."""
+    with mock.patch.object(jks.hmac, "compare_digest", return_value=True):
+        for key in jks.read_store(data, PASSWORD).values():
+            assert len(jks.decrypt(key, PASSWORD)) <= len(data)
+
+
+def pkcs12_store(data: bytes) -> None:
+    """A store with one key alone is a store with that key."""
+    chosen = pkcs12.keys_in(data)
+    for choice in chosen:
+        assert [again.alias for again in pkcs12.keys_in(choice.store)] == [choice.alias]
+    if not chosen:
+        raise SigningError("no key was found")
+
+
+def subject(data: bytes) -> None:
+    """The name in a certificate is text."""
+    assert isinstance(certificate_subject(data), str)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "certificate": certificate,
     "idsig": idsig,
     "idsig_of_apk": idsig_of_apk,
+    "java_store": java_store,
     "lineage": proof_of_rotation,
     "manifest": manifest,
+    "pkcs12": pkcs12_store,
     "public_key": public_key,
     "rewrite": rewritten,
+    "subject": subject,
     "tree": tree,
     "verify": verify,
     "zip": zip_entries,
