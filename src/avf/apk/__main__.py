@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("-v", "--verbose", action="store_true", help="say more")
     apk = ArgumentParser(add_help=False, parents=[common])
     apk.add_argument("named", type=Path, nargs="*", metavar="APK")
-    apk.add_argument("--in", type=Path, dest="apk", metavar="APK", help="the APK, in other words")
+    apk.add_argument(
+        "--in", type=Path, dest="apk", metavar="APK", help="the APK, instead of naming it last"
+    )
 
     def add(name: str, parent: ArgumentParser, text: str) -> ArgumentParser:
         return commands.add_parser(name, parents=[parent], help=text, allow_abbrev=False)

@@ -59,7 +59,7 @@ def _add_schemes(command: argparse.ArgumentParser) -> None:
             f"--v{n}-signing-enabled",
             type=boolean,
             metavar="true|false",
-            help="whatever the platforms know",
+            help=f"use v{n} (where a platform of the range knows it)",
         )
     add = command.add_argument
     add("--v4-signing-enabled", choices=["true", "false", _ONLY], metavar="true|false|only",
