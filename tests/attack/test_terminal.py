@@ -178,6 +178,10 @@ def test_errors_and_their_causes(error: BaseException) -> None:
     check(error_chain(error))
 
 
+def test_an_error_of_a_descriptor_is_told() -> None:
+    assert error_chain(OSError(9, "Bad file descriptor", 7)) == "7: Bad file descriptor"
+
+
 def test_what_is_told_of_a_vm(capsys: pytest.CaptureFixture[str]) -> None:
     for teller in (TextTeller(console_was_shown=False), JsonTeller()):
         teller.event(PayloadError(0, FAKE))

@@ -37,11 +37,16 @@ def _text(error: BaseException) -> str:
     if isinstance(error, RemoteException):
         return printable(f"{error.message or 'the service refused'} ({error.code.name})")
     if isinstance(error, OSError) and error.strerror:
-        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        where = "" if error.filename is None else f"{_path(error.filename)}: "
         return printable(f"{where}{error.strerror}")
     if isinstance(error, ServiceError):
         return printable_lines(str(error)).replace("\n", "\n    ")
     return printable(str(error)) or type(error).__name__
+
+
+def _path(name: object) -> str:
+    """A path as an OSError has it: text, bytes or, of a descriptor, a number."""
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
 def hint_for(error: BaseException | None) -> str | None:
