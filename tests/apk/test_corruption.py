@@ -48,8 +48,9 @@ APK_CODES: dict[str, set[str]] = {
     "block size": {"signing-block"},
     "block footer size": {"signing-block"},
     "block magic": {"scheme-not-found"},
-    "pair length": {"signing-block", "scheme-not-found"},
+    "pair length": {"signing-block", "scheme-not-found", "accepted"},
     "pair id": {"scheme-not-found"},
+    "padding length": {"accepted"},
     "padding id": set(),
     # the v3 signer
     "signers length": {"signing-block", "no-signer"},
@@ -146,7 +147,7 @@ def apk_fields(data: bytes) -> list[Field]:
     walk.take("pair length", 8)
     walk.take("pair id", 4)
     _walk_v3(walk)
-    walk.take("pair length", 8)
+    walk.take("padding length", 8)
     walk.take("padding id", 4)
     walk.position += 1
     walk.take("block footer size", 8)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avf.apk import (
@@ -281,6 +281,7 @@ nodes = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(nodes, max_size=64).map(tuple))
 def test_encode_and_parse_agree(lineage: Lineage) -> None:
     assert parse_lineage(encode_lineage(lineage)) == lineage

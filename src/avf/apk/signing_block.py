@@ -30,6 +30,10 @@ class BlockId(IntEnum):
     VERITY_PADDING = 0x42726577
 
 
+class _BrokenPair(SigningBlockError):
+    """A pair whose length is out of bounds, so that nothing can be found behind it."""
+
+
 class SignedApk(NamedTuple):
     """The sections of a signed APK. Contents = [0, block_offset), central directory, EOCD."""
 
@@ -57,7 +61,7 @@ class SignedApk(NamedTuple):
         """Is there a value with this id, before any pair that is broken? So Android looks for it."""
         try:
             return any(pair_id == block_id for pair_id, _, _ in self.pairs())
-        except SigningBlockError:
+        except _BrokenPair:
             return False
 
     def ids(self) -> list[int]:
@@ -72,12 +76,10 @@ class SignedApk(NamedTuple):
             if position == end:
                 return
             if end - position < _PAIR.size:
-                raise SigningBlockError(
-                    f"APK Signing Block: pair {index} is cut short", offset=position
-                )
+                raise _BrokenPair(f"APK Signing Block: pair {index} is cut short", offset=position)
             length, pair_id = _PAIR.unpack(self.source.read_at(position, _PAIR.size))
             if not 4 <= length <= end - position - 8:
-                raise SigningBlockError(
+                raise _BrokenPair(
                     f"APK Signing Block: pair {index} has length {length}", offset=position
                 )
             yield pair_id, position + _PAIR.size, length - 4
