@@ -8,6 +8,7 @@ ApkError                          apk
  |    +-- EntryError              entry                  one entry is missing, too large, damaged, overlaps another
  +-- SigningBlockError            signing-block          the APK Signing Block is broken
  |    +-- SchemeNotFound          scheme-not-found       ... or holds no signature of a scheme accepted here
+ +-- V1SignatureError             v1-signature           a file of the v1 signature is broken
  +-- VerificationError            verification           well formed, but the signature does not prove the contents
  |    +-- UnsupportedAlgorithm    unsupported-algorithm  no signature uses an algorithm that is supported
  |    +-- NoSigner                no-signer              not exactly one signer for this SDK (v2: none, or too many)
@@ -16,6 +17,7 @@ ApkError                          apk
  |    +-- SignerMismatch          signer-mismatch        what is recorded twice differs: SDKs, algorithms, the key
  |    +-- CertificateError        certificate            a certificate is missing or broken
  |    +-- DigestMismatch          digest-mismatch        the contents are not those that were signed
+ |    +-- EntryNotSigned          entry-not-signed       the v1 signature does not cover an entry
  |    +-- SignatureStripped       signature-stripped     a signature says that a better one was there
  |    +-- LineageError            lineage                the proof of rotation is broken or proves nothing
  +-- IdsigError                   idsig                  an idsig is broken, or none can be made for this APK
@@ -77,6 +79,12 @@ class SchemeNotFound(SigningBlockError):
     code = "scheme-not-found"
 
 
+class V1SignatureError(ApkError):
+    """The manifest, a signature file or a signature block of the v1 signature is broken."""
+
+    code = "v1-signature"
+
+
 class VerificationError(ApkError):
     """The signature does not prove the contents."""
 
@@ -123,6 +131,12 @@ class DigestMismatch(VerificationError):
     """The contents are not those that were signed."""
 
     code = "digest-mismatch"
+
+
+class EntryNotSigned(VerificationError):
+    """The v1 signature does not cover a ZIP entry, or not all of its signers cover it."""
+
+    code = "entry-not-signed"
 
 
 class SignatureStripped(VerificationError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256, SHA512
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from avf.apk.algorithms import KeyType, SignatureAlgorithm
+from avf.apk.crypto import Algorithm
 from avf.apk.errors import SigningError
 from avf.apk.key_files import PrivateKey, load_certificates, load_private_key
 from avf.apk.key_stores import load_key_store
@@ -26,6 +27,7 @@ _CURVES: dict[str, ec.EllipticCurve] = {
     "ec-p384": ec.SECP384R1(),
     "ec-p521": ec.SECP521R1(),
 }
+_HASHES: dict[str, type[HashAlgorithm]] = {"sha1": SHA1, "sha256": SHA256, "sha512": SHA512}
 _RSA_SIZES = {"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
 _DSA_SIZES = {"dsa-1024": 1024, "dsa-2048": 2048, "dsa-3072": 3072}
 _YEAR = datetime.timedelta(days=365)
@@ -117,15 +119,15 @@ class SigningKey:
             return SignatureAlgorithm.ECDSA_SHA512
         return SignatureAlgorithm.ECDSA_SHA256
 
-    def sign(self, algorithm: SignatureAlgorithm, data: bytes) -> bytes:
+    def sign(self, algorithm: Algorithm, data: bytes) -> bytes:
         """A signature over `data`; SigningError if the key is of another type or too short."""
         try:
             return self._sign(algorithm, data)
         except ValueError as error:
             raise SigningError(f"{algorithm.name} does not go with this key: {error}") from None
 
-    def _sign(self, algorithm: SignatureAlgorithm, data: bytes) -> bytes:
-        digest = SHA256() if algorithm.hash_name == "sha256" else SHA512()
+    def _sign(self, algorithm: Algorithm, data: bytes) -> bytes:
+        digest = _HASHES[algorithm.hash_name]()
         if isinstance(self._key, rsa.RSAPrivateKey) and algorithm.key_type is KeyType.RSA:
             scheme: padding.AsymmetricPadding = padding.PKCS1v15()
             if algorithm.pss:

@@ -54,6 +54,7 @@ _V2_ID = 2
 class Scheme(Enum):
     """An APK Signature Scheme."""
 
+    V1 = "v1"
     V2 = "v2"
     V3 = "v3"
     V3_1 = "v3.1"
@@ -195,7 +196,7 @@ def choose_signers(apk: SignedApk, sdk: int, *, allow_v2: bool = False) -> Choic
         return Choice(Scheme.V3, (_only(signers, "V3"),), rotated, bool(covering))
     if sdk >= V2_SDK and allow_v2:
         return Choice(Scheme.V2, _some(signers_of(apk, BlockId.V2)), rotated, bool(covering))
-    known = "v1 (JAR) signatures only, which are not verified here" if sdk < V2_SDK else "no v3"
+    known = "v1 (JAR) signatures only" if sdk < V2_SDK else "no v3"
     raise SchemeNotFound(
         f"The APK is not signed with a scheme accepted here: a platform of SDK {sdk} knows {known}"
     )

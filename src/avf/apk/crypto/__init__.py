@@ -5,20 +5,45 @@ Backends: the `cryptography` package, else OpenSSL 3's libcrypto through ctypes 
 
 from typing import Protocol
 
-from avf.apk.algorithms import SignatureAlgorithm
+from avf.apk.algorithms import KeyType
 from avf.apk.crypto.spki import check_type, read_public_key
 from avf.apk.crypto.x509 import certificate_public_key
 
-__all__ = ["Backend", "backend", "certificate_public_key", "read_public_key", "verify_signature"]
+__all__ = [
+    "Algorithm",
+    "Backend",
+    "backend",
+    "certificate_public_key",
+    "read_public_key",
+    "verify_signature",
+]
 
 BAD_SIGNATURE = "Signature is invalid."
+
+
+class Algorithm(Protocol):
+    """How a signature is made; a SignatureAlgorithm is one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key_type(self) -> KeyType: ...
+
+    @property
+    def hash_name(self) -> str:
+        """Of the hash that is signed, as `hashlib` calls it: md5, sha1, sha224, sha256, sha384 or sha512."""
+
+    @property
+    def pss(self) -> bool:
+        """RSA-PSS (salt as long as the hash) rather than PKCS#1 v1.5."""
 
 
 class Backend(Protocol):
     """A module that can verify signatures with keys that `read_public_key` made."""
 
     def verify_signature(
-        self, algorithm: SignatureAlgorithm, public_key: bytes, data: bytes, signature: bytes
+        self, algorithm: Algorithm, public_key: bytes, data: bytes, signature: bytes
     ) -> None: ...
 
 
@@ -34,7 +59,7 @@ def backend() -> Backend:
 
 
 def verify_signature(
-    algorithm: SignatureAlgorithm,
+    algorithm: Algorithm,
     public_key: bytes,
     data: bytes,
     signature: bytes,

@@ -3,8 +3,8 @@
 import ctypes
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_void_p
 
-from avf.apk.algorithms import KeyType, SignatureAlgorithm
-from avf.apk.crypto import BAD_SIGNATURE
+from avf.apk.algorithms import KeyType
+from avf.apk.crypto import BAD_SIGNATURE, Algorithm
 from avf.apk.errors import PublicKeyError, SignatureInvalid
 
 _SONAME = "libcrypto.so.3"
@@ -16,7 +16,7 @@ _library: ctypes.CDLL | None = None
 
 
 def verify_signature(
-    algorithm: SignatureAlgorithm, public_key: bytes, data: bytes, signature: bytes
+    algorithm: Algorithm, public_key: bytes, data: bytes, signature: bytes
 ) -> None:
     """See `avf.apk.crypto.verify_signature`."""
     crypto = _load()
@@ -70,7 +70,7 @@ def _parse_key(crypto: ctypes.CDLL, public_key: bytes) -> int:
 
 
 def _verify(
-    crypto: ctypes.CDLL, key: int, algorithm: SignatureAlgorithm, data: bytes, signature: bytes
+    crypto: ctypes.CDLL, key: int, algorithm: Algorithm, data: bytes, signature: bytes
 ) -> None:
     context = crypto.EVP_MD_CTX_new()
     try:
@@ -86,7 +86,7 @@ def _verify(
         crypto.EVP_MD_CTX_free(context)
 
 
-def _set_padding(crypto: ctypes.CDLL, context: c_void_p, algorithm: SignatureAlgorithm) -> bool:
+def _set_padding(crypto: ctypes.CDLL, context: c_void_p, algorithm: Algorithm) -> bool:
     if algorithm.key_type is not KeyType.RSA:
         return True
     kind = _RSA_PKCS1_PSS_PADDING if algorithm.pss else _RSA_PKCS1_PADDING
