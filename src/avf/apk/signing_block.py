@@ -15,6 +15,8 @@ from avf.apk.zip import ZipSections, find_sections, iter_entries
 
 MAGIC = b"APK Sig Block 42"
 MIN_SIZE = 32
+NOT_SIGNED = "The APK is not signed"
+"""How the error begins if there is neither a signing block nor a v1 signature."""
 _FOOTER = struct.Struct("<Q16s")
 _PAIR = struct.Struct("<QI")
 _MAX_PAIRS = 1024
@@ -28,6 +30,8 @@ class BlockId(IntEnum):
     V3 = 0xF05368C0
     V3_1 = 0x1B93AD61
     VERITY_PADDING = 0x42726577
+    STAMP_V1 = 0x2B09189E
+    STAMP_V2 = 0x6DFF800D
 
 
 class _BrokenPair(SigningBlockError):
@@ -121,10 +125,10 @@ def _without_block(source: Source, sections: ZipSections) -> str:
     """What there is in its place."""
     try:
         if any(is_v1_signature(entry.name) for entry in iter_entries(source, sections)):
-            return "The APK has only a v1 (JAR) signature"
+            return "The APK has only a v1 (JAR) signature, but v2 or later is asked for"
     except ZipFormatError:
         pass
-    return "The APK is not signed"
+    return NOT_SIGNED
 
 
 def is_v1_signature(name: str) -> bool:
