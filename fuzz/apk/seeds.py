@@ -47,8 +47,14 @@ def seeds() -> dict[str, list[bytes]]:
     out = io.BytesIO()
     sign(unsigned, out, new, schemes=[Scheme.V2], others=[old])
     apks.append(out.getvalue())
+    v1_apks = []
+    for kind in ("ec-p256", "rsa-2048"):
+        out = io.BytesIO()
+        sign(unsigned, out, SigningKey.generate(kind), schemes=[Scheme.V1], min_sdk=18)
+        v1_apks.append(out.getvalue())
     idsigs = [_idsig(apks[0], None), _idsig(apks[0], new)]
     return {
+        "block": [read_entry(io.BytesIO(v1_apks[0]), "META-INF/CERT.EC", limit=1 << 16)],
         "certificate": [new.certificate],
         "idsig": idsigs,
         "idsig_of_apk": [struct.pack("<I", 4 + len(made)) + made + apks[0] for made in idsigs],
@@ -60,6 +66,7 @@ def seeds() -> dict[str, list[bytes]]:
         "rewrite": [unsigned.getvalue(), apks[0]],
         "subject": [new.certificate],
         "tree": [struct.pack("<I", 100)[:3] + bytes(200)],
+        "v1": v1_apks,
         "verify": apks,
         "zip": [unsigned.getvalue(), apks[0]],
     }

@@ -11,6 +11,7 @@ from avf.apk import (
     EntryError,
     Idsig,
     SigningError,
+    V1SignatureError,
     entries,
     idsig_verify,
     jks,
@@ -18,6 +19,7 @@ from avf.apk import (
     pkcs12,
     read_entry,
     verify_idsig,
+    verify_v1,
 )
 from avf.apk import verify as verify_apk
 from avf.apk.axml_reader import read_manifest, read_package
@@ -26,6 +28,10 @@ from avf.apk.crypto.names import certificate_subject
 from avf.apk.rewrite import rewrite
 from avf.apk.source import FileSource
 from avf.apk.tree_check import CheckedReader, Tree
+from avf.apk.v1 import blocks
+from avf.apk.v1.ber import BadBer
+from avf.apk.v1.certificates import parse_certificate
+from avf.apk.v1.pkcs7 import parse_attributes, parse_signed_data
 from avf.apk.zip import find_sections
 
 LIMIT = 1 << 16
@@ -155,7 +161,26 @@ def subject(data: bytes) -> None:
     assert isinstance(certificate_subject(data), str)
 
 
+def signature_block(data: bytes) -> None:
+    """A PKCS #7 block, its certificates and its signed attributes."""
+    try:
+        found = parse_signed_data(data)
+        for item in found.certificates:
+            assert parse_certificate(item).public_key in item
+        for info in found.signers:
+            parse_attributes(info.attributes or b"\x31\0")
+    except BadBer as error:
+        raise V1SignatureError(str(error)) from None
+
+
+def v1(data: bytes) -> None:
+    """All of a v1 signature, with signatures that are always right."""
+    with mock.patch.object(blocks, "verify_signature"):
+        assert verify_v1(io.BytesIO(data), min_sdk=18).signers
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
+    "block": signature_block,
     "certificate": certificate,
     "idsig": idsig,
     "idsig_of_apk": idsig_of_apk,
@@ -167,6 +192,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "rewrite": rewritten,
     "subject": subject,
     "tree": tree,
+    "v1": v1,
     "verify": verify,
     "zip": zip_entries,
 }

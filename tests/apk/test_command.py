@@ -60,6 +60,14 @@ def test_verify(signed: Path, key: SigningKey, run: Run) -> None:
                 "lineage": [],
             }
         ],
+        "source_stamp": {
+            "status": "missing",
+            "reason": None,
+            "version": None,
+            "certificate_sha256": None,
+            "timestamp": None,
+            "lineage": [],
+        },
         "warnings": [],
     }
 

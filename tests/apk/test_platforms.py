@@ -51,7 +51,7 @@ def test_every_platform_of_a_range_is_told(late: bytes, keys: dict[str, SigningK
     verdicts = verify_range(io.BytesIO(late))
     found = [(item.min_sdk, item.max_sdk, item.apk.scheme) for item in verdicts]
     assert found == [(24, 27, Scheme.V2), (28, 34, Scheme.V3), (35, MAX, Scheme.V3_1)]
-    assert [item.apk.public_key for item in verdicts] == [
+    assert [item.apk.signers[0].public_key for item in verdicts] == [
         keys[kind].public_key for kind in ("ec-p256", "ec-p256", "rsa-2048")
     ]
     (only,) = verify_range(io.BytesIO(late), min_sdk=29, max_sdk=30)
@@ -65,7 +65,10 @@ def test_a_range_says_what_each_of_its_platforms_says(late: bytes) -> None:
 
 
 def test_the_lowest_platform_that_refuses_is_named(late: bytes) -> None:
-    with pytest.raises(SchemeNotFound, match=r"^SDK 21: .*v1 \(JAR\) signatures only"):
+    with pytest.raises(
+        SchemeNotFound,
+        match=r"^SDK 21: .*knows v1 only, and the APK is signed with v2, v3, v3\.1 only",
+    ):
         verify_range(io.BytesIO(late), min_sdk=21)
     for low, high in ((30, 29), (-1, 30)):
         with pytest.raises(InputError, match="is empty"):

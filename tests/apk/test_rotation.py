@@ -155,7 +155,7 @@ def test_what_cannot_be_rotated(keys: dict[str, SigningKey], lineage: Lineage) -
     for key, old in ((rsa, ec), (keys["ec-p384"], rsa)):
         with pytest.raises(SigningError, match="does not lead from the old key to the new"):
             sign_apk(BytesIO(), BytesIO(), key, rotation=Rotation(old, lineage))
-    with pytest.raises(SigningError, match="v2 knows no rotated keys"):
+    with pytest.raises(SigningError, match="v1 and v2 know no rotated keys"):
         sign_apk(
             BytesIO(),
             BytesIO(),

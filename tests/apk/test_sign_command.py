@@ -95,11 +95,11 @@ def test_schemes_follow_from_the_platforms(
 @pytest.mark.parametrize(
     ("low", "more", "message"),
     [
-        (21, [], "min SDK 21: platforms before SDK 24 accept v1"),
+        (21, ["--v1-signing-enabled=false"], "min SDK 21: platforms before SDK 24 accept v1"),
+        (17, [], "v1 signatures by EC keys are known since SDK 18"),
         (24, ["--v2-signing-enabled", "false"], "a platform would not accept the APK: SDK 24: "),
         (24, ["--max-sdk-version", "23"], "SDK range 24 to 23 is empty"),
         (24, ["--v2-signing-enabled=false", "--v3-signing-enabled=false"], "no scheme is left"),
-        (24, ["--v1-signing-enabled"], "v1 (JAR) signatures are not written"),
     ],
 )
 def test_what_a_platform_would_refuse_is_not_written(

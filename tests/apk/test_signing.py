@@ -212,7 +212,7 @@ def test_apksigner_verifies_several_v2_signers_of_ours(
 def test_several_signers_need_v2_alone(keys: dict[str, SigningKey]) -> None:
     for schemes, count in (((Scheme.V2, Scheme.V3), 1), ((Scheme.V2,), 10)):
         others = [keys["rsa-2048"]] * count
-        with pytest.raises(SigningError, match="only v2 has several signers, at most 10"):
+        with pytest.raises(SigningError, match="only v1 and v2 have several signers, at most 10"):
             sign_apk(io.BytesIO(), io.BytesIO(), keys["ec-p256"], schemes=schemes, others=others)
 
 

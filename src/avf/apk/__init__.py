@@ -1,4 +1,4 @@
-"""What an APK proves: its ZIP sections, signing block, signatures (v2, v3, v3.1), Merkle tree and idsig (v4).
+"""What an APK proves: its ZIP sections, signing block, signatures (v1, v2, v3, v3.1), Merkle tree and idsig (v4).
 
 Reading and verifying need the standard library only. Building and signing (`ApkBuilder`, `SigningKey`, `sign`,
 `rotate`) need `cryptography`. What a guest does not need is loaded when first used.
@@ -12,6 +12,7 @@ from avf.apk.errors import (
     CertificateError,
     DigestMismatch,
     EntryError,
+    EntryNotSigned,
     FileChanged,
     IdsigError,
     IdsigMismatch,
@@ -28,6 +29,7 @@ from avf.apk.errors import (
     SigningError,
     TreeMismatch,
     UnsupportedAlgorithm,
+    V1SignatureError,
     VerificationError,
     ZipFormatError,
 )
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
     from avf.apk.idsig_verify import VerifiedIdsig, open_verified, verify_idsig
     from avf.apk.keys import SigningKey
     from avf.apk.package import Package, read_package
-    from avf.apk.sdk_range import PlatformVerdict, manifest_min_sdk, verify_range
+    from avf.apk.sdk_range import PlatformVerdict, manifest_min_sdk, verify_platform, verify_range
     from avf.apk.signing import Rotation, make_signed_idsig, rotate, sign, sign_idsig
+    from avf.apk.stamp import SourceStamp, StampStatus, source_stamp
+    from avf.apk.v1 import V1Signer, VerifiedV1, verify_v1
 
 __all__ = [
     "ApkBuilder",
@@ -62,6 +66,7 @@ __all__ = [
     "DigestMismatch",
     "Entry",
     "EntryError",
+    "EntryNotSigned",
     "EntryReader",
     "FileChanged",
     "Idsig",
@@ -86,12 +91,17 @@ __all__ = [
     "SigningError",
     "SigningInfo",
     "SigningKey",
+    "SourceStamp",
+    "StampStatus",
     "TreeMismatch",
     "UnsupportedAlgorithm",
+    "V1SignatureError",
+    "V1Signer",
     "VerificationError",
     "VerifiedApk",
     "VerifiedIdsig",
     "VerifiedSigner",
+    "VerifiedV1",
     "ZipFormatError",
     "claimed_public_key",
     "create_or_update_idsig",
@@ -109,9 +119,12 @@ __all__ = [
     "rotate",
     "sign",
     "sign_idsig",
+    "source_stamp",
     "verify",
     "verify_idsig",
+    "verify_platform",
     "verify_range",
+    "verify_v1",
 ]
 
 
@@ -121,7 +134,11 @@ _MODULES = {
     "PlatformVerdict": "sdk_range",
     "Rotation": "signing",
     "SigningKey": "keys",
+    "SourceStamp": "stamp",
+    "StampStatus": "stamp",
+    "V1Signer": "v1",
     "VerifiedIdsig": "idsig_verify",
+    "VerifiedV1": "v1",
     "create_or_update_idsig": "idsig_update",
     "make_signed_idsig": "signing",
     "manifest_min_sdk": "sdk_range",
@@ -130,8 +147,11 @@ _MODULES = {
     "rotate": "signing",
     "sign": "signing",
     "sign_idsig": "signing",
+    "source_stamp": "stamp",
     "verify_idsig": "idsig_verify",
+    "verify_platform": "sdk_range",
     "verify_range": "sdk_range",
+    "verify_v1": "v1",
 }
 
 

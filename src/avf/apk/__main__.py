@@ -24,6 +24,7 @@ from avf.apk.reports import Report
 from avf.apk.sign_command import add_sign
 from avf.apk.signer_options import join_booleans
 from avf.apk.source import open_source
+from avf.apk.stamp import source_stamp
 from avf.apk.verify import DEFAULT_SDK
 from avf.apk.verify_command import add_verify, run_verify
 from avf.arguments import ArgumentParser
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sdk", type=_sdk, default=DEFAULT_SDK, metavar="N", help="platform SDK (%(default)s)"
     )
     command.set_defaults(run=_idsig)
-    add_sign(add("sign", apk, "sign with v2, v3, v3.1 and v4"), _sdk)
+    add_sign(add("sign", apk, "sign with v1, v2, v3, v3.1 and v4"), _sdk)
     add_align(add("align", apk, "check or repair where stored entries begin"))
     add_rotate(add("rotate", common, "let a key hand on to another"))
     add_lineage(add("lineage", common, "show a lineage, or change capabilities in it"))
@@ -110,7 +111,7 @@ def _sdk(text: str) -> int:
 
 def _info(options: argparse.Namespace) -> Report:
     with opened(options.apk) as apk:
-        return reports.contents(open_source(apk))
+        return reports.contents(open_source(apk), source_stamp(apk, with_v1=False))
 
 
 def _idsig(options: argparse.Namespace) -> Report:

@@ -26,7 +26,13 @@ _NONE = 0xFFFFFFFF
 _MIN_SDK, _TARGET_SDK, _DEBUGGABLE = 0x0101020C, 0x01010270, 0x0101000F
 _VERSION_CODE, _VERSION_CODE_MAJOR = 0x0101021B, 0x01010576
 _MAX_PACKAGE = 255
-_WANTED = {"uses-sdk": (_MIN_SDK, _TARGET_SDK), "application": (_DEBUGGABLE,)}
+_TARGET_SANDBOX = 0x0101054C
+_WANTED = {
+    (1, "manifest"): (_TARGET_SANDBOX,),
+    (2, "uses-sdk"): (_MIN_SDK, _TARGET_SDK),
+    (2, "application"): (_DEBUGGABLE,),
+}
+"""By depth and name of the element."""
 _CODENAMES = {
     "C": 2,
     "D": 3,
@@ -59,6 +65,8 @@ class ManifestSdks(NamedTuple):
     target_sdk: int | None
     debuggable: bool = False
     """Of its `application`."""
+    target_sandbox: int = 1
+    """Of the `manifest` itself."""
 
 
 class ManifestPackage(NamedTuple):
@@ -90,7 +98,8 @@ def read_manifest(data: bytes) -> ManifestSdks:
     lows = [item[_MIN_SDK] for item in found if _MIN_SDK in item]
     targets = [item[_TARGET_SDK] for item in found if _TARGET_SDK in item]
     debuggable = any(item.get(_DEBUGGABLE) for item in found)
-    return ManifestSdks(max(lows, default=1), max(targets, default=None), debuggable)
+    sandbox = next((item[_TARGET_SANDBOX] for item in found if _TARGET_SANDBOX in item), 1)
+    return ManifestSdks(max(lows, default=1), max(targets, default=None), debuggable, sandbox)
 
 
 class _Document:
@@ -100,9 +109,10 @@ class _Document:
         self._map = b""
 
     def elements(self) -> Iterator[dict[int, int]]:
-        """The values by resource ID of each `uses-sdk` and `application` right below the root."""
+        """The values by resource ID of `manifest` and of each `uses-sdk` and `application` right below it."""
         for depth, body, end in self._elements():
-            wanted = _WANTED.get(self._name(body, end), ()) if depth == 2 else ()
+            name = self._name(body, end) if depth <= 2 else ""
+            wanted = _WANTED.get((depth, name), ())
             if wanted:
                 yield dict(self._values(body, end, wanted))
 

@@ -26,9 +26,12 @@ _ATTRIBUTES = {
 
 
 def remarks_on(apk: int) -> list[str]:
-    """One sentence for each unknown algorithm and attribute in the signers of every scheme."""
-    signed_apk = find_signing_block(open_source(apk))
+    """One sentence for each unknown algorithm and attribute in the signers of every scheme but v1."""
     found: list[str] = []
+    try:
+        signed_apk = find_signing_block(open_source(apk))
+    except SigningBlockError:
+        return found
     for scheme, block_id in _BLOCKS.items():
         try:
             signers = signers_of(signed_apk, block_id)

@@ -15,6 +15,8 @@ from avf.apk.sdk_range import PlatformVerdict
 from avf.apk.signers import parse_signed_data, parse_signers
 from avf.apk.signing_block import MAGIC, BlockId, SignedApk, find_signing_block
 from avf.apk.source import Source
+from avf.apk.stamp import SourceStamp
+from avf.apk.v1 import V1Signer, VerifiedV1
 from avf.apk.verify import Scheme, VerifiedApk, VerifiedSigner
 from avf.apk.zip import Entry, ZipSections, find_sections, iter_entries
 
@@ -31,7 +33,7 @@ def failure(error: ApkError | OSError, file: str) -> Report:
 
 
 def verified_apk(
-    verified: VerifiedApk, sdk: int, *, certificates: bool = False, keys: bool = False
+    verified: VerifiedApk | VerifiedV1, sdk: int, *, certificates: bool = False, keys: bool = False
 ) -> Report:
     """What `verify` found; with more of the certificates and keys if asked."""
     return {
@@ -68,10 +70,15 @@ def verified_range(
     return {**highest, "platforms": platforms}
 
 
-def _verified_signer(signer: VerifiedSigner) -> Report:
-    return {
+def _verified_signer(signer: VerifiedSigner | V1Signer) -> Report:
+    known: Report = {
         "public_key_sha256": _sha256(signer.public_key),
         "certificate_sha256": _sha256(signer.certificates[0]),
+    }
+    if isinstance(signer, V1Signer):
+        return {**known, "name": signer.name, "algorithm": signer.mechanism.name}
+    return {
+        **known,
         "algorithm": signer.algorithm.name,
         "algorithm_id": signer.algorithm.value,
         "digest_algorithm": signer.algorithm.content_digest.name,
@@ -131,6 +138,19 @@ def verified_idsig(verified: VerifiedIdsig) -> Report:
     }
 
 
+def stamp(found: SourceStamp) -> Report:
+    """What a source stamp says, and whether it is good."""
+    certificate = found.certificate
+    return {
+        "status": found.status.value,
+        "reason": found.reason,
+        "version": found.version,
+        "certificate_sha256": None if certificate is None else _sha256(certificate),
+        "timestamp": found.timestamp,
+        "lineage": [_sha256(node.certificate) for node in found.lineage],
+    }
+
+
 def made_idsig(idsig: Idsig, written: bool) -> Report:
     """What `idsig` made."""
     return {
@@ -143,14 +163,15 @@ def made_idsig(idsig: Idsig, written: bool) -> Report:
     }
 
 
-def contents(source: Source) -> Report:
-    """What is in an APK, nothing proved."""
+def contents(source: Source, source_stamp: SourceStamp) -> Report:
+    """What is in an APK, nothing proved but what the source stamp says."""
     sections = find_sections(source)
     apk = _signed(source, sections)
     return {
         "size": sections.size,
         "signing_block": _signing_block(apk) if apk else None,
         "claims": _claims(apk) if apk else [],
+        "source_stamp": stamp(source_stamp),
         "entries": [_entry(entry) for entry in iter_entries(source, sections)],
     }
 

@@ -1,7 +1,7 @@
 """The command `sign`: options, keys and outputs. Needs `cryptography` once it runs."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -92,9 +92,14 @@ def run_sign(options: argparse.Namespace) -> Report:
         apk = stack.enter_context(opened(options.apk))
         platforms = _platforms(options, apk)
         plan = _plan(options, keys, platforms)
+        names = {
+            key.certificate: signer.v1_name() for key, signer in zip(keys, signers, strict=True)
+        }
         outputs = stack.enter_context(Outputs())
         signed = (
-            apk if out is None else _write_apk(options, plan, apk, outputs.open(out), platforms.low)
+            apk
+            if out is None
+            else _write_apk(options, plan, names, apk, outputs.open(out), platforms.low)
         )
         verdicts = _verdicts(signed, platforms)
         report: Report = {"signed": None if out is None else str(out)}
@@ -110,8 +115,6 @@ def run_sign(options: argparse.Namespace) -> Report:
 def _check_options(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
     """The outputs: the APK and the idsig, as far as they are wanted."""
     only = options.v4_signing_enabled == _ONLY
-    if options.v1_signing_enabled:
-        raise SigningError("v1 (JAR) signatures are not written")
     if only == bool(options.out or options.in_place):
         options.parser.error("give --out FILE or --in-place, or --v4-signing-enabled only")
     wanted = options.v4_signing_enabled not in (None, "false")
@@ -157,15 +160,29 @@ def _plan(options: argparse.Namespace, keys: list["SigningKey"], platforms: Plat
         lineage,
         min_sdk=platforms.low,
         max_sdk=platforms.high,
-        enabled={Scheme.V2: options.v2_signing_enabled, Scheme.V3: options.v3_signing_enabled},
+        enabled={
+            Scheme.V1: options.v1_signing_enabled,
+            Scheme.V2: options.v2_signing_enabled,
+            Scheme.V3: options.v3_signing_enabled,
+        },
         rotation_min_sdk=options.rotation_min_sdk_version,
         targets_dev_release=options.rotation_targets_dev_release,
     )
 
 
-def _write_apk(options: argparse.Namespace, plan: "Plan", apk: int, out: BinaryIO, low: int) -> int:
+def _write_apk(
+    options: argparse.Namespace,
+    plan: "Plan",
+    names: Mapping[bytes, str],
+    apk: int,
+    out: BinaryIO,
+    low: int,
+) -> int:
     from avf.apk.signing import sign
+    from avf.apk.v1.sign import safe_name
 
+    oldest = (plan.rotation and plan.rotation.old) or plan.key
+    v1_signers = [oldest, *plan.others]
     sign(
         apk,
         out,
@@ -178,6 +195,7 @@ def _write_apk(options: argparse.Namespace, plan: "Plan", apk: int, out: BinaryI
         verity=options.verity_enabled,
         align=not options.alignment_preserved,
         library_page=options.lib_page_alignment,
+        v1_names=[safe_name(names[key.certificate]) for key in v1_signers],
     )
     return out.fileno()
 

@@ -55,6 +55,11 @@ class SignerOptions:
         """The files of the key."""
         return [self.given[name] for name in ("ks", "key", "cert") if name in self.given]
 
+    def v1_name(self) -> str:
+        """What the name of the files of its v1 signature is made of."""
+        name: str | None = self.given.get("v1_signer_name") or self.given.get("ks_key_alias")
+        return name or (self.given.get("key") or self.given["ks"]).stem
+
     def capabilities(self, before: Capability) -> Capability:
         """`before`, changed as asked."""
         for name, flag in _CAPABILITIES.items():
@@ -147,6 +152,8 @@ def add_signers(
     add("--key", "private key, PEM or DER", type=Path, metavar="FILE")
     add("--cert", "certificate or chain, PEM or DER", type=Path, metavar="FILE")
     add("--key-pass", "password of the key, if it has one", type=_password, metavar="PASSWORD")
+    if not capabilities:
+        add("--v1-signer-name", "name of the v1 files (alias or key file's name)", metavar="NAME")
     for option, flag in _CAPABILITIES.items() if capabilities else ():
         name = f"--{option.replace('_', '-')}"
         add(name, f"capability {flag.name}", type=boolean, metavar="true|false")

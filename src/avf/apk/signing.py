@@ -1,4 +1,4 @@
-"""Sign APKs with the v2, v3 and v3.1 schemes and idsigs with v4. Needs `cryptography`; no Java."""
+"""Sign APKs with the v1, v2, v3 and v3.1 schemes and idsigs with v4. Needs `cryptography`; no Java."""
 
 import io
 import os
@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from avf.apk import signing_block
 from avf.apk.algorithms import ContentDigest, SignatureAlgorithm
+from avf.apk.append import append_entries
 from avf.apk.digest import Contents, content_digest, make_contents
 from avf.apk.errors import ApkError, SigningError
 from avf.apk.fields import lp32, lp32_items, u32
@@ -24,6 +25,7 @@ from avf.apk.signers import (
 )
 from avf.apk.signing_block import BlockId, find_signing_block
 from avf.apk.source import FileSource, Source, open_source
+from avf.apk.v1.sign import V1Party, V1Signature
 from avf.apk.verify import DEFAULT_SDK, MAX_V2_SIGNERS, V2_SDK, V3_1_SDK, Scheme, recorded_digest
 from avf.apk.zip import EOCD_CD_OFFSET_FIELD, find_sections
 
@@ -37,6 +39,9 @@ DEFAULT_CAPABILITIES = (
 _ALIGNMENT = 4096
 _COPY_SIZE = 1 << 20
 _V3_ID = 3
+_V1_NUMBERS = ((2, Scheme.V2), (3, Scheme.V3))
+"""As a v1 signature calls the other schemes."""
+_MAX_ENTRIES = 0xFFFF
 _VERITY = {
     SignatureAlgorithm.RSA_PKCS1_V1_5_SHA256: SignatureAlgorithm.VERITY_RSA_PKCS1_V1_5_SHA256,
     SignatureAlgorithm.ECDSA_SHA256: SignatureAlgorithm.VERITY_ECDSA_SHA256,
@@ -100,19 +105,23 @@ def sign(
     verity: bool = False,
     align: bool = False,
     library_page: int = LIBRARY_PAGE,
+    v1_names: Sequence[str] = (),
 ) -> None:
     """Write `apk`, signed anew, to `out`, an empty file open for reading and writing, and not `apk` itself.
 
     An APK Signing Block that is there is dropped, and so are the files of a v1 signature. The new block begins and
     ends on 4096-byte boundaries. `algorithms` are those of `key` and default to `key.algorithm`. `others` sign beside
-    `key`, which v2 alone allows. With `rotation` an earlier key serves older platforms. `verity` adds a signature over
-    a verity digest to each one over SHA-256. `align` moves stored entries to boundaries of 4 bytes, native libraries
-    of `library_page` bytes. SigningError if the ZIP is not one that Android installs, or if `min_sdk` is below 24: such
-    platforms accept v1 signatures only.
+    `key`, which v1 and v2 alone allow. `v1_names` name the files of the v1 signers (CERT, CERT2 ...). With `rotation`
+    an earlier key serves older platforms. `verity` adds a signature over a verity digest to each one over SHA-256.
+    `align` moves stored entries to boundaries of 4 bytes, native libraries of `library_page` bytes. SigningError if
+    the ZIP is not one that Android installs, or if `min_sdk` is below 24 without v1, which such platforms ask for.
     """
     _check_request(key, set(schemes), others, rotation, min_sdk)
     _check_two_files(apk, out)
-    digests = _Digests(_write_unsigned(apk, out, library_page if align else None))
+    v1 = None
+    if Scheme.V1 in schemes:
+        v1 = _v1_signature([_old_key(rotation) if rotation else key, *others], v1_names, schemes)
+    digests = _Digests(_write_unsigned(apk, out, library_page if align else None, v1, min_sdk))
     first = _Party(key, tuple(algorithms)) if algorithms else _Party.of(key, verity)
     pairs: list[tuple[int, bytes]] = []
     if Scheme.V2 in schemes:
@@ -123,8 +132,9 @@ def sign(
         signers = [_signer(party, digests, b"", attributes) for party in parties]
         pairs.append((BlockId.V2, lp32_items(signers)))
     if Scheme.V3 in schemes:
-        pairs += _v3_pairs(first, digests, (min_sdk, max_sdk), rotation, verity)
-    _write_signed(out, digests.contents, padded_block(pairs))
+        pairs += _v3_pairs(first, digests, (max(min_sdk, V2_SDK), max_sdk), rotation, verity)
+    if pairs:
+        _write_signed(out, digests.contents, padded_block(pairs))
 
 
 def sign_idsig(
@@ -183,7 +193,19 @@ def _check_two_files(apk: int | BinaryIO, out: BinaryIO) -> None:
         raise SigningError("cannot sign: input and output are the same file")
 
 
-def _write_unsigned(apk: int | BinaryIO, out: BinaryIO, page: int | None) -> Contents:
+def _v1_signature(
+    keys: Sequence[SigningKey], names: Sequence[str], schemes: Collection[Scheme]
+) -> V1Signature:
+    given = list(names) or ["CERT", *[f"CERT{number}" for number in range(2, len(keys) + 1)]]
+    if len(given) != len(keys):
+        raise SigningError(f"{len(given)} names for {len(keys)} signers of v1")
+    parties = [V1Party(key, name) for key, name in zip(keys, given, strict=True)]
+    return V1Signature(parties, [number for number, scheme in _V1_NUMBERS if scheme in schemes])
+
+
+def _write_unsigned(
+    apk: int | BinaryIO, out: BinaryIO, page: int | None, v1: V1Signature | None, min_sdk: int
+) -> Contents:
     """Copy the entries, aligned where `page` says so, and append directory and EOCD; the contents to sign."""
     source = open_source(apk)
     try:
@@ -198,7 +220,12 @@ def _write_unsigned(apk: int | BinaryIO, out: BinaryIO, page: int | None) -> Con
             eocd = _with_directory(eocd, count, len(directory))
         else:
             directory = source.read_at(sections.cd_offset, sections.cd_size)
+            count = sections.entry_count
             _copy(source, front, out)
+        if v1:
+            headers = append_entries(out, v1.files(source, sections, min_sdk))
+            directory, count = directory + b"".join(headers), count + len(headers)
+            eocd = _with_directory(eocd, count, len(directory))
     except ApkError as error:
         raise SigningError(f"cannot sign: {error}") from error
     front = out.tell()
@@ -217,6 +244,8 @@ def _copy(source: Source, end: int, out: BinaryIO) -> None:
 
 def _with_directory(eocd: bytes, count: int, size: int) -> bytes:
     """The EOCD for another central directory: twice the number of entries, and the size in bytes."""
+    if count > _MAX_ENTRIES:
+        raise SigningError(f"cannot sign: {count} entries are more than a ZIP has without ZIP64")
     return eocd[:8] + struct.pack("<HHI", count, count, size) + eocd[16:]
 
 
@@ -247,19 +276,18 @@ def _check_request(
     rotation: Rotation | None,
     min_sdk: int,
 ) -> None:
-    if min_sdk < V2_SDK:
+    if min_sdk < V2_SDK and Scheme.V1 not in schemes:
         raise SigningError(
-            f"min SDK {min_sdk}: platforms before SDK {V2_SDK} accept v1 (JAR) signatures only, "
-            "which are not written"
+            f"min SDK {min_sdk}: platforms before SDK {V2_SDK} accept v1 (JAR) signatures only"
         )
-    if not schemes or not schemes <= {Scheme.V2, Scheme.V3}:
-        raise SigningError("APKs can be signed with the schemes v2 and v3")
+    if not schemes or not schemes <= {Scheme.V1, Scheme.V2, Scheme.V3}:
+        raise SigningError("APKs can be signed with the schemes v1, v2 and v3")
     if others and (Scheme.V3 in schemes or len(others) >= MAX_V2_SIGNERS):
-        raise SigningError(f"only v2 has several signers, at most {MAX_V2_SIGNERS}")
+        raise SigningError(f"only v1 and v2 have several signers, at most {MAX_V2_SIGNERS}")
     if rotation is None:
         return
     if Scheme.V3 not in schemes:
-        raise SigningError("v2 knows no rotated keys")
+        raise SigningError("v1 and v2 know no rotated keys")
     certificates = [node.certificate for node in rotation.lineage]
     firsts = [rotation.old.certificate] if rotation.old else certificates[:1]
     if certificates[:1] != firsts or certificates[-1:] != [key.certificate]:

@@ -30,12 +30,16 @@ def make_plan(
     rotation_min_sdk: int = V3_1_MIN_SDK,
     targets_dev_release: bool = False,
 ) -> Plan:
-    """As apksigner has it: a scheme is used that a platform from `min_sdk` to `max_sdk` knows, unless `enabled` says.
+    """Use each scheme that a platform from `min_sdk` to `max_sdk` needs, unless `enabled` says otherwise.
 
     With a lineage the newest key signs, and the oldest for platforms and schemes that know no rotation; keys between
     them must be in the lineage and are not used. SigningError if keys, lineage and schemes do not go together.
     """
-    known = {Scheme.V2: max_sdk >= V2_SDK, Scheme.V3: max_sdk >= V3_SDK}
+    known = {
+        Scheme.V1: min_sdk < V2_SDK,
+        Scheme.V2: max_sdk >= V2_SDK,
+        Scheme.V3: max_sdk >= V3_SDK,
+    }
     choices = {scheme: enabled.get(scheme) for scheme in known}
     schemes = frozenset(
         s for s, choice in choices.items() if (known[s] if choice is None else choice)
@@ -72,8 +76,9 @@ def _with_lineage(
     oldest = ordered[0] if places[ordered[0].certificate] == 0 else None
     newest = ordered[-1]
     split = rotation_min_sdk >= V3_1_MIN_SDK and rotation_min_sdk > min_sdk
-    if oldest is None and (Scheme.V2 in schemes or split):
-        what = "v2" if Scheme.V2 in schemes else f"platforms before SDK {rotation_min_sdk}"
+    unaware = [scheme.value for scheme in (Scheme.V1, Scheme.V2) if scheme in schemes]
+    if oldest is None and (unaware or split):
+        what = " and ".join(unaware) or f"platforms before SDK {rotation_min_sdk}"
         raise SigningError(f"the key of the lineage's first certificate must sign for {what}")
     if oldest is newest or Scheme.V3 not in schemes:
         return Plan(oldest or newest, (), None, schemes)
