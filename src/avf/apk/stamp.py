@@ -128,7 +128,7 @@ def _digests(apk: SignedApk) -> dict[int, dict[int, bytes]]:
     """By number of scheme and kind of digest, what the signers of v2 and v3 recorded."""
     found: dict[int, dict[int, bytes]] = {}
     for number, block_id in ((_V2, BlockId.V2), (_V3, BlockId.V3)):
-        if block_id not in apk.ids():
+        if not apk.has(block_id):
             continue
         digests = found.setdefault(number, {})
         for signer in signers_of(apk, block_id):
