@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError:
     pass  # not a guest
 else:
-    avf_bundle.install()
+    avf_bundle.install(ours_only=True)
 
 from avf.guest.payload_client import (
     NotInGuestError,

@@ -65,8 +65,15 @@ def able_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A host on which all is well, as far as the parts are concerned that tests may change."""
     image = tmp_path / "image"
     image.mkdir()
-    (image / "microdroid.json").write_text('{"kernel": "vmlinux", "platform_version": "~1.0"}')
-    for name in ("vmlinux", "microdroid_initrd_normal.img", "microdroid_initrd_debuggable.img"):
+    partition = {"label": "system", "path": "system.img"}
+    config = {
+        "kernel": "vmlinux",
+        "platform_version": "~1.0",
+        "disks": [{"writable": False, "partitions": [partition]}],
+    }
+    (image / "microdroid.json").write_text(json.dumps(config))
+    initrds = ("microdroid_initrd_normal.img", "microdroid_initrd_debuggable.img")
+    for name in ("vmlinux", "system.img", *initrds):
         (image / name).touch()
     monkeypatch.setenv("AVF_IMAGE_DIR", str(image))
     monkeypatch.setenv("AVF_RUNTIME_DIR", str(tmp_path / "run"))
@@ -120,7 +127,9 @@ def test_doctor_without_qemu(able_host: Path, monkeypatch: pytest.MonkeyPatch) -
     assert checks["qemu"]["fix"] == "sudo apt-get install qemu-system-x86"
 
 
-@pytest.mark.parametrize("lost", ["microdroid.json", "microdroid_initrd_normal.img", "vmlinux"])
+@pytest.mark.parametrize(
+    "lost", ["microdroid.json", "microdroid_initrd_normal.img", "vmlinux", "system.img"]
+)
 def test_doctor_without_an_image(able_host: Path, lost: str) -> None:
     (able_host / "image" / lost).unlink()
     status, checks = examined()

@@ -193,7 +193,8 @@ def machine(
         def output(name: str) -> int:
             return opened(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
 
-        disks = disks_of(app, opened) if app else ()
+        system = Partition("system", opened(image.system, os.O_RDONLY))
+        disks = (PartitionedDisk((system,)), *disks_of(app, opened)) if app else ()
         vsock = HybridVsock(CID, folder / "v")
         service = service or RecordingService()
         if serve:
@@ -232,7 +233,7 @@ def kernel_params(image: Image, *, debuggable: bool) -> str:
 
 
 def disks_of(app: App, opened: Any) -> tuple[PartitionedDisk, ...]:
-    """vda: what the instance keeps; vdb: the payload."""
+    """What the instance keeps; the payload."""
     metadata = app.folder / "metadata"
     metadata.write_bytes(app.metadata.encode())
     kept = [Partition("vm-instance", opened(app.instance, os.O_RDWR), True)]

@@ -17,7 +17,7 @@ import pytest
 from avf.apk import ApkBuilder, SigningKey
 from avf.guest import clock, libc
 from avf.guest.clock import Reading, correct, read_offset
-from avf.image import build_image, default_cache
+from avf.image import Image
 from tests.conftest import children, command_line
 from tests.guest.machine import TIMEOUT, App, RecordingService, machine, make_app
 
@@ -141,14 +141,13 @@ def qemu_of(pid: int) -> int:
 
 
 @pytest.mark.vm
-def test_a_guest_keeps_its_hosts_time(tmp_path: Path) -> None:
+def test_a_guest_keeps_its_hosts_time(image_dir: Path, tmp_path: Path) -> None:
     """While the host is busy, after QEMU was stopped, and when the host's clock is set."""
-    image = build_image(tmp_path / "image", cache=default_cache())
     apk = ApkBuilder("com.example.clock")
     apk.add("bin/clock.py", Path(__file__).parent / "payload/clock.py")
     app: App = make_app(tmp_path, apk, SigningKey.generate(), "clock.py")
     host = ShiftingHost()
-    with machine(image, tmp_path, app, service=host) as running:
+    with machine(Image(image_dir), tmp_path, app, service=host) as running:
         assert host.ready.wait(TIMEOUT)
         with running.vsock.connect(5001) as stream:
             start = compare(stream)

@@ -1,5 +1,6 @@
 """Scripts run in a fork must not see a difference to scripts run by an interpreter of their own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +8,20 @@ from pathlib import Path
 import pytest
 
 FORK = """
+import os
+import signal
 import sys
+from avf.guest.errors import PayloadKilled
 from avf.guest.process import Process
 from avf.guest.task import Kind, Program
 
 process = Process()
 process.start(Program(Kind.SCRIPT, (sys.argv[1],)), as_root=True)
-sys.exit(process.wait())
+try:
+    sys.exit(process.wait())
+except PayloadKilled as end:
+    signal.signal(end.number, signal.SIG_DFL)
+    os.kill(os.getpid(), end.number)
 """
 SCRIPTS = {
     "ends": "print('done')",
@@ -29,6 +37,12 @@ SCRIPTS = {
     "has its own hook": "import sys\nsys.excepthook = lambda *a: print('hook', a[1])\n1 / 0",
     "uses dataclasses": "import dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int\nprint(A(1))",
     "pickles": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A)",
+    "leaves a file open": "left = open(__file__ + '.left', 'w')\nleft.write('in a buffer')",
+    "has something to finalize": "class A:\n    def __del__(self): print('gone')\na = A()",
+    "is interrupted": "import os, signal\nos.kill(os.getpid(), signal.SIGINT)",
+    "writes to a closed pipe": "import os\nr, w = os.pipe()\nos.close(r)\nos.write(w, b'x')",
+    "exits in a thread": "import sys, threading\nt = threading.Thread(target=sys.exit, args=(3,))\nt.start()\nt.join()",
+    "has a child": "import multiprocessing\np = multiprocessing.Process(target=print, args=(1,))\np.start()\np.join()",
     "prints without a newline": "import sys\nsys.stdout.write('tail')",
 }
 
@@ -42,12 +56,22 @@ def script(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def run(*command: object) -> tuple[int, str, str]:
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("PYTHON")}
     done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False
+        [sys.executable, *map(str, command)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS, indirect=True)
 def test_same_as_an_interpreter_of_its_own(script: Path) -> None:
-    assert run("-c", FORK, script) == run(script)
+    outcomes = []
+    for command in (["-c", FORK, script], [script]):
+        left = script.with_name(f"{script.name}.left")
+        left.unlink(missing_ok=True)
+        outcomes.append((run(*command), left.read_text() if left.exists() else None))
+    assert outcomes[0] == outcomes[1]

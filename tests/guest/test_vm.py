@@ -157,14 +157,6 @@ def test_a_guest_that_is_not_debuggable_tells_only_why_it_died(
     assert other.heard == [("error", ErrorCode.UNKNOWN, "instance image: cannot be decrypted")]
 
 
-def test_what_an_ordinary_program_takes_for_granted(image: Image, app: App, tmp_path: Path) -> None:
-    outcome = run(image, app.running("ordinary.py"), tmp_path)
-    lines = [text for text in outcome.log.splitlines() if " agent: " not in text]
-    assert lines[:3] == ["one", "two", "three"]
-    assert len(lines) > 10
-    assert all(text.endswith(": ok") for text in lines[3:]), outcome.log
-
-
 def test_rpc_binder_from_python(image: Image, app: App, tmp_path: Path) -> None:
     with machine(image, tmp_path, app.running("rpc.py")) as running:
         assert running.service.ready.wait(TIMEOUT)

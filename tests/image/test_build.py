@@ -37,6 +37,7 @@ def test_files(image: Image) -> None:
         "microdroid.json",
         "microdroid_initrd_debuggable.img",
         "microdroid_initrd_normal.img",
+        "microdroid_system.img",
         "vmlinux",
     ]
 
@@ -44,7 +45,8 @@ def test_files(image: Image) -> None:
 def test_description(image: Image) -> None:
     config = json.loads(image.config.read_bytes())
     assert config["kernel"] == "vmlinux"
-    assert config["disks"] == []
+    partition = {"label": "system", "path": "microdroid_system.img"}
+    assert config["disks"] == [{"writable": False, "partitions": [partition]}]
     assert config["memory_mib"] == 256
     assert config["platform_version"] == "~1.0"
     assert config["x-avf"]["machine"] == "fast"
@@ -58,23 +60,75 @@ def test_only_one_initrd_is_debuggable(image: Image) -> None:
     assert extra == {"etc/avf/debuggable"}
 
 
-def test_contents(image: Image) -> None:
+@pytest.fixture(scope="module")
+def system(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The contents of the system."""
+    folder = tmp_path_factory.mktemp("system") / "tree"
+    subprocess.run(["fsck.erofs", f"--extract={folder}", str(image.system)], check=True)
+    return folder
+
+
+def test_contents(image: Image, system: Path) -> None:
     files = listing(image.initrd_normal)
     assert {
         "init",
         "usr/bin/python3",
-        "usr/bin/sh",
         "usr/lib/avf/modules.bin",
+        "etc/hosts",
+        "etc/ld.so.cache",
+        "etc/services",
+        # glibc loads it when a thread ends by itself
+        "usr/lib/x86_64-linux-gnu/libgcc_s.so.1",
     } <= files
-    assert {
-        "usr/lib/avf/python/avf_payload.pyc",
-        "usr/lib/x86_64-linux-gnu/libvm_payload.so",
-    } <= files
-    # glibc loads it when a thread ends by itself
-    assert "usr/lib/x86_64-linux-gnu/libgcc_s.so.1" in files
-    assert not [path for path in files if path.endswith(".py")]
-    # where the interpreter would look first for everything
-    assert not [path for path in files if path.startswith("usr/lib/python") and "zip" in path]
+    # what is not needed before the system is mounted would only take memory
+    assert not [path for path in files if path.endswith(".py") or "busybox" in path]
+    for path in (
+        "bin/python3",
+        "bin/sh",
+        "lib/avf/modules.bin",
+        "lib/python3/dist-packages/avf_payload.pyc",
+        "lib/x86_64-linux-gnu/libvm_payload.so",
+    ):
+        assert (system / path).exists(), path
+
+
+def test_the_trees_of_boot_and_system_agree(image: Image, system: Path, tmp_path: Path) -> None:
+    """What is in both is the same: programs that are running when the system is mounted go on with what they have."""
+    with image.initrd_normal.open("rb") as file:
+        command = ["cpio", "--quiet", "-id", "--no-absolute-filenames", "usr/*"]
+        subprocess.run(command, stdin=file, check=True, cwd=tmp_path)
+    both = [path for path in (tmp_path / "usr").rglob("*") if path.is_file()]
+    shared = [path for path in both if (system / path.relative_to(tmp_path / "usr")).is_file()]
+    assert len(shared) > 10
+    for path in shared:
+        other = system / path.relative_to(tmp_path / "usr")
+        assert path.read_bytes() == other.read_bytes(), path
+
+
+def test_no_library_is_missing(system: Path) -> None:
+    libraries = system / "lib/x86_64-linux-gnu"
+    for path in (*libraries.glob("*.so*"), *system.glob("lib/python3.*/lib-dynload/*.so")):
+        done = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True)
+        for line in done.stdout.splitlines():
+            if "(NEEDED)" in line:
+                name = line.rpartition("[")[2].rstrip("]")
+                assert (libraries / name).exists(), f"{path.name} needs {name}"
+
+
+def test_the_initial_disk_knows_the_systems_root_hash(image: Image, tmp_path: Path) -> None:
+    """As veritysetup sees it."""
+    with image.initrd_normal.open("rb") as file:
+        command = ["cpio", "--quiet", "-i", "--to-stdout", "etc/avf/system"]
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=True)
+    root_hash, blocks = done.stdout.split()
+    verify = ["veritysetup", "verify", image.system, image.system, root_hash, "--no-superblock"]
+    options = [f"--data-blocks={blocks}", f"--hash-offset={int(blocks) * 4096}", "--salt=-"]
+    subprocess.run([*verify, *options], check=True)
+    damaged = bytearray(image.system.read_bytes())
+    damaged[1 << 20] ^= 1
+    (tmp_path / "damaged").write_bytes(damaged)
+    verify[2] = tmp_path / "damaged"
+    assert subprocess.run([*verify, *options], capture_output=True, check=False).returncode != 0
 
 
 def test_nothing_of_the_building_host_gets_in(image: Image) -> None:

@@ -217,6 +217,9 @@ def _image() -> Iterator[Finding]:
         return
     needed = [found.parent / str(config.kernel or config.bootloader)]
     needed += [found.parent / f"microdroid_initrd_{kind}.img" for kind in ("normal", "debuggable")]
+    for disk in config.disks:
+        paths = [disk.image] if disk.image else [partition.path for partition in disk.partitions]
+        needed += [found.parent / path for path in paths]
     if lost := [path for path in needed if not os.access(path, os.R_OK)]:
         yield Finding("image", Status.MISSING, f"cannot read {lost[0]}", fix)
     else:

@@ -7,3 +7,4 @@ PAYLOAD_ID = 6000
 """uid and gid of the payload; /etc/passwd and /etc/group of the guest call them `payload`."""
 HOME = "/data"
 """The payload's home folder."""
+HOSTNAME = "microdroid"

@@ -36,6 +36,7 @@ from avf.guest.secrets import (
     payload_layer,
 )
 from avf.guest.swap import enable_swap
+from avf.guest.system import mount_system
 from avf.guest.task import APK, Program, find_program
 
 METADATA_PARTITION = "payload-metadata"
@@ -86,6 +87,7 @@ def _run(host: IVirtualMachineService, process: Process) -> None:
 
 def run_payload(host: IVirtualMachineService, process: Process) -> int:
     """Verifies, mounts and runs the payload in `process`; its exit code."""
+    mount_system()
     debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     metadata = read_metadata(partitions.wait_for(METADATA_PARTITION))
     cdi = agent_cdi(debuggable)

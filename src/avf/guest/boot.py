@@ -4,7 +4,7 @@ import gc
 import sys
 
 gc.disable()  # what is imported stays; looking for garbage in it would only take time
-sys.path.insert(0, "/usr/lib/avf/python")
+del sys.path[0]  # the folder of this script, which is that of the whole system
 
 import avf_bundle  # type: ignore[import-not-found]  # noqa: E402
 

@@ -9,21 +9,30 @@ import sys
 from _frozen_importlib import ModuleSpec
 
 BUNDLE = "/usr/lib/avf/modules.bin"
-STDLIB = "/usr/lib/avf/stdlib.zip"
-"""What of the standard library does not lie loose. Last on sys.path, so that it is opened only if it is needed."""
+_OURS = "avf"
+_LIBRARY = f"/usr/lib/python3.{sys.version_info.minor}"
 
 
 class BundleImporter:
     """A finder and loader in one."""
 
-    def __init__(self, modules: dict[str, tuple[bool, bytes]]) -> None:
+    def __init__(self, modules: dict[str, tuple[bool, bytes]], *, ours_only: bool) -> None:
         self._modules = modules
+        self.ours_only = ours_only
+        """Whether the standard library is left to others."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        is_ours = name.partition(".")[0] == _OURS
         entry = self._modules.get(name)
-        if entry is None:
+        if entry is None or (self.ours_only and not is_ours):
             return None
-        return ModuleSpec(name, self, origin=BUNDLE, is_package=entry[0])  # type: ignore[arg-type]
+        origin = BUNDLE if is_ours else source_of(name, is_package=entry[0])
+        spec = ModuleSpec(name, self, origin=origin, is_package=entry[0])  # type: ignore[arg-type]
+        if not is_ours:
+            spec.has_location = True
+            if entry[0]:  # what of it is not in the bundle is there
+                spec.submodule_search_locations = [origin.rpartition("/")[0]]
+        return spec
 
     def create_module(self, spec: object) -> None:
         """None: the default module object will do."""
@@ -33,12 +42,17 @@ class BundleImporter:
         exec(marshal.loads(self._modules[name][1]), module.__dict__)
 
 
-def install(path: str = BUNDLE) -> None:
-    """Makes the bundle's modules importable, before anything on sys.path, and the rest after it. Again: nothing."""
+def source_of(name: str, *, is_package: bool) -> str:
+    """Where the source of a module of the standard library is."""
+    path = f"{_LIBRARY}/{name.replace('.', '/')}"
+    return f"{path}/__init__.py" if is_package else f"{path}.py"
+
+
+def install(path: str = BUNDLE, *, ours_only: bool = False) -> None:
+    """Makes the bundle's modules importable, before anything on sys.path. Again: nothing."""
     if any(isinstance(finder, BundleImporter) for finder in sys.meta_path):
         return
     with open(path, "rb") as file:
         modules = marshal.loads(file.read())
-    sys.meta_path.insert(2, BundleImporter(modules))  # type: ignore[arg-type]
-    if STDLIB not in sys.path:
-        sys.path.append(STDLIB)
+    importer = BundleImporter(modules, ours_only=ours_only)
+    sys.meta_path.insert(2, importer)  # type: ignore[arg-type]

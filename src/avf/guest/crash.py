@@ -2,7 +2,7 @@
 
 import sys
 
-sys.path.insert(0, "/usr/lib/avf/python")
+sys.path.insert(0, "/usr/lib/python3/dist-packages")
 
 import avf_bundle  # type: ignore[import-not-found]
 

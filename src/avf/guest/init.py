@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from avf.guest import PAYLOAD_ID, libc
+from avf.guest import HOSTNAME, PAYLOAD_ID, libc
 from avf.guest.report import report_failure
 
 MODULES = "/etc/avf/modules"
 PCI_MODULES = "/etc/avf/pci-modules"
 DEBUGGABLE_MARKER = "/etc/avf/debuggable"
-HOSTNAME = "microdroid"
 
 _PCI_DEVICES = "/sys/bus/pci/devices"
 _CONSOLE = "/dev/hvc0"
@@ -28,7 +27,12 @@ _PORT_POLL = 0.001
 _PORT_TRIES = 500
 _UNKILLABLE = "-1000"
 _VSOCK, _KERNEL_LOG = "/dev/vsock", "/dev/kmsg"
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/", "TERM": "linux"}
+_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+    "HOME": "/",
+    "TERM": "linux",
+    "LANG": "C.UTF-8",
+}
 _SAFE = libc.MS_NOSUID | libc.MS_NODEV
 _MOUNTS = (
     ("devtmpfs", "/dev", libc.MS_NOSUID | libc.MS_NOEXEC, "mode=0755"),
@@ -112,6 +116,7 @@ def mount_all() -> None:
         os.makedirs(target, exist_ok=True)
         libc.mount(filesystem, target, filesystem, flags, options)
     os.mkdir("/dev/socket", 0o755)
+    os.mkdir("/run/lock", 0o1777)
     for name, target in _LINKS.items():
         os.symlink(f"/proc/self/fd{target}", f"/dev/{name}")
     os.umask(0o022)

@@ -9,7 +9,6 @@ from avf.guest.report import log
 from avf.guest.task import Kind, Program
 from avf.guest.user import become_payload_user
 
-_PYTHON_PATH = "/usr/lib/avf/python:/usr/lib/avf/stdlib.zip"
 _MAX_FD = 1 << 16
 
 
@@ -80,18 +79,17 @@ def _run(program: Program) -> None:
         from avf.guest.launcher import exit_process, run_library
 
         exit_process(run_library(program.arguments[0]))
-    os.environ |= {"PYTHONPATH": _PYTHON_PATH, "PYTHONUNBUFFERED": "1"}
     if program.kind is Kind.SCRIPT:
         from avf.guest.script import run_script
 
-        os._exit(run_script(program.arguments[0]))
+        run_script(program.arguments[0])
     os.execvp(program.arguments[0], program.arguments)
 
 
 def _restore_signals() -> None:
     import signal
 
-    for number in (signal.SIGPIPE, signal.SIGINT):
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
 
 

@@ -1,60 +1,129 @@
 """Runs a payload that is a Python script in a process forked from the agent, where interpreter and modules are ready.
 
-To the script it looks as if the interpreter had been started with it.
+To the script it looks as if the interpreter had been started with it: PID 1, whose fork this is, was started without
+options and in the environment's locale, and what has been done to the interpreter since is undone here.
 """
 
 import atexit
 import builtins
 import gc
+import io
 import os
 import sys
 import threading
+from importlib.machinery import SourceFileLoader
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 _FAILED = 1
 
 
-def run_script(path: str) -> int:
-    """The exit code the interpreter would end with; threads have ended, exit handlers have run, output is flushed."""
-    gc.freeze()  # what is the agent's must not be finalized here: its descriptors are others' by now
-    _set_up(path)
-    try:
-        code = _run(path)
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                pass
-    return code
+def run_script(path: str) -> NoReturn:
+    """Ends the process as the interpreter would."""
+    gc.freeze()  # what is the agent's must not be looked at again
+    become_interpreter(path)
+    end_interpreter(_run(path))
 
 
-def _set_up(path: str) -> None:
-    import _sitebuiltins
-
+def become_interpreter(path: str) -> None:
+    """Makes of this interpreter one that has just been started with the script `path`."""
     sys.argv = [path]
-    sys.path.insert(0, os.path.dirname(path))
-    for name in ("exit", "quit"):
-        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
+    sys.orig_argv = [sys.executable, path]
+    sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+    sys.path_importer_cache.clear()  # they know the folders of another /usr
+    for finder in sys.meta_path:
+        if hasattr(finder, "ours_only"):
+            finder.ours_only = True
+    forget_home()
+    open_streams()
+    set_signals()
+
+
+def forget_home() -> None:
+    """The user's site-packages were those of PID 1."""
+    site: Any = sys.modules.get("site")
+    if site is not None:
+        site.USER_BASE = site.USER_SITE = None
+
+
+def open_streams() -> None:
+    """sys.stdin and the others as at the start: they were made for what descriptors 0 to 2 were then."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = _stream(fd, f"<{name}>")
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _stream(fd: int, name: str) -> io.TextIOWrapper:
+    """As the interpreter makes it in the locale C.UTF-8: create_stdio() in Python/pylifecycle.c of CPython."""
+    raw = io.FileIO(fd, "r" if fd == 0 else "w", closefd=False)
+    buffer: Any = io.BufferedReader(raw) if fd == 0 else io.BufferedWriter(raw)
+    raw.name = name
+    errors = "backslashreplace" if fd == 2 else "surrogateescape"
+    line_buffering = fd == 2 or raw.isatty()
+    stream = io.TextIOWrapper(
+        buffer, "utf-8", errors, newline="\n" if fd else None, line_buffering=line_buffering
+    )
+    stream.mode = "w" if fd else "r"  # type: ignore[misc]
+    return stream
+
+
+def set_signals() -> None:
+    """As the interpreter sets them at its start."""
+    import signal
+
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end_interpreter(code: int) -> NoReturn:
+    """Waits for threads, runs exit handlers, flushes what is open, and ends the process."""
+    import ctypes
+
+    ctypes.pythonapi.Py_Exit(code)
+    raise AssertionError
 
 
 def _run(path: str) -> int:
     main: Any = type(sys)("__main__")
     main.__file__ = path
+    main.__cached__ = None
     main.__builtins__ = builtins
+    main.__annotations__ = {}
+    main.__loader__ = SourceFileLoader("__main__", path)
     sys.modules["__main__"] = main
     try:
         exec(_compile(path), main.__dict__)
     except SystemExit as end:
         return _exit_code(end.code)
+    except KeyboardInterrupt as error:
+        _print(error)
+        _end_interrupted(main)
     except BaseException as error:  # noqa: BLE001
-        traceback = _without_our_frames(error.__traceback__)
-        sys.excepthook(type(error), error.with_traceback(traceback), traceback)
+        _print(error)
         return _FAILED
     return 0
+
+
+def _end_interrupted(main: Any) -> NoReturn:
+    """Ends the process by SIGINT, as the interpreter does, so that whoever waits for it knows why."""
+    import signal
+
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    main.__dict__.clear()
+    gc.collect()
+    sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    raise AssertionError
+
+
+def _print(error: BaseException) -> None:
+    traceback = _without_our_frames(error.__traceback__)
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, traceback
+    sys.excepthook(type(error), error.with_traceback(traceback), traceback)
 
 
 def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None:

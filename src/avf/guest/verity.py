@@ -38,16 +38,24 @@ class Target(NamedTuple):
 class VerityTable:
     """The parameters of one dm-verity target."""
 
-    __slots__ = ("data_blocks", "data_device", "hash_device", "root_hash", "salt")
+    __slots__ = ("data_blocks", "data_device", "hash_device", "hash_start", "root_hash", "salt")
 
     def __init__(
-        self, data_device: str, hash_device: str, data_blocks: int, root_hash: bytes, salt: bytes
+        self,
+        data_device: str,
+        hash_device: str,
+        data_blocks: int,
+        root_hash: bytes,
+        salt: bytes,
+        hash_start: int = 0,
     ) -> None:
+        """`hash_start`: the block of the hash device where the tree begins."""
         self.data_device = data_device
         self.hash_device = hash_device
         self.data_blocks = data_blocks
         self.root_hash = root_hash
         self.salt = salt
+        self.hash_start = hash_start
 
     @property
     def sectors(self) -> int:
@@ -56,7 +64,7 @@ class VerityTable:
     def parameters(self) -> str:
         """version, devices, block sizes, data blocks, first hash block, algorithm, root hash, salt."""
         return (
-            f"1 {self.data_device} {self.hash_device} {BLOCK} {BLOCK} {self.data_blocks} 0 "
+            f"1 {self.data_device} {self.hash_device} {BLOCK} {BLOCK} {self.data_blocks} {self.hash_start} "
             f"sha256 {self.root_hash.hex()} {self.salt.hex() or '-'}"
         )
 

@@ -5,6 +5,7 @@ from avf.image.cpio import Cpio
 from avf.image.errors import CpioError, ImageError, KernelError, PackageError
 from avf.image.kernel import KernelFiles, fetch_kernel, module_closure
 from avf.image.modules import module_name, read_module
+from avf.image.userland import standard_library
 
 __all__ = [
     "Cpio",
@@ -21,4 +22,5 @@ __all__ = [
     "module_closure",
     "module_name",
     "read_module",
+    "standard_library",
 ]

@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ImageError, OSError) as error:
         print(printable_lines(f"error: {error}"), file=sys.stderr)
         return 1
-    for path in (image.config, image.kernel, image.initrd_normal, image.initrd_debuggable):
+    initrds = (image.initrd_normal, image.initrd_debuggable)
+    for path in (image.config, image.kernel, *initrds, image.system):
         print(f"{path.stat().st_size / (1 << 20):7.1f} MiB  {printable(str(path))}")
     return 0
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import avf
 from avf.image.apt import Progress
-from avf.image.initramfs import build_root, debuggable
+from avf.image.initramfs import build_trees, debuggable, finish
 from avf.image.kernel import KernelFiles, fetch_kernel
+from avf.image.system import build_system
 from avf.image.userland import Userland, fetch_userland
 
 KERNEL_PARAMS = " ".join(
@@ -17,7 +18,9 @@ KERNEL_PARAMS = " ".join(
         "console=null quiet panic=-1 reboot=t 8250.nr_uarts=2",
         # what costs time at boot and guards against nothing inside a guest that runs one payload
         "cryptomgr.notests mitigations=off noreplace-smp no_timer_check nowatchdog",
-        "audit=0 apparmor=0 lsm= ipv6.disable=1",
+        "audit=0 apparmor=0 lsm=",
+        # of init, and so of the interpreter that payloads get: the kernel hands on what it does not know
+        "LANG=C.UTF-8",
         "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,slab_sysfs_init"
         # the users of the kernel's type information: the first of them has all of it read
         ",bpf_rstat_kfunc_init,kfunc_init,bpf_prog_test_run_init,cubictcp_register"
@@ -28,6 +31,7 @@ DEBUGGABLE_PARAMS = "console=ttyS0"
 """Added for a debuggable VM."""
 MEMORY_MIB = 256
 PLATFORM_VERSION = "~1.0"
+SYSTEM_LABEL = "system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,11 @@ class Image:
     def initrd_debuggable(self) -> Path:
         return self.directory / "microdroid_initrd_debuggable.img"
 
+    @property
+    def system(self) -> Path:
+        """The partition with the guest's /usr."""
+        return self.directory / "microdroid_system.img"
+
 
 def build_image(
     output: Path,
@@ -68,11 +77,15 @@ def build_image(
     kernel = fetch_kernel(cache, update=update, progress=progress)
     userland = fetch_userland(cache, update=update, progress=progress)
     progress("putting the initial RAM disks together")
-    root = build_root(kernel, userland)
+    root, tree = build_trees(kernel, userland)
+    progress("making the system's file system")
+    system = build_system(tree)
+    finish(root, system)
     image = Image(output)
     output.mkdir(parents=True, exist_ok=True)
     _replace(image.initrd_normal, root.to_bytes())
     _replace(image.initrd_debuggable, debuggable(root).to_bytes())
+    _replace(image.system, system.image)
     _replace(image.kernel, kernel.vmlinux.read_bytes())
     _replace(image.config, _config(image, kernel, userland))
     return image
@@ -101,7 +114,12 @@ def _config(image: Image, kernel: KernelFiles, userland: Userland) -> bytes:
     config = {
         "kernel": image.kernel.name,
         "params": KERNEL_PARAMS,
-        "disks": [],
+        "disks": [
+            {
+                "writable": False,
+                "partitions": [{"label": SYSTEM_LABEL, "path": image.system.name}],
+            }
+        ],
         "memory_mib": MEMORY_MIB,
         "platform_version": PLATFORM_VERSION,
         "x-avf": {

@@ -4,7 +4,7 @@ Reads a marshalled request from stdin, writes a marshalled answer to stdout:
 
     request: source_root   directory that holds the `avf` package
              modules       names of wanted modules, with all they import; what cannot be imported is left out
-             files         single sources to compile
+             files         single sources to compile, each as (path, the name it has in the guest, optimization level)
     answer:  modules       name -> (is a package, marshalled code)
              extensions    paths of extension modules that were loaded
              files         whole .pyc files
@@ -21,10 +21,16 @@ PYC_HEADER = MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
 """Hash based and unchecked (PEP 552): no time stamp, no source to compare with."""
 
 
-def compiled(path: str, origin: str) -> bytes:
+def compiled(path: str, origin: str, optimize: int = 2) -> bytes:
     with open(path, "rb") as file:
-        code = compile(file.read(), origin, "exec", dont_inherit=True, optimize=2)
+        code = compile(file.read(), origin, "exec", dont_inherit=True, optimize=optimize)
     return marshal.dumps(code)
+
+
+def origin_of(name: str, path: str) -> str:
+    """Where the guest has the source: only that of the standard library is there."""
+    home = f"{sys.prefix}/"
+    return f"/usr/{path[len(home) :]}" if path.startswith(home) else f"<{name}>"
 
 
 def import_all(names: list[str]) -> dict[str, str]:
@@ -41,7 +47,9 @@ def import_all(names: list[str]) -> dict[str, str]:
     return failed
 
 
-def collect(source_root: str, modules: list[str], files: list[str]) -> dict[str, object]:
+def collect(
+    source_root: str, modules: list[str], files: list[tuple[str, str, int]]
+) -> dict[str, object]:
     before = set(sys.modules)
     sys.path.insert(0, source_root)
     failed = import_all(modules)
@@ -52,10 +60,10 @@ def collect(source_root: str, modules: list[str], files: list[str]) -> dict[str,
         if name in before or path is None or getattr(module, "__spec__", None) is None:
             continue
         if path.endswith(".py"):
-            bytecode[name] = (hasattr(module, "__path__"), compiled(path, f"<{name}>"))
+            bytecode[name] = (hasattr(module, "__path__"), compiled(path, origin_of(name, path)))
         else:
             extensions.append(path)
-    singles = [PYC_HEADER + compiled(path, f"<{path.rpartition('/')[2]}>") for path in files]
+    singles = [PYC_HEADER + compiled(*file) for file in files]
     return {"modules": bytecode, "extensions": extensions, "files": singles, "failed": failed}
 
 

@@ -5,6 +5,7 @@ Source: Documentation/driver-api/early-userspace/buffer-format.rst of Linux.
 
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from avf.image.errors import CpioError
 
@@ -49,6 +50,28 @@ class Cpio:
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    def below(self, directory: str) -> "Cpio":
+        """The tree whose root is that directory of this one."""
+        start = f"{directory}/"
+        return Cpio(
+            {p.removeprefix(start): n for p, n in self._nodes.items() if p.startswith(start)}
+        )
+
+    def write_to(self, directory: Path) -> None:
+        """Makes the tree below `directory`. Raises CpioError for a device, and OSError."""
+        for path, node in sorted(self._nodes.items()):
+            target = directory / path
+            if stat.S_ISLNK(node.mode):
+                target.symlink_to(node.data.decode())
+                continue
+            if stat.S_ISDIR(node.mode):
+                target.mkdir()
+            elif stat.S_ISREG(node.mode):
+                target.write_bytes(node.data)
+            else:
+                raise CpioError(f"{path!r} is a device")
+            target.chmod(stat.S_IMODE(node.mode))
 
     def to_bytes(self) -> bytes:
         """The archive, padded to 512 bytes. Parents come before children."""

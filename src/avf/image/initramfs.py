@@ -1,13 +1,18 @@
-"""Puts the guest's root file system together: our init, agent and payload library, the distribution's programs."""
+"""Puts the guest's two trees together.
+
+The initial RAM disk has what init and the agent need until they have mounted the system, which takes the place of
+its /usr: the interpreter, their bytecode, the kernel's modules. All else is in the system, from where only what is used
+is ever read.
+"""
 
 import marshal
+import re
 import stat
-import zipfile
-from io import BytesIO
+import subprocess
 from pathlib import Path
 
 import avf.guest
-from avf.guest import HOME, PAYLOAD_ID
+from avf.guest import HOME, HOSTNAME, PAYLOAD_ID
 from avf.image.cpio import Cpio
 from avf.image.errors import ImageError
 from avf.image.kernel import KernelFiles
@@ -19,7 +24,8 @@ from avf.image.modules import (
     without_type_information,
 )
 from avf.image.native import PAYLOAD_LIBRARY, compile_payload_library
-from avf.image.userland import Userland, compile_modules
+from avf.image.system import System
+from avf.image.userland import Source, Userland, compile_modules
 
 GUEST_SOURCES = Path(avf.guest.__file__).parent
 SOURCE_ROOT = GUEST_SOURCES.parents[1]
@@ -33,6 +39,7 @@ _MODULES = {
         "virtio_blk",
         "dm-verity",
         "loop",
+        "erofs",
         "virtio_balloon",
         "pvpanic-mmio",
     ],
@@ -52,24 +59,74 @@ _DIRECTORIES = [
     "data",
     "dev",
     "etc",
+    "home",
+    "media",
     "mnt",
-    "proc",
-    "root",
-    "run",
-    "sys",
-    "tmp",
     "mnt/apk",
     "mnt/extra-apk",
+    "opt",
+    "proc",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "usr/lib/python3/dist-packages",
+    "var/cache",
+    "var/lib",
+    "var/log",
+    "var/spool",
 ]
+_LINKS = {
+    "bin": "usr/bin",
+    "lib": "usr/lib",
+    "lib64": "usr/lib64",
+    "sbin": "usr/sbin",
+    "var/lock": "../run/lock",
+    "var/run": "../run",
+    "var/tmp": "../tmp",
+    "etc/localtime": "/usr/share/zoneinfo/Etc/UTC",
+    "etc/mtab": "../proc/self/mounts",
+}
 _FILES = {
     "etc/passwd": (
         "root:x:0:0:root:/root:/bin/sh\n"
         f"payload:x:{PAYLOAD_ID}:{PAYLOAD_ID}:payload:{HOME}:/bin/sh\n"
         "nobody:x:65534:65534:nobody:/:/bin/false\n"
     ),
-    "etc/group": f"root:x:0:\npayload:x:{PAYLOAD_ID}:\nnogroup:x:65534:\n",
+    "etc/group": f"root:x:0:\ntty:x:5:\npayload:x:{PAYLOAD_ID}:\nnogroup:x:65534:\n",
+    "etc/hosts": f"127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+    "etc/hostname": f"{HOSTNAME}\n",
+    "etc/nsswitch.conf": "".join(
+        f"{database}: files\n"
+        for database in (
+            *("passwd", "group", "shadow", "gshadow", "hosts", "networks"),
+            *("protocols", "services", "ethers", "rpc", "netgroup"),
+        )
+    ),
+    "etc/host.conf": "multi on\n",
+    "etc/resolv.conf": "",
+    "etc/networks": "default\t0.0.0.0\nloopback\t127.0.0.0\n",
+    "etc/timezone": "Etc/UTC\n",
+    "etc/shells": "/bin/sh\n/usr/bin/sh\n/bin/ash\n/usr/bin/ash\n",
+    "etc/profile": "export PATH LANG\n",
+    "etc/os-release": (
+        'NAME="AVF for Linux"\n'
+        "ID=avf-linux\n"
+        "ID_LIKE=debian\n"
+        'PRETTY_NAME="AVF for Linux guest"\n'
+        "VARIANT_ID=microdroid\n"
+    ),
 }
-_BUSYBOX_LINKS = ["sh", "ash", "env"]
+_BOOT_LIBRARIES = re.compile(r"(ld-linux-x86-64|libc|libm|libz|libexpat|libffi|libgcc_s)\.so\..*")
+_BOOT_LOCALE = "usr/lib/locale/C.utf8/LC_CTYPE"
+_BOOT_MODULES = [
+    "os",
+    "encodings/__init__",
+    "encodings/aliases",
+    "encodings/ascii",
+    "encodings/latin_1",
+    "encodings/utf_8",
+]
 _AGENT_PACKAGES = ["avf.binder", "avf.aidl", "avf.apk", "avf.guest"]
 _LOADED_LATER = ["avf.printable", "ctypes", "signal", "subprocess"]
 """What the agent imports in the middle of its work, so that it is in the bundle."""
@@ -123,35 +180,48 @@ _NOT_FOR_THE_GUEST = [
     "avf.guest.bundle",
     "avf.guest.crash",
 ]
+_PACKAGES_DIRECTORY = "usr/lib/python3/dist-packages"
 _SINGLE_FILES = {
-    "avf/guest/crash.py": "crash.pyc",
-    "avf/guest/bundle.py": "python/avf_bundle.pyc",
-    "avf_payload/__init__.py": "python/avf_payload.pyc",
+    "avf/guest/crash.py": "usr/lib/avf/crash.pyc",
+    "avf/guest/bundle.py": f"{_PACKAGES_DIRECTORY}/avf_bundle.pyc",
+    "avf_payload/__init__.py": f"{_PACKAGES_DIRECTORY}/avf_payload.pyc",
 }
-"""Sources below SOURCE_ROOT, and what they become below /usr/lib/avf."""
-_STDLIB = "usr/lib/avf/stdlib.zip"
-_SHEBANG = b"#!/usr/bin/python3 -ISXutf8\n"
-_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+"""Sources below SOURCE_ROOT, and what they become."""
+_BUNDLE = "usr/lib/avf/modules.bin"
+_SHEBANG = b"#!/usr/bin/python3\n"
+"""Without options, since the payload's interpreter is a fork of this one."""
 
 
-def build_root(kernel: KernelFiles, userland: Userland) -> Cpio:
-    """The tree of a guest that is not debuggable. Raises ImageError."""
+def build_trees(kernel: KernelFiles, userland: Userland) -> tuple[Cpio, Cpio]:
+    """The initial RAM disk of a guest that is not debuggable, which still lacks the description of the system; and the
+    system, whose root is /usr. Raises ImageError.
+    """
+    root, system = _skeleton(), Cpio()
+    _add_modules(root, system, kernel)
+    _add_programs(root, system, userland)
+    _add_native(system)
+    _add_python(root, system, userland)
+    return root, system.below("usr")
+
+
+def finish(root: Cpio, system: System) -> None:
+    """Ties the system to the initial RAM disk: no other one will be mounted."""
+    root.file("etc/avf/system", system.describe().encode())
+
+
+def _skeleton() -> Cpio:
     root = Cpio()
     for path in _DIRECTORIES:
         root.directory(path)
-    for name in ("bin", "lib", "lib64", "sbin"):
-        root.link(name, f"usr/{name}")
+    root.directory("root", 0o700)
+    for path, target in _LINKS.items():
+        root.link(path, target)
     # the kernel opens it for init, and a guest that is not debuggable has no console; a link replaces the device
     # that the kernel brings along, which another device would not
     root.link("dev/console", "null")
     root.character_device("dev/null", 1, 3, 0o666)
-    root.directory("root", 0o700)
     for path, text in _FILES.items():
         root.file(path, text.encode())
-    _add_modules(root, kernel)
-    _add_programs(root, userland)
-    _add_native(root)
-    _add_python(root, userland)
     return root
 
 
@@ -163,7 +233,7 @@ def debuggable(root: Cpio) -> Cpio:
     return tree
 
 
-def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
+def _add_modules(root: Cpio, system: Cpio, kernel: KernelFiles) -> None:
     """The modules themselves, and the lists that say what init loads and what the agent loads when it needs it."""
     tree = ModuleTree(kernel.modules_dir)
     lists = dict.fromkeys(_MODULES, "")
@@ -178,7 +248,7 @@ def _add_modules(root: Cpio, kernel: KernelFiles) -> None:
         if not all(name in tree for name in _OPTIONAL_MODULES.intersection(names)):
             continue
         later = [path for path in tree.closure(names) if path not in at_boot]
-        lists[f"{use}-modules"] = "".join(_add_module(root, path) for path in later)
+        lists[f"{use}-modules"] = "".join(_add_module(system, path) for path in later)
     for name, lines in lists.items():
         root.file(f"etc/avf/{name}", lines.encode())
 
@@ -191,38 +261,66 @@ def _add_module(root: Cpio, path: Path) -> str:
     return f"/{target}\n"
 
 
-def _add_programs(root: Cpio, userland: Userland) -> None:
+def _add_programs(root: Cpio, system: Cpio, userland: Userland) -> None:
     stdlib = userland.stdlib
     for path in sorted(userland.root.rglob("*")):
-        if path.is_dir() or stdlib in path.parents:
+        if (path.is_dir() and not path.is_symlink()) or stdlib in path.parents:
             continue
         inside = str(path.relative_to(userland.root))
-        if path.is_symlink():
-            root.link(inside, str(path.readlink()))
-        else:
-            root.file(inside, path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
-    root.link("usr/bin/python3", userland.python.name)
-    for name in _BUSYBOX_LINKS:
-        root.link(f"usr/bin/{name}", "busybox")
+        tree = root if inside.startswith("etc/") else system
+        _add_copy(tree, inside, path)
+        if _is_needed_at_boot(inside, userland):
+            _add_copy(root, inside, path)
+    for tree in (root, system):
+        tree.link("usr/bin/python3", userland.python.name)
+    _add_applets(system, userland.root / "usr/bin/busybox")
 
 
-def _add_native(root: Cpio) -> None:
+def _add_copy(tree: Cpio, inside: str, path: Path) -> None:
+    if path.is_symlink():
+        tree.link(inside, str(path.readlink()))
+    else:
+        tree.file(inside, path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+
+
+def _is_needed_at_boot(inside: str, userland: Userland) -> bool:
+    directory, _, name = inside.rpartition("/")
+    if directory in ("usr/lib64", "usr/lib/x86_64-linux-gnu"):
+        return _BOOT_LIBRARIES.fullmatch(name) is not None
+    return inside == _BOOT_LOCALE or inside == f"usr/bin/{userland.python.name}"
+
+
+def _add_applets(system: Cpio, busybox: Path) -> None:
+    """Busybox's tools by their names, where no program has that name already."""
+    done = subprocess.run([busybox, "--list-full"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ImageError(f"busybox does not say what it can do: {done.stderr}")
+    for line in done.stdout.split():
+        directory, _, name = line.rpartition("/")
+        path = f"usr/{'sbin' if directory.endswith('sbin') else 'bin'}/{name}"
+        if name not in ("busybox", "linuxrc", "init") and path not in system:
+            system.link(path, "/usr/bin/busybox")
+
+
+def _add_native(system: Cpio) -> None:
     path = f"usr/lib/x86_64-linux-gnu/{PAYLOAD_LIBRARY}"
-    root.file(path, compile_payload_library(), 0o755)
+    system.file(path, compile_payload_library(), 0o755)
 
 
-def _add_python(root: Cpio, userland: Userland) -> None:
+def _add_python(root: Cpio, system: Cpio, userland: Userland) -> None:
     root.file("init", _SHEBANG + (GUEST_SOURCES / "boot.py").read_bytes(), 0o755)
-    stdlib = userland.stdlib
-    library = sorted(path for path in stdlib.rglob("*.py"))
-    ours = [SOURCE_ROOT / name for name in _SINGLE_FILES]
-    compiled = compile_modules(userland, SOURCE_ROOT, _agent_modules(), [*ours, *library])
+    ours = [
+        Source(SOURCE_ROOT / name, f"<{Path(target).stem}>", 2)
+        for name, target in _SINGLE_FILES.items()
+    ]
+    compiled = compile_modules(userland, SOURCE_ROOT, _agent_modules(), ours)
     if "avf.guest.agent" not in compiled.modules:
         raise ImageError(f"the agent cannot be imported in the guest: {compiled.failed}")
-    root.file("usr/lib/avf/modules.bin", marshal.dumps(compiled.modules))
-    for target, code in zip(_SINGLE_FILES.values(), compiled.files, strict=False):
-        root.file(f"usr/lib/avf/{target}", code)
-    _add_stdlib(root, userland, dict(zip(library, compiled.files[len(ours) :], strict=True)))
+    for tree in (root, system):
+        tree.file(_BUNDLE, marshal.dumps(compiled.modules))
+        for target, code in zip(_SINGLE_FILES.values(), compiled.files, strict=True):
+            tree.file(target, code)
+    _add_stdlib(root, system, userland, {Path(path).name for path in compiled.extensions})
 
 
 def _agent_modules() -> list[str]:
@@ -238,22 +336,16 @@ def _agent_modules() -> list[str]:
     return names
 
 
-def _add_stdlib(root: Cpio, userland: Userland, library: dict[Path, bytes]) -> None:
-    """What the interpreter starts with lies loose; the rest, for payloads in Python, is a ZIP.
-
-    It is not where the interpreter looks first by default, since only to open it takes long under emulation.
-    """
+def _add_stdlib(root: Cpio, system: Cpio, userland: Userland, extensions: set[str]) -> None:
+    """All of it in the system; in the RAM disk what the agent loads, and the few files the interpreter starts with."""
     stdlib = userland.stdlib
-    inside_root = str(stdlib.relative_to(userland.root))
-    archive_file = BytesIO()
-    with zipfile.ZipFile(archive_file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path, code in library.items():
-            name = str(path.relative_to(stdlib).with_suffix(".pyc"))
-            if name == "os.pyc" or name.startswith("encodings/"):
-                root.file(f"{inside_root}/{name}", code)
-                continue
-            archive.writestr(zipfile.ZipInfo(name, _TIMESTAMP), code, zipfile.ZIP_DEFLATED)
-    root.file(_STDLIB, archive_file.getvalue())
-    root.file("usr/lib/python3/dist-packages/avf.pth", f"/{_STDLIB}\n".encode())
-    for path in sorted(stdlib.glob("lib-dynload/*.so")):
-        root.file(f"{inside_root}/lib-dynload/{path.name}", path.read_bytes())
+    inside_root = stdlib.relative_to(userland.root)
+    for path in sorted(stdlib.rglob("*")):
+        if path.is_dir():
+            continue
+        _add_copy(system, str(path.relative_to(userland.root)), path)
+        if path.name in extensions:
+            _add_copy(root, str(path.relative_to(userland.root)), path)
+    for name in _BOOT_MODULES:
+        code = userland.bytecode_of(stdlib / f"{name}.py").read_bytes()
+        root.file(f"{inside_root}/{name}.pyc", code)

@@ -12,39 +12,67 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from avf.image import deb
 from avf.image.apt import AptCache, Package, Progress
 from avf.image.errors import ImageError, PackageError
 
-_LIBRARIES = re.compile(
-    r"(ld-linux-x86-64|libc|libm|libz|libzstd|libexpat|libffi|libcrypto|libdl|libpthread|librt|libutil|libgcc_s"
-    r"|libext2fs|libe2p|libcom_err|libblkid|libuuid)\.so\.[0-9]+(\.[0-9.]+)?"
-)
+_LIBRARY = re.compile(r"lib[A-Za-z0-9_+.-]+\.so(\.[0-9.]+)?|ld-linux-x86-64\.so\.[0-9]+")
 _STDLIB_LEFT_OUT = re.compile(
-    r"(test|idlelib|tkinter|lib2to3|ensurepip|distutils|pydoc_data|turtledemo|venv|config-[^/]*|curses|dbm|sqlite3|xmlrpc)/"
-    r"|(turtle|pydoc|doctest|pdb|antigravity|this|cgi|cgitb|nntplib|imaplib|smtpd|ftplib|poplib|telnetlib|mailbox)\.py"
-    r"|(_sysconfigdata|_pydecimal|_pyio).*|unittest/"
+    r"(test|idlelib|tkinter|turtledemo|ensurepip|config-[^/]*)/|(.*/)?tests/|(turtle|sitecustomize)\.py$"
+    r"|lib-dynload/(_test|_xxtest|_ctypes_test|_tkinter|xxlimited|nis\.)"
 )
-_EXTENSIONS = [
-    "_asyncio",
-    "_bz2",
-    "_contextvars",
-    "_ctypes",
-    "_decimal",
-    "_hashlib",
-    "_json",
-    "_lzma",
-    "_multiprocessing",
-    "_posixshmem",
-    "_queue",
-    "_typing",
-    "_uuid",
-    "_zoneinfo",
-    "mmap",
-    "resource",
-    "termios",
+"""See the guide of the guest for the reasons."""
+_MODULE = re.compile(
+    r"usr/lib/python3\.[0-9]+/((lib-dynload/)(?P<extension>[^/.]+)\.[^/]*\.so|(?P<name>[^.-]+)\.py)"
+)
+_NO_MODULE = re.compile(
+    r"(^|\.)(__main__|sitecustomize|tests?|_test[a-z]*|_ctypes_test|_xxtestfuzz|xxlimited.*)($|\.)"
+)
+_PROGRAMS = {
+    "usr/bin/busybox",
+    "usr/bin/getconf",
+    "usr/bin/getent",
+    "usr/bin/iconv",
+    "usr/bin/locale",
+    "usr/sbin/ldconfig",
+    "usr/sbin/mke2fs",
+}
+_DATA = re.compile(
+    r"usr/lib/x86_64-linux-gnu/gconv/|usr/lib/locale/C\.utf8/|usr/lib/terminfo/"
+    r"|usr/share/zoneinfo/(?!right/|posix/)|usr/share/terminfo/"
+)
+_ETC = ("etc/ethertypes", "etc/protocols", "etc/rpc", "etc/services", "etc/terminfo/")
+
+
+_COMPILER = Path(__file__).with_name("collect.py")
+_PACKAGES = [
+    "libc6",
+    "libc-bin",
+    "zlib1g",
+    "libexpat1",
+    "libffi8",
+    "libgcc-s1",
+    "libstdc++6",
+    "libcrypt1",
+    "libbz2-1.0",
+    "liblzma5",
+    "libsqlite3-0",
+    "libncursesw6",
+    "libtinfo6",
+    "ncurses-base",
+    "busybox-static",
+    "e2fsprogs",
+    "libblkid1",
+    "libuuid1",
+    "netbase",
+    "tzdata",
 ]
+_RENAMED = ["libext2fs2", "libcom-err2", "libreadline8", "libdb5.3", "libgdbm6"]
+"""See _renamed()."""
+_OPTIONAL = ["python3-distutils", "python3-lib2to3", "python3-gdbm", "tzdata-legacy"]
+"""Parts of the standard library (and of the time zones) that some releases have in packages of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +87,10 @@ class Userland:
     @property
     def stdlib(self) -> Path:
         return self.root / "usr/lib" / self.python.name
+
+    def bytecode_of(self, source: Path) -> Path:
+        tag = self.python.name.replace("python", "cpython-").replace(".", "")
+        return source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,61 +117,76 @@ def fetch_userland(
         return tuple(apt.fetch(_package_names(apt, cache, update), update=update).values())
 
     packages = apt.with_lists(fetch, update=update)
-    key = hashlib.sha256("\n".join(package.path.name for package in packages).encode())
-    root = cache / f"userland-{key.hexdigest()[:16]}"
+    root = cache / f"userland-{_key(packages)}"
     if not root.exists():
         progress("unpacking the guest's programs")
         _unpack(packages, root)
-    interpreters = sorted(root.glob("usr/bin/python3.[0-9]*"))
-    if not interpreters:
-        raise PackageError(
-            f"no Python interpreter in {' '.join(package.name for package in packages)}"
-        )
-    return Userland(root, interpreters[0], packages)
+    return _userland(root, packages)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A single source to compile."""
+
+    path: Path
+    origin: str
+    """The name it has in the guest."""
+    optimize: int
+    """As of compile(): 0 keeps assertions and documentation, 2 drops both."""
+
+
+def run_in_guests_way(userland: Userland, *command: str | Path, **options: Any) -> bytes:
+    """The output of a program of the guest, run on this host. Raises ImageError."""
+    libraries = ":".join(str(path) for path in sorted(userland.root.glob("usr/lib/*-linux-gnu")))
+    loader = next(userland.root.glob("usr/lib/*-linux-gnu/ld-linux*.so.*"))
+    done = subprocess.run(
+        [loader, "--library-path", libraries, *command], capture_output=True, check=False, **options
+    )
+    if done.returncode:
+        raise ImageError(f"{command[0]} failed:\n{done.stderr.decode(errors='replace')}")
+    output: bytes = done.stdout
+    return output
 
 
 def compile_modules(
-    userland: Userland, source_root: Path, modules: list[str], files: list[Path]
+    userland: Userland, source_root: Path, modules: list[str], files: list[Source]
 ) -> Compiled:
     """Compiles modules below `source_root` with all they import, and single files, by the guest's own interpreter."""
     request = {
         "source_root": str(source_root),
         "modules": modules,
-        "files": [str(path) for path in files],
+        "files": [(str(file.path), file.origin, file.optimize) for file in files],
     }
-    script = Path(__file__).with_name("collect.py")
-    libraries = ":".join(str(path) for path in sorted(userland.root.glob("usr/lib/*-linux-gnu")))
-    loader = next(userland.root.glob("usr/lib/*-linux-gnu/ld-linux*.so.*"))
-    done = subprocess.run(
-        [
-            loader,
-            "--library-path",
-            libraries,
-            userland.python,
-            "-s",
-            "-S",
-            "-B",
-            "-X",
-            "utf8",
-            script,
-        ],
+    output = run_in_guests_way(
+        userland,
+        userland.python,
+        *("-s", "-S", "-B", "-X", "utf8"),
+        _COMPILER,
         input=marshal.dumps(request),
-        capture_output=True,
         env={
             "PYTHONHASHSEED": "0",
             "PYTHONHOME": str(userland.root / "usr"),
             "PATH": os.environ["PATH"],
         },
-        check=False,
     )
-    if done.returncode:
-        raise ImageError(
-            f"compiling the guest's modules failed:\n{done.stderr.decode(errors='replace')}"
-        )
-    answer = marshal.loads(done.stdout)
+    answer = marshal.loads(output)
     return Compiled(
         answer["modules"], tuple(answer["extensions"]), tuple(answer["files"]), answer["failed"]
     )
+
+
+def standard_library(cache: Path) -> list[str]:
+    """The modules of the standard library as the distribution has them, whether the guest has them or not.
+
+    Without those that do something when they are imported (`__main__`) and tests. Raises ImageError.
+    """
+    names = set()
+    for package in fetch_userland(cache).packages:
+        for path, _ in deb.entries(package.path):
+            if match := _MODULE.fullmatch(path):
+                name = match["name"] or match["extension"]
+                names.add(name.replace("/", ".").removesuffix(".__init__"))
+    return sorted(name for name in names if not _NO_MODULE.search(name))
 
 
 def _package_names(apt: AptCache, cache: Path, update: bool) -> list[str]:
@@ -153,16 +200,9 @@ def _package_names(apt: AptCache, cache: Path, update: bool) -> list[str]:
         f"{python}-minimal",
         f"lib{python}-minimal",
         f"lib{python}-stdlib",
-        "libc6",
-        "zlib1g",
-        "libexpat1",
-        "libffi8",
-        "libgcc-s1",
-        "busybox-static",
-        "e2fsprogs",
-        "libblkid1",
-        "libuuid1",
-        *(_renamed(apt, name) for name in ("libext2fs2", "libcom-err2")),
+        *_PACKAGES,
+        *(_renamed(apt, name) for name in _RENAMED),
+        *(name for name in _OPTIONAL if apt.exists(name)),
         *_with_zstd(apt, _renamed(apt, "libssl3")),
     ]
 
@@ -186,9 +226,11 @@ def _unpack(packages: tuple[Package, ...], root: Path) -> None:
     try:
         for package in packages:
             for path, entry in deb.entries(package.path):
-                path = path if path.startswith("usr/") else f"usr/{path}"
+                path = path if path.startswith(("usr/", "etc/")) else f"usr/{path}"
                 if _is_wanted(path):
                     deb.write(temporary, path, entry)
+        _compile_stdlib(_userland(temporary, packages))
+        _list_libraries(temporary)
         temporary.rename(root)
     except OSError:
         if not root.exists():  # else somebody else was faster
@@ -197,17 +239,58 @@ def _unpack(packages: tuple[Package, ...], root: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _key(packages: tuple[Package, ...]) -> str:
+    """Tells apart what is unpacked out of other packages, or by other rules."""
+    key = hashlib.sha256("\n".join(package.path.name for package in packages).encode())
+    for source in (__file__, _COMPILER):
+        key.update(Path(source).read_bytes())
+    return key.hexdigest()[:16]
+
+
+def _userland(root: Path, packages: tuple[Package, ...]) -> Userland:
+    interpreters = sorted(root.glob("usr/bin/python3.[0-9]*"))
+    if not interpreters:
+        raise PackageError(
+            f"no Python interpreter in {' '.join(package.name for package in packages)}"
+        )
+    return Userland(root, interpreters[0], packages)
+
+
+def _compile_stdlib(userland: Userland) -> None:
+    """Puts the bytecode where the interpreter looks for it."""
+    library = [
+        Source(path, f"/{path.relative_to(userland.root)}", 0)
+        for path in sorted(userland.stdlib.rglob("*.py"))
+    ]
+    compiled = compile_modules(userland, userland.root, [], library)
+    for source, code in zip(library, compiled.files, strict=True):
+        path = userland.bytecode_of(source.path)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(code)
+
+
+def _list_libraries(root: Path) -> None:
+    """ld.so's cache, as the distribution's own ldconfig makes it. Raises ImageError."""
+    (root / "etc/ld.so.conf").write_text("/usr/lib/x86_64-linux-gnu\n")
+    command = [str(root / "usr/sbin/ldconfig"), "-r", str(root), "-X"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ImageError(f"ldconfig failed:\n{done.stderr}")
+
+
 def _is_wanted(path: str) -> bool:
     directory, _, name = path.rpartition("/")
     if directory in ("usr/lib64", "usr/lib/x86_64-linux-gnu"):
-        return _LIBRARIES.fullmatch(name) is not None
-    if path == "usr/sbin/mke2fs":
+        return _LIBRARY.fullmatch(name) is not None
+    if path in _PROGRAMS or _DATA.match(path) or path.startswith(_ETC):
         return True
     if directory == "usr/bin":
-        return name == "busybox" or re.fullmatch(r"python3\.[0-9]+", name) is not None
-    if match := re.match(r"usr/lib/python3\.[0-9]+/", path):
-        inside = path[match.end() :]
-        if inside.startswith("lib-dynload/"):
-            return name.partition(".")[0] in _EXTENSIONS
-        return path.endswith(".py") and _STDLIB_LEFT_OUT.match(inside) is None
+        return re.fullmatch(r"python3\.[0-9]+", name) is not None
+    if match := re.match(r"usr/lib/python3(\.[0-9]+)?/", path):
+        return is_in_stdlib(path[match.end() :])
     return False
+
+
+def is_in_stdlib(path: str) -> bool:
+    """Whether the guest has this file of the standard library."""
+    return not path.startswith("dist-packages/") and _STDLIB_LEFT_OUT.match(path) is None

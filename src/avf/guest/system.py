@@ -1,0 +1,36 @@
+"""Mounts the system over /usr: a read-only file system behind dm-verity, whose root hash the initial RAM disk knows."""
+
+import sys
+
+from avf.guest import libc, partitions
+from avf.guest.errors import GuestError
+from avf.guest.report import log
+from avf.guest.verity import VerityTable, create_device
+
+DESCRIPTION = "/etc/avf/system"
+"""One line: root hash in hex, number of blocks of data, behind which the hash tree begins."""
+
+_PARTITION = "system"
+
+
+def mount_system() -> None:
+    """From now on /usr is complete; what was there before can only be used by those who have it open.
+
+    Raises GuestError.
+    """
+    try:
+        with open(DESCRIPTION, encoding="ascii") as file:
+            root_hash, blocks = file.read().split()
+        device = partitions.wait_for(_PARTITION)
+        table = VerityTable(device, device, int(blocks), bytes.fromhex(root_hash), b"", int(blocks))
+        verified = create_device(_PARTITION, "verity", table.sectors, table.parameters())
+        libc.mount(verified, "/usr", "erofs", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV)
+    except (OSError, ValueError) as error:
+        raise GuestError("the guest's system cannot be mounted") from error
+    forget_folders()
+    log("the system is mounted")
+
+
+def forget_folders() -> None:
+    """Has the interpreter look anew which modules there are."""
+    sys.path_importer_cache.clear()
