@@ -128,7 +128,7 @@ _BOOT_MODULES = [
     "encodings/utf_8",
 ]
 _AGENT_PACKAGES = ["avf.binder", "avf.aidl", "avf.apk", "avf.guest"]
-_LOADED_LATER = ["avf.printable", "ctypes", "signal", "subprocess"]
+_LOADED_LATER = ["avf.printable", "ctypes", "signal", "subprocess", "traceback"]
 """What the agent imports in the middle of its work, so that it is in the bundle."""
 _NOT_FOR_THE_GUEST = [
     "avf.apk.align_command",
