@@ -20,7 +20,7 @@ from avf.vmm import Machine
 OS_NAME = "microdroid"
 IMAGE_CONFIG = "microdroid.json"
 _MIB = 1 << 20
-_SYSTEM_MIB = 40
+_SYSTEM_MIB = 56
 """What a guest needs beside its kernel and its files, seen by trying."""
 _INITRDS = {
     DebugLevel.NONE: "microdroid_initrd_normal.img",
