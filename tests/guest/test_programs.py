@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from avf.apk import ApkBuilder, SigningKey
-from avf.guest import launcher
 from avf.image import Image, default_cache, standard_library
+from avf.sdk import INCLUDE
 from tests.guest.machine import TIMEOUT, App, Outcome, machine, make_app
 
 pytestmark = pytest.mark.vm
 
 PAYLOADS = Path(__file__).parent / "payload"
-HEADERS = Path(launcher.__file__).parent / "native"
 GUIDE = Path(__file__).parents[2] / "docs/guest.md"
 
 
@@ -33,7 +32,7 @@ def app(tmp_path: Path) -> App:
 
 
 def compile_cpp(source: Path, output: Path) -> bytes:
-    options = ["-std=c++17", "-O1", "-Wall", "-shared", "-fPIC", f"-I{HEADERS}"]
+    options = ["-std=c++17", "-O1", "-Wall", "-shared", "-fPIC", f"-I{INCLUDE}"]
     subprocess.run(["g++", *options, "-o", output, source], check=True)
     return output.read_bytes()
 
