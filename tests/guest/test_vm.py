@@ -269,13 +269,6 @@ def test_contents_of_apks(
     assert len(bad) < 12
 
 
-def test_a_kernel_without_erofs(image: Image, app: App, tmp_path: Path) -> None:
-    outcome = run(image, app, tmp_path, params="module_blacklist=erofs")
-    assert outcome.heard == [("started",), ("ready",), ("finished", 7)], outcome.log
-    assert "no EROFS, which would be faster than FUSE" in outcome.log
-    assert line(outcome, "file /mnt/apk/assets/packed").endswith(": packed text")
-
-
 def damage(apk: Path, *pieces: bytes) -> None:
     """Changes one byte in the middle of each piece."""
     content = bytearray(apk.read_bytes())

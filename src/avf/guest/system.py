@@ -5,7 +5,7 @@ import sys
 from avf.guest import libc, partitions
 from avf.guest.errors import GuestError
 from avf.guest.report import log
-from avf.guest.verity import VerityTable, create_device
+from avf.guest.verity import Target, VerityTable, create_device
 
 DESCRIPTION = "/etc/avf/system"
 """One line: root hash in hex, number of blocks of data, behind which the hash tree begins."""
@@ -23,7 +23,8 @@ def mount_system() -> None:
             root_hash, blocks = file.read().split()
         device = partitions.wait_for(_PARTITION)
         table = VerityTable(device, device, int(blocks), bytes.fromhex(root_hash), b"", int(blocks))
-        verified = create_device(_PARTITION, "verity", table.sectors, table.parameters())
+        target = Target("verity", table.sectors, table.parameters())
+        verified = create_device(_PARTITION, [target])
         libc.mount(verified, "/usr", "erofs", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV)
     except (OSError, ValueError) as error:
         raise GuestError("the guest's system cannot be mounted") from error

@@ -46,7 +46,7 @@ _MODULES = {
     "pci-modules": ["virtio_pci"],
 }
 """What init loads: always, and where a PCI bus has devices."""
-_OPTIONAL_MODULES = {"virtio_balloon", "pvpanic-mmio", "erofs"}
+_OPTIONAL_MODULES = {"virtio_balloon", "pvpanic-mmio"}
 """What a guest can do without where a kernel has no such driver."""
 _LATER_MODULES = {
     "erofs": ["erofs"],
