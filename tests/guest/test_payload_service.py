@@ -81,7 +81,6 @@ def test_what_payloads_in_python_import(
 ) -> None:
     with served(tmp_path, host) as path:
         monkeypatch.setattr(payload_client, "SOCKET_PATH", path)
-        monkeypatch.setattr(payload_client, "_session", None)
         monkeypatch.setattr(payload_client, "_ready_was_told", False)
         payload_client.notify_payload_ready()
         payload_client.notify_payload_ready()
@@ -90,7 +89,6 @@ def test_what_payloads_in_python_import(
         assert len(payload_client.get_vm_code_secret(b"a")) == 32
         assert payload_client.get_apk_contents_path() == "/mnt/apk"
         assert payload_client.get_encrypted_storage_path() is None
-        payload_client.disconnect()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from avf.aidl.vm_payload import (
     ENCRYPTEDSTORE_MOUNTPOINT,
@@ -11,7 +12,7 @@ from avf.aidl.vm_payload import (
     VM_PAYLOAD_SERVICE_SOCKET_NAME,
     IVmPayloadService,
 )
-from avf.binder import Interface, Peer, Server, Session, connect, unix
+from avf.binder import Interface, Peer, Server, connect, unix
 
 SOCKET_PATH = f"/dev/socket/{VM_PAYLOAD_SERVICE_SOCKET_NAME}"
 HOST_CID = 2
@@ -19,7 +20,6 @@ HOST_CID = 2
 _PORT_ANY = 0xFFFF_FFFF
 
 _lock = threading.Lock()
-_session: Session | None = None
 _ready_was_told = False
 
 
@@ -27,26 +27,15 @@ class NotInGuestError(RuntimeError):
     """The program does not run inside a virtual machine as a payload."""
 
 
-def service() -> IVmPayloadService:
-    """The agent's service; the connection is made at the first call and kept.
+@contextmanager
+def _service() -> Iterator[IVmPayloadService]:
+    """The agent's service, for one call: a payload that forks has neither a connection nor a thread of ours.
 
     Raises NotInGuestError, OSError if the agent takes no more connections.
     """
-    global _session
     _check_guest()
-    with _lock:
-        if _session is None:
-            _session = connect(unix(SOCKET_PATH))
-        return _session.get_root(IVmPayloadService)
-
-
-def disconnect() -> None:
-    """Closes the connection; the next call makes a new one."""
-    global _session
-    with _lock:
-        if _session is not None:
-            _session.close()
-            _session = None
+    with connect(unix(SOCKET_PATH)) as session:
+        yield session.get_root(IVmPayloadService)
 
 
 def notify_payload_ready() -> None:
@@ -57,7 +46,8 @@ def notify_payload_ready() -> None:
         if _ready_was_told:
             return
         _ready_was_told = True
-    service().notify_payload_ready()
+    with _service() as service:
+        service.notify_payload_ready()
 
 
 def get_vm_instance_secret(identifier: bytes, size: int = 32) -> bytes:
@@ -66,7 +56,8 @@ def get_vm_instance_secret(identifier: bytes, size: int = 32) -> bytes:
     They stay the same when the payload is updated, also by a signer whose key was rotated.
     Raises RemoteException (ILLEGAL_ARGUMENT) for another size.
     """
-    return service().get_vm_instance_secret(identifier, size)
+    with _service() as service:
+        return service.get_vm_instance_secret(identifier, size)
 
 
 def get_vm_code_secret(identifier: bytes, size: int = 32) -> bytes:
@@ -75,7 +66,8 @@ def get_vm_code_secret(identifier: bytes, size: int = 32) -> bytes:
     Another build of the APK or of an extra APK, another signer, or another configuration gets other bytes; after going
     back to the same ones, the same. The guest image does not count.
     """
-    return service().get_vm_code_secret(identifier, size)
+    with _service() as service:
+        return service.get_vm_code_secret(identifier, size)
 
 
 def get_apk_contents_path() -> str:
@@ -95,7 +87,8 @@ def get_dice_attestation_chain() -> bytes:
 
     Raises RemoteException (SECURITY) for a payload without a configuration file in its APK.
     """
-    return service().get_dice_attestation_chain()
+    with _service() as service:
+        return service.get_dice_attestation_chain()
 
 
 def get_dice_attestation_cdi() -> bytes:
@@ -103,7 +96,8 @@ def get_dice_attestation_cdi() -> bytes:
 
     Raises RemoteException (SECURITY) for a payload without a configuration file in its APK.
     """
-    return service().get_dice_attestation_cdi()
+    with _service() as service:
+        return service.get_dice_attestation_cdi()
 
 
 def run_vsock_rpc_server(
