@@ -183,7 +183,7 @@ def test_nobody_reads_the_log(tmp_path: Path) -> None:
             command = device_command(back.fileno(), tmp_path / "vsock", 2048)
             process = subprocess.Popen(command, pass_fds=[back.fileno()], stderr=writer)
         front.sendall(struct.pack("=III", 99, 1, 0) + struct.pack("=III", 17, 1, 0))
-        assert front.recv(20, socket.MSG_WAITALL)[12:] == struct.pack("=Q", 2)
+        assert front.recv(20, socket.MSG_WAITALL)[12:] == struct.pack("=Q", 3)
     assert process.wait(timeout=60) == 0
     os.close(reader)
     os.close(writer)
