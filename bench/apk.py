@@ -84,12 +84,13 @@ def _measure(folder: Path) -> dict[str, list[float]]:
         "plain": "plain",
     }
     parts = [Partition(label=label, image=folder / name) for label, name in given.items()]
+    system = Disk(partitions=[Partition(label="system", image=IMAGE / "microdroid_system.img")])
     description = json.loads((IMAGE / "microdroid.json").read_bytes())
     config = RawConfig(
         kernel=IMAGE / "vmlinux",
         initrd=IMAGE / "microdroid_initrd_debuggable.img",
         params=f"{description['params']} {description['x-avf']['debuggable_params']}",
-        disks=[kept, Disk(partitions=parts)],
+        disks=[system, kept, Disk(partitions=parts)],
         memory_mib=description["memory_mib"],
     )
     log = folder / "log"
