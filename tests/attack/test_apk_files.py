@@ -2,9 +2,8 @@
 
 import os
 import struct
-import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from avf.guest.apk_image import ApkImage
 from avf.guest.erofs import BLOCK, ErofsError
 from avf.guest.ziptree import ZipTree, ZipTreeError
+from tests.attack.counting import peak_memory
 
 MIB = 1 << 20
 
@@ -24,15 +24,6 @@ def opened(path: Path) -> Iterator[tuple[int, ZipTree]]:
         yield fd, ZipTree(fd)
     finally:
         os.close(fd)
-
-
-def peak(work: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_as_many_files_as_an_archive_can_have(tmp_path: Path) -> None:
@@ -93,7 +84,7 @@ def test_files_of_zeros_take_little_memory(size: int, tmp_path: Path) -> None:
             for offset in range(0, served.blocks * BLOCK, 128 << 10):
                 served.read(offset, 128 << 10)
 
-        assert peak(read_all) < 8 * MIB
+        assert peak_memory(read_all) < 8 * MIB
         good = tree.find("good")
         assert good is not None
         whole = served.read(served.near.size + (good.block - first_unpacked(image)) * BLOCK, 8000)
