@@ -11,6 +11,7 @@ from avf.binder import (
     DeadObjectError,
     IBinder,
     ProtocolError,
+    RemoteException,
     Status,
     StatusError,
     interface_cast,
@@ -550,7 +551,10 @@ def test_objects_in_replies_that_are_not_sent_are_not_counted() -> None:
             return "no binder"  # type: ignore[return-value]
 
     _, server, root = with_root(Odd())
-    with pytest.raises(StatusError), pytest.MonkeyPatch.context() as patch:
+    with (
+        pytest.raises(RemoteException, match=r"ILLEGAL_STATE: IEcho.echo_binder failed"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr("avf.binder.dispatch.report", lambda error: None)
         root.echo_binder(None)
     assert server.counts() == {ROOT: (1, 0)}

@@ -8,7 +8,7 @@ and reach them with `connect`. See `errors` for what can go wrong.
 from .budget import PARTY_LIMITS, TOTAL_LIMITS, Budget, Limits, Rate, nobody
 from .client import Session, connect, interface_cast
 from .codecs import Byte, Char, FileDescriptor, FixedSize, Float, Long
-from .contract import Interface, method
+from .contract import AsyncInterface, Interface, method
 from .errors import (
     BinderError,
     DeadObjectError,
@@ -20,7 +20,7 @@ from .errors import (
 )
 from .fd import ParcelFileDescriptor
 from .holder import ParcelableHolder
-from .objects import IBinder
+from .objects import BinderClass, IBinder
 from .parcel import Parcel, ParcelReader
 from .peer import Peer, calling_peer
 from .predefined import (
@@ -35,12 +35,14 @@ from .predefined import (
 from .raw import RawService
 from .server import Server
 from .transport import Connector, bootstrap, hybrid_vsock, inet, unix, unix_abstract, vsock
-from .values import CustomParcelable, Enum, Parcelable, Union
+from .values import CustomParcelable, Enum, Parcelable, Union, field
 from .wire import FdMode, Stability
 
 __all__ = [
     "PARTY_LIMITS",
     "TOTAL_LIMITS",
+    "AsyncInterface",
+    "BinderClass",
     "BinderError",
     "Budget",
     "Byte",
@@ -78,6 +80,7 @@ __all__ = [
     "calling_peer",
     "connect",
     "dump",
+    "field",
     "hybrid_vsock",
     "inet",
     "interface_cast",

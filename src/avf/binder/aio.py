@@ -1,14 +1,17 @@
 """RPC Binder for asyncio: sessions, servers, objects and calls, without the event loop waiting for them.
 
-    class Counter:
+    class Counter(ICounterAsync):
         async def add(self, amount: int) -> int: ...
 
-    async with aio.Server(aio.serving(ICounter, Counter())) as server:
+    async with aio.Server(Counter()) as server:
         server.start(listener)
-
     async with await aio.connect(unix(path), incoming_threads=1) as session:
-        counter = aio.proxy(await session.get_root(ICounter))
+        counter = await session.get_root(ICounterAsync)
         total = await counter.add(5)
+
+`ICounterAsync` is written by avf-aidl beside `ICounter`, or by hand: an `AsyncInterface[ICounter]` with ICounter's
+methods as coroutine functions. What a method takes and returns are binder objects of the interfaces themselves:
+`binder` makes one of an asyncio object, `proxy` an asyncio object of a proxy.
 
 What is awaited means what the blocking call means. Each call occupies a thread while it lasts; a cancelled one goes on
 there, unwatched, and its session stays usable. A coroutine that serves a call may await calls to its caller, which take
@@ -21,21 +24,34 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, overload
 
 from . import client, predefined
-from .contract import Interface
-from .in_loop import _pool, calling_peer, cancel_served, in_thread, loop_callback, serving
-from .objects import IBinder
-from .server import Root
+from .contract import AsyncInterface, Interface, as_declared
+from .in_loop import (
+    _pool,
+    calling_peer,
+    cancel_served,
+    in_thread,
+    interface_of,
+    loop_callback,
+    served,
+    serving,
+)
+from .objects import BinderClass, IBinder
+from .peer import Peer
+from .server import Root as BlockingRoot
 from .server import Server as BlockingServer
 from .transport import Connector
 from .wire import DEFAULT_VERSION, FdMode
 
 __all__ = [
+    "AsyncClass",
+    "AsyncInterface",
     "AsyncProxy",
     "AsyncSession",
     "Server",
+    "binder",
     "calling_peer",
     "connect",
     "death",
@@ -46,6 +62,17 @@ __all__ = [
 ]
 
 _I = TypeVar("_I", bound=IBinder)
+_C = TypeVar("_C", bound=Interface)
+_A = TypeVar("_A", bound=AsyncInterface[Any])
+_A_co = TypeVar("_A_co", bound=AsyncInterface[Any], covariant=True)
+
+Root = Interface | AsyncInterface[Any] | Callable[[Peer], Interface | AsyncInterface[Any] | None]
+
+
+class AsyncClass(Protocol[_A_co]):
+    """The asyncio face of an interface, whose abstract methods its proxies have."""
+
+    def _face(self) -> type[_A_co]: ...
 
 
 async def _end(
@@ -66,10 +93,19 @@ async def _end(
 
 
 class Server:
-    """`avf.binder.Server`, awaited; takes the same options. Leaving its context shuts it down."""
+    """`avf.binder.Server`, awaited; takes the same options. Leaving its context shuts it down.
+
+    The root may be an asyncio object, or a function that makes one for a peer, which is called in a binder thread.
+    """
 
     def __init__(self, root: Root, **options: Any) -> None:
-        self.server = BlockingServer(root, **options)
+        if isinstance(root, AsyncInterface):
+            blocking: BlockingRoot = binder(root)
+        elif isinstance(root, Interface):
+            blocking = root
+        else:
+            blocking = _made_in(asyncio.get_running_loop(), root)
+        self.server = BlockingServer(blocking, **options)
 
     @property
     def sessions(self) -> int:
@@ -111,6 +147,25 @@ class Server:
         await self.shutdown()
 
 
+def _made_in(
+    loop: asyncio.AbstractEventLoop,
+    make: Callable[[Peer], Interface | AsyncInterface[Any] | None],
+) -> BlockingRoot:
+    """A function of the peer that makes binder objects, of asyncio ones in the loop that they run in."""
+
+    async def serve(made: AsyncInterface[Any]) -> Interface:
+        served: Interface = binder(made)
+        return served
+
+    def root(peer: Peer) -> Interface | None:
+        made = make(peer)
+        if not isinstance(made, AsyncInterface):
+            return made
+        return asyncio.run_coroutine_threadsafe(serve(made), loop).result()
+
+    return make if isinstance(make, type) else root
+
+
 class AsyncSession:
     """A `Session` whose waiting is awaited."""
 
@@ -126,7 +181,17 @@ class AsyncSession:
     def closed(self) -> bool:
         return self.session.closed
 
-    async def get_root(self, interface: type[_I]) -> _I:
+    @overload
+    async def get_root(self, interface: AsyncClass[_A]) -> _A: ...
+
+    @overload
+    async def get_root(self, interface: BinderClass[_I]) -> _I: ...
+
+    async def get_root(self, interface: Any) -> Any:
+        """The server's root object, with methods to be awaited if `interface` is an asyncio face: `IFooAsync`."""
+        if isinstance(interface, type) and issubclass(interface, AsyncInterface):
+            root = await in_thread(self.session.get_root, interface_of(interface))
+            return proxy(interface, root)
         return await in_thread(self.session.get_root, interface)
 
     async def close(self) -> None:
@@ -188,12 +253,65 @@ class AsyncProxy:
         async def call(*args: Any, **named: Any) -> Any:
             return await in_thread(bound, *args, **named)
 
-        return call
+        return as_declared(call, bound)
 
 
-def proxy(binder: Interface) -> AsyncProxy:
-    """`binder`, with methods to be awaited."""
-    return AsyncProxy(binder)
+@overload
+def proxy(face: AsyncClass[_A], binder: Interface) -> _A: ...
+
+
+@overload
+def proxy(face: Interface) -> AsyncProxy: ...
+
+
+def proxy(face: Any, binder: Interface | None = None) -> Any:
+    """`proxy(IFooAsync, foo)` is the object `foo`, an IFoo, with methods to be awaited.
+
+    `proxy(foo)` is the same without types, for interfaces that have no asyncio face. Raises TypeError for an object of
+    another interface.
+    """
+    if binder is None:
+        return AsyncProxy(face)
+    interface = interface_of(face)
+    if not isinstance(binder, interface):
+        raise TypeError(f"{interface.__name__} wanted, not {type(binder).__name__}")
+    made = object.__new__(_proxy_class(face))
+    made._made = binder
+    return made
+
+
+def binder(of: AsyncInterface[_C]) -> _C:
+    """The binder object of an asyncio one, to be passed as an argument or to be served.
+
+    Of a proxy it is the proxied object; of an implementation one that runs its methods in the running loop, always the
+    same one.
+    """
+    return served(of)
+
+
+_proxies: dict[type[AsyncInterface[Any]], type[AsyncInterface[Any]]] = {}
+
+
+def _proxy_class(face: type[_A]) -> type[_A]:
+    known = _proxies.get(face)
+    if known is None:
+        contract = interface_of(face)._contract
+        methods = contract.methods().values() if contract is not None else ()
+        calls: dict[str, Any] = {
+            made.attribute: _call(made.attribute, getattr(face, made.attribute, made.function))
+            for made in methods
+        }
+        calls["__doc__"] = face.__doc__
+        calls["__module__"] = face.__module__
+        known = _proxies[face] = type(f"{face.__name__}Proxy", (face,), calls)
+    return known  # type: ignore[return-value]
+
+
+def _call(name: str, declared: Any) -> Any:
+    async def call(self: AsyncInterface[Any], *args: Any, **named: Any) -> Any:
+        return await in_thread(getattr(self._made, name), *args, **named)
+
+    return as_declared(call, declared)
 
 
 def in_loop(function: Callable[..., None]) -> Callable[..., None]:

@@ -12,9 +12,9 @@ from .connection import Connection
 from .endpoint import Endpoint
 from .errors import DeadObjectError, ProtocolError, Status, StatusError
 from .handshake import INIT, SESSION_ID_SIZE, ConnectionHeader, check_init, check_response
-from .objects import IBinder, cast
+from .objects import BinderClass, IBinder, binder_class, cast
 from .parcel import ParcelReader, refused
-from .predefined import is_alive
+from .predefined import is_alive, remote_descriptor
 from .session import SessionCore
 from .transport import Connector
 from .wire import FdMode
@@ -196,6 +196,7 @@ class Session:
         self._endpoint = endpoint
         self._threads = threads
         self._root: IBinder | None = None
+        self._root_descriptor: str | None = None
 
     @property
     def version(self) -> int:
@@ -215,14 +216,30 @@ class Session:
         """Those of the incoming connections."""
         return list(self._threads)
 
-    def get_root(self, interface: type[_I]) -> _I:
-        """The server's root object. Raises StatusError UNEXPECTED_NULL if it has none for us."""
+    def get_root(self, interface: BinderClass[_I]) -> _I:
+        """The server's root object.
+
+        Raises StatusError UNEXPECTED_NULL if it has none for us, BAD_TYPE if it says that it is of another interface.
+        """
         if self._root is None or not is_alive(self._root):
             root = _special(self._endpoint, wire.SPECIAL_GET_ROOT, ParcelReader.read_binder)
             if root is None:
                 raise StatusError(Status.UNEXPECTED_NULL, "the server has no root object")
             self._root = root
+            self._root_descriptor = None
+        self._check_root(binder_class(interface), self._root)
         return interface_cast(interface, self._root)
+
+    def _check_root(self, interface: type[IBinder], root: IBinder) -> None:
+        """Raises BAD_TYPE if the root says that it is of another interface."""
+        contract = interface._contract
+        if contract is None:
+            return
+        if self._root_descriptor is None:
+            self._root_descriptor = _asked_descriptor(root)
+        if self._root_descriptor not in ("", contract.descriptor):
+            text = f"the server's root is {self._root_descriptor}, not {contract.descriptor}"
+            raise StatusError(Status.BAD_TYPE, text)
 
     def close(self) -> None:
         """Ends the session and waits for its threads, unless called from one. Idempotent.
@@ -252,7 +269,17 @@ class Session:
         self._endpoint.end_if_unused()
 
 
-def interface_cast(interface: type[_I], binder: IBinder) -> _I:
+def _asked_descriptor(root: IBinder) -> str:
+    """Empty if the object does not say."""
+    try:
+        return remote_descriptor(root)
+    except DeadObjectError:
+        raise
+    except StatusError:
+        return ""
+
+
+def interface_cast(interface: BinderClass[_I], binder: IBinder) -> _I:
     """`binder` as an `interface`: the proxy with its methods, or the local object itself.
 
     Raises StatusError BAD_TYPE for a local object of another class. What a remote object really is shows when it is

@@ -50,7 +50,7 @@ FileDescriptor = Annotated[ParcelFileDescriptor, Scalar.FILE_DESCRIPTOR]
 class Codec:
     """How one AIDL type is written and read."""
 
-    __slots__ = ("convert", "default", "nullable", "packed", "read", "write")
+    __slots__ = ("check", "convert", "default", "nullable", "packed", "read", "write")
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Codec:
         nullable: "tuple[Writer, Reader] | None" = None,
         packed: str = "",
         convert: Callable[[Any], Any] | None = None,
+        check: Callable[[Any], None] | None = None,
     ) -> None:
         self.write = write
         self.read = read
@@ -71,6 +72,8 @@ class Codec:
         """struct's letter for an element inside an array, if arrays of it are packed."""
         self.convert = convert
         """What makes a value of an element so unpacked, if it is not one yet."""
+        self.check = check
+        """What raises TypeError for an element that must not be packed although it is a number."""
 
 
 def codec_for(annotation: object) -> Codec:
@@ -173,7 +176,8 @@ def _unfit_element(letter: str, values: list[Any]) -> TypeError | ValueError:
 
 
 def _check_list(value: object) -> None:
-    if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
+    no_list = isinstance(value, str | bytes | bytearray | dict | set | frozenset)
+    if no_list or not hasattr(value, "__len__"):
         raise TypeError(f"list wanted, not {type(value).__name__}")
 
 
@@ -182,7 +186,12 @@ write_i64, read_i64 = _fixed("q")
 
 
 def _write_bool(parcel: Parcel, value: bool) -> None:
-    parcel.data += b"\1\0\0\0" if value else b"\0\0\0\0"
+    if value is True:
+        parcel.data += b"\1\0\0\0"
+    elif value is False:
+        parcel.data += b"\0\0\0\0"
+    else:
+        raise TypeError(f"bool wanted, not {type(value).__name__}")
 
 
 def _read_bool(reader: ParcelReader) -> bool:
@@ -315,9 +324,10 @@ def _object_codec(interface: type[IBinder]) -> Codec:
 
     def write(parcel: Parcel, value: Any) -> None:
         if value is not None and not isinstance(value, interface):
-            known = isinstance(value, IBinder) and value._remote is not None
-            if not known:
-                raise TypeError(f"{interface.__name__} wanted, not {type(value).__name__}")
+            text = f"{interface.__name__} wanted, not {type(value).__name__}"
+            if isinstance(value, IBinder) and value._remote is not None:
+                text += f"; if it is one, interface_cast({interface.__name__}, ...) says so"
+            raise TypeError(text)
         parcel.write_binder(value)
 
     def read_nullable(reader: ParcelReader) -> Any:
@@ -409,13 +419,23 @@ def _plain_list(element: Codec) -> tuple[Writer, Reader]:
     return write, read
 
 
+def _check_elements(check: Callable[[Any], None], values: Any) -> None:
+    for index, value in enumerate(values):
+        try:
+            check(value)
+        except TypeError as error:
+            raise misfit(error, f"[{index}]") from None
+
+
 def _packed_list(element: Codec) -> tuple[Writer, Reader]:
-    letter, convert = element.packed, element.convert
+    letter, convert, check = element.packed, element.convert, element.check
     size = struct.calcsize("<" + letter)
 
     def write(parcel: Parcel, value: Any) -> None:
         _check_list(value)
         count = len(value)
+        if check is not None:
+            _check_elements(check, value)
         try:
             parcel.data += struct.pack(f"<i{count}{letter}", count, *value)
         except (struct.error, OverflowError):
@@ -444,10 +464,17 @@ def _tuple_codec(parts: list[Codec]) -> Codec:
     """A method's result followed by its out arguments."""
 
     def write(parcel: Parcel, values: Any) -> None:
+        if not isinstance(values, tuple | list):
+            raise TypeError(f"a tuple of {len(parts)} wanted, not {type(values).__name__}")
         if len(values) != len(parts):
             raise ValueError(f"{len(values)} values, must be {len(parts)}")
-        for part, value in zip(parts, values, strict=True):
-            part.write(parcel, value)
+        for index, (part, value) in enumerate(zip(parts, values, strict=True)):
+            try:
+                part.write(parcel, value)
+            except (StatusError, OSError):
+                raise
+            except Exception as error:
+                raise misfit(error, f"[{index}]") from error
 
     def read(reader: ParcelReader) -> Any:
         return tuple([part.read(reader) for part in parts])

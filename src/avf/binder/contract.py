@@ -6,12 +6,15 @@
             raise NotImplementedError
 
 A server subclasses IEcho and overrides its methods; a proxy is an instance of a generated subclass. Annotations are the
-AIDL types (see `codecs`); a string stands for a class defined later in the same module. A method with `out` arguments
-returns a tuple: its result, if it has one, then those.
+AIDL types (see `codecs`); strings are expressions in the same module, which may name what is defined later. A method
+with `out` arguments returns a tuple: its result, if it has one, then those.
+
+A method that is also an `abc.abstractmethod` has to be overridden: a class that leaves one out cannot be instantiated.
 """
 
+from abc import ABCMeta
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args
 
 from .codecs import Codec, Reader, Writer, codec_for
 from .errors import ExceptionCode, RemoteException, Status, StatusError
@@ -21,6 +24,15 @@ from .values import resolve
 from .wire import DUMP, MAX_USER_CODE, META_CODES, Stability
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_I_co = TypeVar("_I_co", bound="Interface", covariant=True)
+
+if TYPE_CHECKING:
+
+    class _InterfaceType(ABCMeta):
+        """Tells type checkers that there are abstract methods."""
+else:
+    _InterfaceType = type
+    """`isinstance` is several times slower for classes of ABCMeta."""
 
 
 def method(
@@ -76,7 +88,7 @@ class Method:
         self.writers: list[Writer] = [codec.write for codec in codecs]
         self.readers: list[Reader] = [codec.read for codec in codecs]
         self.result: Codec | None = None
-        if hints.get("return") is not None:
+        if hints.get("return") not in (None, "None"):
             self.result = _codec(hints, "return", self.name, contract.module)
         if self.oneway and self.result is not None:
             raise TypeError(f"{self.name}: a oneway method returns nothing")
@@ -112,14 +124,23 @@ class Method:
         """Positional arguments from positional and named ones."""
         rest = self.arguments[len(args) :]
         if set(rest) != set(named) or len(args) > len(self.arguments):
-            raise TypeError(f"{self.name} takes ({', '.join(self.arguments)})")
+            raise self._wrong_arguments(args, named)
         return args + tuple(named[name] for name in rest)
+
+    def _wrong_arguments(self, args: tuple[Any, ...], named: dict[str, Any]) -> TypeError:
+        given = {*self.arguments[: len(args)], *named}
+        wrong = [f"{name} is missing" for name in self.arguments if name not in given]
+        wrong += [f"there is no {name}" for name in named if name not in self.arguments]
+        wrong += [f"{name} is given twice" for name in self.arguments[: len(args)] if name in named]
+        if (more := len(args) - len(self.arguments)) > 0:
+            wrong.append(f"{more} too many")
+        return TypeError(f"{self.name} takes ({', '.join(self.arguments)}): {', '.join(wrong)}")
 
     def write_arguments(self, parcel: Parcel, args: tuple[Any, ...]) -> None:
         """Raises TypeError or ValueError naming the argument."""
         writers = self.writers
         if len(args) != len(writers):
-            raise TypeError(f"{self.name} takes ({', '.join(self.arguments)})")
+            raise self._wrong_arguments(args, {})
         parcel.data += self.token
         for index, write in enumerate(writers):
             try:
@@ -127,7 +148,7 @@ class Method:
             except (StatusError, OSError):
                 raise
             except Exception as error:
-                raise misfit(error, f"{self.name}, {self.arguments[index]}") from error
+                raise misfit(error, f"{self.name}: {self.arguments[index]}") from error
 
     def read_arguments(self, reader: ParcelReader) -> list[Any]:
         """Checks the interface token and reads what follows. Raises StatusError or RemoteException."""
@@ -140,7 +161,7 @@ class Method:
             args = [read(reader) for read in self.readers]
         except Exception as error:
             if isinstance(error, StatusError) and error.status == Status.UNEXPECTED_NULL:
-                raise RemoteException(ExceptionCode.NULL_POINTER) from error
+                raise RemoteException(ExceptionCode.NULL_POINTER) from None
             raise refused(error, self.name) from error
         if reader.pos != reader.end:
             unread = reader.end - reader.pos
@@ -158,7 +179,7 @@ class Method:
             except (StatusError, OSError):
                 raise
             except Exception as error:
-                raise misfit(error, f"result of {self.name}") from error
+                raise misfit(error, f"{self.name}: result") from error
 
     def read_result(self, reader: ParcelReader) -> Any:
         """Reads the status header and the result. Raises RemoteException or StatusError."""
@@ -170,7 +191,7 @@ class Method:
         except RemoteException:
             raise
         except Exception as error:
-            raise refused(error, f"result of {self.name}") from error
+            raise refused(error, f"{self.name}: result") from error
 
 
 def _codec(hints: dict[str, Any], name: str, where: str, module: str) -> Codec:
@@ -255,6 +276,7 @@ class Contract:
             }
             calls["dump"] = _dump
             calls["__module__"] = self.module
+            calls["__doc__"] = self.interface.__doc__
             self._proxy = type(f"{self.name}Proxy", (self.interface,), calls)
         return self._proxy
 
@@ -262,11 +284,21 @@ class Contract:
 def _caller(made: Method) -> Callable[..., Any]:
     def call(self: Any, *args: Any, **named: Any) -> Any:
         handle = self._remote
-        return handle.remote.call(handle, made, made.bind(args, named) if named else args)
+        try:
+            return handle.remote.call(handle, made, made.bind(args, named) if named else args)
+        except StatusError as error:
+            error.add_method(made.name)
+            raise
 
-    call.__name__ = made.attribute
-    call.__qualname__ = made.name
-    return call
+    return as_declared(call, made.function)
+
+
+def as_declared(function: _F, declared: Any) -> _F:
+    """Gives a function the name, the documentation and the signature of another one."""
+    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
+        setattr(function, name, getattr(declared, name))
+    function.__wrapped__ = declared  # type: ignore[attr-defined]
+    return function
 
 
 def _dump(self: Any, fd: int, args: list[str]) -> None:
@@ -283,20 +315,29 @@ def dump_remote(handle: Handle, fd: int, args: list[str]) -> None:
     handle.remote.transact(handle, DUMP, parcel).close()
 
 
-class Interface(IBinder):
+class Interface(IBinder, metaclass=_InterfaceType):
     """Base of AIDL interfaces: `class IFoo(Interface, descriptor="a.b.IFoo")`.
 
-    `stability=Stability.VINTF` is AIDL's `@VintfStability`.
+    A subclass that overrides the methods of IFoo is what a server serves. With `partial=True` it may leave out abstract
+    ones, which are then unknown to callers: `class OldFoo(IFoo, partial=True)`. `stability=Stability.VINTF` is AIDL's
+    `@VintfStability`.
     """
 
     def __init_subclass__(
-        cls, *, descriptor: str | None = None, stability: Stability | None = None
+        cls,
+        *,
+        descriptor: str | None = None,
+        stability: Stability | None = None,
+        partial: bool = False,
     ) -> None:
         super().__init_subclass__()
         if stability is not None:
             cls._stability = stability
         if descriptor is not None:
             cls._contract = Contract(cls, descriptor)
+        if not TYPE_CHECKING:  # checkers see ABCMeta, which does this itself
+            missing = frozenset() if partial else _abstract(cls)
+            cls.__abstractmethods__ = missing
 
     @classmethod
     def _proxy_class(cls) -> type[Self]:
@@ -314,3 +355,39 @@ class Interface(IBinder):
 
     def dump(self, fd: int, args: list[str]) -> None:
         """Writes the object's state for people to `fd`, which stays the caller's. Override it; writes nothing."""
+
+
+def _abstract(cls: type) -> frozenset[str]:
+    """The names of methods that a class has to override and does not."""
+    found = {name for name, value in vars(cls).items() if _is_abstract(value)}
+    for base in cls.__bases__:
+        inherited = getattr(base, "__abstractmethods__", ())
+        found.update(name for name in inherited if _is_abstract(getattr(cls, name, None)))
+    return frozenset(found)
+
+
+def _is_abstract(value: object) -> bool:
+    return bool(getattr(value, "__isabstractmethod__", False))
+
+
+class AsyncInterface(Generic[_I_co], metaclass=ABCMeta):
+    """Base of the asyncio faces of AIDL interfaces: `class IFooAsync(AsyncInterface[IFoo])`.
+
+    Their methods are those of the interface as coroutine functions. A server subclasses IFooAsync and overrides them; a
+    proxy is an instance of a generated subclass. `avf.binder.aio` makes and takes both.
+    """
+
+    _interface: "type[Interface] | None" = None
+    _made: Any = None
+    """The binder object: of a proxy what it calls, of an implementation what serves it, once it is asked for."""
+
+    @classmethod
+    def _face(cls) -> type[Self]:
+        return cls
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in vars(cls).get("__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, Interface):
+                    cls._interface = argument

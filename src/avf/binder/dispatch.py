@@ -2,7 +2,16 @@
 
 from . import predefined, raw, wire
 from .contract import Contract, write_exception
-from .errors import RemoteException, Status, StatusError, report
+from .errors import (
+    BinderError,
+    RemoteException,
+    Status,
+    StatusError,
+    answer_to,
+    failure_of,
+    report,
+    with_causes,
+)
 from .objects import IBinder, abandon
 from .parcel import Parcel, ParcelReader
 from .session import SessionCore
@@ -18,16 +27,15 @@ def execute(core: SessionCore, call: Transaction) -> Parcel | StatusError:
         if call.target is None:
             _special(core, call.code, reply)
         else:
-            _dispatch(call.target, call.code, call.reader, reply)
+            _dispatch(core, call.target, call.code, call.reader, reply)
         return reply
     except StatusError as error:
         # A new one: kept with its traceback, it would be a cycle that keeps the method's variables.
         failure = StatusError(error.status, error.text)
     except RemoteException as error:
         return _exception_reply(core, reply, error)
-    except BaseException as error:  # noqa: BLE001 - a method may raise anything; its thread goes on
-        if core.account.may_report():
-            report(error)
+    except BaseException as error:  # noqa: BLE001 - what is no method may raise anything, too
+        _tell(core, error)
         failure = StatusError(Status.UNKNOWN_ERROR, repr(error))
     finally:
         call.reader.close()
@@ -41,11 +49,13 @@ def _exception_reply(core: SessionCore, reply: Parcel, error: RemoteException) -
     reply.discard()
     reply.close_descriptors()
     other = core.reply_parcel()
-    write_exception(other, error)
+    write_exception(other, with_causes(error))
     return other
 
 
-def _dispatch(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> None:
+def _dispatch(
+    core: "SessionCore", target: IBinder, code: int, reader: ParcelReader, reply: Parcel
+) -> None:
     if isinstance(target, raw.RawService) and 1 <= code <= wire.MAX_USER_CODE:
         raw.serve(target, code, reader, reply)
         return
@@ -57,13 +67,29 @@ def _dispatch(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -
     implementation = method.of(target)
     args = method.read_arguments(reader)
     reader.close_untaken()
-    result = implementation(*args)
+    try:
+        result = implementation(*args)
+    except BinderError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a method may raise anything; its thread goes on
+        _tell(core, error)
+        raise answer_to(error, method.name) from None
     if not method.oneway:
         try:
             method.write_result(reply, result)
-        except BaseException:
+        except StatusError:
             abandon(result)
             raise
+        except BaseException as error:  # noqa: BLE001 - likewise
+            abandon(result)
+            _tell(core, error)
+            raise failure_of(error, method.name) from None
+
+
+def _tell(core: "SessionCore", error: BaseException) -> None:
+    """The traceback is the server's; what goes to the caller is the message at most."""
+    if core.account.may_report():
+        report(error)
 
 
 def _special(core: SessionCore, code: int, reply: Parcel) -> None:

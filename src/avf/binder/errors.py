@@ -70,16 +70,33 @@ class BinderError(Exception):
 
 
 class StatusError(BinderError):
-    """The transaction failed before, beside or instead of the method's own answer."""
+    """The transaction failed before, beside or instead of the method's own answer.
+
+    Its text for people has the status, the method that was called if there was one, what is known, and what helps.
+    """
 
     def __init__(self, status: int, text: str = "") -> None:
         self.status = int(status)
         self.text = text
+        """What is known beside the status."""
+        self.method = ""
+        """The method that was called: `IFoo.bar`."""
         super().__init__(status, text)
+
+    def add_method(self, method: str) -> None:
+        """Notes the method whose call failed, unless one is known."""
+        self.method = self.method or method
+
+    @property
+    def remedy(self) -> str:
+        """What helps, in words; empty if that depends."""
+        return _REMEDIES.get(self.status, "") if self.method else ""
 
     def __str__(self) -> str:
         name = _STATUS_NAMES.get(self.status, f"status {self.status}")
-        return f"{name}: {self.text}" if self.text else name
+        method = "" if self.text.startswith(self.method) else self.method
+        text = ": ".join(part for part in (name, method, self.text) if part)
+        return f"{text}; {self.remedy}" if self.remedy else text
 
 
 class DeadObjectError(StatusError):
@@ -139,6 +156,58 @@ class ProtocolError(BinderError):
     """The peer sent what RPC Binder does not allow."""
 
 
+_ANSWERS: tuple[tuple[type[Exception], ExceptionCode], ...] = (
+    (PermissionError, ExceptionCode.SECURITY),
+    (NotImplementedError, ExceptionCode.UNSUPPORTED_OPERATION),
+    (ValueError, ExceptionCode.ILLEGAL_ARGUMENT),
+)
+"""Exceptions of methods that reach the caller with their text, as those of the same meaning do from Java."""
+_MAX_MESSAGE = 2000
+"""Characters of the message that an exception of a method, or the causes of one, become."""
+
+
+def answer_to(error: BaseException, method: str) -> RemoteException:
+    """What the caller of a method is told of an exception that the method raised."""
+    code = next((code for kind, code in _ANSWERS if isinstance(error, kind)), None)
+    if isinstance(error, OSError) and error.errno is not None:
+        code = None  # the system's: it names what is on the server's disk
+    if code is None and type(error) is RuntimeError:  # its subclasses are the interpreter's
+        code = ExceptionCode.ILLEGAL_STATE
+    if code is None:
+        return failure_of(error, method)
+    answer = RemoteException(code, str(error)[:_MAX_MESSAGE])
+    answer.__cause__ = error.__cause__
+    return with_causes(answer)
+
+
+def failure_of(error: BaseException, method: str) -> RemoteException:
+    """What the caller is told of an exception that is the server's own affair."""
+    text = f"{method} failed with {type(error).__name__}; the server's log has more"
+    return RemoteException(ExceptionCode.ILLEGAL_STATE, text)
+
+
+def with_causes(error: RemoteException) -> RemoteException:
+    """The same with the causes it was raised `from` in its message, as far as they are not there already."""
+    message = error.message
+    cause, seen = error.__cause__, {id(error)}
+    while cause is not None and id(cause) not in seen and len(message) < _MAX_MESSAGE:
+        seen.add(id(cause))
+        text = _told(cause)
+        if text not in message:
+            message = f"{message}: {text}" if message else text
+        cause = cause.__cause__
+    if message == error.message:
+        return error
+    return RemoteException(error.code, message[:_MAX_MESSAGE], error.service_specific)
+
+
+def _told(cause: BaseException) -> str:
+    """What a caller is told of a cause: of a system's error what it is, not which file."""
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or type(cause).__name__
+
+
 def status_error(status: int, text: str = "") -> StatusError:
     """The error for a status_t that came over the wire."""
     return DeadObjectError(text) if status == Status.DEAD_OBJECT else StatusError(status, text)
@@ -164,3 +233,19 @@ def note(text: str) -> None:
 _MAX_REPORT = 2000
 """Characters of an error that are printed: a peer may have chosen them."""
 _STATUS_NAMES = {member.value: member.name for member in Status}
+_REMEDIES: dict[int, str] = {
+    Status.BAD_TYPE: "the object is of another interface, which remote_descriptor tells",
+    Status.BAD_VALUE: "the two sides may be made of different .aidl files",
+    Status.DEAD_OBJECT: "the object was released, or its session is over: connect again",
+    Status.FAILED_TRANSACTION: "the call or its answer may be larger than a session carries",
+    Status.FDS_NOT_ALLOWED: "descriptors need fd_mode=FdMode.UNIX in connect, FdMode.UNIX among the server's fd_modes,"
+    " and a unix socket",
+    Status.NOT_ENOUGH_DATA: "the two sides may be made of different .aidl files",
+    Status.NO_MEMORY: "this peer holds as much as the other side's Budget allows it",
+    Status.UNEXPECTED_NULL: "a value is null where the other side allows none",
+    Status.UNKNOWN_ERROR: "the other side's log has more",
+    Status.UNKNOWN_TRANSACTION: "the other side does not have this method: it may be of an older version",
+    Status.WOULD_BLOCK: "the client takes calls while it makes one, and at any time if it connects with"
+    " incoming_threads=1",
+}
+"""What helps against a status that a call failed with."""

@@ -5,6 +5,7 @@ the nested calls that the coroutine awaits meanwhile: so they go out where the p
 """
 
 import asyncio
+import inspect
 import queue
 import threading
 from collections.abc import Callable, Iterable
@@ -13,9 +14,11 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
-from .contract import Interface
+from .contract import AsyncInterface, Interface, Method
 from .errors import Status, StatusError
+from .objects import BinderClass, binder_class
 from .peer import Peer, Served, context
+from .wire import META_CODES
 
 _I = TypeVar("_I", bound=Interface)
 _T = TypeVar("_T")
@@ -101,7 +104,11 @@ class Serving:
 
 
 async def _awaited(method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    return await method(*args)
+    result = method(*args)
+    if not inspect.isawaitable(result):
+        name = getattr(method, "__qualname__", repr(method))
+        raise TypeError(f"{name} is no coroutine function: write `async def`")
+    return await result
 
 
 def _fulfil(made: Future[_T], function: Callable[[], _T]) -> None:
@@ -143,15 +150,23 @@ def cancel_served(sessions: Iterable[object], threads: Iterable[threading.Thread
             serving.cancel()
 
 
-def serving(interface: type[_I], implementation: object) -> _I:
+def serving(interface: BinderClass[_I], implementation: object) -> _I:
     """A binder object whose AIDL methods are `implementation`'s coroutine functions of the same names.
 
-    They run in the running loop. Methods that it does not have are unknown to callers; its `on_released`, if any, is
-    called in the loop, its `dump` and `has_permission`, which are ordinary functions, in a binder thread.
+    They run in the running loop. An abstract method of the interface must be there, others that are not are unknown to
+    callers. Its `on_released`, if any, is called in the loop, its `dump` and `has_permission`, which are ordinary
+    functions, in a binder thread. Raises TypeError for what cannot serve the interface.
     """
-    contract = interface._contract
+    wanted: type[_I] = binder_class(interface)
+    return _served_by(wanted, implementation)
+
+
+def _served_by(wanted: type[_I], implementation: object) -> _I:
+    contract = wanted._contract
     if contract is None:
-        raise TypeError(f"{interface.__name__} has no descriptor")
+        raise TypeError(f"{wanted.__name__} has no descriptor")
+    if isinstance(implementation, type):
+        raise TypeError(f"an object wanted, not the class {implementation.__name__}")
     loop = asyncio.get_running_loop()
     loop_thread = threading.get_ident()
 
@@ -168,7 +183,7 @@ def serving(interface: type[_I], implementation: object) -> _I:
     members: dict[str, Any] = {
         made.attribute: served(getattr(implementation, made.attribute))
         for made in contract.methods().values()
-        if hasattr(implementation, made.attribute)
+        if _implements(implementation, made)
     }
     released = getattr(implementation, "on_released", None)
     if released is not None:
@@ -179,9 +194,36 @@ def serving(interface: type[_I], implementation: object) -> _I:
     permitted = getattr(implementation, "has_permission", None)
     if permitted is not None:
         members["has_permission"] = lambda self, name: permitted(name)
-    members["__module__"] = interface.__module__
-    made: _I = type(f"{interface.__name__}InLoop", (interface,), members)()
+    missing = [name for name in wanted.__abstractmethods__ if name not in members]
+    if missing:
+        names = ", ".join(sorted(missing))
+        text = f"{type(implementation).__name__} cannot serve {wanted.__name__}: it has no {names}"
+        raise TypeError(text)
+    members["__module__"] = wanted.__module__
+    made: _I = type(f"{wanted.__name__}InLoop", (wanted,), members)()
     return made
+
+
+def _implements(implementation: object, method: Method) -> bool:
+    """Whether there is a method of its own: what an interface says of itself is the interface's."""
+    if method.code in META_CODES and isinstance(implementation, AsyncInterface):
+        return False
+    return hasattr(implementation, method.attribute)
+
+
+def served(implementation: AsyncInterface[_I]) -> _I:
+    """The binder object that serves an implementation in the running loop, always the same one."""
+    if implementation._made is None:
+        implementation._made = _served_by(interface_of(type(implementation)), implementation)
+    made: _I = implementation._made
+    return made
+
+
+def interface_of(face: type[AsyncInterface[_I]]) -> type[_I]:
+    """The interface that a class is the asyncio face of. Raises TypeError."""
+    if face._interface is None:
+        raise TypeError(f"{face.__name__} is not the face of an interface: AsyncInterface[IFoo]")
+    return face._interface  # type: ignore[return-value]
 
 
 def loop_callback(

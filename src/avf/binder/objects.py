@@ -30,6 +30,13 @@ class Remote(Protocol):
 
 
 _I = TypeVar("_I", bound="IBinder")
+_I_co = TypeVar("_I_co", bound="IBinder", covariant=True)
+
+
+class BinderClass(Protocol[_I_co]):
+    """A class of binder objects: IBinder or an interface, whose abstract methods its proxies have."""
+
+    def _proxy_class(self) -> "type[_I_co]": ...
 
 
 class Handle:
@@ -154,10 +161,18 @@ def abandon(result: object) -> None:
             report(error)
 
 
-def cast(interface: type[_I], binder: IBinder) -> _I:
+def cast(interface: BinderClass[_I], binder: IBinder) -> _I:
     """`binder` with the methods of `interface`. Raises BAD_TYPE for a local object of another class."""
-    if isinstance(binder, interface):
+    wanted: type[_I] = binder_class(interface)
+    if isinstance(binder, wanted):
         return binder
     if binder._remote is None:
-        raise StatusError(Status.BAD_TYPE, f"{type(binder).__name__} is no {interface.__name__}")
-    return binder._remote.proxy(interface)
+        raise StatusError(Status.BAD_TYPE, f"{type(binder).__name__} is no {wanted.__name__}")
+    return binder._remote.proxy(wanted)
+
+
+def binder_class(interface: object) -> Any:
+    """The class it has to be. Raises TypeError."""
+    if isinstance(interface, type) and issubclass(interface, IBinder):
+        return interface
+    raise TypeError(f"a class of binder objects wanted, not {interface!r}")

@@ -40,7 +40,16 @@ FD_TYPE = 2
 class Parcel:
     """A parcel being written. `data` begins with `base` bytes of room for the frame's head."""
 
-    __slots__ = ("base", "data", "descriptors", "fds_refused", "positions", "sent", "table")
+    __slots__ = (
+        "base",
+        "data",
+        "depth",
+        "descriptors",
+        "fds_refused",
+        "positions",
+        "sent",
+        "table",
+    )
 
     def __init__(
         self,
@@ -52,6 +61,8 @@ class Parcel:
     ) -> None:
         self.data = bytearray(head)
         self.base = base
+        self.depth = 0
+        """Parcelables and unions around the place that is being written."""
         self.table = table
         self.fds_refused = fds_refused
         """What writing a descriptor fails with; OK if it does not."""
@@ -294,9 +305,12 @@ def refused(error: Exception, what: str) -> StatusError:
 
 
 def misfit(error: Exception, where: str) -> TypeError | ValueError:
-    """What to raise for a value that cannot be written as its type: a TypeError or ValueError that says where."""
+    """What to raise for a value that cannot be written as its type: a TypeError or ValueError that says where.
+
+    An error that begins with `[2]` or `.name` is about a part of `where`.
+    """
     inside = str(error)
-    text = f"{where}{inside}" if inside.startswith("[") else f"{where}: {inside}"
+    text = f"{where}{inside}" if inside.startswith(("[", ".")) else f"{where}: {inside}"
     if isinstance(error, TypeError | AttributeError) or "required argument" in inside:
         return TypeError(text)
     return ValueError(text)

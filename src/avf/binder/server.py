@@ -73,6 +73,7 @@ class Server:
         party: Callable[[Peer], Hashable] = user_or_guest,
         budget: Budget | None = None,
     ) -> None:
+        _check_root(root)
         if max_threads < 1:
             raise ValueError(f"max_threads must be at least 1, not {max_threads}")
         if not 0 <= max_version <= wire.MAX_VERSION:
@@ -116,6 +117,7 @@ class Server:
 
     def serve(self, listener: socket.socket) -> None:
         """Accepts connections until `shutdown`, then closes the listener, which is taken over."""
+        _check_listener(listener)
         with listener, self._accepting() as wake, closing(self._spare_descriptors()) as spare:
             listener.setblocking(False)
             spare.refill()
@@ -124,6 +126,7 @@ class Server:
 
     def start(self, listener: socket.socket) -> None:
         """`serve` in a thread. Raises RuntimeError if there can be none; the listener is closed then."""
+        _check_listener(listener)
         thread = threading.Thread(
             target=self._run_accept, args=(listener,), name="binder-accept", daemon=True
         )
@@ -392,6 +395,31 @@ class Server:
             thread.join()
         with self._lock:
             self._stopping.discard(threading.current_thread())
+
+
+def _check_root(root: object) -> None:
+    """Raises TypeError for what is neither an object to serve nor a function of the peer."""
+    if isinstance(root, type) and not _takes_peer(root):
+        name = root.__name__
+        raise TypeError(f"an object to serve wanted, not the class {name}: {name}() makes one")
+    if not isinstance(root, Interface) and not callable(root):
+        raise TypeError(f"an object of an Interface class wanted, not {type(root).__name__}")
+
+
+def _takes_peer(root: type) -> bool:
+    """Whether a class makes its objects of one argument."""
+    import inspect  # slow to import, and hardly ever needed
+
+    try:
+        inspect.signature(root).bind(None)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_listener(sock: object) -> None:
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"a listening socket wanted, not {type(sock).__name__}")
 
 
 class _SessionRoot:

@@ -15,8 +15,9 @@ class Payload(Union):
 """
 
 import enum
-from collections.abc import Callable
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 from .codecs import (
     Codec,
@@ -33,9 +34,14 @@ from .codecs import (
 )
 from .errors import Status, StatusError
 from .parcel import I32, Parcel, ParcelReader, misfit, too_deep
+from .plain import from_plain, to_plain
 from .wire import MAX_NESTED_VALUES
 
 _S = TypeVar("_S", bound="Parcelable | Union")
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+    from inspect import Signature
 
 
 class Enum(enum.IntEnum):
@@ -60,16 +66,45 @@ class Enum(enum.IntEnum):
         return member
 
     @classmethod
+    def _from_plain(cls, value: Any, where: str) -> "Self":
+        try:
+            return cls[value] if isinstance(value, str) else cls(value)
+        except (KeyError, ValueError):
+            raise TypeError(f"{where}: {cls.__name__} wanted, not {value!r}") from None
+
+    @classmethod
     def _binder_codec(cls) -> Codec:
-        write, read_int, letter = _BACKINGS[cls._backing_]  # type: ignore[attr-defined]
+        write_int, read_int, letter = _BACKINGS[cls._backing_]  # type: ignore[attr-defined]
         first = next(iter(cls), None)
+
+        def write(parcel: Parcel, value: Any) -> None:
+            if not isinstance(value, cls):
+                raise _no_enumerator(cls, value)
+            write_int(parcel, value)
+
+        def check(value: Any) -> None:
+            if not isinstance(value, cls):
+                raise _no_enumerator(cls, value)
 
         def read(reader: ParcelReader) -> Any:
             return cls(read_int(reader))
 
         return Codec(
-            write, read, lambda: cls(0) if first is None else first, None, letter, convert=cls
+            write,
+            read,
+            lambda: cls(0) if first is None else first,
+            None,
+            letter,
+            convert=cls,
+            check=check,
         )
+
+
+def _no_enumerator(wanted: type[Enum], value: object) -> TypeError:
+    text = f"{wanted.__name__} wanted, not {type(value).__name__}"
+    if type(value) is int:
+        text += f"; {wanted.__name__}({value}) makes one of a number"
+    return TypeError(text)
 
 
 _BACKINGS: dict[str, tuple[Writer, Reader, str]] = {
@@ -88,16 +123,28 @@ def own_annotations(namespace: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve(annotation: object, module: str) -> object:
-    """The type an annotation means; strings are names in the defining module."""
+    """The type an annotation means; strings are expressions in the defining module."""
     if not isinstance(annotation, str):
         return annotation
-    import sys
-
     return eval(annotation, vars(sys.modules[module]))
 
 
 class _Required:
     """The default of a field that has none."""
+
+
+class _Factory:
+    """A default that is made anew each time."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+
+def field(*, factory: Callable[[], _T]) -> _T:
+    """A default of a parcelable's field: what `factory` returns, called each time one is needed."""
+    return _Factory(factory)  # type: ignore[return-value]
 
 
 class ParcelableMeta(type):
@@ -122,7 +169,7 @@ class ParcelableMeta(type):
         }
         namespace["__slots__"] = tuple(defaults)
         made = super().__new__(mcs, name, bases, namespace)
-        made._descriptor = descriptor
+        made._descriptor = descriptor or getattr(made, "_descriptor", "")
         made._body_made = None  # type: ignore[attr-defined]
         made._defaults = {**inherited, **defaults}
         made._types = {
@@ -141,13 +188,31 @@ class ParcelableMeta(type):
     ) -> None:
         super().__init__(name, bases, namespace)
 
+    @property
+    def __signature__(cls) -> "Signature":
+        """For `help` and `inspect.signature`: the fields, by keyword."""
+        return _signature(cls._types, lambda name: _made(cls._defaults[name]))
+
     _defaults: dict[str, Any]
     _types: dict[str, Any]
     _descriptor: str
     """Its AIDL name, if that was given; a ParcelableHolder needs it."""
 
 
-@dataclass_transform(kw_only_default=True)
+def _signature(types: Mapping[str, Any], default_of: Callable[[str], Any] | None) -> "Signature":
+    """Keyword parameters with these annotations; none is required if nothing tells defaults."""
+    from inspect import Parameter, Signature  # slow to import, and nothing else needs it
+
+    made = []
+    for name, annotation in types.items():
+        default = ... if default_of is None else default_of(name)
+        default = Parameter.empty if default is _Required else default
+        kind = Parameter.KEYWORD_ONLY
+        made.append(Parameter(name, kind, default=default, annotation=annotation))
+    return Signature(made)
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 class _ParcelableType(ParcelableMeta):
     """Tells type checkers of the generated `__init__`."""
 
@@ -156,6 +221,7 @@ class Parcelable(metaclass=_ParcelableType):
     """A structured parcelable: annotated fields in wire order, given by keyword. Mutable defaults are copied.
 
     `class Foo(Parcelable, descriptor="a.b.Foo")` may be put into a ParcelableHolder as it is.
+    `copy.replace(foo, name=1)`, or `foo.__replace__(name=1)` before Python 3.13, is a copy with other values.
     """
 
     _body_made: ClassVar[tuple[Writer, Reader] | None] = None
@@ -167,10 +233,41 @@ class Parcelable(metaclass=_ParcelableType):
             elif default is _Required:
                 raise TypeError(f"{type(self).__name__}: {name} is missing")
             else:
-                value = _fresh(default)
+                value = _made(default)
             setattr(self, name, value)
         if fields:
             raise TypeError(f"{type(self).__name__} has no field {', '.join(fields)}")
+
+    def __replace__(self, **changes: Any) -> Self:
+        return type(self)(**{**self._fields(), **changes})
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self)._defaults}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name; parcelables and unions among them as dicts, all other values as they are."""
+        return {name: to_plain(value) for name, value in self._fields().items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """What `to_dict` made a dict of; fields with a default may be left out, enums be given by name or number.
+
+        Raises TypeError that names the field for a dict of another form. Other values are checked when they are sent.
+        """
+        return cls._from_plain(fields, cls.__name__)
+
+    @classmethod
+    def _from_plain(cls, value: Any, where: str) -> Self:
+        if isinstance(value, cls):
+            return value
+        made = {
+            name: from_plain(annotation, item, f"{where}.{name}")
+            for name, annotation, item in _items_of(cls, value, where)
+        }
+        missing = [name for name, d in cls._defaults.items() if d is _Required and name not in made]
+        if missing:
+            raise TypeError(f"{where}: {', '.join(missing)} missing")
+        return cls(**made)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -180,7 +277,7 @@ class Parcelable(metaclass=_ParcelableType):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in type(self)._defaults)
+        fields = ", ".join(f"{name}={value!r}" for name, value in self._fields().items())
         return f"{type(self).__qualname__}({fields})"
 
     @classmethod
@@ -192,6 +289,24 @@ class Parcelable(metaclass=_ParcelableType):
             return (cls._body_made or body_of(cls))[1](reader)
 
         return with_presence(write, read, lambda: _default_instance(cls))
+
+
+def _items_of(
+    cls: "type[Parcelable | Union]", value: Any, where: str
+) -> list[tuple[str, object, Any]]:
+    """Name, type and value of what a mapping gives a class."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{where}: dict wanted, not {type(value).__name__}")
+    unknown = [str(name) for name in value if name not in cls._types]
+    if unknown:
+        raise TypeError(f"{where}: {cls.__name__} has no {', '.join(unknown)}")
+    module = cls.__module__
+    return [(name, resolve(cls._types[name], module), item) for name, item in value.items()]
+
+
+def _made(default: Any) -> Any:
+    """A value of a field that is not given."""
+    return default.make() if type(default) is _Factory else _fresh(default)
 
 
 def _fresh(default: Any) -> Any:
@@ -231,7 +346,7 @@ class CustomParcelable:
 
 def _default_of(cls: type[Parcelable], name: str, codec: Codec) -> Callable[[], Any]:
     default = cls._defaults[name]
-    return codec.default if default is _Required else lambda: _fresh(default)
+    return codec.default if default is _Required else lambda: _made(default)
 
 
 def _default_instance(cls: type[Parcelable]) -> Parcelable:
@@ -267,8 +382,12 @@ def _body_functions(cls: type[Parcelable]) -> tuple[Writer, Reader]:
     names_readers = [(name, codec.read, default) for name, codec, default in fields]
 
     def write(parcel: Parcel, value: Any) -> None:
-        if type(value) is not cls:
+        if not isinstance(value, cls):
             raise TypeError(f"{cls.__name__} wanted, not {type(value).__name__}")
+        depth = parcel.depth
+        if depth >= MAX_NESTED_VALUES:
+            raise too_deep(cls.__name__)
+        parcel.depth = depth + 1
         data = parcel.data
         start = len(data)
         data += b"\0\0\0\0"
@@ -278,8 +397,9 @@ def _body_functions(cls: type[Parcelable]) -> tuple[Writer, Reader]:
             except (StatusError, OSError):
                 raise
             except Exception as error:
-                raise misfit(error, f"{cls.__name__}.{name}") from error
+                raise misfit(error, f".{name}") from error
         I32.pack_into(data, start, len(data) - start)
+        parcel.depth = depth
 
     def read(reader: ParcelReader) -> Any:
         start = reader.pos
@@ -323,8 +443,8 @@ class UnionMeta(type):
             namespace[member] = _Member(member)
         namespace["__slots__"] = ("_value", "_which") if not bases else ()
         made = super().__new__(mcs, name, bases, namespace)
-        made._types = types
-        made._descriptor = descriptor
+        made._types = {**getattr(made, "_types", {}), **types}
+        made._descriptor = descriptor or getattr(made, "_descriptor", "")
         made._body_made = None  # type: ignore[attr-defined]
         return made
 
@@ -337,6 +457,11 @@ class UnionMeta(type):
         descriptor: str = "",
     ) -> None:
         super().__init__(name, bases, namespace)
+
+    @property
+    def __signature__(cls) -> "Signature":
+        """For `help` and `inspect.signature`: the members, by keyword."""
+        return _signature(cls._types, None)
 
     _types: dict[str, Any]
     _descriptor: str
@@ -381,8 +506,31 @@ class Union(metaclass=UnionMeta):
         self._which = name
         self._value = value
 
+    def to_dict(self) -> dict[str, Any]:
+        """The member that is set, by its name; a parcelable or union as a dict."""
+        return {self._which: to_plain(self._value)}
+
+    @classmethod
+    def from_dict(cls, member: Mapping[str, Any]) -> Self:
+        """What `to_dict` made a dict of. Raises TypeError that says where for one of another form."""
+        return cls._from_plain(member, cls.__name__)
+
+    @classmethod
+    def _from_plain(cls, value: Any, where: str) -> Self:
+        if isinstance(value, cls):
+            return value
+        found = _items_of(cls, value, where)
+        if len(found) != 1:
+            raise TypeError(f"{where}: {cls.__name__} has exactly one member, not {len(found)}")
+        ((name, annotation, item),) = found
+        return cls(**{name: from_plain(annotation, item, f"{where}.{name}")})
+
+    def __replace__(self, **member: Any) -> Self:
+        return type(self)(**(member or {self._which: self._value}))
+
     @property
     def which(self) -> str:
+        """The name of the member that is set."""
         return self._which
 
     @property
@@ -428,8 +576,12 @@ def _union_functions(cls: type[Union]) -> tuple[Writer, Reader]:
     tags = {name: tag for tag, (name, _) in enumerate(members)}
 
     def write(parcel: Parcel, value: Any) -> None:
-        if type(value) is not cls:
+        if not isinstance(value, cls):
             raise TypeError(f"{cls.__name__} wanted, not {type(value).__name__}")
+        depth = parcel.depth
+        if depth >= MAX_NESTED_VALUES:
+            raise too_deep(cls.__name__)
+        parcel.depth = depth + 1
         name = value._which
         parcel.write_int(tags[name])
         try:
@@ -437,7 +589,8 @@ def _union_functions(cls: type[Union]) -> tuple[Writer, Reader]:
         except (StatusError, OSError):
             raise
         except Exception as error:
-            raise misfit(error, f"{cls.__name__}.{name}") from error
+            raise misfit(error, f".{name}") from error
+        parcel.depth = depth
 
     def read(reader: ParcelReader) -> Any:
         tag = reader.read_int()
