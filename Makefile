@@ -27,7 +27,7 @@ $(IMAGE): $(IMAGE_SOURCES) | $(STAMP)
 	@$(BIN)/python -m avf.image build --output $(@D)
 	@touch $@
 
-$(SAMPLE): $(wildcard examples/payload/*) $(wildcard src/avf/sdk/include/*) examples/build_payload.py | $(STAMP)
+$(SAMPLE): $(wildcard examples/payload/* examples/payload/*/*) $(wildcard src/avf/sdk/include/*) examples/build_payload.py | $(STAMP)
 	@rm -f build/payload/instance.img # sealed for the former payload
 	@$(BIN)/python examples/build_payload.py $@
 

@@ -17,7 +17,7 @@ LIBRARIES = {
     "libhello_cpp.so": "hello.cpp",
     "libnotebook.so": "notebook.c",
 }
-SCRIPTS = ("hello.py", "echo.py", "greeter.py", "interfaces.py", "hello.sh")
+SCRIPTS = ("hello.py", "echo.py", "greeter.py", "hello.sh")
 
 
 def build(apk: Path) -> None:
@@ -28,6 +28,8 @@ def build(apk: Path) -> None:
         builder.add_native_library(library, compile_library(SOURCES / source))
     for script in SCRIPTS:
         builder.add(f"bin/{script}", SOURCES / script, mode=0o755)
+    for module in sorted((SOURCES / "interfaces").glob("*.py")):
+        builder.add(f"bin/interfaces/{module.name}", module)
     builder.add("assets/vm_config.json", SOURCES / "vm_config.json")
     with apk.open("w+b") as file:
         builder.build(file, signing_key(apk.parent))

@@ -14,7 +14,7 @@ from avf.client import connect
 
 sys.path.insert(0, str(Path(__file__).parent / "payload"))
 
-from interfaces import ERROR_FULL, INotebook, Note
+from interfaces import INotebook, Note
 from vsock_echo import prepare
 
 PORT = 5680
@@ -30,7 +30,7 @@ def use(notebook: INotebook) -> None:
     try:
         notebook.add(Note(title="one more"))
     except RemoteException as error:
-        assert error.service_specific == ERROR_FULL
+        assert error.service_specific == INotebook.ERROR_FULL
         print(error)
 
 

@@ -11,9 +11,6 @@ class _Nowhere:
     def find(self, name: str) -> Source | None:
         return None
 
-    def siblings(self, source: Source, package: str) -> list[Source]:
-        return [source]
-
     def describe(self) -> str:
         return "nowhere"
 

@@ -19,15 +19,9 @@ class Memory:
 
     def __init__(self, files: Mapping[str, str]) -> None:
         self.sources = {path: Source(path, text) for path, text in files.items()}
-        self._folders: dict[str, list[Source]] = {}
-        for path, source in self.sources.items():
-            self._folders.setdefault(path.rpartition("/")[0], []).append(source)
 
     def find(self, name: str) -> Source | None:
         return self.sources.get(name.replace(".", "/") + ".aidl")
-
-    def siblings(self, source: Source, package: str) -> list[Source]:
-        return self._folders[source.path.rpartition("/")[0]]
 
     def describe(self) -> str:
         return "in memory"
@@ -43,9 +37,10 @@ def compile_texts(
 
 
 def compile_text(text: str, path: str = "p/IFoo.aidl", options: Options | None = None) -> str:
-    """The one module made of one file."""
-    (module,) = compile_texts({path: text}, options=options).values()
-    return module
+    """The modules of the types in one file, without their asyncio faces."""
+    texts = compile_texts({path: text}, options=options)
+    inside = [name for name in texts if "._" in name and not name.endswith("_async")]
+    return "\n".join(texts[name] for name in inside)
 
 
 def table(name: str) -> dict[str, dict[str, str]]:

@@ -43,7 +43,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     sys.path.insert(0, str(root / "out"))
     yield importlib.import_module("guardtest")
     sys.path.remove(str(root / "out"))
-    del sys.modules["guardtest"]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "guardtest"]:
+        del sys.modules[name]
 
 
 def guard(interface: type[Interface], ran: list[str], allowed: set[str] | None) -> Any:

@@ -56,8 +56,8 @@ true && !false
 
 def value_of(expression: str, kind: str = "long") -> object:
     text = compile_text(f"package p; interface IFoo {{ const {kind} X = {expression}; }}")
-    line = next(line for line in text.splitlines() if line.startswith("X = "))
-    found: object = eval(line.removeprefix("X = "))
+    line = next(line for line in text.splitlines() if line.startswith("    X = "))
+    found: object = eval(line.removeprefix("    X = "))
     return found
 
 
@@ -102,8 +102,8 @@ def test_references() -> None:
             @Backing(type="int") enum Bits { A = 1 << 4, B, C = A | B, D }
         }
     """)
-    assert "\n    A = 1 << 4\n    B = 17\n    C = 17\n    D = 18\n" in text
-    assert "\nLAST = 34\nMORE = 17\n" in text
+    assert "\n        A = 1 << 4\n        B = 17\n        C = 17\n        D = 18\n" in text
+    assert "\n    LAST = 34\n    MORE = 17\n" in text
 
 
 def test_a_long_enum_and_a_long_sum() -> None:
@@ -117,7 +117,7 @@ def test_a_long_enum_and_a_long_sum() -> None:
         }}
     """)
     assert "    E4999 = 4999\n" in text
-    assert "\nSUM = 5000\n" in text
+    assert "\n    SUM = 5000\n" in text
 
 
 def test_a_long_chain_of_constants_is_refused() -> None:

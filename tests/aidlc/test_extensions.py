@@ -24,6 +24,11 @@ def compiled(root: Path, package: str, name: str, text: str) -> Any:
     return importlib.import_module(package)
 
 
+def forget(*packages: str) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        del sys.modules[name]
+
+
 def test_extensions_of_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path / "out")
     extra = compiled(tmp_path, "extvendor", "Extra", EXTRA)
@@ -31,15 +36,14 @@ def test_extensions_of_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     codec = codec_for(base.Config)
     for kind, value, name in (
         (extra.Extra, extra.Extra(x=5), "extvendor.Extra"),
-        (extra.Choice, extra.Choice(text="some"), "extvendor.Extra.Choice"),
+        (extra.Extra.Choice, extra.Extra.Choice(text="some"), "extvendor.Extra.Choice"),
     ):
         parcel = Parcel()
         codec.write(parcel, base.Config(a=1, extension=ParcelableHolder(value), b=2))
         back = codec.read(ParcelReader(parcel.payload()))
         assert (back.a, back.b, back.extension.descriptor) == (1, 2, name)
         assert back.extension.get(kind) == value
-    for package in ("extvendor", "extbase"):
-        del sys.modules[package]
+    forget("extvendor", "extbase")
 
 
 def test_a_type_does_not_depend_on_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +53,10 @@ def test_a_type_does_not_depend_on_the_run(tmp_path: Path, monkeypatch: pytest.M
         Path("in", package, f"{name}.aidl").write_text(text)
     assert main(["-o", "alone", "in/extvendor/Extra.aidl"]) == 0
     assert main(["-o", "both", "in"]) == 0
-    assert Path("alone/extvendor.py").read_bytes() == Path("both/extvendor.py").read_bytes()
+    assert (
+        Path("alone/extvendor/_Extra.py").read_bytes()
+        == Path("both/extvendor/_Extra.py").read_bytes()
+    )
 
 
 def test_the_bytes_of_a_held_union(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,10 +64,10 @@ def test_the_bytes_of_a_held_union(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.syspath_prepend(tmp_path / "out")
     extra = compiled(tmp_path, "extvendor", "Extra", EXTRA)
     parcel = Parcel()
-    codec_for(ParcelableHolder).write(parcel, ParcelableHolder(extra.Choice(number=9)))
+    codec_for(ParcelableHolder).write(parcel, ParcelableHolder(extra.Extra.Choice(number=9)))
     name = Parcel()
     name.write_string("extvendor.Extra.Choice")
     body = name.payload() + bytes([0, 0, 0, 0, 9, 0, 0, 0])
     head = bytes([1, 0, 0, 0, 0, 0, 0, 0, len(body), 0, 0, 0])
     assert parcel.payload() == head + body
-    del sys.modules["extvendor"]
+    forget("extvendor")

@@ -19,7 +19,7 @@ Serve = Callable[[Interface, type[Interface]], Any]
 def implementation(kinds: Any) -> Any:
     """An IEverything whose echo methods return what they get."""
 
-    class Everything(kinds.IEverything):  # type: ignore[misc]
+    class Everything(kinds.IEverything, partial=True):  # type: ignore[misc]
         def __init__(self) -> None:
             self.forgot = threading.Event()
 
@@ -36,7 +36,7 @@ def implementation(kinds: Any) -> Any:
             return [file.dup() for file in value]
 
         def tag_of(self, value: Any) -> Any:
-            return kinds.ChoiceTag[value.which]
+            return kinds.IEverything.Choice.Tag[value.which]
 
         def out_big(self) -> Any:
             return kinds.Big(number=77)
@@ -117,14 +117,14 @@ def test_what_does_not_fit_is_not_sent(proxy: Any, kind: str, value: object) -> 
 
 
 def test_enums(kinds: Any, proxy: Any) -> None:
-    assert proxy.echo_small(kinds.Small.MINUS) is kinds.Small.MINUS
-    assert proxy.echo_plain(kinds.Plain.TWO) is kinds.Plain.TWO
-    assert proxy.echo_wide(kinds.Wide.HIGH) is kinds.Wide.HIGH
-    assert proxy.echo_wide(kinds.Wide(12345678901)) == 12345678901
-    assert proxy.echo_smalls(list(kinds.Small)) == list(kinds.Small)
-    assert proxy.echo_plains([kinds.Plain.ONE] * 3) == [kinds.Plain.ONE] * 3
-    assert proxy.echo_wides(list(kinds.Wide)) == list(kinds.Wide)
-    colour = kinds.Colour
+    assert proxy.echo_small(kinds.IEverything.Small.MINUS) is kinds.IEverything.Small.MINUS
+    assert proxy.echo_plain(kinds.IEverything.Plain.TWO) is kinds.IEverything.Plain.TWO
+    assert proxy.echo_wide(kinds.IEverything.Wide.HIGH) is kinds.IEverything.Wide.HIGH
+    assert proxy.echo_wide(kinds.IEverything.Wide(12345678901)) == 12345678901
+    assert proxy.echo_smalls(list(kinds.IEverything.Small)) == list(kinds.IEverything.Small)
+    assert proxy.echo_plains([kinds.IEverything.Plain.ONE] * 3) == [kinds.IEverything.Plain.ONE] * 3
+    assert proxy.echo_wides(list(kinds.IEverything.Wide)) == list(kinds.IEverything.Wide)
+    colour = importlib.import_module("avftest.other").Colour
     assert proxy.echo_colour(colour.GREEN) is colour.GREEN
 
 
@@ -134,19 +134,23 @@ def test_defaults(kinds: Any) -> None:
     assert (big.big, big.ratio, big.letter, big.small, big.on) == (1 << 40, 0.5, "x", -1, True)
     assert (big.text, big.missing, big.bytes_) == ("hello", None, b"\x01\xff")
     assert (big.ints, big.key, big.matrix) == ([1, 2, 3], bytes(3), [[0, 0], [0, 0]])
-    assert big.inner == kinds.Inner(x=5, names=["a", "b"])
-    assert big.pair == [kinds.Inner(), kinds.Inner()]
-    assert (big.colour, big.colours) == (kinds.Colour.GREEN, [kinds.Colour.RED, kinds.Colour.GREEN])
-    assert big.tree == kinds.Tree(leaf=0)
+    assert big.inner == kinds.Big.Inner(x=5, names=["a", "b"])
+    assert big.pair == [kinds.Big.Inner(), kinds.Big.Inner()]
+    colours = importlib.import_module("avftest.other")
+    assert (big.colour, big.colours) == (
+        colours.Colour.GREEN,
+        [colours.Colour.RED, colours.Colour.GREEN],
+    )
+    assert big.tree == kinds.Big.Tree(leaf=0)
 
 
 def test_parcelables(kinds: Any, proxy: Any) -> None:
     big = kinds.Big(
         number=3,
         missing="there",
-        inners=[kinds.Inner(x=1), kinds.Inner(names=[])],
+        inners=[kinds.Big.Inner(x=1), kinds.Big.Inner(names=[])],
         next=kinds.Big(text="inside"),
-        tree=kinds.Tree(branches=[kinds.Tree(leaf=1), kinds.Tree(branches=[])]),
+        tree=kinds.Big.Tree(branches=[kinds.Big.Tree(leaf=1), kinds.Big.Tree(branches=[])]),
     )
     assert proxy.echo_big(big) == big
     assert proxy.echo_big(kinds.Big()) == kinds.Big()
@@ -160,11 +164,11 @@ def test_parcelables(kinds: Any, proxy: Any) -> None:
 
 def test_unions(kinds: Any, proxy: Any) -> None:
     choices = [
-        kinds.Choice(number=1),
-        kinds.Choice(text="x"),
-        kinds.Choice(smalls=[kinds.Small.PLUS]),
-        kinds.Choice(big=kinds.Big()),
-        kinds.Choice(binder=None),
+        kinds.IEverything.Choice(number=1),
+        kinds.IEverything.Choice(text="x"),
+        kinds.IEverything.Choice(smalls=[kinds.IEverything.Small.PLUS]),
+        kinds.IEverything.Choice(big=kinds.Big()),
+        kinds.IEverything.Choice(binder=None),
     ]
     for choice in choices:
         assert proxy.echo_choice(choice) == choice
@@ -207,13 +211,13 @@ def test_holders(kinds: Any, proxy: Any) -> None:
     holding = kinds.Holding()
     assert holding.extension.stability == 1
     assert proxy.echo_holding(holding) == holding
-    extension = kinds.Extension(text="more", numbers=[1, 2])
+    extension = kinds.Holding.Extension(text="more", numbers=[1, 2])
     holding.extension.set(extension)
     back = proxy.echo_holding(holding)
     assert (back.before, back.after) == (1, 2)
     assert back.extension.descriptor == "avftest.kinds.Holding.Extension"
-    assert back.extension.get(kinds.Extension) == extension
-    assert kinds.Holding().extension.get(kinds.Extension) is None
+    assert back.extension.get(kinds.Holding.Extension) == extension
+    assert kinds.Holding().extension.get(kinds.Holding.Extension) is None
     with pytest.raises(StatusError, match=r"avftest\.kinds\.Holding\.Extension is held"):
         back.extension.get(kinds.Big)
 
@@ -237,7 +241,7 @@ def test_defaults_are_not_shared(kinds: Any) -> None:
     one.tree.leaf = 8
     assert other == kinds.Big()
     holding = kinds.Holding()
-    holding.extension.set(kinds.Extension())
+    holding.extension.set(kinds.Holding.Extension())
     assert kinds.Holding().extension.descriptor == ""
 
 
@@ -267,7 +271,7 @@ def test_arguments_that_come_out(kinds: Any, proxy: Any) -> None:
 
 def test_oneway(kinds: Any, serve: Serve) -> None:
     server = implementation(kinds)
-    serve(server, kinds.IEverything).forget(kinds.Choice(text="gone"))
+    serve(server, kinds.IEverything).forget(kinds.IEverything.Choice(text="gone"))
     assert server.forgot.wait(10)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from avf import mounts
-from avf.aidl.vm_control import CONTROL_SOCKET_NAME
+from avf.aidl.vm_control import IVmControl
 from avf.client.control import open_vm_in
 from avf.virtualizationservice.cids import CidAllocator
 from avf.virtualizationservice.contexts import ContextTable
@@ -107,8 +107,8 @@ def a_look_into_a_vm(folder: Path, kind: str) -> None:
     """Root's own `vm` must not wait for a user's file system."""
     directory = folder / "vms" / "2048"
     directory.mkdir(parents=True)
-    (directory / CONTROL_SOCKET_NAME).touch()
-    for place in (directory, directory / CONTROL_SOCKET_NAME):
+    (directory / IVmControl.CONTROL_SOCKET_NAME).touch()
+    for place in (directory, directory / IVmControl.CONTROL_SOCKET_NAME):
         with fuse(kind, place), pytest.raises(OSError, match="Invalid cross-device link"):
             open_vm_in(directory)
     with pytest.raises(ConnectionRefusedError):

@@ -13,6 +13,7 @@ from avf.binder import (
     Budget,
     DeadObjectError,
     FdMode,
+    IBinder,
     Interface,
     Parcelable,
     Rate,
@@ -359,7 +360,7 @@ def test_a_server_with_descriptors_at_every_byte(tmp_path: Path) -> None:
     hostile = Hostile(tmp_path / "sock", attack)
     with connect(unix(tmp_path / "sock"), fd_mode=FdMode.UNIX, timeout=10) as made:
         account = made.endpoint.core.account
-        root = made.get_root(IEcho)
+        root = interface_cast(IEcho, made.get_root(IBinder))
         with pytest.raises(DeadObjectError, match="506 file descriptors with one frame"):
             root.add_ints(2, 3)
     assert tuple(account.used) == (0, 0, 0)
@@ -382,7 +383,7 @@ def test_a_server_with_oneway_calls_of_the_future(tmp_path: Path) -> None:
     with connect(unix(tmp_path / "sock"), timeout=10) as made:
         account = made.endpoint.core.account
         with pytest.raises(DeadObjectError, match="may not have"):
-            made.get_root(IEcho).hold_binder(Echo())
+            interface_cast(IEcho, made.get_root(IBinder)).hold_binder(Echo())
     assert tuple(account.used) == (0, 0, 0)
     hostile.thread.join()
 
@@ -396,7 +397,7 @@ def test_a_server_that_does_not_take_a_frame(tmp_path: Path) -> None:
 
     hostile = Hostile(tmp_path / "sock", attack)
     with connect(unix(tmp_path / "sock"), timeout=10, frame_timeout=0.3) as made:
-        root = made.get_root(IEcho)
+        root = interface_cast(IEcho, made.get_root(IBinder))
         with pytest.raises(DeadObjectError, match="did not take a frame"):
             for value in range(1 << 20):
                 interface_cast(IEcho, root).append(value)

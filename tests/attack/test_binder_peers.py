@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from avf.binder import PARTY_LIMITS, Budget, wire
+from avf.binder import PARTY_LIMITS, Budget, ExceptionCode, wire
 from tests.binder.conftest import Serve, serve
 from tests.binder.test_core import ROOT, oneway_body, transact_body
 from tests.binder.test_hostile import (
@@ -251,7 +251,7 @@ def test_errors_that_a_peer_provokes_fill_no_log(attacked: Attacked, face: str) 
     message = struct.pack("<ii", 0, 3) + "xyz\0".encode("utf-16-le")
     for _ in range(500):
         sock.sendall(call(10, message))
-        assert struct.unpack_from("<i", read_reply(sock))[0] == -2147483648
+        assert struct.unpack_from("<i16xi", read_reply(sock)) == (0, ExceptionCode.ILLEGAL_ARGUMENT)
     for _ in range(500):
         target.raw().close()
     target.assert_serves_others()

@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avf.aidl.virtualizationservice import DebugLevel as AidlDebugLevel
-from avf.aidl.virtualizationservice import IVirtualizationService
+from avf.aidl.virtualizationservice import IVirtualizationService, VirtualMachineAppConfig
 from avf.binder import ExceptionCode, RemoteException
 from avf.client import ConfigError, DeathReason, RawConfig, VirtualizationService, connect
 from avf.virtmgr.debugger import DEBUGGER_SOCKET_NAME, DebuggerPort, uid_of_peer
@@ -329,7 +328,9 @@ def test_whose_a_connection_is() -> None:
 def test_a_number_that_is_no_port_is_refused(
     root: IVirtualizationService, tmp_path: Path, number: int, is_app: bool
 ) -> None:
-    make = partial(app_config, debug_level=AidlDebugLevel.FULL) if is_app else raw
+    make = (
+        partial(app_config, debug_level=VirtualMachineAppConfig.DebugLevel.FULL) if is_app else raw
+    )
     with pytest.raises(RemoteException, match=f"gdbPort is {number}") as raised:
         create(root, make(tmp_path, gdb_port=number))
     assert raised.value.code is ExceptionCode.ILLEGAL_ARGUMENT

@@ -19,9 +19,11 @@ from avf.binder import (
     TOTAL_LIMITS,
     Budget,
     DeadObjectError,
+    IBinder,
     Server,
     StatusError,
     connect,
+    interface_cast,
     nobody,
     unix,
     wire,
@@ -632,7 +634,7 @@ def test_a_server_that_answers_every_oneway_call_before_it_reads_the_next(
     thread = threading.Thread(target=run, args=(listening(tmp_path / "sock"),))
     thread.start()
     with connect(unix(tmp_path / "sock"), fd_mode=fd_mode, timeout=10) as made:
-        root = made.get_root(IEcho)
+        root = interface_cast(IEcho, made.get_root(IBinder))
         for i in range(count):
             root.append(i)
         assert root.add_ints(2, 3) == 5
@@ -680,7 +682,7 @@ def call_of(path: Path, answer: bytes, fds: int = 0) -> tuple[Exception, bool]:
     fake = FakeServer(path, answer, fds)
     try:
         with connect(unix(path), fd_mode=wire.FdMode.UNIX, timeout=10) as made:
-            root = made.get_root(IEcho)
+            root = interface_cast(IEcho, made.get_root(IBinder))
             with pytest.raises(Exception) as raised:
                 root.echo_string("x").encode()
             return raised.value, made.closed

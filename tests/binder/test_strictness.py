@@ -99,6 +99,7 @@ class Strict(IStrict):
         (list[bool], [True, 0], r"\[1\]: bool wanted, not int"),
         (Level, 1, r"Level wanted, not int; Level\(1\) makes one of a number"),
         (Level, Other.LOW, "Level wanted, not Other"),
+        (Level, 1 << 100_000, "Level wanted, not int"),
         (Level, "LOW", "Level wanted, not str"),
         (list[Level], [Level.LOW, 2], r"\[1\]: Level wanted, not int; .*"),
         (list[Level], [Other.LOW], r"\[0\]: Level wanted, not Other"),
@@ -114,7 +115,7 @@ class Strict(IStrict):
         (IWatcher, Strict(), "IWatcher wanted, not Strict"),
         (IWatcher, 5, "IWatcher wanted, not int"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_what_does_not_fit(annotation: Any, value: Any, message: str) -> None:
     with pytest.raises(TypeError, match=f"^{message}$"):
@@ -227,6 +228,7 @@ def test_to_dict_and_back() -> None:
         ({"must": True, "x": 1}, "Outer: Outer has no x"),
         ({"must": True, "inners": {}}, "Outer.inners: list wanted, not dict"),
         ({"must": True, "inners": [{"level": "MAX"}]}, r"Outer\.inners\[0\]\.level: Level wanted, not 'MAX'"),
+        ({"must": True, "inners": [{"level": 1 << 100_000}]}, "level: Level wanted, not int"),
         ({"must": True, "choice": {}}, "Outer.choice: Choice has exactly one member, not 0"),
         ({"must": True, "choice": {"text": "", "inner": {}}}, "exactly one member, not 2"),
         ({"must": True, "choice": {"txt": ""}}, "Outer.choice: Choice has no txt"),

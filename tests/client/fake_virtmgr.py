@@ -34,6 +34,8 @@ from avf.binder import (
     ParcelFileDescriptor,
     RemoteException,
     Server,
+    Status,
+    StatusError,
     method,
 )
 
@@ -105,8 +107,8 @@ class _Machine(IVirtualMachine):
 
     def get_control(self) -> IBinder:
         if "report" not in self._script:
-            raise NotImplementedError
-        return _Control(self)
+            raise StatusError(Status.UNKNOWN_TRANSACTION)
+        return _Control(self)  # type: ignore[abstract]
 
     @property
     def death_reason(self) -> DeathReason | None:
@@ -159,7 +161,7 @@ class _Machine(IVirtualMachine):
             callback.on_died(self._cid, reason)
 
 
-class _Control(IVmControl):
+class _Control(IVmControl, partial=True):
     def __init__(self, machine: _Machine) -> None:
         self._machine = machine
 

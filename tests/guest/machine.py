@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from avf.aidl.virtualizationcommon import ErrorCode
-from avf.aidl.virtualmachineservice import VM_TOMBSTONES_SERVICE_PORT, IVirtualMachineService
+from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.apk import ApkBuilder, SigningKey, create_or_update_idsig
 from avf.binder import Server
 from avf.disk import (
@@ -201,7 +201,7 @@ def machine(
             server = Server(service)
             stack.callback(server.shutdown)
             server.start(vsock.listen(CID))
-        tombstones = Collector(vsock.listen(VM_TOMBSTONES_SERVICE_PORT))
+        tombstones = Collector(vsock.listen(IVirtualMachineService.VM_TOMBSTONES_SERVICE_PORT))
         stack.callback(tombstones.finish)
         initrd = image.initrd_debuggable if debuggable else image.initrd_normal
         spec = VmSpec(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from avf.aidl.virtualizationservice import Payload
+from avf.aidl.virtualizationservice import VirtualMachineAppConfig
 from avf.disk import ApexPayload, MetadataPartition
 from avf.virtmgr.apexes import (
     ApexInfo,
@@ -174,7 +174,7 @@ def test_apexes_on_the_payload_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             -1,
             -1,
             [],
-            Payload(config_path="vm.json"),
+            VirtualMachineAppConfig.Payload(config_path="vm.json"),
             VmPayloadConfig(apexes=[Apex("b")]),
             fds,
             debuggable=False,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from avf.aidl.vm_control import CONTROL_SOCKET_NAME
+from avf.aidl.vm_control import IVmControl
 from avf.binder import DeadObjectError, RemoteException
 from avf.client import (
     NoSuchVm,
@@ -87,7 +87,7 @@ def test_the_socket_is_its_owners(service: VirtualizationService, tmp_path: Path
     with made(service, tmp_path) as (vm, _):
         (info,) = list_vms()
         assert info.cid == vm.cid
-        path = Path(info.temporary_directory, CONTROL_SOCKET_NAME)
+        path = Path(info.temporary_directory, IVmControl.CONTROL_SOCKET_NAME)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         stranger = subprocess.run(

@@ -8,12 +8,10 @@ import pytest
 
 from avf.aidl.virtualizationservice import (
     CpuTopology,
-    DebugLevel,
     DiskImage,
     IVirtualizationService,
     Partition,
     PartitionType,
-    Payload,
     VirtualMachineAppConfig,
     VirtualMachineConfig,
     VirtualMachinePayloadConfig,
@@ -163,18 +161,20 @@ def app(folder: Path, **changes: object) -> VirtualMachineConfig:
         "apk": opened(apk),
         "idsig": image(folder, "idsig"),
         "instance_image": image(folder, "instance"),
-        "payload": Payload(payload_config=VirtualMachinePayloadConfig(payload_binary_name="x.so")),
+        "payload": VirtualMachineAppConfig.Payload(
+            payload_config=VirtualMachinePayloadConfig(payload_binary_name="x.so")
+        ),
     }
     return VirtualMachineConfig(app_config=VirtualMachineAppConfig(**(fields | changes)))  # type: ignore[arg-type]
 
 
 def config_path(path: str) -> dict[str, object]:
-    return {"payload": Payload(config_path=path)}
+    return {"payload": VirtualMachineAppConfig.Payload(config_path=path)}
 
 
 def binary(name: str) -> dict[str, object]:
     payload = VirtualMachinePayloadConfig(payload_binary_name=name)
-    return {"payload": Payload(payload_config=payload)}
+    return {"payload": VirtualMachineAppConfig.Payload(payload_config=payload)}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def binary(name: str) -> dict[str, object]:
             "Failed to load app config: instanceImage is missing",
         ),
         (
-            {"debug_level": DebugLevel(9)},
+            {"debug_level": VirtualMachineAppConfig.DebugLevel(9)},
             ExceptionCode.SERVICE_SPECIFIC,
             "Failed to load app config: unsupported debug level 9",
         ),
@@ -259,7 +259,7 @@ def signed(folder: Path, name: str) -> ParcelFileDescriptor:
 def with_extras(folder: Path, apks: list[ParcelFileDescriptor], idsigs: int) -> dict[str, object]:
     payload = VirtualMachinePayloadConfig(payload_binary_name="x.so", extra_apks=apks)
     return {
-        "payload": Payload(payload_config=payload),
+        "payload": VirtualMachineAppConfig.Payload(payload_config=payload),
         "extra_idsigs": [image(folder, f"idsig{i}") for i in range(idsigs)],
     }
 

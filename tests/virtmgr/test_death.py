@@ -60,7 +60,7 @@ def test_a_vmm_that_cannot_be_waited_for() -> None:
     assert death_reason(None, "HANGUP") is DeathReason.INFRASTRUCTURE_ERROR
 
 
-class Deaths(IVirtualMachineCallback):
+class Deaths(IVirtualMachineCallback, partial=True):
     def __init__(self) -> None:
         self.reasons: list[DeathReason] = []
         self.heard = threading.Event()

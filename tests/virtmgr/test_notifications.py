@@ -56,7 +56,7 @@ class Recorder(IVirtualMachineCallback):
         return self.events.get(timeout=SECONDS)
 
 
-class Broken(IVirtualMachineCallback):
+class Broken(IVirtualMachineCallback, partial=True):
     """Implements nothing."""
 
     def on_payload_started(self, cid: int) -> None:

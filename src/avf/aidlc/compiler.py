@@ -1,23 +1,67 @@
 """From sources to the text of Python modules. Reads and writes no files itself."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from . import tree
 from .analysis import Analysis
 from .errors import AidlError, Diagnostic, Diagnostics
 from .model import Definition, TypeDef
-from .names import PackageNames
-from .parser import parse
+from .package import package_text
 from .plan import Options, Plan
 from .source import Source
 from .world import Loader, World
-from .writer import ModuleWriter
+from .writer import AsyncWriter, TypeWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A Python module to be written: of a type, or of its asyncio face."""
+
+    name: str
+    """With dots; the last part begins with an underscore."""
+    exports: tuple[str, ...]
+    """What its package has from it."""
+    path: str
+    """Of its .aidl file, from where packages begin, without the ending."""
+    text: str
+
+    @property
+    def package(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def stem(self) -> str:
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    modules: list[Module]
+    inputs: list[str]
+    """The paths of all files that were read."""
 
 
 def compile_sources(
     sources: Iterable[Source], loader: Loader, options: Options | None = None
 ) -> dict[str, str]:
-    """The texts of Python modules by name: of all types in `sources`, and of what these need of others.
+    """The texts of Python modules by name: of all types in `sources`, of what these need of others, and of packages.
+
+    Raises AidlError.
+    """
+    modules = compile_modules(sources, loader, options).modules
+    texts = {module.name: module.text for module in modules}
+    for package in sorted({module.package for module in modules}):
+        inside = [module for module in modules if module.package == package]
+        exports = {name: module.stem for module in inside for name in module.exports}
+        texts[package] = package_text({m.stem: m.path for m in inside}, exports)
+    return dict(sorted(texts.items()))
+
+
+def compile_modules(
+    sources: Iterable[Source], loader: Loader, options: Options | None = None
+) -> Compiled:
+    """The modules that `compile_sources` makes, without those of packages, which others may have a share in.
 
     Raises AidlError.
     """
@@ -31,7 +75,7 @@ def compile_sources(
 
 def _compile(
     sources: Iterable[Source], loader: Loader, options: Options, diagnostics: Diagnostics
-) -> dict[str, str]:
+) -> Compiled:
     world = World(loader, diagnostics)
     roots: list[TypeDef] = []
     for source in sources:
@@ -41,18 +85,24 @@ def _compile(
     definitions = _reach(roots, analysis, options)
     _check_modules(definitions, options, diagnostics)
     diagnostics.check()
-    packages = {definition.type.package for definition in definitions}
-    packages |= {base.package for definition in definitions for base in definition.bases()}
-    names = _names(packages, world)
-    plan = Plan(definitions, frozenset(roots), names, analysis, options, diagnostics)
-    by_module: dict[str, list[Definition]] = {}
-    for definition in definitions:
-        by_module.setdefault(plan.module(definition.type), []).append(definition)
-    texts = {
-        module: ModuleWriter(plan, module, by_module[module]).text() for module in sorted(by_module)
-    }
+    plan = Plan(frozenset(roots), analysis, options, diagnostics)
+    for made in definitions:  # reports those that hold themselves
+        if made.type.is_parcelable:
+            plan.constructible(made.type)
     diagnostics.check()
-    return texts
+    outermost = [made.type for made in definitions if made.type.parent is None]
+    modules = [module for type_def in outermost for module in _modules(plan, type_def)]
+    _check_names(modules, outermost, plan, diagnostics)
+    diagnostics.check()
+    return Compiled(sorted(modules, key=lambda module: module.name), sorted(world.documents))
+
+
+def _modules(plan: Plan, type_def: TypeDef) -> Iterator[Module]:
+    writers = (TypeWriter(plan, type_def), AsyncWriter(plan, type_def))
+    for writer in writers:
+        if (text := writer.text()) is not None:
+            name, path = writer.spelling.module, writer.head.path
+            yield Module(name, tuple(writer.exports), path, text)
 
 
 def _reach(roots: list[TypeDef], analysis: Analysis, options: Options) -> list[Definition]:
@@ -72,6 +122,7 @@ def _reach(roots: list[TypeDef], analysis: Analysis, options: Options) -> list[D
         found[type_def] = definition
         waiting += definition.bases()
         waiting += [type_def.parent] if type_def.parent else []
+        waiting += type_def.nested.values()
     return sorted(found.values(), key=lambda definition: definition.type.name)
 
 
@@ -85,28 +136,20 @@ def _check_modules(
             diagnostics.error(message, type_def.source, type_def.declaration.name.span)
 
 
-def _names(packages: set[str], world: World) -> dict[str, PackageNames]:
-    """How each package calls its types, files that are not compiled included."""
-    known: dict[str, list[tree.Document]] = {package: [] for package in packages}
-    for document in world.documents.values():
-        package = document.package.text if document.package else ""
-        if package in known:
-            known[package].append(document)
-    for package, documents in known.items():
-        seen = {document.source.path for document in documents}
-        folders = {document.source.path.rpartition("/")[0]: document for document in documents}
-        for document in folders.values():
-            for source in world.loader.siblings(document.source, package):
-                if source.path not in seen:
-                    seen.add(source.path)
-                    documents += _others(source, package)
-    return {package: PackageNames(documents) for package, documents in known.items()}
-
-
-def _others(source: Source, package: str) -> list[tree.Document]:
-    """A file that is not compiled, if it can be read and is of the package."""
-    try:
-        other = parse(source, Diagnostics())
-    except AidlError:
-        return []
-    return [other] if (other.package.text if other.package else "") == package else []
+def _check_names(
+    modules: list[Module], types: list[TypeDef], plan: Plan, diagnostics: Diagnostics
+) -> None:
+    """Reports types and faces that have one name in a Python package."""
+    homes = {plan.module(type_def): type_def for type_def in types}
+    seen: dict[tuple[str, str], TypeDef] = {}
+    for module in modules:
+        type_def = homes[
+            module.name.removesuffix("_async") if module.name not in homes else module.name
+        ]
+        for name in module.exports:
+            other = seen.setdefault((module.package, name), type_def)
+            if other is not type_def:
+                note = ("this is the other", other.place())
+                message = f"two things are called {name} in the Python package {module.package}"
+                span = type_def.declaration.name.span
+                diagnostics.error(message, type_def.source, span, note)

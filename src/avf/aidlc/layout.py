@@ -24,15 +24,16 @@ def signature(indent: int, head: str, parameters: list[str], returned: str, end:
     """A function's first line, or lines: its parameters are broken first, then the tuple it returns."""
     tail = f") -> {returned}{end}"
     margin = " " * indent
-    if len(margin + head + ", ".join(parameters) + tail) <= WIDTH:
-        return [f"{margin}{head}{', '.join(parameters)}{tail}"]
+    one = f"{margin}{head}{', '.join(parameters)}{tail}"
+    if len(one) <= WIDTH:
+        return [one]
     if len(parameters) == 1:
         lines = [margin + head, f"{margin}    {parameters[0]},", margin + tail]
     else:
         lines = fill(indent, head, parameters, tail)
     if len(lines[-1]) > WIDTH and returned.startswith("tuple["):
         lines[-1:] = fill(indent, ") -> tuple[", _items(returned[6:-1]), f"]{end}")
-    return lines
+    return lines if max(map(len, lines)) <= WIDTH else held(one)
 
 
 def _items(text: str) -> list[str]:
@@ -47,6 +48,11 @@ def _items(text: str) -> list[str]:
     return [*found, text[start:].strip()]
 
 
+def held(line: str) -> list[str]:
+    """A line that the formatter leaves as it is, however long."""
+    return [line if len(line) <= WIDTH else f"{line}  # fmt: skip"]
+
+
 def stack(indent: int, head: str, items: list[str], tail: str) -> list[str]:
     """A list or an import: on one line, else one item per line."""
     margin = " " * indent
@@ -57,13 +63,16 @@ def stack(indent: int, head: str, items: list[str], tail: str) -> list[str]:
     return [margin + head, *(f"{inner}{item}," for item in items), margin + tail]
 
 
-def import_lines(module: str, names: Iterable[str]) -> list[str]:
-    """`from MODULE import NAMES`, sorted as isort does: constants, classes, the rest."""
+def import_lines(module: str, names: Iterable[str], indent: int = 0, tail: str = "") -> list[str]:
+    """`from MODULE import NAMES`, sorted as isort does: constants, classes, the rest; then a comment in `tail`."""
     ordered = sorted(set(names), key=_import_key)
-    one = f"from {module} import {', '.join(ordered)}"
+    margin = " " * indent
+    one = f"{margin}from {module} import {', '.join(ordered)}"
     if len(one) <= WIDTH:
-        return [one]
-    return [f"from {module} import (", *(f"    {name}," for name in ordered), ")"]
+        return [one + tail]
+    inner = " " * (indent + 4)
+    head = f"{margin}from {module} import ({tail}"
+    return [head, *(f"{inner}{name}," for name in ordered), f"{margin})"]
 
 
 def all_lines(names: Iterable[str]) -> list[str]:
@@ -82,6 +91,11 @@ def _rank(name: str) -> int:
     if len(name) > 1 and name.isupper():
         return 0
     return 1 if name[:1].isupper() else 2
+
+
+def module_key(name: str) -> tuple[list[tuple[int, int, str]], list[tuple[int, int, str]]]:
+    """Sorts modules as isort does."""
+    return _natural(name.lower()), _natural(name)
 
 
 def _import_key(name: str) -> tuple[int, list[tuple[int, int, str]], list[tuple[int, int, str]]]:

@@ -36,7 +36,5 @@ SHOWN = 60
 """Characters of a file's text in a message."""
 CANDIDATES = 500
 """Names that a misspelt one is compared with."""
-ORDER_STEPS = 1_000_000
-"""Steps spent on a pleasant order of a module's classes; any order works."""
 ROOTS = 1000
 """Directories in which imports are looked for."""

@@ -8,17 +8,18 @@ from pathlib import Path
 from avf.arguments import ArgumentParser
 from avf.printable import printable
 
-from .compiler import compile_sources
+from .compiler import Compiled, compile_modules
 from .errors import AidlError, Diagnostic, Diagnostics
-from .files import FileLoader, Output, expand
+from .files import FileLoader, Output, depfile_text, expand, replace_text
 from .parser import parse
 from .plan import Modules, Options
 from .source import Source
 
 _EPILOG = """\
-A package becomes the module of its name: android.os is OUT/android/os.py. With --map android.os=my.os it is
-OUT/my/os.py; what begins with android.os. follows. Types that the given files mention are written as well, unless
-their package is --external, that is in its module already. @FILE stands for the arguments in FILE, one a line.
+A package becomes the Python package of its name: android.os is OUT/android/os. With --map android.os=my.os it is
+OUT/my/os; what begins with android.os. follows. Each type has a module in it, so runs may give any of a package's
+files. Types that the given files mention are written as well, unless their package is --external, that is, there
+already. @FILE stands for the arguments in FILE, one a line.
 Exit status: 0 done, 1 errors or --check found differences, 2 wrong usage.
 """
 
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help=".aidl files, or directories of them")
-    add("-o", "--output", required=True, type=Path, metavar="OUT", help="where modules go")
+    add("-o", "--output", required=True, type=Path, metavar="OUT", help="where packages go")
     add(
         "-I",
         "--include",
@@ -67,15 +68,15 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         type=_pair,
-        metavar="PACKAGE=MODULE",
-        help="what module a package and those below it are",
+        metavar="PACKAGE=PYTHON",
+        help="what a package and those below it are in Python",
     )
     add(
         "--external",
         action="append",
         default=[],
         type=_pair,
-        metavar="PACKAGE=MODULE",
+        metavar="PACKAGE=PYTHON",
         help="the same for packages that are there and must not be written",
     )
     add(
@@ -88,23 +89,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--version", type=_version, default=0, metavar="N", help="of the interfaces in FILE")
     add("--hash", type=_hash, default=None, metavar="H", help="of the interfaces in FILE")
+    add(
+        "--depfile",
+        type=Path,
+        metavar="D",
+        help="write there, for make, what the output is made of",
+    )
     add("--check", action="store_true", help="write nothing; fail if something would change")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
+    output = Output(args.output)
     options = Options(
-        Modules(dict(args.map), dict(args.external)), dict(args.type), args.version, args.hash or ""
+        Modules(dict(args.map), dict(args.external)),
+        dict(args.type),
+        args.version,
+        args.hash or "",
+        output.known,
     )
     try:
-        texts = _compile(args.files, args.include, options)
-        output = Output(args.output, texts)
-        changed = [module for module in texts if _differs(output, module, texts[module])]
+        compiled = _compile(args.files, args.include, options)
         if args.check:
-            return _report(output, changed)
-        for module in changed:
-            _write(output, module, texts[module])
+            return _report(output.changes(compiled.modules))
+        output.write(compiled.modules)
+        if args.depfile is not None:
+            _write_depfile(args.depfile, output, compiled)
     except AidlError as error:
         print(error, file=sys.stderr)
         count = len(error.diagnostics)
@@ -117,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _compile(files: list[Path], include: list[Path], options: Options) -> dict[str, str]:
+def _compile(files: list[Path], include: list[Path], options: Options) -> Compiled:
     for directory in include:
         if not directory.is_dir():
             raise AidlError([Diagnostic(f"{directory}: no such directory")])
@@ -127,7 +138,7 @@ def _compile(files: list[Path], include: list[Path], options: Options) -> dict[s
         source = loader.read(path)
         sources.append(source)
         loader.add_root_of(path, _package(source))
-    return compile_sources(sources, loader, options)
+    return compile_modules(sources, loader, options)
 
 
 def _package(source: Source) -> str:
@@ -139,22 +150,15 @@ def _package(source: Source) -> str:
     return package.text if package else ""
 
 
-def _differs(output: Output, module: str, text: str) -> bool:
-    path = output.path(module)
-    if output.stale(module) is not None or not path.is_file():
-        return True
-    return path.read_bytes() != text.encode()
+def _report(changes: dict[Path, str | None]) -> int:
+    for path, text in changes.items():
+        what = "is out of date" if text is not None else "is of version 0.1 and in the way"
+        print(printable(f"{path} {what}"), file=sys.stderr)
+    return 1 if changes else 0
 
 
-def _report(output: Output, changed: list[str]) -> int:
-    for module in changed:
-        print(printable(f"{output.path(module)} is out of date"), file=sys.stderr)
-    return 1 if changed else 0
-
-
-def _write(output: Output, module: str, text: str) -> None:
-    path = output.path(module)
+def _write_depfile(path: Path, output: Output, compiled: Compiled) -> None:
+    targets = [output.path(module.name) for module in compiled.modules]
+    targets += [output.init(name) for name in sorted({m.package for m in compiled.modules})]
     path.parent.mkdir(parents=True, exist_ok=True)
-    if (stale := output.stale(module)) is not None:
-        stale.unlink()
-    path.write_text(text, encoding="utf-8")
+    replace_text(path, depfile_text(targets, compiled.inputs))

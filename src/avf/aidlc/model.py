@@ -68,6 +68,11 @@ class TypeDef:
     def __repr__(self) -> str:
         return f"TypeDef({self.name})"
 
+    @property
+    def outermost(self) -> "TypeDef":
+        """The type around it that is nested in no other; itself if there is none."""
+        return self if self.parent is None else self.parent.outermost
+
     def place(self, span: Span | None = None) -> Place:
         return Place(self.source, span or self.declaration.name.span)
 

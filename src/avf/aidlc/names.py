@@ -1,19 +1,29 @@
-"""How AIDL's names are called in Python."""
+"""How AIDL's names are called in Python.
+
+What a type's Python looks like depends on the type alone: everything it declares is inside of its class, and a name
+that is taken there already, by Python or by what is declared before, gives way by a fixed rule.
+"""
 
 import keyword
 import re
-from collections import Counter
 from collections.abc import Iterable
 
 from . import tree
-from .model import TypeDef
+from .model import ArgumentDef
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])(?![A-Z]s(?![a-z]))")
 
 _TYPE_NAMES = frozenset({"bool", "bytes", "float", "int", "list", "str", "tuple"})
 """What annotations are made of: a class body must not give these another meaning."""
-_METHOD_NAMES = _TYPE_NAMES | {"dump", "has_permission", "method", "on_released"}
-_UNION_NAMES = _TYPE_NAMES | {"value", "which"}
+_VALUE_NAMES = _TYPE_NAMES | {"field", "from_dict", "overload", "self", "to_dict"}
+_METHOD_NAMES = _TYPE_NAMES | {
+    "abstractmethod",
+    "dump",
+    "has_permission",
+    "method",
+    "on_released",
+}
+_UNION_NAMES = _VALUE_NAMES | {"value", "which"}
 _INT_NAMES = frozenset(
     {
         "as_integer_ratio",
@@ -30,7 +40,6 @@ _INT_NAMES = frozenset(
     }
 )
 _ENUMERATOR_NAMES = _INT_NAMES | {"mro", "name", "value"}
-_CONSTANT_NAMES = _TYPE_NAMES | {"range"}
 
 
 def snake_case(name: str) -> str:
@@ -43,27 +52,6 @@ def _apart(name: str, taken: Iterable[str] = ()) -> str:
     return f"{name}_" if keyword.iskeyword(name) or name in taken else name
 
 
-def method_name(name: str) -> str:
-    return _apart(_public(snake_case(name)), _METHOD_NAMES)
-
-
-def field_name(name: str) -> str:
-    return _apart(_public(snake_case(name)), _TYPE_NAMES)
-
-
-def member_name(name: str) -> str:
-    """Of a union."""
-    return _apart(_public(snake_case(name)), _UNION_NAMES)
-
-
-def argument_name(name: str) -> str:
-    return _apart(_public(snake_case(name)), ("self",))
-
-
-def enumerator_name(name: str) -> str:
-    return _apart(_public(name), _ENUMERATOR_NAMES)
-
-
 def _public(name: str) -> str:
     """Names that begin with an underscore have a meaning of their own in Python classes."""
     if not name.startswith("_"):
@@ -72,42 +60,78 @@ def _public(name: str) -> str:
     return rest if rest and not rest[0].isdigit() else f"u_{rest}"
 
 
-class PackageNames:
-    """The names one package's types and constants have in its module, where nothing is nested.
+def argument_name(name: str) -> str:
+    """Of an argument, unless another one before it is called alike."""
+    return _apart(_public(snake_case(name)), ("self",))
 
-    A nested type is called by its own name while nothing else in the package is, else by its whole path; a constant
-    likewise. So the names depend on the whole package, not on which of its files are compiled.
+
+def class_name(name: str) -> str:
+    """Of a type by its simple AIDL name."""
+    return _apart(_public(name))
+
+
+def _distinct(
+    names: Iterable[str], reserved: frozenset[str], taken: set[str], snake: bool = True
+) -> dict[str, str]:
+    """Python's names by AIDL's, in the order of declaration.
+
+    The first of several that would be called alike is; a later one keeps its spelling in AIDL, with underscores behind
+    it if even that is taken. So a name does not change when others are added after it.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        if name in found:
+            continue
+        wish = _apart(_public(snake_case(name) if snake else name), reserved)
+        if wish in taken:
+            wish = _apart(_public(name), reserved)
+        while wish in taken:
+            wish += "_"
+        taken.add(wish)
+        found[name] = wish
+    return found
+
+
+class ClassNames:
+    """The names in one type's class: of nested types, constants, and members.
+
+    `members` are a parcelable's fields, a union's members, an enum's enumerators, or an interface's methods.
     """
 
-    def __init__(self, documents: Iterable[tree.Document]) -> None:
-        self._count: Counter[str] = Counter()
-        for document in documents:
-            for declaration in document.declarations:
-                self._add(declaration)
-
-    def _add(self, declaration: tree.Declaration) -> None:
-        if isinstance(declaration, tree.ForwardDecl):
-            return
-        self._count[declaration.name.text] += 1
-        for constant in declaration.constants:
-            self._count[constant.name.text] += 1
-        for nested in declaration.nested:
-            self._add(nested)
-
-    def type_name(self, type_def: TypeDef) -> str:
-        parent = type_def.parent
-        if parent is None:
-            return _apart(type_def.simple)
-        if type_def.tag_of is None and self._count[type_def.simple] <= 1:
-            return _apart(type_def.simple)
-        return f"{self.type_name(parent)}{type_def.simple}"
-
-    def constant_name(self, owner: TypeDef, name: str) -> str:
-        if self._count[name] <= 1:
-            return _apart(_public(name), _CONSTANT_NAMES)
-        return f"{self.type_name(owner)}_{name}"
+    def __init__(self, declaration: tree.Declaration) -> None:
+        taken = {class_name(nested.name.text) for nested in declaration.nested}
+        reserved, members = _members(declaration)
+        if isinstance(declaration, tree.UnionDecl):
+            taken.add("Tag")
+        constants = (constant.name.text for constant in declaration.constants)
+        self.constants = _distinct(constants, reserved, taken, snake=False)
+        snake = not isinstance(declaration, tree.EnumDecl)
+        self.members = _distinct(members, reserved, taken, snake)
 
 
-def length_name(argument: str) -> str:
-    """Of the parameter that tells how long an out array is."""
-    return f"{argument.rstrip('_')}_length"
+def _members(declaration: tree.Declaration) -> tuple[frozenset[str], list[str]]:
+    if isinstance(declaration, tree.EnumDecl):
+        return _ENUMERATOR_NAMES, [part.name.text for part in declaration.enumerators]
+    if isinstance(declaration, tree.InterfaceDecl):
+        return _METHOD_NAMES, [part.name.text for part in declaration.methods]
+    if isinstance(declaration, tree.UnionDecl):
+        return _UNION_NAMES, [part.name.text for part in declaration.fields]
+    if isinstance(declaration, tree.ParcelableDecl):
+        return _VALUE_NAMES, [part.name.text for part in declaration.fields]
+    return frozenset(), []
+
+
+def argument_names(arguments: Iterable[ArgumentDef]) -> dict[str, str]:
+    """Of one method, by their names in AIDL; an out array's is that of the parameter that tells its length."""
+    arguments = list(arguments)
+    taken = {"self"}
+    ingoing = [part.name for part in arguments if part.direction is not tree.Direction.OUT]
+    found = _distinct(ingoing, frozenset({"self"}), taken)
+    for part in arguments:
+        if part.direction is tree.Direction.OUT:
+            wish = f"{snake_case(part.name).strip('_')}_length"
+            while wish in taken:
+                wish += "_"
+            taken.add(wish)
+            found[part.name] = wish
+    return found

@@ -1,7 +1,7 @@
 """What is to be written, and what can be said about it before a line is: modules, names, defaults."""
 
 import keyword
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from . import tree
@@ -10,15 +10,15 @@ from .docs import paragraphs
 from .errors import AidlError, Diagnostic, Diagnostics
 from .limits import EXPANSION, HOLDING_CHAIN
 from .model import Builtin, Constant, Definition, EnumValue, FieldDef, Type, TypeDef
-from .names import PackageNames, argument_name, field_name, method_name
+from .names import ClassNames, argument_name, class_name
 
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """Which Python module an AIDL package is.
+    """Which Python package an AIDL package is.
 
-    `mapped` and `external` take a package, or what several begin with, to a module; external ones are there already.
-    A package that neither names is the module of its own name.
+    `mapped` and `external` take a package, or what several begin with, to the name in Python; external ones are there
+    already. A package that neither names is called as in AIDL.
     """
 
     mapped: Mapping[str, str] = field(default_factory=dict)
@@ -45,12 +45,16 @@ class Modules:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`classes` names the Python classes of parcelables that have no fields in AIDL: "module.Class"."""
+    """`classes` names the Python classes of parcelables that have no fields in AIDL: "module.Class".
+
+    `version` and `hash` are those of the interfaces in the given files; `known` tells them of modules of earlier runs.
+    """
 
     modules: Modules = field(default_factory=Modules)
     classes: Mapping[str, str] = field(default_factory=dict)
     version: int = 0
     hash: str = ""
+    known: Callable[[str], tuple[int, str]] = lambda module: (0, "")
 
     def is_given(self, type_def: TypeDef) -> bool:
         """Whether a type's Python class is there already."""
@@ -58,74 +62,78 @@ class Options:
 
 
 class Plan:
-    """The definitions to write, by type, and what they depend on."""
+    """What becomes of the types to write."""
 
     def __init__(
         self,
-        definitions: list[Definition],
         roots: frozenset[TypeDef],
-        names: Mapping[str, PackageNames],
         analysis: Analysis,
         options: Options,
         diagnostics: Diagnostics,
     ) -> None:
-        self.definitions = {definition.type: definition for definition in definitions}
         self.roots = roots
         self.options = options
         self.diagnostics = diagnostics
-        self._names = names
+        self._names: dict[TypeDef, ClassNames] = {}
         self._analysis = analysis
         self._constructible: dict[TypeDef, bool | None] = {}
         self._held = 0
         self._heights: dict[TypeDef, int] = {}
         self._grown = 0
-        self._cycles = self._import_cycles()
-        self.words = dict(word for made in definitions for word in _renamed(made))
-        """What AIDL and Python call otherwise, for documentation."""
 
     # Names and modules
 
-    def module(self, type_def: TypeDef) -> str:
-        if type_def.name in self.options.classes:
-            return self.options.classes[type_def.name].rpartition(".")[0]
+    def package(self, type_def: TypeDef) -> str:
+        """The Python package of a type's AIDL package."""
         return self.options.modules.module(type_def.package)
 
+    def module(self, type_def: TypeDef) -> str:
+        """The module in which a type is written: that of the type around all others."""
+        return f"{self.package(type_def)}._{class_name(type_def.outermost.simple)}"
+
+    def given(self, type_def: TypeDef) -> tuple[str, str] | None:
+        """The module and the name of a class that is not written, because there is one already."""
+        if (text := self.options.classes.get(type_def.name)) is not None:
+            module, _, name = text.rpartition(".")
+            return module, name
+        return None
+
     def name(self, type_def: TypeDef) -> str:
-        """What its class is called in its module."""
-        if type_def.name in self.options.classes:
-            return self.options.classes[type_def.name].rpartition(".")[2]
-        return self._names[type_def.package].type_name(type_def)
+        """What its class is called in its module: `Outer.Inner` if it is nested."""
+        own = class_name(type_def.simple)
+        return own if type_def.parent is None else f"{self.name(type_def.parent)}.{own}"
 
-    def descriptor(self, type_def: TypeDef) -> str:
-        """A parcelable's or union's full name in AIDL, which a ParcelableHolder asks for."""
-        return type_def.name
+    def names(self, type_def: TypeDef) -> ClassNames:
+        """What is called how inside of its class."""
+        if type_def not in self._names:
+            self._names[type_def] = ClassNames(type_def.declaration)
+        return self._names[type_def]
 
-    def constant_name(self, owner: TypeDef, name: str) -> str:
-        return self._names[owner.package].constant_name(owner, name)
+    def version(self, type_def: TypeDef) -> tuple[int, str]:
+        """Version and hash of the type: those of this run for the given files, else those of an earlier run."""
+        if type_def.outermost in self.roots:
+            return self.options.version, self.options.hash
+        return self.options.known(self.module(type_def))
 
-    def cyclic(self, module: str, other: str) -> bool:
-        """Whether two modules need one another, so that neither can be imported whole before the other."""
-        return module != other and other in self._cycles[module]
-
-    def _import_cycles(self) -> dict[str, set[str]]:
-        """For each module the others that it needs and that need it, in however many steps."""
-        direct: dict[str, set[str]] = {}
-        for type_def, definition in self.definitions.items():
-            needed = direct.setdefault(self.module(type_def), set())
-            needed.update(self.module(base) for base in definition.bases())
-        return {module: ring for ring in _rings(direct) for module in ring}
+    def words(self, type_def: TypeDef) -> dict[str, str]:
+        """What AIDL and Python call otherwise in a type and what is nested in it, for documentation."""
+        found: dict[str, str] = {}
+        for nested in type_def.nested.values():
+            found.update(self.words(nested))
+        found.update(self.names(type_def).members)
+        for method in self.definition(type_def).methods:
+            found.update((part.name, argument_name(part.name)) for part in method.arguments)
+        return found
 
     # Defaults
 
-    def default_needs(self, part: FieldDef, module: str) -> set[TypeDef] | None:
-        """The classes that must be there before a field's default can be made; None if it can have none."""
-        if part.default is not None:
-            needs: set[TypeDef] | None = set(_enums(part.default))
-        else:
-            needs = self._needs(part.type)
-        if needs and any(self.cyclic(module, self.module(needed)) for needed in needs):
-            return None
-        return needs
+    def has_default(self, part: FieldDef) -> bool:
+        """Whether a field need not be given."""
+        return self._default_needs(part) is not None
+
+    def _default_needs(self, part: FieldDef) -> set[TypeDef] | None:
+        """The classes that a field's default is made of; None if it can have none."""
+        return set(_enums(part.default)) if part.default is not None else self._needs(part.type)
 
     def _needs(self, found: Type) -> set[TypeDef] | None:
         if found.nullable or (found.is_array and found.dimensions[0] in (None, 0)):
@@ -169,11 +177,10 @@ class Plan:
 
     def _hold(self, type_def: TypeDef, fields: list[FieldDef]) -> bool:
         """Whether all fields have defaults; notes how many types one inside the other these hold."""
-        module = self.module(type_def)
         height = 0
         made = True
         for part in fields:  # all of them, so that none that holds this type is missed
-            needs = self.default_needs(part, module)
+            needs = self._default_needs(part)
             made = made and needs is not None
             height = max([height, *(self._heights.get(held, 0) for held in needs or ())])
         self._heights[type_def] = height + 1
@@ -196,68 +203,13 @@ class Plan:
         """Of types in other modules, too."""
         return self._analysis.definition(type_def)
 
-    def package_doc(self, types: Iterable[TypeDef]) -> list[str]:
-        """What stands before the package statements of the files of these types."""
-        found: list[str] = []
-        for source in {type_def.source: None for type_def in sorted(types, key=_name)}:
-            found += paragraphs(self._analysis.world.document(source).doc)
-        return found
+    def file_doc(self, type_def: TypeDef) -> list[str]:
+        """What stands before the package statement of a type's file."""
+        return paragraphs(self._analysis.world.document(type_def.source).doc)
 
 
 _HANDED = (Builtin.IBINDER, Builtin.PARCEL_FILE_DESCRIPTOR, Builtin.FILE_DESCRIPTOR)
 """What cannot be made of nothing."""
-
-
-def _renamed(made: Definition) -> Iterator[tuple[str, str]]:
-    for part in made.fields:
-        yield part.name, field_name(part.name)
-    for method in made.methods:
-        yield method.name, method_name(method.name)
-        for argument in method.arguments:
-            yield argument.name, argument_name(argument.name)
-
-
-def _name(type_def: TypeDef) -> str:
-    return type_def.name
-
-
-def _rings(direct: Mapping[str, set[str]]) -> Iterator[set[str]]:
-    """The modules in sets of those that need one another, in however many steps (Tarjan's algorithm)."""
-    number: dict[str, int] = {}
-    lowest: dict[str, int] = {}
-    pending: dict[str, None] = {}
-    for start in direct:
-        path: list[tuple[str, Iterator[str]]] = []
-        if start not in number:
-            path.append((start, iter(())))
-        while path:
-            module, rest = path[-1]
-            if module not in number:
-                number[module] = lowest[module] = len(number)
-                pending[module] = None
-                rest = iter(direct.get(module, ()))
-                path[-1] = (module, rest)
-            for other in rest:
-                if other not in number:
-                    path.append((other, iter(())))
-                    break
-                if other in pending:
-                    lowest[module] = min(lowest[module], number[other])
-            else:
-                path.pop()
-                if path:
-                    above = path[-1][0]
-                    lowest[above] = min(lowest[above], lowest[module])
-                if lowest[module] == number[module]:
-                    yield _ring(pending, module)
-
-
-def _ring(pending: dict[str, None], first: str) -> set[str]:
-    """Takes what was added since `first`."""
-    ring = set()
-    while first not in ring:
-        ring.add(pending.popitem()[0])
-    return ring
 
 
 def _enums(value: Constant) -> set[TypeDef]:

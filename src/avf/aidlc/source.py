@@ -4,6 +4,7 @@ import bisect
 from array import array
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,12 @@ class Span:
 
 
 class Source:
-    """A file's text. `path` is how messages call it."""
+    """A file's text. `path` is how messages call it; `place` is where it is, if it is a file of its own."""
 
-    def __init__(self, path: str, text: str) -> None:
+    def __init__(self, path: str, text: str, place: PurePath | None = None) -> None:
         self.path = path
         self.text = text
+        self.place = place
 
     @cached_property
     def _starts(self) -> "array[int]":

@@ -4,7 +4,6 @@ from collections.abc import Container
 
 from . import tree
 from .model import Builtin, Constant, EnumValue, FieldDef, Type, TypeDef
-from .names import enumerator_name, member_name
 from .plan import Plan
 
 _SCALARS = {
@@ -31,63 +30,65 @@ _BINDER = "avf.binder"
 
 
 class Spelling:
-    """`taken` are the names the module gives itself; `imports` and `late` grow as names are used."""
+    """`taken` are the names the module gives itself; `early` and `late` imports grow as names are used.
 
-    def __init__(self, plan: Plan, module: str, taken: Container[str]) -> None:
+    Imports by module: the early ones stand at the top, the late ones at the end, when the module's own classes are
+    there: modules whose types mention one another import one another.
+    """
+
+    def __init__(self, plan: Plan, package: str, module: str, taken: Container[str]) -> None:
         self.plan = plan
+        self.package = package
         self.module = module
         self.taken = taken
-        self.imports: dict[str, list[str]] = {}
+        self.early: dict[str, list[str]] = {}
+        self.late: dict[str, list[str]] = {}
         self._spelled: dict[tuple[str, str], str] = {}
         self._used: set[str] = set()
         self._zeros: dict[TypeDef, str] = {}
-        self.late: set[str] = set()
-        """Modules to import at the end: they need this one."""
-        self.written: set[TypeDef] = set()
-        """The classes above the place that is being written."""
-        self._quote = False
+        self._refers = False
 
     # Names
 
-    def imported(self, module: str, name: str) -> str:
+    def imported(self, module: str, name: str, *, late: bool = False) -> str:
         """Imports a name, as another one if the module has its own use for it."""
         spelled = self._spelled.get((module, name))
         if spelled is None:
-            prefix = module.title().replace(".", "").replace("_", "")
-            names = (name, f"{_camel(module)}{name}", f"{prefix}{name}")
+            path = module.lstrip("._") if module.startswith(".") else module
+            prefix = path.title().replace(".", "").replace("_", "")
+            names = (name, f"{_camel(path)}{name}", f"{prefix}{name}")
             free = (n for n in names if n not in self.taken and n not in self._used)
             spelled = next(free, f"{prefix}{name}_")
             self._spelled[module, name] = spelled
             self._used.add(spelled)
             wanted = name if spelled == name else f"{name} as {spelled}"
-            self.imports.setdefault(module, []).append(wanted)
+            imports = self.late if late else self.early
+            imports.setdefault(module, []).append(wanted)
         return spelled
 
     def binder(self, name: str) -> str:
         """Something of avf.binder."""
         return self.imported(_BINDER, name)
 
-    def reference(self, type_def: TypeDef) -> str:
-        """A class by its name; `annotation` quotes it if it is not there yet."""
+    def reference(self, type_def: TypeDef, *, late: bool = True) -> str:
+        """A class by its name."""
+        self._refers = True
+        if (given := self.plan.given(type_def)) is not None:
+            return self.imported(*given, late=late)
         module, name = self.plan.module(type_def), self.plan.name(type_def)
         if module == self.module:
-            self._quote = self._quote or type_def not in self.written
             return name
-        if self.plan.cyclic(self.module, module):
-            spelled = module.replace(".", "_") if "." in module else f"{module}_module"
-            self.late.add(f"{module} as {spelled}")
-            self._quote = True
-            return f"{spelled}.{name}"
-        return self.imported(module, name)
+        package = self.plan.package(type_def)
+        where = f".{module.rpartition('.')[2]}" if package == self.package else package
+        outer, dot, inner = name.partition(".")
+        return self.imported(where, outer, late=late) + dot + inner
 
     # Types
 
     def annotation(self, *types: Type) -> str:
         """One type, or the tuple of several."""
-        self._quote = False
         texts = [self._type(found) for found in types]
-        text = texts[0] if len(texts) == 1 else f"tuple[{', '.join(texts)}]"
-        return f'"{text}"' if self._quote else text
+        return texts[0] if len(texts) == 1 else f"tuple[{', '.join(texts)}]"
 
     def _type(self, found: Type) -> str:
         text = self._plain_type(found)
@@ -116,16 +117,21 @@ class Spelling:
                 return _bytes(bytes(int(item) & 0xFF for item in value if isinstance(item, int)))
             return f"[{', '.join(self.items(value, found))}]"
         if isinstance(value, EnumValue):
-            return f"{self.reference(value.type)}.{enumerator_name(value.name)}"
+            return f"{self.reference(value.type)}.{self.plan.names(value.type).members[value.name]}"
         return _quoted(value) if isinstance(value, str) else repr(value).replace("e+", "e")
 
     def items(self, values: list[Constant], found: Type) -> list[str]:
         return [self.value(item, found.item()) for item in values]
 
-    def default(self, part: FieldDef) -> str | None:
-        """A field's default; None if it can have none."""
-        if self.plan.default_needs(part, self.module) is None:
+    def default(self, part: FieldDef) -> tuple[str, bool] | None:
+        """A field's default, and whether it names classes; None if it can have none."""
+        if not self.plan.has_default(part):
             return None
+        self._refers = False
+        text = self._default(part)
+        return text, self._refers
+
+    def _default(self, part: FieldDef) -> str:
         if part.default is not None:
             return self.value(part.default, part.type)
         return self.plan.grow(self._empty(part.type))
@@ -151,14 +157,16 @@ class Spelling:
             return f"{name}{self._zero(type_def)}"
         if isinstance(type_def.declaration, tree.UnionDecl):
             first = self.plan.definition(type_def).fields[0]
-            return f"{name}({member_name(first.name)}={self.default(first)})"
+            member = self.plan.names(type_def).members[first.name]
+            return f"{name}({member}={self._default(first)})"
         return f"{name}()"
 
     def _zero(self, enum: TypeDef) -> str:
         """What behind an enum's name makes its value 0: the first enumerator that has it, or a call."""
         if enum not in self._zeros:
+            names = self.plan.names(enum).members
             enumerators = self.plan.definition(enum).enumerators
-            zero = next((f".{enumerator_name(e.name)}" for e in enumerators if e.value == 0), "(0)")
+            zero = next((f".{names[e.name]}" for e in enumerators if e.value == 0), "(0)")
             self._zeros[enum] = zero
         return self._zeros[enum]
 

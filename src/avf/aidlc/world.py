@@ -1,5 +1,6 @@
 """All types one run knows, and what a name means at a place."""
 
+from pathlib import PurePath
 from typing import Protocol
 
 from . import tree
@@ -41,9 +42,6 @@ class Loader(Protocol):
     def find(self, name: str) -> Source | None:
         """The file that should declare the top-level type with this full name."""
 
-    def siblings(self, source: Source, package: str) -> list[Source]:
-        """The other .aidl files of the directory a file of `package` is in."""
-
     def describe(self) -> str:
         """Where `find` looks, for people."""
 
@@ -79,6 +77,8 @@ class World:
             imports.setdefault(name.text.rpartition(".")[2], name.text)
         found = self._declared[source] = []
         for declaration in document.declarations:
+            if source.place is not None:
+                self._check_file(declaration, source, source.place, package)
             self._declare(declaration, source, package, None, found)
         return found
 
@@ -120,6 +120,16 @@ class World:
             self._declare(nested, source, package, made, found)
         if isinstance(declaration, tree.UnionDecl) and "Tag" not in made.nested:
             self._declare_tag(made)
+
+    def _check_file(
+        self, declaration: tree.Declaration, source: Source, place: PurePath, package: str
+    ) -> None:
+        """A type's file is found by its name: a/b/Foo.aidl has a.b.Foo, and nothing else."""
+        name = declaration.name.text.partition(".")[0]
+        wanted = PurePath(*package.split(".") if package else (), f"{name}.aidl")
+        if place.parts[-len(wanted.parts) :] != wanted.parts:
+            message = f"{declaration.name.text} should be declared in a file called {wanted}"
+            self.diagnostics.error(message, source, declaration.name.span)
 
     def _check_place(self, made: TypeDef) -> None:
         span = made.declaration.name.span

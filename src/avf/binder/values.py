@@ -70,7 +70,8 @@ class Enum(enum.IntEnum):
         try:
             return cls[value] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
-            raise TypeError(f"{where}: {cls.__name__} wanted, not {value!r}") from None
+            told = repr(value[:60]) if isinstance(value, str) else type(value).__name__
+            raise TypeError(f"{where}: {cls.__name__} wanted, not {told}") from None
 
     @classmethod
     def _binder_codec(cls) -> Codec:
@@ -102,7 +103,7 @@ class Enum(enum.IntEnum):
 
 def _no_enumerator(wanted: type[Enum], value: object) -> TypeError:
     text = f"{wanted.__name__} wanted, not {type(value).__name__}"
-    if type(value) is int:
+    if type(value) is int and value.bit_length() <= 64:
         text += f"; {wanted.__name__}({value}) makes one of a number"
     return TypeError(text)
 

@@ -135,7 +135,7 @@ def _app_config(
         encrypted_storage_image=options["storage"],
         payload_binary_name=binary,
         config_path=config_path,
-        debug_level=DebugLevel[options["debug"].upper()],
+        debug_level=DebugLevel.__members__[options["debug"].upper()],
         protected=options["protected"],
         memory_mib=options["mem"],
         cpu_topology=CpuTopology[options["cpu_topology"].upper()],

@@ -10,13 +10,12 @@ with connect() as service, service.create_vm(config) as vm:
 
 from avf.aidl.virtualizationservice import (
     CpuTopology,
-    DebugLevel,
     MemoryTrimLevel,
     PartitionType,
     VirtualMachineState,
 )
 from avf.client.completion import grow_storage
-from avf.client.config import AppConfig, Disk, FileSource, Partition, RawConfig
+from avf.client.config import AppConfig, DebugLevel, Disk, FileSource, Partition, RawConfig
 from avf.client.connection import VirtualizationService, VmInfo, connect
 from avf.client.errors import (
     ClientError,

@@ -22,7 +22,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineConfig,
     VirtualMachineState,
 )
-from avf.binder import Interface
+from avf.binder import BinderClass, Interface
 from avf.client import connection, machine
 from avf.client.config import AppConfig, FileSource, RawConfig
 from avf.client.connection import START_TIMEOUT, VmInfo
@@ -193,7 +193,7 @@ class VirtualMachine:
     async def connect_service(
         self,
         port: int,
-        interface: type[T],
+        interface: BinderClass[T],
         *,
         incoming_threads: int = 0,
         timeout: float | None = SERVICE_TIMEOUT,

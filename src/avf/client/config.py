@@ -10,9 +10,7 @@ from typing import Protocol
 
 from avf.aidl.virtualizationservice import (
     CpuTopology,
-    DebugLevel,
     DiskImage,
-    Payload,
     VirtualMachineAppConfig,
     VirtualMachineConfig,
     VirtualMachinePayloadConfig,
@@ -21,6 +19,8 @@ from avf.aidl.virtualizationservice import (
 from avf.aidl.virtualizationservice import Partition as AidlPartition
 from avf.binder import ParcelFileDescriptor
 from avf.client.errors import ConfigError
+
+DebugLevel = VirtualMachineAppConfig.DebugLevel
 
 DEFAULT_PLATFORM_VERSION = "~1.0"
 
@@ -83,14 +83,14 @@ class AppConfig:
             )
         _check_common(self.memory_mib, self.gdb_port)
 
-    def _payload(self, files: "_Files") -> Payload:
+    def _payload(self, files: "_Files") -> VirtualMachineAppConfig.Payload:
         if self.config_path is not None:
-            return Payload(config_path=self.config_path)
+            return VirtualMachineAppConfig.Payload(config_path=self.config_path)
         extra_apks = [
             files.open(source, f"extra_apks[{index}]")
             for index, source in enumerate(self.extra_apks)
         ]
-        return Payload(
+        return VirtualMachineAppConfig.Payload(
             payload_config=VirtualMachinePayloadConfig(
                 payload_binary_name=self.payload_binary_name or "", extra_apks=extra_apks
             )

@@ -17,7 +17,7 @@ from typing import Self
 
 from avf.aidl.virtualizationservice import VirtualMachineState
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
-from avf.aidl.vm_control import CONTROL_SOCKET_NAME, IVmControl, PayloadState
+from avf.aidl.vm_control import IVmControl, PayloadState
 from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, unix
 from avf.client.connection import VmInfo
 from avf.client.errors import NoSuchVm
@@ -137,7 +137,7 @@ def _control_socket(directory: Path) -> Iterator[str]:
         stack.callback(os.close, above)
         inside = open_inside(directory.name, above, os.O_PATH | os.O_DIRECTORY)
         stack.callback(os.close, inside)
-        control = open_inside(CONTROL_SOCKET_NAME, inside, os.O_PATH)
+        control = open_inside(IVmControl.CONTROL_SOCKET_NAME, inside, os.O_PATH)
         stack.callback(os.close, control)
         yield f"/proc/self/fd/{control}"
 

@@ -17,6 +17,7 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.aidl.vm_control import IVmControl
 from avf.binder import (
+    BinderClass,
     BinderError,
     Interface,
     Session,
@@ -197,7 +198,7 @@ class VirtualMachine:
     def connect_service(
         self,
         port: int,
-        interface: type[T],
+        interface: BinderClass[T],
         *,
         incoming_threads: int = 0,
         timeout: float | None = SERVICE_TIMEOUT,

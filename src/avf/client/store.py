@@ -18,10 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from avf.aidl.virtualizationservice import CpuTopology, DebugLevel, PartitionType
+from avf.aidl.virtualizationservice import CpuTopology, PartitionType
 from avf.binder import ParcelFileDescriptor
 from avf.client.completion import INSTANCE_SIZE, grow_storage
-from avf.client.config import AppConfig, FileSource
+from avf.client.config import AppConfig, DebugLevel, FileSource
 from avf.client.connection import VirtualizationService
 from avf.client.errors import ConfigError, VmStateError
 from avf.client.events import VmDied

@@ -6,15 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from avf.aidl.vm_payload import (
-    ENCRYPTEDSTORE_MOUNTPOINT,
-    VM_APK_CONTENTS_PATH,
-    VM_PAYLOAD_SERVICE_SOCKET_NAME,
-    IVmPayloadService,
-)
+from avf.aidl.vm_payload import IVmPayloadService
 from avf.binder import Interface, Peer, Server, connect, unix
 
-SOCKET_PATH = f"/dev/socket/{VM_PAYLOAD_SERVICE_SOCKET_NAME}"
+SOCKET_PATH = f"/dev/socket/{IVmPayloadService.VM_PAYLOAD_SERVICE_SOCKET_NAME}"
 HOST_CID = 2
 
 _PORT_ANY = 0xFFFF_FFFF
@@ -73,13 +68,14 @@ def get_vm_code_secret(identifier: bytes, size: int = 32) -> bytes:
 def get_apk_contents_path() -> str:
     """The directory with the contents of the payload's APK."""
     _check_guest()
-    return VM_APK_CONTENTS_PATH
+    return IVmPayloadService.VM_APK_CONTENTS_PATH
 
 
 def get_encrypted_storage_path() -> str | None:
     """The directory of the encrypted storage, None if this VM has none."""
     _check_guest()
-    return ENCRYPTEDSTORE_MOUNTPOINT if os.path.exists(ENCRYPTEDSTORE_MOUNTPOINT) else None
+    mountpoint = IVmPayloadService.ENCRYPTEDSTORE_MOUNTPOINT
+    return mountpoint if os.path.exists(mountpoint) else None
 
 
 def get_dice_attestation_chain() -> bytes:

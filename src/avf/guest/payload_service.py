@@ -5,7 +5,7 @@ import socket
 from typing import NamedTuple
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
-from avf.aidl.vm_payload import VM_PAYLOAD_SERVICE_SOCKET_NAME, IVmPayloadService
+from avf.aidl.vm_payload import IVmPayloadService
 from avf.binder import TOTAL_LIMITS, Budget, RemoteException, Server
 from avf.guest import PAYLOAD_ID
 from avf.guest.dice import certificate_chain
@@ -68,7 +68,7 @@ def serve(
     service: PayloadService, directory: str = SOCKET_DIRECTORY, group: int = PAYLOAD_ID
 ) -> ServiceSocket:
     """Serves the payload's user, in threads of its own."""
-    path = f"{directory}/{VM_PAYLOAD_SERVICE_SOCKET_NAME}"
+    path = f"{directory}/{IVmPayloadService.VM_PAYLOAD_SERVICE_SOCKET_NAME}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     os.chmod(path, 0o660)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from avf.aidl.virtualizationservice import DebugLevel, Payload, VirtualMachineAppConfig
+from avf.aidl.virtualizationservice import VirtualMachineAppConfig
 from avf.apk import ApkError, read_entry
 from avf.disk import Partition
 from avf.runtime import image_dirs
@@ -23,8 +23,8 @@ _MIB = 1 << 20
 _SYSTEM_MIB = 56
 """What a guest needs beside its kernel and its files, seen by trying."""
 _INITRDS = {
-    DebugLevel.NONE: "microdroid_initrd_normal.img",
-    DebugLevel.FULL: "microdroid_initrd_debuggable.img",
+    VirtualMachineAppConfig.DebugLevel.NONE: "microdroid_initrd_normal.img",
+    VirtualMachineAppConfig.DebugLevel.FULL: "microdroid_initrd_debuggable.img",
 }
 
 
@@ -64,7 +64,7 @@ def load_app_config(config: VirtualMachineAppConfig, fds: Fds) -> MachineConfig:
             config.payload,
             payload,
             fds,
-            debuggable=config.debug_level != DebugLevel.NONE,
+            debuggable=config.debug_level != VirtualMachineAppConfig.DebugLevel.NONE,
         )
     )
     return machine
@@ -85,7 +85,7 @@ def _require_memory(machine: MachineConfig) -> None:
         )
 
 
-def load_payload_config(apk: int, payload: Payload) -> VmPayloadConfig:
+def load_payload_config(apk: int, payload: VirtualMachineAppConfig.Payload) -> VmPayloadConfig:
     """What the payload's configuration file says, or what it would say. Raises VirtmgrError."""
     if payload.which == "payload_config":
         try:
@@ -100,7 +100,7 @@ def load_payload_config(apk: int, payload: Payload) -> VmPayloadConfig:
         raise VirtmgrError(f"Couldn't read config from {path}") from e
 
 
-def _image_machine(debug_level: DebugLevel, fds: Fds) -> MachineConfig:
+def _image_machine(debug_level: VirtualMachineAppConfig.DebugLevel, fds: Fds) -> MachineConfig:
     if debug_level not in _INITRDS:
         raise VirtmgrError(f"unsupported debug level {int(debug_level)}")
     folder = find_image()
@@ -129,7 +129,7 @@ def _image_machine(debug_level: DebugLevel, fds: Fds) -> MachineConfig:
         image = optional(disk.image, "disk", writable=disk.writable)
         disks.append(DiskConfig(image, disk.writable, partitions))
     params = config.params
-    if debug_level != DebugLevel.NONE:
+    if debug_level != VirtualMachineAppConfig.DebugLevel.NONE:
         params = f"{params or ''} {config.x_avf.debuggable_params}".strip() or None
     return MachineConfig(
         kernel=optional(config.kernel, "kernel"),

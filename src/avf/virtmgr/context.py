@@ -10,7 +10,7 @@ from pathlib import Path
 
 from avf.aidl.virtualizationservice_internal import IGlobalVmContext
 from avf.aidl.virtualmachineservice import IVirtualMachineService
-from avf.aidl.vm_control import CONTROL_SOCKET_NAME, IVmControl
+from avf.aidl.vm_control import IVmControl
 from avf.binder import BinderError, Budget, FdMode, Limits, Rate, Server, nobody, release
 from avf.vsock import HostVsock, HybridVsock, KernelVsock, kernel_vhost_available
 
@@ -71,7 +71,7 @@ class VmContext:
     def serve_control(self, control: IVmControl) -> None:
         """Serves those who may use this directory: the user, and root. A failure is logged, for a VM runs without."""
         try:
-            listener = self.listen(CONTROL_SOCKET_NAME)
+            listener = self.listen(IVmControl.CONTROL_SOCKET_NAME)
         except OSError as e:
             log.warning("the VM with CID %d cannot be controlled from outside: %s", self.cid, e)
             return

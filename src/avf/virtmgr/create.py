@@ -11,7 +11,6 @@ from functools import partial
 
 from avf.aidl.virtualizationservice import (
     CpuTopology,
-    DebugLevel,
     VirtualMachineConfig,
 )
 from avf.aidl.virtualizationservice_internal import AtomVmCreationRequested
@@ -313,7 +312,7 @@ def _check_gdb_port(config: VirtualMachineConfig) -> None:
 
 
 def _is_debuggable(config: VirtualMachineConfig) -> bool:
-    return config.which == "app_config" and config.app_config.debug_level != DebugLevel.NONE
+    return config.which == "app_config" and config.app_config.debug_level.value != 0
 
 
 def _output(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
 from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
-from avf.aidl.vm_control import CONTROL_SOCKET_NAME, DeathReport
+from avf.aidl.vm_control import DeathReport, IVmControl
 from avf.binder import RemoteException
 from avf.runtime import host_vsock_dirs
 from avf.virtmgr.callbacks import VirtualMachineCallbacks
@@ -304,7 +304,7 @@ class VmInstance:
             self.callbacks.notify_died(reason, CALLBACK_SECONDS)
         self.metrics.exited(reason, signal)
         remove_temporary_files(
-            self.context.temporary_directory, keep=frozenset({CONTROL_SOCKET_NAME})
+            self.context.temporary_directory, keep=frozenset({IVmControl.CONTROL_SOCKET_NAME})
         )
 
     def _set_dead(self) -> None:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 
-from avf.aidl.virtualizationservice import Payload
+from avf.aidl.virtualizationservice import VirtualMachineAppConfig
 from avf.apk import ApkError, verify
 from avf.disk import ApexPayload, MetadataPartition, Partition, PayloadConfig
 from avf.virtmgr.apexes import ApexInfo, select_apexes
@@ -20,7 +20,7 @@ def payload_disk(
     apk: int,
     idsig: int,
     extra_idsigs: list[int],
-    payload: Payload,
+    payload: VirtualMachineAppConfig.Payload,
     config: VmPayloadConfig,
     fds: Fds,
     *,
@@ -46,7 +46,9 @@ def payload_disk(
     return DiskConfig(partitions=partitions)
 
 
-def _extra_apks(payload: Payload, config: VmPayloadConfig, idsigs: int, fds: Fds) -> list[int]:
+def _extra_apks(
+    payload: VirtualMachineAppConfig.Payload, config: VmPayloadConfig, idsigs: int, fds: Fds
+) -> list[int]:
     """Those that were handed over, or those that the configuration file names by path, verified."""
     given = [] if payload.which == "config_path" else payload.payload_config.extra_apks
     if (count := len(config.extra_apks) or len(given)) != idsigs:
@@ -82,7 +84,7 @@ def _open_apex(apex: ApexInfo, fds: Fds) -> int:
     return fds.add(open_regular(apex.path, f"the APEX {apex.name}"))
 
 
-def _metadata(payload: Payload, apexes: list[ApexInfo], fds: Fds) -> int:
+def _metadata(payload: VirtualMachineAppConfig.Payload, apexes: list[ApexInfo], fds: Fds) -> int:
     """The partition, as a file in memory that cannot be changed."""
     payloads = tuple(
         ApexPayload(

@@ -1,14 +1,18 @@
-"""Package android.system.virtualmachineservice: what a guest tells its host."""
+# Written by avf-aidl: change the .aidl file and run it again.
+# Source: android/system/virtualmachineservice/IVirtualMachineService.aidl
 
-# Written by avf-aidl from .aidl files: change those and run it again.
+"""AIDL interface android.system.virtualmachineservice.IVirtualMachineService.
 
-from avf.aidl.virtualizationcommon import ErrorCode
+What a guest tells its host.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
 from avf.binder import Interface, Long, method
 
-__all__ = ["VM_TOMBSTONES_SERVICE_PORT", "IVirtualMachineService"]
-
-VM_TOMBSTONES_SERVICE_PORT = 2000
-"""Host vsock port that takes tombstones of all guests."""
+__all__ = ["IVirtualMachineService"]
 
 
 class IVirtualMachineService(
@@ -16,28 +20,37 @@ class IVirtualMachineService(
 ):
     """Served by virtmgr on the host vsock port that equals the CID of the VM, for that VM alone."""
 
+    VM_TOMBSTONES_SERVICE_PORT = 2000
+    """Host vsock port that takes tombstones of all guests."""
+
     @method(1)
+    @abstractmethod
     def notify_payload_started(self) -> None:
         raise NotImplementedError
 
     @method(2)
+    @abstractmethod
     def notify_payload_ready(self) -> None:
         raise NotImplementedError
 
     @method(3)
+    @abstractmethod
     def notify_payload_finished(self, exit_code: int) -> None:
         raise NotImplementedError
 
     @method(4)
+    @abstractmethod
     def notify_error(self, error_code: ErrorCode, message: str) -> None:
         raise NotImplementedError
 
     @method(0x00A00001)
+    @abstractmethod
     def get_time(self) -> Long:
         """Not in the original. The host's CLOCK_REALTIME, in nanoseconds since 1970."""
         raise NotImplementedError
 
     @method(0x00A00002)
+    @abstractmethod
     def get_instance_generation(self, instance_id: bytes) -> Long:
         """Not in the original. The highest generation that the host has seen of an instance, 0 if it has seen none: an
         image of an earlier one is an old image that was put back.
@@ -48,6 +61,10 @@ class IVirtualMachineService(
         raise NotImplementedError
 
     @method(0x00A00003)
+    @abstractmethod
     def raise_instance_generation(self, instance_id: bytes, generation: Long) -> None:
         """Not in the original. Has the host remember a generation, which takes the place of lower ones alone."""
         raise NotImplementedError
+
+
+from avf.aidl.virtualizationcommon import ErrorCode  # noqa: E402

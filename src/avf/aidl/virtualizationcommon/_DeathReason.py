@@ -1,10 +1,13 @@
-"""Package android.system.virtualizationcommon."""
+# Written by avf-aidl: change the .aidl file and run it again.
+# Source: android/system/virtualizationcommon/DeathReason.aidl
 
-# Written by avf-aidl from .aidl files: change those and run it again.
+"""AIDL enum android.system.virtualizationcommon.DeathReason."""
+
+from __future__ import annotations
 
 from avf.binder import Enum
 
-__all__ = ["DeathReason", "ErrorCode"]
+__all__ = ["DeathReason"]
 
 
 class DeathReason(Enum):
@@ -28,12 +31,3 @@ class DeathReason(Enum):
     MICRODROID_UNKNOWN_RUNTIME_ERROR = 15
     HANGUP = 16
     WATCHDOG_REBOOT = 17
-
-
-class ErrorCode(Enum):
-    """What went wrong in the guest, as the guest tells it."""
-
-    UNKNOWN = 0
-    PAYLOAD_VERIFICATION_FAILED = 1
-    PAYLOAD_CHANGED = 2
-    PAYLOAD_CONFIG_INVALID = 3

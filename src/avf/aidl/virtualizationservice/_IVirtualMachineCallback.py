@@ -1,0 +1,46 @@
+# Written by avf-aidl: change the .aidl file and run it again.
+# Source: android/system/virtualizationservice/IVirtualMachineCallback.aidl
+
+"""AIDL interface android.system.virtualizationservice.IVirtualMachineCallback."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from avf.binder import Interface, method
+
+__all__ = ["IVirtualMachineCallback"]
+
+
+class IVirtualMachineCallback(
+    Interface, descriptor="android.system.virtualizationservice.IVirtualMachineCallback"
+):
+    """Told of what happens to one VM; every method is oneway."""
+
+    @method(1, oneway=True)
+    @abstractmethod
+    def on_payload_started(self, cid: int) -> None:
+        raise NotImplementedError
+
+    @method(2, oneway=True)
+    @abstractmethod
+    def on_payload_ready(self, cid: int) -> None:
+        raise NotImplementedError
+
+    @method(3, oneway=True)
+    @abstractmethod
+    def on_payload_finished(self, cid: int, exit_code: int) -> None:
+        raise NotImplementedError
+
+    @method(4, oneway=True)
+    @abstractmethod
+    def on_error(self, cid: int, error_code: ErrorCode, message: str) -> None:
+        raise NotImplementedError
+
+    @method(5, oneway=True)
+    @abstractmethod
+    def on_died(self, cid: int, reason: DeathReason) -> None:
+        raise NotImplementedError
+
+
+from avf.aidl.virtualizationcommon import DeathReason, ErrorCode  # noqa: E402

@@ -1,0 +1,82 @@
+# Written by avf-aidl: change the .aidl file and run it again.
+# Source: android/system/virtualizationservice/IVirtualizationService.aidl
+
+"""AIDL interface android.system.virtualizationservice.IVirtualizationService.
+
+What a client asks of virtmgr.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from avf.binder import Interface, Long, ParcelFileDescriptor, method
+
+__all__ = ["IVirtualizationService"]
+
+
+class IVirtualizationService(
+    Interface, descriptor="android.system.virtualizationservice.IVirtualizationService"
+):
+    """The root object of virtmgr."""
+
+    @method(1)
+    @abstractmethod
+    def create_vm(
+        self,
+        config: VirtualMachineConfig,
+        console_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+    ) -> IVirtualMachine:
+        """Makes a VM without starting it."""
+        raise NotImplementedError
+
+    @method(2)
+    @abstractmethod
+    def initialize_writable_partition(
+        self, image_fd: ParcelFileDescriptor, size_bytes: Long, type: PartitionType
+    ) -> None:
+        """Empties `image_fd` and makes it a partition image of at least `size_bytes`."""
+        raise NotImplementedError
+
+    @method(3)
+    @abstractmethod
+    def create_or_update_idsig_file(
+        self, input_fd: ParcelFileDescriptor, idsig_fd: ParcelFileDescriptor
+    ) -> None:
+        """Brings the idsig (APK Signature Scheme v4) of an APK up to date."""
+        raise NotImplementedError
+
+    @method(4)
+    @abstractmethod
+    def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
+        """The VMs of all clients on this host."""
+        raise NotImplementedError
+
+    @method(0x00A00001)
+    @abstractmethod
+    def create_vm_with_input(
+        self,
+        config: VirtualMachineConfig,
+        console_out_fd: ParcelFileDescriptor | None,
+        console_in_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+    ) -> IVirtualMachine:
+        """Not in the original of 2023; create_vm of 2024, under another code so that create_vm keeps its form. What
+        can be read from `console_in_fd` is typed into the guest's console.
+        """
+        raise NotImplementedError
+
+    @method(0x00A00002)
+    @abstractmethod
+    def forget_instance(self, instance_image: ParcelFileDescriptor) -> None:
+        """Not in the original. Has the host forget the instance whose image this is: an old copy of it is taken from
+        then on. For an instance that is deleted, or is meant to go back. Nothing if the host knows nothing of it.
+        """
+        raise NotImplementedError
+
+
+from ._IVirtualMachine import IVirtualMachine  # noqa: E402
+from ._PartitionType import PartitionType  # noqa: E402
+from ._VirtualMachineConfig import VirtualMachineConfig  # noqa: E402
+from ._VirtualMachineDebugInfo import VirtualMachineDebugInfo  # noqa: E402

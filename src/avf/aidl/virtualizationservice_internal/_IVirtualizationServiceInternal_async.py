@@ -1,0 +1,73 @@
+# Written by avf-aidl: change the .aidl file and run it again.
+# Source: android/system/virtualizationservice_internal/IVirtualizationServiceInternal.aidl
+
+"""For asyncio: AIDL interface android.system.virtualizationservice_internal.IVirtualizationServiceInternal.
+
+What virtmgr asks of virtualizationservice.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from avf.binder import AsyncInterface, Long
+
+from ._IVirtualizationServiceInternal import IVirtualizationServiceInternal
+
+__all__ = ["IVirtualizationServiceInternalAsync"]
+
+
+class IVirtualizationServiceInternalAsync(AsyncInterface[IVirtualizationServiceInternal]):
+    """The root object of virtualizationservice."""
+
+    @abstractmethod
+    async def remove_memlock_rlimit(self) -> None:
+        """Lifts RLIMIT_MEMLOCK of the calling process."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def allocate_global_vm_context(self, requester_debug_pid: int) -> IGlobalVmContext:
+        """Reserves a CID and makes a directory for a VM of the calling uid."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def atom_vm_booted(self, atom: AtomVmBooted) -> None:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def atom_vm_creation_requested(self, atom: AtomVmCreationRequested) -> None:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def atom_vm_exited(self, atom: AtomVmExited) -> None:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_instance_generation(self, instance_id: bytes) -> Long:
+        """Not in the original. The highest generation raised for an instance of the calling user, 0 if there was none.
+
+        `instance_id`: 32 bytes. UNSUPPORTED_OPERATION if this service keeps no generations.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    async def raise_instance_generation(self, instance_id: bytes, generation: Long) -> None:
+        """Not in the original. Remembers a generation (from 1 on), on disk, unless a higher one is remembered."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def forget_instance_generation(self, instance_id: bytes) -> None:
+        """Not in the original. Forgets what is remembered of an instance of the calling user, if anything is."""
+        raise NotImplementedError
+
+
+from avf.aidl.virtualizationservice import VirtualMachineDebugInfo  # noqa: E402
+
+from ._AtomVmBooted import AtomVmBooted  # noqa: E402
+from ._AtomVmCreationRequested import AtomVmCreationRequested  # noqa: E402
+from ._AtomVmExited import AtomVmExited  # noqa: E402
+from ._IGlobalVmContext import IGlobalVmContext  # noqa: E402

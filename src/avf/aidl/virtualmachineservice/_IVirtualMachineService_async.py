@@ -1,0 +1,60 @@
+# Written by avf-aidl: change the .aidl file and run it again.
+# Source: android/system/virtualmachineservice/IVirtualMachineService.aidl
+
+"""For asyncio: AIDL interface android.system.virtualmachineservice.IVirtualMachineService.
+
+What a guest tells its host.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from avf.binder import AsyncInterface, Long
+
+from ._IVirtualMachineService import IVirtualMachineService
+
+__all__ = ["IVirtualMachineServiceAsync"]
+
+
+class IVirtualMachineServiceAsync(AsyncInterface[IVirtualMachineService]):
+    """Served by virtmgr on the host vsock port that equals the CID of the VM, for that VM alone."""
+
+    @abstractmethod
+    async def notify_payload_started(self) -> None:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def notify_payload_ready(self) -> None:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def notify_payload_finished(self, exit_code: int) -> None:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def notify_error(self, error_code: ErrorCode, message: str) -> None:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_time(self) -> Long:
+        """Not in the original. The host's CLOCK_REALTIME, in nanoseconds since 1970."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_instance_generation(self, instance_id: bytes) -> Long:
+        """Not in the original. The highest generation that the host has seen of an instance, 0 if it has seen none: an
+        image of an earlier one is an old image that was put back.
+
+        `instance_id`: 32 bytes, of one instance for each VM, and before notify_payload_started only, else
+        ILLEGAL_STATE. UNSUPPORTED_OPERATION where the host keeps no generations.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    async def raise_instance_generation(self, instance_id: bytes, generation: Long) -> None:
+        """Not in the original. Has the host remember a generation, which takes the place of lower ones alone."""
+        raise NotImplementedError
+
+
+from avf.aidl.virtualizationcommon import ErrorCode  # noqa: E402

@@ -1,0 +1,65 @@
+# Written by avf-aidl: change the .aidl file and run it again.
+# Source: org/avf/linux/control/IVmControl.aidl
+
+"""AIDL interface org.avf.linux.control.IVmControl.
+
+What the owner of a VM, and root, can ask of it from outside. Not in the original.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from avf.binder import Interface, ParcelFileDescriptor, method
+
+__all__ = ["IVmControl"]
+
+
+class IVmControl(Interface, descriptor="org.avf.linux.control.IVmControl"):
+    """One VM, seen from outside. Holding this is not holding the VM: it neither keeps it alive nor ends it."""
+
+    CONTROL_SOCKET_NAME = "control.sock"
+    """The unix socket in a VM's directory whose root object is the VM's IVmControl."""
+
+    @method(1)
+    @abstractmethod
+    def get_info(self) -> VmInfo:
+        raise NotImplementedError
+
+    @method(2)
+    @abstractmethod
+    def get_metrics(self) -> VmMetrics:
+        raise NotImplementedError
+
+    @method(3)
+    @abstractmethod
+    def get_death_report(self) -> DeathReport | None:
+        """Null while the VM has not died."""
+        raise NotImplementedError
+
+    @method(4)
+    @abstractmethod
+    def stop(self) -> None:
+        """Kills the VM; returns when all of it is gone. Service-specific error -1 if it is not running."""
+        raise NotImplementedError
+
+    @method(5)
+    @abstractmethod
+    def attach_console(self, live: bool) -> ParcelFileDescriptor:
+        """A stream socket: the last of what the console said, then, if `live`, what it goes on to say, until it ends.
+
+        What is written to it goes to the console of a running guest that takes input. Service-specific error -1 if the
+        VM has no console to show.
+        """
+        raise NotImplementedError
+
+    @method(6)
+    @abstractmethod
+    def follow_log(self, live: bool) -> ParcelFileDescriptor:
+        """As attach_console, for the log, which takes no input."""
+        raise NotImplementedError
+
+
+from ._DeathReport import DeathReport  # noqa: E402
+from ._VmInfo import VmInfo  # noqa: E402
+from ._VmMetrics import VmMetrics  # noqa: E402

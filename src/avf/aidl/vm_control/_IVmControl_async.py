@@ -1,0 +1,58 @@
+# Written by avf-aidl: change the .aidl file and run it again.
+# Source: org/avf/linux/control/IVmControl.aidl
+
+"""For asyncio: AIDL interface org.avf.linux.control.IVmControl.
+
+What the owner of a VM, and root, can ask of it from outside. Not in the original.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from avf.binder import AsyncInterface, ParcelFileDescriptor
+
+from ._IVmControl import IVmControl
+
+__all__ = ["IVmControlAsync"]
+
+
+class IVmControlAsync(AsyncInterface[IVmControl]):
+    """One VM, seen from outside. Holding this is not holding the VM: it neither keeps it alive nor ends it."""
+
+    @abstractmethod
+    async def get_info(self) -> VmInfo:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_metrics(self) -> VmMetrics:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_death_report(self) -> DeathReport | None:
+        """Null while the VM has not died."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Kills the VM; returns when all of it is gone. Service-specific error -1 if it is not running."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def attach_console(self, live: bool) -> ParcelFileDescriptor:
+        """A stream socket: the last of what the console said, then, if `live`, what it goes on to say, until it ends.
+
+        What is written to it goes to the console of a running guest that takes input. Service-specific error -1 if the
+        VM has no console to show.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    async def follow_log(self, live: bool) -> ParcelFileDescriptor:
+        """As attach_console, for the log, which takes no input."""
+        raise NotImplementedError
+
+
+from ._DeathReport import DeathReport  # noqa: E402
+from ._VmInfo import VmInfo  # noqa: E402
+from ._VmMetrics import VmMetrics  # noqa: E402

@@ -1,0 +1,37 @@
+# Written by avf-aidl: change the .aidl files and run it again.
+
+"""AIDL package org.avf.linux.control."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._DeathReport import DeathReport
+    from ._IVmControl import IVmControl
+    from ._IVmControl_async import IVmControlAsync
+    from ._PayloadState import PayloadState
+    from ._VmInfo import VmInfo
+    from ._VmMetrics import VmMetrics
+
+__all__ = ["DeathReport", "IVmControl", "IVmControlAsync", "PayloadState", "VmInfo", "VmMetrics"]
+
+_MODULES = {
+    "DeathReport": "._DeathReport",
+    "IVmControl": "._IVmControl",
+    "IVmControlAsync": "._IVmControl_async",
+    "PayloadState": "._PayloadState",
+    "VmInfo": "._VmInfo",
+    "VmMetrics": "._VmMetrics",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__} has no attribute {name}")
+        found = getattr(import_module(_MODULES[name], __name__), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return __all__

@@ -1,0 +1,47 @@
+# Written by avf-aidl: change the .aidl file and run it again.
+# Source: android/system/virtualization/payload/IVmPayloadService.aidl
+
+"""For asyncio: AIDL interface android.system.virtualization.payload.IVmPayloadService.
+
+What a payload asks of the agent in its own guest.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from avf.binder import AsyncInterface
+
+from ._IVmPayloadService import IVmPayloadService
+
+__all__ = ["IVmPayloadServiceAsync"]
+
+
+class IVmPayloadServiceAsync(AsyncInterface[IVmPayloadService]):
+    """Served on the guest's unix socket /dev/socket/vm_payload_service."""
+
+    @abstractmethod
+    async def notify_payload_ready(self) -> None:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_vm_instance_secret(self, identifier: bytes, size: int) -> bytes:
+        """`size` (0 to 32) bytes that this instance alone gets for this identifier, at every boot the same, and
+        after every update.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_dice_attestation_chain(self) -> bytes:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_dice_attestation_cdi(self) -> bytes:
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_vm_code_secret(self, identifier: bytes, size: int) -> bytes:
+        """Not in the original. As get_vm_instance_secret, but for exactly this code: another build of an APK,
+        another signer, or another configuration gets others.
+        """
+        raise NotImplementedError

@@ -1,0 +1,5 @@
+package typed;
+
+oneway interface ICustomer {
+    void served(int number);
+}
