@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from avf.binder import DeadObjectError, Session, connect, endpoint, interface_cast, unix, wire
+from avf.binder import (
+    DeadObjectError,
+    IBinder,
+    Session,
+    connect,
+    endpoint,
+    interface_cast,
+    unix,
+    wire,
+)
 from avf.binder.aio import proxy
 from avf.binder.handshake import INIT
 from tests.eventually import eventually
@@ -82,7 +91,7 @@ def test_oneway_calls_without_any_other_call_all_arrive(
     tmp_path: Path, fd_mode: wire.FdMode
 ) -> None:
     def use(made: Session) -> None:
-        root = made.get_root(IEcho)
+        root = interface_cast(IEcho, made.get_root(IBinder))
         for i in range(CALLS):
             root.append(i)
 
@@ -92,7 +101,7 @@ def test_oneway_calls_without_any_other_call_all_arrive(
 def test_oneway_calls_from_a_loop_all_arrive(tmp_path: Path) -> None:
     def use(made: Session) -> None:
         async def post() -> None:
-            root = proxy(made.get_root(IEcho))
+            root = proxy(interface_cast(IEcho, made.get_root(IBinder)))
             for i in range(CALLS):
                 await root.append(i)
 
