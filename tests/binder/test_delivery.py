@@ -340,7 +340,7 @@ def test_a_session_is_closed_when_its_oneway_calls_are_served(tmp_path: Path) ->
     server = LibbinderServer(tmp_path / "sock")
     server.may_answer.clear()
     with connect(unix(tmp_path / "sock"), timeout=10) as made:
-        root = made.get_root(IEcho)
+        root = interface_cast(IEcho, made.get_root(IBinder))
         for i in range(5):
             root.append(i)
         end = made.endpoint
