@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from avf.binder import Session, connect, unix, wire
+from avf.binder import IBinder, Session, connect, interface_cast, unix, wire
 from tests.binder.conftest import nothing_is_left
 from tests.binder.test_core import CALLBACK, ROOT, oneway_body
 from tests.binder.test_delivery import CALLS, LibbinderServer
@@ -54,9 +54,9 @@ def test_frames_without_end_between_calls(
     hostile = Hostile(tmp_path / "hostile", attacks)
     honest = LibbinderServer(tmp_path / "honest")
     with connect(unix(tmp_path / "hostile"), fd_mode=fd_mode, timeout=10) as attacked:
-        root = attacked.get_root(IEcho)
+        root = interface_cast(IEcho, attacked.get_root(IBinder))
         with connect(unix(tmp_path / "honest"), timeout=10) as made:
-            other = made.get_root(IEcho)
+            other = interface_cast(IEcho, made.get_root(IBinder))
             for i in range(CALLS):
                 other.append(i)
             eventually(lambda: honest.served, CALLS)
@@ -93,7 +93,7 @@ def test_what_breaks_the_protocol_between_calls_ends_the_session(
 
     hostile = Hostile(tmp_path / "sock", attack)
     with connect(unix(tmp_path / "sock"), timeout=10) as made:
-        root = made.get_root(IEcho)
+        root = interface_cast(IEcho, made.get_root(IBinder))
         eventually(lambda: made.closed, True)
         assert held_by(made) == 0
         del root
@@ -141,7 +141,7 @@ def test_an_owner_that_fails_does_not_end_the_reading_of_others(
         monkeypatch.setattr(failing.endpoint, "_run_or_start", fail)
         other.sock.sendall(wire.dec_strong(CALLBACK, 1))
         assert failed.wait(10)
-        root = made.get_root(IEcho)
+        root = interface_cast(IEcho, made.get_root(IBinder))
         for i in range(CALLS):
             root.append(i)
         eventually(lambda: honest.served, CALLS)
