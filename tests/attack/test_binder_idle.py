@@ -113,7 +113,7 @@ def test_an_object_that_is_given_back_too_often_between_calls(tmp_path: Path) ->
     hostile = Hostile(tmp_path / "sock", attack)
     with connect(unix(tmp_path / "sock"), timeout=10) as made:
         callback = Echo()
-        made.get_root(IEcho).hold_binder(callback)
+        interface_cast(IEcho, made.get_root(IBinder)).hold_binder(callback)
         assert callback.released.wait(10)
         assert not made.closed
     done.set()
