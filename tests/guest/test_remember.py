@@ -26,7 +26,7 @@ from avf.guest.remember import remember
 from tests.guest.test_instance import KEY, Disk, Killed, old_identity, write_old_image
 
 
-class Host(IVirtualMachineService):
+class Host(IVirtualMachineService, partial=True):
     """Remembers generations; `fault` is raised instead of an answer."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Host(IVirtualMachineService):
             raise self.fault
 
 
-class Old(IVirtualMachineService):
+class Old(IVirtualMachineService, partial=True):
     """A host that has never heard of generations."""
 
     def get_instance_generation(self, instance_id: bytes) -> int:
