@@ -31,7 +31,7 @@ CID = 2049
 TIMEOUT = 180
 
 
-class RecordingService(IVirtualMachineService):
+class RecordingService(IVirtualMachineService, partial=True):
     """Every notification in the order of arrival."""
 
     def __init__(self) -> None:
