@@ -37,8 +37,8 @@ run: $(IMAGE) $(SAMPLE) ## run the sample payload in a virtual machine
 	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/vm run-app $(SAMPLE) $(SAMPLE).idsig build/payload/instance.img \
 		--payload-binary-name libhello.so --debug full
 
-test: $(IMAGE) $(SAMPLE) ## run all tests, virtual machines included
-	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/pytest
+test: $(IMAGE) $(SAMPLE) ## run all tests, virtual machines included, a file at a time on each core
+	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: $(IMAGE) $(SAMPLE) ## measure, write build/bench.json
 	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/python -m bench

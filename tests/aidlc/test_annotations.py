@@ -74,7 +74,7 @@ def guard(interface: type[Interface], ran: list[str], allowed: set[str] | None) 
         ({"ADMIN"}, {"open", "free", "either"}),
         ({"READ", "WRITE"}, {"open", "free", "one", "both", "either"}),
     ],
-    ids=str,
+    ids=["no checker", "nothing", "READ", "WRITE", "ADMIN", "READ and WRITE"],
 )
 def test_permissions(guarded: Any, serve: Serve, allowed: set[str] | None, runs: set[str]) -> None:
     ran: list[str] = []
@@ -159,7 +159,7 @@ BUFFERS = [
 ]
 
 
-@pytest.mark.parametrize("value", BUFFERS, ids=repr)
+@pytest.mark.parametrize("value", BUFFERS)
 def test_byte_arrays_from_buffers(value: Any) -> None:
     for annotation in (bytes, Annotated[bytes, FixedSize(4)]):
         parcel = Parcel()
