@@ -105,6 +105,26 @@ def test_the_trees_of_boot_and_system_agree(image: Image, system: Path, tmp_path
         assert path.read_bytes() == other.read_bytes(), path
 
 
+def test_there_are_modules_for_real_processors(image: Image, system: Path, tmp_path: Path) -> None:
+    with image.initrd_normal.open("rb") as file:
+        command = [
+            "cpio",
+            "--quiet",
+            "-id",
+            "--no-absolute-filenames",
+            "etc/avf/*",
+            "usr/lib/modules/*",
+        ]
+        subprocess.run(command, stdin=file, check=True, cwd=tmp_path)
+    lists = tmp_path / "etc/avf"
+    at_boot = (lists / "processor-modules").read_text().split()
+    assert "/usr/lib/modules/sha256_ssse3.ko" in at_boot
+    assert all((tmp_path / path.lstrip("/")).exists() for path in at_boot)
+    later = (lists / "processor-storage-modules").read_text().split()
+    assert later[-1] == "/usr/lib/modules/aesni_intel.ko"
+    assert all((system / path.removeprefix("/usr/")).exists() for path in later)
+
+
 def test_no_library_is_missing(system: Path) -> None:
     libraries = system / "lib/x86_64-linux-gnu"
     for path in (*libraries.glob("*.so*"), *system.glob("lib/python3.*/lib-dynload/*.so")):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from avf.guest import HOSTNAME, PAYLOAD_ID, libc
+from avf.guest.processor import BOOT_MODULES, load_processor_modules
 from avf.guest.report import report_failure
 
 MODULES = "/etc/avf/modules"
@@ -94,6 +95,7 @@ def set_up() -> None:
     debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     if not debuggable:
         libc.klogctl(libc.SYSLOG_CONSOLE_OFF)
+    load_processor_modules(BOOT_MODULES)
     libc.load_modules(MODULES)
     if os.listdir(_PCI_DEVICES):
         libc.load_modules(PCI_MODULES)

@@ -14,6 +14,7 @@ import subprocess
 
 from avf.guest import libc
 from avf.guest.errors import GuestError
+from avf.guest.processor import STORAGE_MODULES, load_processor_modules
 from avf.guest.report import log
 from avf.guest.secrets import Cdi, storage_key
 from avf.guest.takeover import hand_over
@@ -37,6 +38,7 @@ _PREPARE_FAILED = "Unable to prepare encrypted storage. Exitcode=1"
 def mount_storage(partition: str, cdi: Cdi) -> None:
     """Opens, at the first boot formats, and mounts the storage. Raises GuestError."""
     try:
+        load_processor_modules(STORAGE_MODULES)
         libc.load_modules(MODULES)
         fresh = _is_fresh(partition)
         device = _open(partition, cdi)

@@ -55,6 +55,11 @@ _LATER_MODULES = {
     "swap": ["lzo-rle", "zram"],
 }
 """What the agent loads, and only where it is needed."""
+_PROCESSOR_MODULES = {
+    "processor": ["sha256-ssse3", "crc32c-intel"],
+    "processor-storage": ["aesni-intel"],
+}
+"""What is loaded in addition where the processor is a real one, and the kernel has it."""
 _DIRECTORIES = [
     "data",
     "dev",
@@ -249,6 +254,10 @@ def _add_modules(root: Cpio, system: Cpio, kernel: KernelFiles) -> None:
             continue
         later = [path for path in tree.closure(names) if path not in at_boot]
         lists[f"{use}-modules"] = "".join(_add_module(system, path) for path in later)
+    for use, names in _PROCESSOR_MODULES.items():
+        paths = tree.closure(name for name in names if name in tree)
+        place = root if use == "processor" else system
+        lists[f"{use}-modules"] = "".join(_add_module(place, path) for path in paths)
     for name, lines in lists.items():
         root.file(f"etc/avf/{name}", lines.encode())
 
