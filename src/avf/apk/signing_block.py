@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from avf.apk.errors import SchemeNotFound, SigningBlockError, ZipFormatError
 from avf.apk.source import Source
-from avf.apk.zip import ZipSections, find_sections, iter_entries
+from avf.apk.zip import ZipSections, find_sections, iter_raw_names
 
 MAGIC = b"APK Sig Block 42"
 MIN_SIZE = 32
@@ -124,7 +124,8 @@ def find_signing_block(source: Source) -> SignedApk:
 def _without_block(source: Source, sections: ZipSections) -> str:
     """What there is in its place."""
     try:
-        if any(is_v1_signature(entry.name) for entry in iter_entries(source, sections)):
+        names = iter_raw_names(source, sections)
+        if any(is_v1_signature(name.decode("latin-1")) for name in names):
             return "The APK has only a v1 (JAR) signature, but v2 or later is asked for"
     except ZipFormatError:
         pass

@@ -10,6 +10,9 @@ from avf.apk.errors import FileChanged, InputError
 Progress: TypeAlias = Callable[[int], None]
 """Told, after each read, how many bytes were read so far."""
 
+_MIN_AHEAD = 4 << 10
+_MAX_AHEAD = 256 << 10
+
 
 class Source(Protocol):
     """`size` bytes that can be read anywhere."""
@@ -118,6 +121,38 @@ class WatchedSource:
     def _add(self, count: int) -> None:
         self._done += count
         self._progress(self._done)
+
+
+class ReadAhead:
+    """Another source, which reads more than it is asked for where it is read from front to back.
+
+    It reads twice as much each time, up to 256 KiB, so that what it reads in vain is bounded by what is asked for.
+    """
+
+    __slots__ = ("_inner", "_start", "_step", "_window", "size")
+
+    def __init__(self, inner: Source) -> None:
+        self._inner = inner
+        self._start = 0
+        self._step = _MIN_AHEAD
+        self._window = b""
+        self.size = inner.size
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        self._inner.read_into(view, offset)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        first = offset - self._start
+        if not 0 <= first <= first + length <= len(self._window):
+            in_order = 0 <= first <= len(self._window) + _MIN_AHEAD
+            self._step = min(2 * self._step, _MAX_AHEAD) if in_order else _MIN_AHEAD
+            count = max(length, min(self._step, self.size - offset)) if length > 0 else length
+            self._window = self._inner.read_at(offset, count)
+            self._start, first = offset, 0
+        return self._window[first : first + length]
+
+    def check_unchanged(self) -> None:
+        self._inner.check_unchanged()
 
 
 def open_source(

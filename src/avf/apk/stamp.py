@@ -36,7 +36,7 @@ from avf.apk.source import open_source
 from avf.apk.v1.archive import MAX_FILE
 from avf.apk.v1.manifest import MANIFEST
 from avf.apk.verify import signers_of
-from avf.apk.zip import find_sections, iter_entries, read_entry
+from avf.apk.zip import find_sections, iter_raw_names, read_entry
 
 STAMP_ENTRY = "stamp-cert-sha256"
 _ATTRIBUTE_LINEAGE = 0x9D6303F7
@@ -110,8 +110,7 @@ def _bad(reason: str) -> SourceStamp:
 def _has_entry(apk: int | BinaryIO, size: int | None) -> bool:
     source = open_source(apk, size)
     try:
-        found = iter_entries(source, find_sections(source))
-        return any(entry.name == STAMP_ENTRY for entry in found)
+        return STAMP_ENTRY.encode() in iter_raw_names(source, find_sections(source))
     except ZipFormatError:
         return False
 

@@ -153,83 +153,101 @@ def iter_entries(source: Source, sections: ZipSections) -> Iterator[Entry]:
 
 def iter_headers(source: Source, sections: ZipSections) -> Iterator[tuple[Entry, bytes]]:
     """As `iter_entries`, each entry with its header in the central directory."""
-    window = b""
-    position = 0
-    offset = sections.cd_offset
+    for header in _headers(source, sections):
+        yield _parse_entry(header), header.window[header.start : header.end]
+
+
+def iter_raw_names(source: Source, sections: ZipSections) -> Iterator[bytes]:
+    """The names in the central directory as they are stored: a fast look at entries that are not checked."""
+    for window, start, _, _, _ in _headers(source, sections):
+        name = start + _CD_HEADER.size
+        yield window[name : name + int.from_bytes(window[start + 28 : start + 30], "little")]
+
+
+def check_directory(source: Source, sections: ZipSections) -> None:
+    """ZipFormatError unless the central directory holds as many entries as the EOCD says, and nothing else."""
+    for _ in _headers(source, sections):
+        pass
+
+
+class _Header(NamedTuple):
+    """Where in `window`, which is read from byte `base` of the file on, a header of the central directory lies."""
+
+    window: bytes
+    start: int
+    end: int
+    number: int
+    base: int
+
+    def error(self, reason: str) -> ZipFormatError:
+        where = f"Invalid ZIP: central directory entry {self.number}"
+        return ZipFormatError(f"{where} {reason}", offset=self.base + self.start)
+
+
+def _headers(source: Source, sections: ZipSections) -> Iterator[_Header]:
+    """The headers of all entries. ZipFormatError if one is cut short, or if something follows the last one."""
+    window, position, offset = b"", 0, sections.cd_offset
     for index in range(sections.entry_count):
         if len(window) - position < _CD_HEADER.size + 3 * 0xFFFF and offset < sections.eocd_offset:
             length = min(_CD_WINDOW, sections.eocd_offset - offset)
-            window = window[position:] + source.read_at(offset, length)
+            window, position = window[position:] + source.read_at(offset, length), 0
             offset += length
-            position = 0
-        start = position
-        entry, position = _parse_entry(window, start, index, offset - len(window))
-        yield entry, window[start:position]
-    if position != len(window) or offset != sections.eocd_offset:
+        start, position = position, _header_end(window, position)
+        header = _Header(window, start, position, index, offset - len(window))
+        if not position:
+            raise header.error(_fault(window[start:]))
+        yield header
+    end = offset - len(window) + position
+    if end != sections.eocd_offset:
         raise ZipFormatError(
-            "Invalid ZIP: the central directory is longer than its entries",
-            offset=offset - len(window) + position,
+            "Invalid ZIP: the central directory is longer than its entries", offset=end
         )
 
 
-def _parse_entry(window: bytes, position: int, index: int, base: int) -> tuple[Entry, int]:
-    """The entry at `position` and where it ends; the window begins at byte `base` of the file."""
-    where = f"Invalid ZIP: central directory entry {index}"
-    offset = base + position
-    if len(window) - position < _CD_HEADER.size:
-        raise ZipFormatError(f"{where} is cut short", offset=offset)
-    fields = _CD_HEADER.unpack_from(window, position)
-    magic, made_by, _, flags, method, _, _, crc, compressed, size = fields[:10]
-    name_length, extra_length, comment_length, _, _, attributes, header_offset = fields[10:]
-    name_start = position + _CD_HEADER.size
-    end = name_start + name_length + extra_length + comment_length
-    if magic != _CD_MAGIC:
-        raise ZipFormatError(f"{where} has no signature", offset=offset)
+def _header_end(window: bytes, start: int) -> int:
+    """Where the header that begins at `start` ends, 0 if there is none or if it reaches beyond the window."""
+    if len(window) - start < _CD_HEADER.size or not window.startswith(_CD_MAGIC, start):
+        return 0
+    end = start + _CD_HEADER.size + sum(_CD_LENGTHS.unpack_from(window, start + 28))
+    return end if end <= len(window) else 0
+
+
+def _fault(rest: bytes) -> str:
+    """Why `rest` does not begin with a whole header."""
+    if len(rest) < _CD_HEADER.size:
+        return "is cut short"
+    if not rest.startswith(_CD_MAGIC):
+        return "has no signature"
+    name_length, _, _ = _CD_LENGTHS.unpack_from(rest, 28)
+    return f"has a name of {name_length} bytes" if name_length > _MAX_NAME else "is cut short"
+
+
+def _parse_entry(header: _Header) -> Entry:
+    fields = _CD_HEADER.unpack_from(header.window, header.start)
+    _, made_by, _, flags, method, _, _, crc, compressed, size = fields[:10]
+    name_length, _, _, _, _, attributes, header_offset = fields[10:]
     if 0xFFFFFFFF in (compressed, size, header_offset):
-        raise ZipFormatError(f"{where} needs ZIP64, which is not supported", offset=offset)
+        raise header.error("needs ZIP64, which is not supported")
     if name_length > _MAX_NAME:
-        raise ZipFormatError(f"{where} has a name of {name_length} bytes", offset=offset)
-    if end > len(window):
-        raise ZipFormatError(f"{where} is cut short", offset=offset)
-    raw = window[name_start : name_start + name_length]
-    name = _decode_name(raw, flags, where, offset)
+        raise header.error(f"has a name of {name_length} bytes")
+    name_start = header.start + _CD_HEADER.size
+    raw = header.window[name_start : name_start + name_length]
     mode = attributes >> 16 if made_by >> 8 == _MADE_BY_UNIX else 0
-    return Entry(name, mode, method, size, compressed, crc, header_offset, flags, raw), end
+    name = _decode_name(raw, flags, header)
+    return Entry(name, mode, method, size, compressed, crc, header_offset, flags, raw)
 
 
-def _decode_name(raw: bytes, flags: int, where: str, offset: int) -> str:
+def _decode_name(raw: bytes, flags: int, header: _Header) -> str:
     """UTF-8 as on Android, whether or not the archive says so."""
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
         if flags & _FLAG_UTF8:
-            raise ZipFormatError(f"{where} has a name that is not UTF-8", offset=offset) from None
+            raise header.error("has a name that is not UTF-8") from None
         name = raw.decode("latin-1")
     if not name or "\0" in name:
-        raise ZipFormatError(f"{where} has an empty name or a NUL in it", offset=offset)
+        raise header.error("has an empty name or a NUL in it")
     return name
-
-
-def check_directory(source: Source, sections: ZipSections) -> None:
-    """ZipFormatError unless the central directory holds as many entries as the EOCD says, and nothing else."""
-    window, position, offset = b"", 0, sections.cd_offset
-    for index in range(sections.entry_count):
-        if len(window) - position < _CD_HEADER.size and offset < sections.eocd_offset:
-            length = min(_CD_WINDOW, sections.eocd_offset - offset)
-            skip = max(0, position - len(window))
-            window, position = window[position:] + source.read_at(offset, length), skip
-            offset += length
-        where = f"Invalid ZIP: central directory entry {index}"
-        at = offset - len(window) + position
-        if len(window) - position < _CD_HEADER.size:
-            raise ZipFormatError(f"{where} is cut short", offset=at)
-        if window[position : position + 4] != _CD_MAGIC:
-            raise ZipFormatError(f"{where} has no signature", offset=at)
-        position += _CD_HEADER.size + sum(_CD_LENGTHS.unpack_from(window, position + 28))
-    end = offset - len(window) + position
-    if end != sections.eocd_offset:
-        reason = "longer than its entries" if end < sections.eocd_offset else "cut short"
-        raise ZipFormatError(f"Invalid ZIP: the central directory is {reason}", offset=end)
 
 
 def find_entry(apk: int | BinaryIO, name: str, *, size: int | None = None) -> Entry:

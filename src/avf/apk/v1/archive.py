@@ -13,6 +13,7 @@ MAX_V1_SIGNERS = 10
 MAX_FILE = 8 << 20
 """Bytes in the manifest or a signature file."""
 MAX_BLOCK = 1 << 20
+MAX_META_INF = 200
 META_INF = "META-INF/"
 _BLOCK_SUFFIXES = (".RSA", ".DSA", ".EC")
 
@@ -39,9 +40,13 @@ class Archive:
         manifest: Entry | None = None
         files: dict[str, Entry] = {}
         blocks: list[Entry] = []
+        self.meta_inf: list[str] = []
+        """The names of the first 200 entries in META-INF."""
         for name, entry in self.entries():
             if not name.startswith(META_INF):
                 continue
+            if len(self.meta_inf) < MAX_META_INF:
+                self.meta_inf.append(entry.name)
             if name == MANIFEST:
                 manifest = manifest or entry
             elif name.endswith(".SF"):

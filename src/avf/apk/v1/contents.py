@@ -6,7 +6,7 @@ Android takes whatever is not stored for deflated, and asks that local header an
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from avf.apk.errors import EntryError
 from avf.apk.source import Source
@@ -34,7 +34,23 @@ def pieces(source: Source, entry: Entry, end: int) -> Iterator[bytes | memoryvie
     start = _data_start(source, entry, end)
     if entry.method == STORED:
         return _stored(source, start, entry.size)
-    return _inflated(source, entry, start)
+    return _inflated(entry, _read_steps(source, start, entry.compressed_size))
+
+
+def read_packed(source: Source, entry: Entry, end: int) -> bytes:
+    """The bytes of one entry as they lie in the file, to be unpacked later."""
+    start = _data_start(source, entry, end)
+    return source.read_at(start, packed_size(entry))
+
+
+def unpack(entry: Entry, packed: bytes) -> Iterator[bytes]:
+    """The contents piece by piece, of what `read_packed` read."""
+    return iter([packed]) if entry.method == STORED else _inflated(entry, [packed])
+
+
+def packed_size(entry: Entry) -> int:
+    """The length of what `read_packed` reads."""
+    return entry.size if entry.method == STORED else entry.compressed_size
 
 
 def _stored(source: Source, start: int, size: int) -> Iterator[memoryview]:
@@ -45,11 +61,15 @@ def _stored(source: Source, start: int, size: int) -> Iterator[memoryview]:
         yield piece
 
 
-def _inflated(source: Source, entry: Entry, start: int) -> Iterator[bytes]:
+def _read_steps(source: Source, start: int, size: int) -> Iterator[bytes]:
+    for offset in range(start, start + size, _INPUT):
+        yield source.read_at(offset, min(_INPUT, start + size - offset))
+
+
+def _inflated(entry: Entry, packed: Iterable[bytes]) -> Iterator[bytes]:
     inflate = zlib.decompressobj(-15)
-    left, end = entry.size, start + entry.compressed_size
-    for offset in range(start, end, _INPUT):
-        pending = source.read_at(offset, min(_INPUT, end - offset))
+    left = entry.size
+    for pending in packed:
         while pending and not inflate.eof:
             piece = _decompress(inflate, entry, pending, min(left + 1, _STEP))
             pending = inflate.unconsumed_tail
@@ -87,8 +107,7 @@ def _data_start(source: Source, entry: Entry, end: int) -> int:
     if name_length != len(entry.raw_name) or local[_LOCAL.size :] != entry.raw_name:
         raise _error(entry, "has another name in its local header")
     data = name_start + int(name_length) + int(extra_length)
-    size = entry.size if entry.method == STORED else entry.compressed_size
-    if data + size > end:
+    if data + packed_size(entry) > end:
         raise _error(entry, "has data that reach into what follows the entries")
     return data
 

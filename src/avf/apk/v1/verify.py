@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from avf.apk.errors import SchemeNotFound
 from avf.apk.signers import MAX_SDK
 from avf.apk.source import Progress, Source, open_source
-from avf.apk.v1.archive import META_INF, Archive, Pair
+from avf.apk.v1.archive import Archive, Pair
 from avf.apk.v1.blocks import verify_block
 from avf.apk.v1.entries import verify_entries
 from avf.apk.v1.files import Ignored, verify_signature_file
@@ -119,6 +119,5 @@ def _verify_signer(
 def _unprotected(archive: Archive, pairs: Sequence[Pair]) -> list[str]:
     """What platforms do not check, nor use as the code of an app."""
     used = {MANIFEST} | {entry.name for pair in pairs for entry in pair}
-    names = (name for name, _ in archive.entries() if name.startswith(META_INF))
-    others = (name for name in names if name not in used)
+    others = (name for name in archive.meta_inf if name not in used)
     return [f"ZIP entry {name!r} is not protected" for name in islice(others, MAX_WARNINGS)]
