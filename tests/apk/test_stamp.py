@@ -7,13 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from avf.apk import ApkBuilder, SigningKey, parse_lineage_file, rotate, source_stamp
+from avf.apk import (
+    ApkBuilder,
+    SigningKey,
+    StampSigner,
+    parse_lineage_file,
+    rotate,
+    sign,
+    source_stamp,
+)
 from avf.apk.__main__ import main
 from avf.apk.algorithms import SignatureAlgorithm
 from avf.apk.fields import lp32, lp32_items, u32
 from avf.apk.lineage import encode_lineage, encode_lineage_file
 from avf.apk.signing_block import BlockId
-from avf.apk.stamp import STAMP_ENTRY, SourceStamp, StampStatus
+from avf.apk.stamp import SourceStamp, StampStatus
 from tests.apk.conftest import ApkSigner, key_arguments
 from tests.apk.forge import Anatomy
 
@@ -50,10 +58,12 @@ class Stamped:
 
     def __init__(self, key: SigningKey, stamp_key: SigningKey) -> None:
         self.key = stamp_key
-        made, out = ApkBuilder(min_sdk=24), io.BytesIO()
-        made.add(STAMP_ENTRY, hashlib.sha256(stamp_key.certificate).digest())
-        made.build(out, key)
-        self.parts = Anatomy.of(out.getvalue())
+        unsigned, out = io.BytesIO(), io.BytesIO()
+        ApkBuilder(min_sdk=24).write(unsigned)
+        sign(unsigned, out, key, stamp=StampSigner(stamp_key))
+        parts = Anatomy.of(out.getvalue())
+        kept = [pair for pair in parts.pairs if pair[0] != BlockId.STAMP_V2]
+        self.parts = parts.with_pairs(*kept)
         digest = self.parts.digest(ALGORITHM)
         self.digests = lp32(u32(1) + lp32(digest))
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from avf.apk.sdk_range import PlatformVerdict, manifest_min_sdk, verify_platform, verify_range
     from avf.apk.signing import Rotation, make_signed_idsig, rotate, sign, sign_idsig
     from avf.apk.stamp import SourceStamp, StampStatus, source_stamp
+    from avf.apk.stamp_sign import StampSigner
     from avf.apk.v1 import V1Signer, VerifiedV1, verify_v1
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "SigningInfo",
     "SigningKey",
     "SourceStamp",
+    "StampSigner",
     "StampStatus",
     "TreeMismatch",
     "UnsupportedAlgorithm",
@@ -135,6 +137,7 @@ _MODULES = {
     "Rotation": "signing",
     "SigningKey": "keys",
     "SourceStamp": "stamp",
+    "StampSigner": "stamp_sign",
     "StampStatus": "stamp",
     "V1Signer": "v1",
     "VerifiedIdsig": "idsig_verify",

@@ -1,11 +1,11 @@
-"""Copy a ZIP without its v1 signature files, every stored entry's data aligned."""
+"""Copy a ZIP, without the files of its signatures if asked, every stored entry's data aligned."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from avf.apk.errors import EntryError
-from avf.apk.signing_block import is_v1_signature
+from avf.apk.signing_block import is_made_by_signing, is_v1_signature
 from avf.apk.source import Source
 from avf.apk.zip import STORED, Entry, ZipSections, data_offset, iter_headers
 
@@ -34,6 +34,11 @@ def has_v1_signature(source: Source, sections: ZipSections) -> bool:
     return any(is_v1_signature(entry.name) for entry, _ in iter_headers(source, sections))
 
 
+def has_replaced(source: Source, sections: ZipSections) -> bool:
+    """Is there an entry that signing anew replaces?"""
+    return any(is_made_by_signing(entry.name) for entry, _ in iter_headers(source, sections))
+
+
 def is_aligned(source: Source, sections: ZipSections, page: int = LIBRARY_PAGE) -> bool:
     """Do the data of every stored entry begin where `rewrite` would put them?"""
     return next(misaligned(source, sections, page), None) is None
@@ -57,15 +62,23 @@ def alignment_of(entry: Entry, page: int = LIBRARY_PAGE) -> int:
 
 
 def rewrite(
-    source: Source, sections: ZipSections, front: int, out: BinaryIO, page: int = LIBRARY_PAGE
+    source: Source,
+    sections: ZipSections,
+    front: int,
+    out: BinaryIO,
+    page: int = LIBRARY_PAGE,
+    *,
+    is_left_out: Callable[[str], bool] = lambda name: False,
 ) -> tuple[bytes, int]:
     """Write the entries before byte `front` to `out`; the new central directory and the number of entries.
 
-    EntryError if entries overlap.
+    `is_left_out` is asked with the name of each entry. EntryError if entries overlap.
     """
     directory: dict[Entry, bytes] = {}
     parts = list(_parts(source, sections, front))
     for part in parts:
+        if is_left_out(part.entry.name):
+            continue
         directory[part.entry] = _with_offset(part.directory_header, out.tell())
         _copy_entry(source, part, out, alignment_of(part.entry, page))
     kept = [directory[entry] for entry, _ in iter_headers(source, sections) if entry in directory]
@@ -73,7 +86,7 @@ def rewrite(
 
 
 def _parts(source: Source, sections: ZipSections, front: int) -> Iterator[Part]:
-    """The entries that stay, in the order of their data."""
+    """The entries in the order of their data."""
     found = sorted(iter_headers(source, sections), key=lambda item: item[0].header_offset)
     ends = [entry.header_offset for entry, _ in found[1:]] + [front]
     for (entry, header), end in zip(found, ends, strict=True):
@@ -83,8 +96,7 @@ def _parts(source: Source, sections: ZipSections, front: int) -> Iterator[Part]:
                 f"ZIP entry {entry.name!r} overlaps what comes at byte {end}",
                 offset=entry.header_offset,
             )
-        if not is_v1_signature(entry.name):
-            yield Part(entry, header, data, end)
+        yield Part(entry, header, data, end)
 
 
 def _copy_entry(source: Source, part: Part, out: BinaryIO, alignment: int) -> None:

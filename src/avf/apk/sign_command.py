@@ -14,17 +14,27 @@ from avf.apk.files import about, opened
 from avf.apk.idsig_verify import check_idsig_signers
 from avf.apk.lineage_files import read_lineage
 from avf.apk.output import Outputs, check_collisions
+from avf.apk.passwords import Passwords
 from avf.apk.reports import Report
 from avf.apk.sdk_range import PlatformVerdict, manifest_sdks, v4_platforms, verify_range
-from avf.apk.signer_options import add_signers, boolean, check_signers, load_all
+from avf.apk.signer_options import (
+    SignerOptions,
+    add_signers,
+    boolean,
+    check_signers,
+    load_all,
+)
 from avf.apk.signers import MAX_SDK
+from avf.apk.stamp import StampStatus, source_stamp
 from avf.apk.verify import DEFAULT_SDK, V3_1_SDK, Scheme
 
 if TYPE_CHECKING:
     from avf.apk.keys import SigningKey
     from avf.apk.signing_plan import Plan
+    from avf.apk.stamp_sign import StampSigner
 
 _ONLY = "only"
+_STAMP = ("--stamp-signer", "the options that follow are of the signer of a source stamp")
 _NEXT = ("--next-signer", "the options that follow are of another signer")
 
 
@@ -49,7 +59,8 @@ def add_sign(command: argparse.ArgumentParser, sdk: Callable[[str], int]) -> Non
     add("--debuggable-apk-permitted", type=boolean, default=True, metavar="true|false",
         help="sign an APK that is debuggable (true)")  # fmt: skip
     add("--lineage", type=Path, metavar="FILE", help="file or APK with a lineage to the newest key")
-    add_signers(command, [_NEXT], capabilities=False)
+    add_signers(command, [_NEXT, _STAMP], capabilities=False)
+    _add_stamp(command)
     command.set_defaults(run=run_sign, parser=command)
 
 
@@ -72,6 +83,20 @@ def _add_schemes(command: argparse.ArgumentParser) -> None:
         metavar="NAME", help="may be repeated (what apksigner takes for the key)")  # fmt: skip
 
 
+def _add_stamp(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "--stamp-lineage",
+        type=Path,
+        metavar="FILE",
+        help="file or APK with the lineage of the stamp's key",
+    )
+    add("--stamp-timestamp-enabled", type=boolean, default=True, metavar="true|false",
+        help="say in the stamp when it was made (true)")  # fmt: skip
+    add("--force-stamp-overwrite", type=boolean, default=False, metavar="true|false",
+        help="replace the stamp of another signer (false)")  # fmt: skip
+
+
 def _add_platforms(command: argparse.ArgumentParser, sdk: Callable[[str], int]) -> None:
     add = command.add_argument
     add("--min-sdk-version", type=sdk, metavar="N", help="lowest SDK (what the manifest says)")
@@ -85,9 +110,14 @@ def _add_platforms(command: argparse.ArgumentParser, sdk: Callable[[str], int]) 
 def run_sign(options: argparse.Namespace) -> Report:
     """Sign, verify the result, and only then give the outputs their names."""
     out, idsig = _check_options(options)
-    signers = check_signers(options)
-    _check_paths(options, [path for signer in signers for path in signer.paths()], out, idsig)
-    keys = load_all(signers)
+    given = check_signers(options)
+    signers = [signer for signer in given if signer.role != _STAMP[0]]
+    if not signers or len(given) - len(signers) > 1:
+        options.parser.error(f"give a signer, and {_STAMP[0]} once at most")
+    _check_paths(options, [path for signer in given for path in signer.paths()], out, idsig)
+    passwords = Passwords()
+    keys = load_all(signers, passwords)
+    stamp = _stamp(options, [signer for signer in given if signer not in signers], passwords)
     with ExitStack() as stack:
         apk = stack.enter_context(opened(options.apk))
         platforms = _platforms(options, apk)
@@ -99,9 +129,10 @@ def run_sign(options: argparse.Namespace) -> Report:
         signed = (
             apk
             if out is None
-            else _write_apk(options, plan, names, apk, outputs.open(out), platforms.low)
+            else _write_apk(options, plan, names, apk, outputs.open(out), platforms.low, stamp)
         )
         verdicts = _verdicts(signed, platforms)
+        found = _check_stamp(signed, plan) if stamp else {}
         report: Report = {"signed": None if out is None else str(out)}
         report["idsig"] = None if idsig is None else str(idsig)
         if idsig is not None:
@@ -109,7 +140,7 @@ def run_sign(options: argparse.Namespace) -> Report:
                 idsig_fd = outputs.open(idsig).fileno()
             _write_idsig(options, plan, signed, idsig_fd, verdicts)
         outputs.commit()
-    return {**report, **reports.verified_range(verdicts)}
+    return {**report, **reports.verified_range(verdicts), **found}
 
 
 def _check_options(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
@@ -133,7 +164,7 @@ def _check_options(options: argparse.Namespace) -> tuple[Path | None, Path | Non
 def _check_paths(
     options: argparse.Namespace, keys: list[Path], out: Path | None, idsig: Path | None
 ) -> None:
-    inputs = [*keys, *([options.lineage] if options.lineage else [])]
+    inputs = [*keys, *(path for path in (options.lineage, options.stamp_lineage) if path)]
     if not options.in_place:
         inputs.append(options.apk)
     check_collisions(inputs, [path for path in (out, idsig) if path])
@@ -177,6 +208,7 @@ def _write_apk(
     apk: int,
     out: BinaryIO,
     low: int,
+    stamp: "StampSigner | None",
 ) -> int:
     from avf.apk.signing import sign
     from avf.apk.v1.sign import safe_name
@@ -196,8 +228,31 @@ def _write_apk(
         align=not options.alignment_preserved,
         library_page=options.lib_page_alignment,
         v1_names=[safe_name(names[key.certificate]) for key in v1_signers],
+        stamp=stamp,
     )
     return out.fileno()
+
+
+def _stamp(
+    options: argparse.Namespace, signers: list[SignerOptions], passwords: Passwords
+) -> "StampSigner | None":
+    from avf.apk.stamp_sign import StampSigner
+
+    if not signers:
+        return None
+    if options.v4_signing_enabled == _ONLY:
+        options.parser.error(f"{_STAMP[0]} does not go with --v4-signing-enabled only")
+    (key,) = load_all(signers, passwords)
+    lineage = read_lineage(options.stamp_lineage) if options.stamp_lineage else ()
+    return StampSigner(key, lineage, options.stamp_timestamp_enabled, options.force_stamp_overwrite)
+
+
+def _check_stamp(apk: int, plan: "Plan") -> Report:
+    """What the report says of the stamp; SigningError if it is not good."""
+    stamp = source_stamp(apk, with_v1=Scheme.V1 in plan.schemes)
+    if stamp.status is not StampStatus.VERIFIED:
+        raise SigningError(f"the source stamp would not be accepted: {stamp.reason}")
+    return {"source_stamp": reports.stamp(stamp)}
 
 
 def _verdicts(apk: int, platforms: Platforms) -> tuple[PlatformVerdict, ...]:

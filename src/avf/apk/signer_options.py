@@ -27,6 +27,8 @@ BOOLEANS = {
     "--verity-enabled",
     "--debuggable-apk-permitted",
     "--alignment-preserved",
+    "--force-stamp-overwrite",
+    "--stamp-timestamp-enabled",
 }
 """Options that take "true", "false" or, as with apksigner, nothing."""
 
@@ -123,6 +125,10 @@ class _OfSigner(argparse.Action):
         signers = _signers(namespace)
         if not signers:
             signers.append(SignerOptions())
+        if self.dest in signers[-1].given:
+            parser.error(
+                f"{option_string} is given twice for one signer: begin the next one before"
+            )
         signers[-1].given[self.dest] = values
 
 
@@ -208,9 +214,11 @@ def _checked(check: Callable[[str], str], text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def load_all(signers: Sequence[SignerOptions]) -> list["SigningKey"]:
+def load_all(
+    signers: Sequence[SignerOptions], passwords: Passwords | None = None
+) -> list["SigningKey"]:
     """The keys, their passwords read in the order of the signers."""
-    passwords = Passwords()
+    passwords = passwords or Passwords()
     keys = [signer.load(passwords) for signer in signers]
     if len({key.certificate for key in keys}) != len(keys):
         raise SigningError("a signer is given twice")

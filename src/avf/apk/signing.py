@@ -2,20 +2,18 @@
 
 import io
 import os
-import struct
 from collections.abc import Collection, Sequence
 from typing import BinaryIO, NamedTuple
 
 from avf.apk import signing_block
 from avf.apk.algorithms import ContentDigest, SignatureAlgorithm
-from avf.apk.append import append_entries
-from avf.apk.digest import Contents, content_digest, make_contents
+from avf.apk.digest import Contents, content_digest
 from avf.apk.errors import ApkError, SigningError
 from avf.apk.fields import lp32, lp32_items, u32
 from avf.apk.idsig import Idsig, SigningInfo
 from avf.apk.keys import SigningKey
 from avf.apk.lineage import Capability, LineageNode, encode_lineage, verify_lineage
-from avf.apk.rewrite import LIBRARY_PAGE, has_v1_signature, is_aligned, rewrite
+from avf.apk.rewrite import LIBRARY_PAGE
 from avf.apk.signers import (
     ATTRIBUTE_PROOF_OF_ROTATION,
     ATTRIBUTE_ROTATION_MIN_SDK,
@@ -24,10 +22,13 @@ from avf.apk.signers import (
     MAX_SDK,
 )
 from avf.apk.signing_block import BlockId, find_signing_block
-from avf.apk.source import FileSource, Source, open_source
-from avf.apk.v1.sign import V1Party, V1Signature
+from avf.apk.source import Source, open_source
+from avf.apk.stamp_sign import StampSigner
+from avf.apk.unsigned import ALIGNMENT, with_cd_offset, write_unsigned
+from avf.apk.v1.manifest import MANIFEST
+from avf.apk.v1.sign import SignedFile, V1Party, V1Signature
 from avf.apk.verify import DEFAULT_SDK, MAX_V2_SIGNERS, V2_SDK, V3_1_SDK, Scheme, recorded_digest
-from avf.apk.zip import EOCD_CD_OFFSET_FIELD, find_sections
+from avf.apk.zip import ZipSections
 
 DEFAULT_MIN_SDK = 28
 V3_1_MIN_SDK = V3_1_SDK
@@ -36,12 +37,9 @@ DEFAULT_CAPABILITIES = (
     Capability.INSTALLED_DATA | Capability.SHARED_UID | Capability.PERMISSION | Capability.AUTH
 )
 """What apksigner grants an old certificate."""
-_ALIGNMENT = 4096
-_COPY_SIZE = 1 << 20
 _V3_ID = 3
 _V1_NUMBERS = ((2, Scheme.V2), (3, Scheme.V3))
 """As a v1 signature calls the other schemes."""
-_MAX_ENTRIES = 0xFFFF
 _VERITY = {
     SignatureAlgorithm.RSA_PKCS1_V1_5_SHA256: SignatureAlgorithm.VERITY_RSA_PKCS1_V1_5_SHA256,
     SignatureAlgorithm.ECDSA_SHA256: SignatureAlgorithm.VERITY_ECDSA_SHA256,
@@ -106,22 +104,35 @@ def sign(
     align: bool = False,
     library_page: int = LIBRARY_PAGE,
     v1_names: Sequence[str] = (),
+    stamp: StampSigner | None = None,
 ) -> None:
     """Write `apk`, signed anew, to `out`, an empty file open for reading and writing, and not `apk` itself.
 
-    An APK Signing Block that is there is dropped, and so are the files of a v1 signature. The new block begins and
-    ends on 4096-byte boundaries. `algorithms` are those of `key` and default to `key.algorithm`. `others` sign beside
-    `key`, which v1 and v2 alone allow. `v1_names` name the files of the v1 signers (CERT, CERT2 ...). With `rotation`
-    an earlier key serves older platforms. `verity` adds a signature over a verity digest to each one over SHA-256.
-    `align` moves stored entries to boundaries of 4 bytes, native libraries of `library_page` bytes. SigningError if
-    the ZIP is not one that Android installs, or if `min_sdk` is below 24 without v1, which such platforms ask for.
+    An APK Signing Block that is there is dropped, and so are the files of a v1 signature and the entry of a source
+    stamp. The new block begins and ends on 4096-byte boundaries. `algorithms` are those of `key` and default to
+    `key.algorithm`. `others` sign beside `key`, which v1 and v2 alone allow. `v1_names` name the files of the v1
+    signers (CERT, CERT2 ...). With `rotation` an earlier key serves older platforms. `verity` adds a signature over a
+    verity digest to each one over SHA-256. `align` moves stored entries to boundaries of 4 bytes, native libraries of
+    `library_page` bytes. `stamp` puts a source stamp into the APK. SigningError if the ZIP is not one that Android
+    installs, or if `min_sdk` is below 24 without v1, which such platforms ask for.
     """
     _check_request(key, set(schemes), others, rotation, min_sdk)
     _check_two_files(apk, out)
     v1 = None
     if Scheme.V1 in schemes:
         v1 = _v1_signature([_old_key(rotation) if rotation else key, *others], v1_names, schemes)
-    digests = _Digests(_write_unsigned(apk, out, library_page if align else None, v1, min_sdk))
+    files: list[SignedFile] = []
+
+    def make_files(source: Source, sections: ZipSections) -> list[SignedFile]:
+        if stamp:
+            stamp.check_entry(source, sections)
+            files.append(stamp.entry)
+        if v1:
+            files.extend(v1._replace(added=files).files(source, sections, min_sdk))
+        return files
+
+    page = library_page if align else None
+    digests = _Digests(write_unsigned(apk, out, page, make_files))
     first = _Party(key, tuple(algorithms)) if algorithms else _Party.of(key, verity)
     pairs: list[tuple[int, bytes]] = []
     if Scheme.V2 in schemes:
@@ -133,6 +144,8 @@ def sign(
         pairs.append((BlockId.V2, lp32_items(signers)))
     if Scheme.V3 in schemes:
         pairs += _v3_pairs(first, digests, (max(min_sdk, V2_SDK), max_sdk), rotation, verity)
+    if stamp:
+        pairs.append(stamp.block(pairs, dict(files).get(MANIFEST)))
     if pairs:
         _write_signed(out, digests.contents, padded_block(pairs))
 
@@ -203,69 +216,10 @@ def _v1_signature(
     return V1Signature(parties, [number for number, scheme in _V1_NUMBERS if scheme in schemes])
 
 
-def _write_unsigned(
-    apk: int | BinaryIO, out: BinaryIO, page: int | None, v1: V1Signature | None, min_sdk: int
-) -> Contents:
-    """Copy the entries, aligned where `page` says so, and append directory and EOCD; the contents to sign."""
-    source = open_source(apk)
-    try:
-        sections = find_sections(source)
-        front = _content_end(source, sections.cd_offset)
-        misaligned = page is not None and not is_aligned(source, sections, page)
-        out.seek(0)
-        out.truncate()
-        eocd = source.read_at(sections.eocd_offset, sections.eocd_size)
-        if misaligned or has_v1_signature(source, sections):
-            directory, count = rewrite(source, sections, front, out, page or LIBRARY_PAGE)
-            eocd = _with_directory(eocd, count, len(directory))
-        else:
-            directory = source.read_at(sections.cd_offset, sections.cd_size)
-            count = sections.entry_count
-            _copy(source, front, out)
-        if v1:
-            headers = append_entries(out, v1.files(source, sections, min_sdk))
-            directory, count = directory + b"".join(headers), count + len(headers)
-            eocd = _with_directory(eocd, count, len(directory))
-    except ApkError as error:
-        raise SigningError(f"cannot sign: {error}") from error
-    front = out.tell()
-    padded = front + -front % _ALIGNMENT
-    out.write(bytes(padded - front))
-    out.write(directory)
-    out.write(_with_cd_offset(eocd, padded))
-    out.flush()
-    return make_contents(FileSource(out), padded, padded, len(directory), eocd)
-
-
-def _copy(source: Source, end: int, out: BinaryIO) -> None:
-    for offset in range(0, end, _COPY_SIZE):
-        out.write(source.read_at(offset, min(_COPY_SIZE, end - offset)))
-
-
-def _with_directory(eocd: bytes, count: int, size: int) -> bytes:
-    """The EOCD for another central directory: twice the number of entries, and the size in bytes."""
-    if count > _MAX_ENTRIES:
-        raise SigningError(f"cannot sign: {count} entries are more than a ZIP has without ZIP64")
-    return eocd[:8] + struct.pack("<HHI", count, count, size) + eocd[16:]
-
-
-def _content_end(source: Source, cd_offset: int) -> int:
-    """Where the entries end: at the signing block, if there is one."""
-    has_block = cd_offset >= signing_block.MIN_SIZE and (
-        source.read_at(cd_offset - 16, 16) == signing_block.MAGIC
-    )
-    return find_signing_block(source).block_offset if has_block else cd_offset
-
-
-def _with_cd_offset(eocd: bytes, offset: int) -> bytes:
-    field = EOCD_CD_OFFSET_FIELD
-    return eocd[:field] + u32(offset) + eocd[field + 4 :]
-
-
 def padded_block(pairs: list[tuple[int, bytes]]) -> bytes:
     """A signing block of these values, padded to a multiple of 4096 bytes."""
     unpadded = len(signing_block.encode(pairs))
-    padding_size = -(unpadded + 12) % _ALIGNMENT
+    padding_size = -(unpadded + 12) % ALIGNMENT
     return signing_block.encode([*pairs, (BlockId.VERITY_PADDING, bytes(padding_size))])
 
 
@@ -376,5 +330,5 @@ def _signer(party: _Party, digests: _Digests, sdk_range: bytes, attributes: list
 def _write_signed(out: BinaryIO, contents: Contents, block: bytes) -> None:
     directory = contents.source.read_at(contents.cd_offset, contents.cd_size)
     out.seek(contents.front)
-    out.write(block + directory + _with_cd_offset(contents.eocd, contents.front + len(block)))
+    out.write(block + directory + with_cd_offset(contents.eocd, contents.front + len(block)))
     out.flush()

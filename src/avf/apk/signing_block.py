@@ -17,6 +17,8 @@ MAGIC = b"APK Sig Block 42"
 MIN_SIZE = 32
 NOT_SIGNED = "The APK is not signed"
 """How the error begins if there is neither a signing block nor a v1 signature."""
+STAMP_ENTRY = "stamp-cert-sha256"
+"""The name of the entry that tells of a source stamp in the signing block."""
 _FOOTER = struct.Struct("<Q16s")
 _PAIR = struct.Struct("<QI")
 _MAX_PAIRS = 1024
@@ -137,6 +139,11 @@ def is_v1_signature(name: str) -> bool:
     folder, _, file = name.upper().partition("/")
     parts = file.endswith((".SF", ".RSA", ".DSA", ".EC")) or file.startswith("SIG-")
     return folder == "META-INF" and "/" not in file and (parts or file == "MANIFEST.MF")
+
+
+def is_made_by_signing(name: str) -> bool:
+    """Is an entry of this name part of a signature, or of the source stamp, that signing anew replaces?"""
+    return name == STAMP_ENTRY or is_v1_signature(name)
 
 
 def encode(pairs: list[tuple[int, bytes]]) -> bytes:

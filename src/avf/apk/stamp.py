@@ -11,7 +11,7 @@ What is signed for a scheme are its content digests, as lp32 items `u32 kind, lp
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import BinaryIO, NamedTuple
 
@@ -30,25 +30,27 @@ from avf.apk.errors import (
 )
 from avf.apk.fields import FieldReader, lp32, u32
 from avf.apk.lineage import LineageNode, parse_lineage, verify_lineage
-from avf.apk.signers import parse_signed_data
-from avf.apk.signing_block import BlockId, SignedApk, find_signing_block
+from avf.apk.signers import Signer, parse_signed_data
+from avf.apk.signing_block import STAMP_ENTRY, BlockId, SignedApk, find_signing_block
 from avf.apk.source import open_source
 from avf.apk.v1.archive import MAX_FILE
 from avf.apk.v1.manifest import MANIFEST
 from avf.apk.verify import signers_of
 from avf.apk.zip import find_sections, iter_raw_names, read_entry
 
-STAMP_ENTRY = "stamp-cert-sha256"
-_ATTRIBUTE_LINEAGE = 0x9D6303F7
-_ATTRIBUTE_TIME = 0xE43C5946
+MAX_STAMP_ENTRY = 1 << 16
+ATTRIBUTE_LINEAGE = 0x9D6303F7
+ATTRIBUTE_TIME = 0xE43C5946
 _WHAT = "source stamp"
 _KINDS = {
     ContentDigest.CHUNKED_SHA256: 1,
     ContentDigest.CHUNKED_SHA512: 2,
     ContentDigest.VERITY_SHA256: 3,
 }
-_MANIFEST_KIND = 4
-_V1, _V2, _V3 = 1, 2, 3
+MANIFEST_KIND = 4
+V1_NUMBER = 1
+SCHEME_NUMBERS: dict[int, int] = {BlockId.V2: 2, BlockId.V3: 3}
+"""As stamps call the schemes."""
 
 
 class StampStatus(Enum):
@@ -92,10 +94,10 @@ def source_stamp(apk: int | BinaryIO, *, with_v1: bool, size: int | None = None)
     if not has_entry:
         return _bad(f"there is no entry {STAMP_ENTRY}, which names the stamp's certificate")
     try:
-        expected = read_entry(apk, STAMP_ENTRY, limit=1 << 16, size=size)
+        expected = read_entry(apk, STAMP_ENTRY, limit=MAX_STAMP_ENTRY, size=size)
         digests = _digests(signed_apk)
         if with_v1:
-            digests[_V1] = {_MANIFEST_KIND: _manifest_digest(apk, size)}
+            digests[V1_NUMBER] = {MANIFEST_KIND: _manifest_digest(apk, size)}
         return _verify(
             FieldReader(block, _WHAT, SigningBlockError, offset), version, expected, digests
         )
@@ -126,17 +128,23 @@ def _stamp_block(apk: SignedApk) -> tuple[int, bytes, int]:
 def _digests(apk: SignedApk) -> dict[int, dict[int, bytes]]:
     """By number of scheme and kind of digest, what the signers of v2 and v3 recorded."""
     found: dict[int, dict[int, bytes]] = {}
-    for number, block_id in ((_V2, BlockId.V2), (_V3, BlockId.V3)):
-        if not apk.has(block_id):
-            continue
-        digests = found.setdefault(number, {})
-        for signer in signers_of(apk, block_id):
-            signed_data = parse_signed_data(signer, has_sdk_range=block_id is not BlockId.V2)
-            for record in signed_data.digests:
-                algorithm = algorithm_of(record.algorithm_id)
-                if algorithm:
-                    digests[_KINDS[algorithm.content_digest]] = record.value
+    for block_id in (BlockId.V2, BlockId.V3):
+        if apk.has(block_id):
+            signers = signers_of(apk, block_id)
+            has_sdk_range = block_id is not BlockId.V2
+            found[SCHEME_NUMBERS[block_id]] = recorded_digests(signers, has_sdk_range=has_sdk_range)
     return found
+
+
+def recorded_digests(signers: Iterable[Signer], *, has_sdk_range: bool) -> dict[int, bytes]:
+    """By their kind, the content digests that the signers of one scheme recorded."""
+    digests: dict[int, bytes] = {}
+    for signer in signers:
+        for record in parse_signed_data(signer, has_sdk_range=has_sdk_range).digests:
+            algorithm = algorithm_of(record.algorithm_id)
+            if algorithm:
+                digests[_KINDS[algorithm.content_digest]] = record.value
+    return digests
 
 
 def _manifest_digest(apk: int | BinaryIO, size: int | None) -> bytes:
@@ -162,7 +170,7 @@ def _verify(
     stamp = SourceStamp(StampStatus.VERIFIED, None, version, certificate)
     if version == 1:
         merged = {kind: value for item in digests.values() for kind, value in item.items()}
-        _check(key, reader, "signatures", _encode(merged))
+        _check(key, reader, "signatures", encode_digests(merged))
         return stamp
     _check_schemes(key, reader, digests)
     if not reader.remaining:
@@ -180,10 +188,13 @@ def _check_schemes(
     for number, found in digests.items():
         if number not in signed:
             raise SignatureInvalid(f"the source stamp does not sign the digests of v{number}")
-        _check(key, signed[number], f"signatures over the digests of v{number}", _encode(found))
+        _check(
+            key, signed[number], f"signatures over the digests of v{number}", encode_digests(found)
+        )
 
 
-def _encode(digests: Mapping[int, bytes]) -> bytes:
+def encode_digests(digests: Mapping[int, bytes]) -> bytes:
+    """What is signed: digests by their kind."""
     items = [u32(kind) + lp32(value) for kind, value in sorted(digests.items())]
     return b"".join(map(lp32, items))
 
@@ -208,12 +219,12 @@ def _check(key: bytes, reader: FieldReader, field: str, data: bytes) -> None:
 def _with_attributes(stamp: SourceStamp, reader: FieldReader) -> SourceStamp:
     for item in reader.items("attributes"):
         kind = item.u32("attribute ID")
-        if kind == _ATTRIBUTE_TIME:
+        if kind == ATTRIBUTE_TIME:
             seconds = int.from_bytes(item.take(8, "time"), "little", signed=True)
             if seconds <= 0:
                 raise SigningBlockError(f"the source stamp was made at {seconds}, before 1970")
             stamp = stamp._replace(timestamp=seconds)
-        elif kind == _ATTRIBUTE_LINEAGE:
+        elif kind == ATTRIBUTE_LINEAGE:
             stamp = stamp._replace(lineage=_lineage(stamp, item.take(item.remaining, "lineage")))
     return stamp
 

@@ -7,7 +7,7 @@ AOSP's tools/apksig.
 import base64
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from avf.apk.algorithms import KeyType
@@ -15,6 +15,7 @@ from avf.apk.crypto import read_public_key
 from avf.apk.crypto.spki import der
 from avf.apk.errors import SigningError
 from avf.apk.keys import SigningKey
+from avf.apk.signing_block import STAMP_ENTRY
 from avf.apk.source import Source
 from avf.apk.v1.archive import MAX_FILE, MAX_V1_SIGNERS, META_INF, duplicate
 from avf.apk.v1.certificates import issuer_and_serial
@@ -22,7 +23,7 @@ from avf.apk.v1.contents import pieces, read_contents
 from avf.apk.v1.manifest import MANIFEST
 from avf.apk.v1.mechanisms import Mechanism
 from avf.apk.v1.sections import sections
-from avf.apk.zip import Entry, ZipSections, iter_entries
+from avf.apk.zip import ZipSections, iter_entries
 
 CREATED_BY = "1.0 (Android)"
 """As apksigner has it: the platform's own signature files say so."""
@@ -59,20 +60,23 @@ class V1Signature(NamedTuple):
     parties: Sequence[V1Party]
     schemes: Sequence[int]
     """The numbers of the other schemes that the APK is signed with: 2, 3."""
+    added: Sequence[SignedFile] = ()
+    """Entries that are put into the APK besides, in place of those that were there."""
 
     def files(self, source: Source, zip_sections: ZipSections, min_sdk: int) -> list[SignedFile]:
         """The entries that sign those of a ZIP. Raises as `signature_files`; EntryError if an entry is damaged."""
         hash_name = digest_name([party.key for party in self.parties], min_sdk)
-        digests: dict[str, bytes] = {}
+        digests = {name: _hashed(hash_name, [data]) for name, data in self.added}
+        replaced = set(digests)
         old_manifest = b""
         for entry in iter_entries(source, zip_sections):
             name = entry.raw_name.decode("utf-8", "replace")
             if name == MANIFEST and not old_manifest:
                 old_manifest = read_contents(source, entry, zip_sections.cd_offset, MAX_FILE)
-            elif is_digested(name):
+            elif is_digested(name) and name not in replaced and entry.name != STAMP_ENTRY:
                 if name in digests:
                     raise duplicate(entry)
-                digests[name] = _digest(source, entry, zip_sections.cd_offset, hash_name)
+                digests[name] = _hashed(hash_name, pieces(source, entry, zip_sections.cd_offset))
         return signature_files(
             self.parties,
             digests,
@@ -82,9 +86,9 @@ class V1Signature(NamedTuple):
         )
 
 
-def _digest(source: Source, entry: Entry, end: int, hash_name: str) -> bytes:
+def _hashed(hash_name: str, data: Iterable[bytes | memoryview]) -> bytes:
     made = hashlib.new(hash_name, usedforsecurity=False)
-    for piece in pieces(source, entry, end):
+    for piece in data:
         made.update(piece)
     return made.digest()
 
