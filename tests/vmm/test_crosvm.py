@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from avf.vmm import (
     VmSpec,
 )
 from avf.vmm.crosvm.command import Inputs, crosvm_command
-from avf.vmm.crosvm.control import ControlSocket
+from avf.vmm.crosvm.control import IN_VAIN_MAX, ControlSocket
 from avf.vmm.crosvm.options import Options, options_of, parse_help
 from avf.vmm.outlets import NOWHERE, Outlet
 from avf.vsock import HybridVsock, KernelVsock
@@ -40,10 +41,10 @@ SINKS = Inputs(control=40, console=NOWHERE, failure=Outlet(41), ramdump=Outlet(4
 ANDROIDS = Options(
     frozenset(
         "cid balloon-page-reporting no-balloon protected-vm protected-vm-with-firmware swiotlb mem cpus"  # noqa: SIM905
-        " task-profiles gdb serial bios initrd params disk rwdisk socket".split()
+        " task-profiles gdb serial bios initrd params disk rwdisk block socket vhost-user-vsock".split()
     )
 )
-"""Those of February 2023."""
+"""Those of February 2023, built for Android."""
 TODAYS = Options(
     frozenset(
         "vsock vhost-user protected-vm protected-vm-with-firmware mem cpus serial bios initrd"  # noqa: SIM905
@@ -132,10 +133,13 @@ def test_a_crosvm_without_what_others_have() -> None:
 
 def test_a_vsock_device_of_another_process() -> None:
     inputs = replace(SINKS, kernel=53, vsock=44)
-    assert " --vhost-user type=vsock,socket=/proc/self/fd/44 " in command(SPEC, inputs, TODAYS)
+    assert " --vhost-user type=vsock,socket=/proc/thread-self/fd/44 " in command(
+        SPEC, inputs, TODAYS
+    )
+    assert " --vhost-user-vsock /proc/thread-self/fd/44 " in command(SPEC, inputs, ANDROIDS)
     assert 44 in inputs.fds
     with pytest.raises(VmmUnavailable, match="this crosvm has no --vhost-user"):
-        command(SPEC, inputs, ANDROIDS)
+        command(SPEC, inputs, Options(TODAYS.names - {"vhost-user"}))
 
 
 @pytest.mark.parametrize("change", [{"gdb_listener": 9}, {"protected": True}])
@@ -264,6 +268,30 @@ def test_requests(program: Path) -> None:
         assert process.wait(30).cause is ExitCause.KILLED
         with pytest.raises(VmmControlError):
             process.balloon_stats()
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_a_driver_that_never_answers_is_not_asked_for_ever(tmp_path: Path) -> None:
+    """A crosvm that keeps what was asked in vain stops working when that is too much; an answer counts anew."""
+    stats = b'{"BalloonStats":{"stats":{},"balloon_actual":1}}'
+    control = ControlSocket(tmp_path)
+    waiting = b'{"Err":11}'
+    replies = [*[waiting] * (IN_VAIN_MAX - 1), stats, *[waiting] * IN_VAIN_MAX]
+    with control.listen() as listener, ThreadPoolExecutor() as threads:
+        answers = threads.submit(lambda: [answer(listener, reply) for reply in replies])
+        for reply in replies:
+            if reply is stats:
+                assert control.balloon_stats(5).actual == 1
+            else:
+                with pytest.raises(NotSupported):
+                    control.balloon_stats(5)
+        answers.result()
+        listener.setblocking(False)
+        with pytest.raises(NotSupported):
+            control.balloon_stats(5)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    control.remove()
 
 
 @pytest.mark.usefixtures("nothing_is_left")

@@ -48,6 +48,26 @@ def test_it_is_ready_when_base_listens_and_leaves_with_the_front_end(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_answers_a_front_end_that_calls(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as door, socket.socket(socket.AF_UNIX) as front:
+        door.bind(str(tmp_path / "door"))
+        door.listen(1)
+        process = start(device_command(door.fileno(), tmp_path / "vsock", 2048), door.fileno())
+        front.connect(str(tmp_path / "door"))
+        front.sendall(struct.pack("<III", 1, 1, 0))  # VHOST_USER_GET_FEATURES
+        assert len(front.recv(100)) == 20
+    assert finish(process) == (0, "")
+
+
+def test_it_leaves_when_nobody_will_call(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(tmp_path / "door"))
+        door.listen(1)
+        process = start(device_command(door.fileno(), tmp_path / "vsock", 2048), door.fileno())
+        door.shutdown(socket.SHUT_RDWR)
+        assert finish(process) == (0, "")
+
+
 def test_paths_mean_the_same_in_another_working_directory() -> None:
     command = device_command(3, Path("vsock"), 2048, [Path("host")])
     assert f"{Path.cwd()}/vsock" in command

@@ -20,7 +20,7 @@ class VsockDevice:
 def start_vsock_device(
     cid: int, vsock: HybridVsock, control: int, stderr: int, undo: ExitStack
 ) -> VsockDevice:
-    """Starts the device in its sandbox. `control`: its end of the socket to the VMM.
+    """Starts the device in its sandbox. `control`: its end of the socket to the VMM, or where the VMM calls.
 
     Raises SpawnError, ConfinementError, OSError or RuntimeError.
     """

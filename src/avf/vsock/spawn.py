@@ -27,9 +27,10 @@ def device_command(
 ) -> list[str]:
     """The argument list of the device process of one VM that listens and connects itself.
 
-    `ctl_fd` (one end of a socketpair, the other goes to QEMU as `-chardev socket,fd=`) and `ready_fd` must be
-    inherited. The device writes one byte to `ready_fd` once it listens on `base`, and ends when `ctl_fd` reaches end
-    of file. It needs no environment, no site-packages and no particular working directory.
+    `ctl_fd` (one end of a socketpair, the other goes to QEMU as `-chardev socket,fd=`; or a listening socket that the
+    front-end calls) and `ready_fd` must be inherited. The device writes one byte to `ready_fd` once it listens on
+    `base`, and ends when the connection of `ctl_fd` does. It needs no environment, no site-packages and no particular
+    working directory.
     """
     command = [*_program(ctl_fd, cid), "--base", str(base.absolute())]
     for directory in host_dirs:

@@ -12,6 +12,7 @@ SWIOTLB_MIB_PER_DEVICE = 2
 SWIOTLB_BASE_DEVICES = 4
 CRASHKERNEL = "crashkernel=17M"
 GDB_PORT = 1234
+_OLD_VHOST_USER = "vhost-user-vsock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Inputs:
     initrd: int | None = None
     bootloader: int | None = None
     vsock: int | None = None
-    """A socket to the vsock device process; None if the kernel carries vsock."""
+    """Names the socket that the vsock device process listens on; None if the kernel carries vsock."""
 
     @property
     def fds(self) -> list[int]:
@@ -79,6 +80,16 @@ def fd_path(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
+def connectable(fd: int) -> str:
+    """A name by which no crosvm recognizes a descriptor, which it would take to be connected."""
+    return f"/proc/thread-self/fd/{fd}"
+
+
+def takes_user_vsock(options: Options) -> bool:
+    """Whether the vsock device may be another process."""
+    return "vhost-user" in options or _OLD_VHOST_USER in options
+
+
 def needs(option: str, options: Options) -> bool:
     """True. Raises VmmUnavailable if there is no such option."""
     if option not in options:
@@ -91,11 +102,14 @@ def debugger(wanted: bool, options: Options) -> list[str]:
     return ["--gdb", str(GDB_PORT)] if wanted and needs("gdb", options) else []
 
 
-def vsock(cid: int, control: int | None, options: Options) -> list[str]:
-    """The kernel's device, or one that is another process, at the other end of `control`."""
-    if control is not None:
+def vsock(cid: int, door: int | None, options: Options) -> list[str]:
+    """The kernel's device, or one that is another process, which crosvm calls by the descriptor `door`."""
+    if door is not None:
+        path = connectable(door)
+        if _OLD_VHOST_USER in options:
+            return [f"--{_OLD_VHOST_USER}", path]
         needs("vhost-user", options)
-        return ["--vhost-user", f"type=vsock,socket={fd_path(control)}"]
+        return ["--vhost-user", f"type=vsock,socket={path}"]
     if "cid" in options:
         return ["--cid", str(cid)]
     needs("vsock", options)

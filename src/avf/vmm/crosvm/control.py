@@ -1,17 +1,19 @@
 """crosvm's control socket: SOCK_SEQPACKET, one JSON document per packet each way."""
 
-import contextlib
 import errno
 import json
-import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 from avf.vmm.base import BalloonStats, NotSupported, VmmControlError
+from avf.vmm.crosvm.address import address_in
 
 _NAME = "crosvm.sock"
 _MAX_REPLY = 1 << 16
+_NO_DRIVER = (errno.ENOTSUP, errno.ENOTCONN, errno.EAGAIN)
+"""EAGAIN: this crosvm has handed the request on to the driver's side and waited for 100 ms."""
+IN_VAIN_MAX = 100
+"""How often that may happen: crosvm keeps each of these requests, and stands still after some 280 of them."""
 
 
 class ControlSocket:
@@ -19,12 +21,13 @@ class ControlSocket:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._in_vain = 0
 
     def listen(self) -> socket.socket:
         """The socket crosvm is to inherit. Raises OSError."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with self._address() as address:
+            with address_in(self._directory, _NAME) as address:
                 listener.bind(address)
             listener.listen(1)
         except BaseException:
@@ -42,7 +45,10 @@ class ControlSocket:
             raise VmmControlError(f"crosvm answered {reply!r:.200}")
 
     def balloon_stats(self, timeout: float) -> BalloonStats:
+        if self._in_vain >= IN_VAIN_MAX:
+            raise NotSupported(f"no balloon driver has answered {IN_VAIN_MAX} requests")
         reply = self._request({"BalloonCommand": "Stats"}, timeout)
+        self._in_vain = 0
         body = reply.get("BalloonStats") if isinstance(reply, dict) else None
         actual = body.get("balloon_actual") if isinstance(body, dict) else None
         stats = body.get("stats") if isinstance(body, dict) else None
@@ -59,7 +65,7 @@ class ControlSocket:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
                 sock.settimeout(timeout)
-                with self._address() as address:
+                with address_in(self._directory, _NAME) as address:
                     sock.connect(address)
                 sock.send(json.dumps(request).encode())
                 reply = json.loads(sock.recv(_MAX_REPLY))
@@ -67,21 +73,14 @@ class ControlSocket:
             raise VmmControlError(f"crosvm does not answer: {error}") from error
         if isinstance(reply, dict) and "Err" in reply:
             code = reply["Err"]
-            if code in (errno.ENOTSUP, errno.ENOTCONN):
+            if code == errno.EAGAIN:
+                self._in_vain += 1
+            if code in _NO_DRIVER:
                 raise NotSupported("no balloon driver answers in the guest")
             raise VmmControlError(f"crosvm answered with errno {code}")
         if isinstance(reply, dict) and "ErrString" in reply:
             raise VmmControlError(f"crosvm answered {str(reply['ErrString'])[:200]!r}")
         return reply
-
-    @contextlib.contextmanager
-    def _address(self) -> Iterator[str]:
-        """An address that fits into a sockaddr, however long the directory's name is."""
-        fd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield f"/proc/self/fd/{fd}/{_NAME}"
-        finally:
-            os.close(fd)
 
 
 def _size(stats: dict[str, object], name: str) -> int | None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
+from avf.vmm.crosvm.command import takes_user_vsock
 from avf.vmm.crosvm.options import options_of
 from avf.vmm.crosvm.vmm import find_crosvm
 from avf.vmm.probe_guest import probe_firmware
@@ -34,7 +35,7 @@ def crosvm_abilities(program: str | None = None) -> CrosvmAbilities:
     """Of `program`, else what find_crosvm finds. Raises VmmUnavailable if there is none."""
     path = find_crosvm(program)
     options = options_of(path)
-    return CrosvmAbilities(path, _runs_guest(path), "vhost-user" in options, "gdb" in options)
+    return CrosvmAbilities(path, _runs_guest(path), takes_user_vsock(options), "gdb" in options)
 
 
 def _runs_guest(program: str) -> bool:

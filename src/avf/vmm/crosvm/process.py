@@ -5,10 +5,12 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from avf.confine import Child
 from avf.vmm.base import BalloonStats, ExitCause, ExitReport, NotSupported, VmmControlError
 from avf.vmm.crosvm.control import ControlSocket
+from avf.vmm.crosvm.door import Door
 from avf.vmm.tail import Tail
 from avf.vmm.vsock_device import VsockDevice
 
@@ -36,13 +38,21 @@ def exit_cause(returncode: int) -> ExitCause:
     return _CAUSES.get(returncode, ExitCause.UNKNOWN)
 
 
+@dataclass(frozen=True, slots=True)
+class UserVsock:
+    """The vsock device that is a process of its own, and where crosvm calls it."""
+
+    device: VsockDevice
+    door: Door
+
+
 class CrosvmProcess:
     """A VmProcess. It owns its children, the read end of its standard error and the control socket's file."""
 
     def __init__(
         self,
         child: Child,
-        device: VsockDevice | None,
+        vsock: UserVsock | None,
         control: ControlSocket,
         stderr: int,
         on_event: Callable[[str], None] | None = None,
@@ -52,7 +62,8 @@ class CrosvmProcess:
     ) -> None:
         """`confinement`: how tight it is, for the report. `debugger`: what leads to the gdb server, if there is one."""
         self._child = child
-        self._device = device
+        self._device = None if vsock is None else vsock.device
+        self._door = None if vsock is None else vsock.door
         self._debugger = debugger
         self._control = control
         self._tail = Tail(stderr)
@@ -106,6 +117,8 @@ class CrosvmProcess:
         if self._debugger is not None:
             self._debugger.abort()
         returncode = self._child.reap()
+        if self._door is not None:
+            self._door.close()
         if self._device is not None:
             self._bury(self._device)
         self._tail.pump()

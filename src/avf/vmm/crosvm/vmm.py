@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,11 +14,12 @@ from avf.vmm.crosvm import gdb_bridge
 from avf.vmm.crosvm.box import crosvm_box
 from avf.vmm.crosvm.command import GDB_PORT, Inputs, crosvm_command
 from avf.vmm.crosvm.control import ControlSocket
+from avf.vmm.crosvm.door import Door
 from avf.vmm.crosvm.options import Options, options_of
-from avf.vmm.crosvm.process import CrosvmProcess
+from avf.vmm.crosvm.process import CrosvmProcess, UserVsock
 from avf.vmm.images import open_image
 from avf.vmm.outlets import open_outlet
-from avf.vmm.vsock_device import VsockDevice, start_vsock_device
+from avf.vmm.vsock_device import start_vsock_device
 from avf.vsock import HybridVsock, KernelVsock
 
 PROGRAM = "crosvm"
@@ -82,8 +82,9 @@ class Crosvm:
             control = ControlSocket(spec.temporary_directory)
             listener = stack.enter_context(control.listen())
             undo.callback(control.remove)
-            vsock, device = _vsock(spec, stderr_write, stack, undo)
-            inputs = _open_inputs(spec, listener.fileno(), vsock, stack)
+            vsock = _vsock(spec, stderr_write, stack, undo)
+            name = None if vsock is None else vsock.door.name
+            inputs = _open_inputs(spec, listener.fileno(), name, stack)
             command = crosvm_command(
                 program,
                 spec,
@@ -98,7 +99,7 @@ class Crosvm:
             undo.callback(child.abort)
             process = CrosvmProcess(
                 child,
-                device,
+                vsock,
                 control,
                 stderr,
                 on_event,
@@ -109,19 +110,16 @@ class Crosvm:
             return process
 
 
-def _vsock(
-    spec: VmSpec, stderr: int, stack: ExitStack, undo: ExitStack
-) -> tuple[int | None, VsockDevice | None]:
-    """The socket to the device process, and that process; neither where the kernel carries vsock."""
+def _vsock(spec: VmSpec, stderr: int, stack: ExitStack, undo: ExitStack) -> UserVsock | None:
+    """None where the kernel carries vsock."""
     if isinstance(spec.vsock, KernelVsock):
-        return None, None
+        return None
     if not isinstance(spec.vsock, HybridVsock):
         raise VmmUnavailable(f"crosvm cannot use {type(spec.vsock).__name__}")
-    crosvm_end, device_end = socket.socketpair()
-    stack.callback(crosvm_end.close)
-    with device_end:
-        device = start_vsock_device(spec.cid, spec.vsock, device_end.fileno(), stderr, undo)
-    return crosvm_end.fileno(), device
+    door = Door(spec.temporary_directory, stack)
+    undo.callback(door.close)
+    device = start_vsock_device(spec.cid, spec.vsock, door.fileno(), stderr, undo)
+    return UserVsock(device, door)
 
 
 def _debugger(spec: VmSpec, crosvm: Child, stderr: int, undo: ExitStack) -> Child | None:

@@ -1,5 +1,6 @@
 """The device process: arguments, set-up, one loop until the front-end goes."""
 
+import errno
 import os
 import resource
 import select
@@ -83,6 +84,8 @@ def main(words: list[str]) -> int:
             process = Process(arguments, stack)
             _report_ready(arguments.ready_fd)
             return process.run()
+    except ControlLost:  # the front-end has ended and never called, and knows why
+        return 0
     except OSError as error:
         log(str(error))
         return 1
@@ -108,7 +111,7 @@ class Process:
         self._status = 0
         self._more = False
         self._mistakes = 0
-        control = socket.socket(fileno=arguments.ctl_fd)
+        control = _control(arguments.ctl_fd)
         stack.callback(control.close)
         self._loop = Loop()
         stack.callback(self._loop.close)
@@ -186,6 +189,20 @@ class Process:
         if self._mistakes >= _MISTAKES_MAX:
             self.running = False
             self._status = 1
+
+
+def _control(fd: int) -> socket.socket:
+    """The socket to the front-end, which calls if `fd` listens. Raises OSError, or ControlLost if nobody calls."""
+    given = socket.socket(fileno=fd)
+    if not given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return given
+    with given:
+        try:
+            return given.accept()[0]
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise ControlLost("nobody called") from error
 
 
 def _remove(base: str) -> None:
