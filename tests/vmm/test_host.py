@@ -29,7 +29,7 @@ UNDER_TCG = ["-accel", "tcg"]
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AVF_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.delenv("AVF_ACCEL", raising=False)
-    explain_acceleration.cache_clear()
+    accel.find_acceleration.cache_clear()
     tsc.tsc_khz.cache_clear()
 
 
@@ -80,7 +80,7 @@ def test_the_environment_decides_for_kvm(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(accel, "_kvm_processor", lambda _: "host")
     found = acceleration_for(QEMU, 0)
     assert (found.accelerator, found.processor) == (Accelerator.KVM, "host")
-    explain_acceleration.cache_clear()
+    accel.find_acceleration.cache_clear()
     monkeypatch.setattr(accel, "_kvm_processor", lambda _: None)
     with pytest.raises(VmmUnavailable, match="AVF_ACCEL is kvm, but a probe guest did not run"):
         explain_acceleration(QEMU)
@@ -121,7 +121,7 @@ def test_a_processor_is_found_once_per_boot(
 
     monkeypatch.setattr(kvm, "runs_firmware", probe)
     for _ in range(3):
-        explain_acceleration.cache_clear()
+        accel.find_acceleration.cache_clear()
         found = explain_acceleration(QEMU)
         assert found.processor == works
         assert (found.accelerator is Accelerator.KVM) == (works is not None)

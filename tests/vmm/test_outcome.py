@@ -59,6 +59,12 @@ def test_failures(returncode: int, lost: bool, started: bool, cause: ExitCause) 
     assert outcome.cause(returncode) is cause
 
 
+def test_a_guest_that_was_killed_because_the_hypervisor_gave_up_has_crashed() -> None:
+    outcome = Outcome()
+    outcome.started = outcome.broken = True
+    assert outcome.cause(-9) is ExitCause.CRASH
+
+
 def test_a_guest_cannot_fill_memory_with_events() -> None:
     outcome = Outcome()
     names = ["BLOCK_IO_ERROR", "GUEST_PANICKED", "BALLOON_CHANGE", "SOMETHING_NEW"]

@@ -23,7 +23,6 @@ from avf.vmm import (
     VmmStartError,
     VmProcess,
     VmSpec,
-    explain_acceleration,
 )
 from avf.vsock import HybridVsock
 from tests.accelerators import ACCELERATORS, choose
@@ -54,7 +53,6 @@ done
 @pytest.fixture(autouse=True, params=ACCELERATORS)
 def accelerator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     choose(monkeypatch, request.param, kernels=True)
-    explain_acceleration.cache_clear()
     return str(request.param)
 
 

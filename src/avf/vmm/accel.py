@@ -26,14 +26,18 @@ class Acceleration:
     """QEMU's processor model under KVM; None where the board decides."""
 
 
-@functools.cache
 def explain_acceleration(qemu: str) -> Acceleration:
     """How the QEMU program `qemu` runs guests that need no kernel of ours here: firmware of a few bytes.
 
     `AVF_ACCEL` (kvm or tcg) decides instead of the probes if it is set. A probe's result is kept until the next boot.
     Raises VmmUnavailable for another value of AVF_ACCEL, or if it is kvm and no guest runs under KVM.
     """
-    chosen = _chosen()
+    return find_acceleration(qemu, _chosen())
+
+
+@functools.cache
+def find_acceleration(qemu: str, chosen: Accelerator | None) -> Acceleration:
+    """What explain_acceleration tells if AVF_ACCEL is `chosen`. Raises VmmUnavailable."""
     if chosen is Accelerator.TCG:
         return Acceleration(Accelerator.TCG, "AVF_ACCEL says so")
     lack = _missing_device() if chosen else _missing_hardware() or _missing_device()

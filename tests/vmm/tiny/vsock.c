@@ -1,13 +1,13 @@
 /* A guest with a vsock driver and nothing else, polling, on PCI or virtio-mmio.
 
    It connects to port 2048 of the host, greets, and from then on takes every connection and sends back what comes on it.
-   What begins with '^' resets the machine. */
+   What begins with '^' resets the machine; '?' has it execute what is no memory, which no hypervisor can. */
 #include <stdint.h>
 
 enum { SERIAL = 0x3f8, PCI_ADDRESS = 0xcf8, PCI_DATA = 0xcfc, KEYBOARD = 0x64 };
 enum { VSOCK_PCI = 0x10531af4, CAPABILITY = 9, COMMON = 1, NOTIFY = 2, DEVICE = 4 };
 enum { GED_RESET = 0xfea00202 /* of a microvm, which has no such controller */ };
-enum { FUNCTIONS = 256, FREE_ADDRESS = 0xe0000000 };
+enum { FUNCTIONS = 256, NOWHERE = 0xd0000000, FREE_ADDRESS = 0xe0000000 };
 enum { MMIO = 0xfeb00000, MMIO_SIZE = 512, MMIO_COUNT = 24, MAGIC = 0x74726976, VSOCK = 19 };
 enum { RX, TX, EVENT, QUEUES, SIZE = 8, ROOM = 4096, NEXT_IS_WRITABLE = 2 };
 enum { REQUEST = 1, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST, STREAM = 1, HOST = 2, PORT = 2048 };
@@ -183,6 +183,7 @@ static void answer(const struct packet *packet) {
     if (head->op == RESPONSE) send(mine, other, RW, "hello\n", 6);
     if (head->op == CREDIT_REQUEST) send(mine, other, CREDIT_UPDATE, 0, 0);
     if (head->op == SHUTDOWN) send(mine, other, RST, 0, 0);
+    if (head->op == RW && packet->data[0] == '?') ((void (*)(void))(uint64_t)NOWHERE)();
     if (head->op == RW && packet->data[0] == '^') end("^\n");
     if (head->op == RW) send(mine, other, RW, packet->data, head->length);
 }

@@ -40,6 +40,8 @@ class Outcome:
         """QEMU has answered a request: its command line was good."""
         self.lost = False
         """QEMU had to be killed because it could no longer do its work: no vsock device, no monitor."""
+        self.broken = False
+        """The hypervisor could not go on with the guest."""
         self.flooded = False
         """There were more events than are followed."""
         self._pace = Pace(EVENTS_PER_SECOND, EVENTS_AT_ONCE)
@@ -78,6 +80,8 @@ class Outcome:
         """The cause, given QEMU's exit status (negative: the signal that ended it)."""
         if self.lost:
             return ExitCause.INFRASTRUCTURE if self.started else ExitCause.START_FAILED
+        if self.broken:
+            return ExitCause.CRASH
         if returncode < 0:
             return ExitCause.KILLED
         if self._watchdog:

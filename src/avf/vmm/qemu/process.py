@@ -3,7 +3,6 @@
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -18,6 +17,7 @@ from avf.vmm.base import (
     VmmControlError,
 )
 from avf.vmm.outlets import NOWHERE, Outlet
+from avf.vmm.qemu.clock import GuestClock
 from avf.vmm.qemu.devices import CONSOLE, input_backend
 from avf.vmm.qemu.outcome import Outcome
 from avf.vmm.qemu.panic import PanicDump
@@ -54,28 +54,6 @@ class _Link(Enum):
     CLOSED = "closed"
 
 
-class _GuestClock:
-    """How long the guest has run, by QEMU's events."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._former = 0.0
-        self._since: float | None = None
-
-    def qmp_event(self, name: str) -> None:
-        with self._lock:
-            if name == "RESUME" and self._since is None:
-                self._since = time.monotonic()
-            elif name == "STOP" and self._since is not None:
-                self._former += time.monotonic() - self._since
-                self._since = None
-
-    def seconds(self) -> float:
-        with self._lock:
-            now = 0.0 if self._since is None else time.monotonic() - self._since
-            return self._former + now
-
-
 class QemuProcess:
     """A VmProcess. It owns its children, the QMP socket and the read end of their standard error."""
 
@@ -106,9 +84,10 @@ class QemuProcess:
         self._on_event = on_event
         self._panic_dump = panic_dump
         self._panic: asyncio.Task[None] | None = None
+        self._check: asyncio.Task[None] | None = None
         self._outcome = Outcome(debugged=frozen)
         self._outcome.note(f"confinement: {confinement}")
-        self._clock = _GuestClock()
+        self._clock = GuestClock()
         self._monitor: Monitor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._link = threading.Condition()
@@ -259,10 +238,16 @@ class QemuProcess:
             self._outcome.lost = True
             self._report_line("QEMU tells of more events than anybody can follow: killing the VM")
             self._qemu.kill()
-        if name == "GUEST_PANICKED" and self._panic_dump is not None and self._panic is None:
-            import asyncio
+        self._follow_stop(name)
 
+    def _follow_stop(self, event: str) -> None:
+        """Ends a VM that QEMU has stopped and that will not go on."""
+        import asyncio
+
+        if event == "GUEST_PANICKED" and self._panic_dump is not None and self._panic is None:
             self._panic = asyncio.create_task(self._end_after_panic(self._panic_dump))
+        if event == "STOP" and (self._check is None or self._check.done()):
+            self._check = asyncio.create_task(self._end_if_broken())
 
     async def _end_after_panic(self, dump: PanicDump) -> None:
         """The guest is paused and will not go on."""
@@ -275,6 +260,15 @@ class QemuProcess:
         except (OSError, VmmControlError) as error:
             self._report_line(f"after the panic: {error}")
             self._qemu.kill()
+
+    async def _end_if_broken(self) -> None:
+        """Under KVM a guest may do what the hypervisor cannot."""
+        with suppress(VmmControlError):
+            answer = await self._execute("query-status")
+            if isinstance(answer, dict) and answer.get("status") == "internal-error":
+                self._outcome.broken = True
+                self._report_line("the hypervisor cannot go on: killing the VM")
+                self._qemu.kill()
 
     def _report_line(self, text: str) -> None:
         self._outcome.note(text)
