@@ -31,7 +31,8 @@ SAMPLE := build/payload/sample.apk
 IMAGE_SOURCES := $(shell find src/avf/image src/avf/guest src/avf/binder src/avf/aidl src/avf/apk src/avf/sdk src/avf_payload src/avf/proto3.py src/avf/metadata.py src/avf/printable.py -name '*.py' -o -name '*.c' -o -name '*.h' -o -name '*.map')
 
 $(IMAGE): $(IMAGE_SOURCES) | $(RUN_STAMP)
-	@$(BIN)/python -m avf.image build --output $(@D)
+	@echo "Building the guest image"
+	@$(BIN)/python -m avf.image build --quiet --output $(@D)
 	@touch $@
 
 $(SAMPLE): $(wildcard examples/payload/* examples/payload/*/*) $(wildcard src/avf/sdk/include/*) examples/build_payload.py | $(RUN_STAMP)

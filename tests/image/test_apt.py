@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from avf.image import PackageError
+from avf.image import AptMissing, PackageError, ToolsMissing, build_image
 from avf.image.apt import AptCache
 
 
@@ -127,3 +127,30 @@ def test_a_host_without_apt(apt: AptCache, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(PackageError, match="Debian or Ubuntu"):
         apt.fetch(["tool"])
+
+
+def test_downloads_are_told_by_name_and_number(tmp_path: Path, repository: Repository) -> None:
+    told: list[str] = []
+    apt = AptCache(tmp_path / "cache", told.append, repository.sources)
+    apt.fetch(["tool", "tool-6.1-cloud"])
+    steps = [step for step in told if step.startswith("downloading")]
+    assert steps == ["downloading tool (1/2)", "downloading tool-6.1-cloud (2/2)"]
+
+
+def test_fresh_lists_do_not_bring_apt(apt: AptCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(apt, "refresh", lambda: pytest.fail("fetched the lists"))
+    with pytest.raises(AptMissing):
+        apt.with_lists(lambda: apt.fetch(["tool"]), update=False)
+
+
+@pytest.mark.parametrize("lost, package", [("gcc", "gcc"), ("mkfs.erofs", "erofs-utils")])
+def test_missing_programs_are_told_before_a_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, package: str
+) -> None:
+    for name in {"apt-get", "gcc", "mkfs.erofs"} - {lost}:
+        (tmp_path / name).symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolsMissing, match=f"{lost}; install them: apt-get install {package}"):
+        build_image(tmp_path / "image", cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()

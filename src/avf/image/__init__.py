@@ -2,12 +2,21 @@
 
 from avf.image.build import Image, build_image, default_cache, default_output
 from avf.image.cpio import Cpio
-from avf.image.errors import CpioError, ImageError, KernelError, PackageError
+from avf.image.errors import (
+    AptMissing,
+    CpioError,
+    ImageError,
+    KernelError,
+    PackageError,
+    ToolsMissing,
+)
 from avf.image.kernel import KernelFiles, fetch_kernel, module_closure
 from avf.image.modules import module_name, read_module
+from avf.image.tools import check_tools
 from avf.image.userland import standard_library
 
 __all__ = [
+    "AptMissing",
     "Cpio",
     "CpioError",
     "Image",
@@ -15,7 +24,9 @@ __all__ = [
     "KernelError",
     "KernelFiles",
     "PackageError",
+    "ToolsMissing",
     "build_image",
+    "check_tools",
     "default_cache",
     "default_output",
     "fetch_kernel",

@@ -16,13 +16,15 @@ from avf.printable import printable, printable_lines
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        with _told() as progress:
+        with _told(quiet=options.quiet) as progress:
             image = build_image(
                 options.output, cache=options.cache, update=options.update, progress=progress
             )
     except (ImageError, OSError) as error:
         print(printable_lines(f"error: {error}"), file=sys.stderr)
         return 1
+    if options.quiet:
+        return 0
     initrds = (image.initrd_normal, image.initrd_debuggable)
     for path in (image.config, image.kernel, *initrds, image.system):
         print(f"{path.stat().st_size / (1 << 20):7.1f} MiB  {printable(str(path))}")
@@ -30,15 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _told() -> Iterator[Callable[[str], None]]:
-    """Tells each step and when it began on standard error; at a terminal, the last one is seen to go on."""
+def _told(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Tells each step and when it began on standard error. A terminal shows the last one as it goes on; with `quiet`
+    it is all that is shown, and nothing of it stays."""
     started = time.monotonic()
 
     def line(step: str) -> str:
         return f"[{time.monotonic() - started:5.1f}s] {printable(step)}"
 
     if not sys.stderr.isatty():
-        yield lambda step: print(line(step), file=sys.stderr, flush=True)
+        yield lambda step: None if quiet else print(line(step), file=sys.stderr, flush=True)
         return
     from rich.console import Console
     from rich.text import Text
@@ -47,7 +50,8 @@ def _told() -> Iterator[Callable[[str], None]]:
     with console.status("") as status:
 
         def show(step: str) -> None:
-            console.print(line(step))
+            if not quiet:
+                console.print(line(step))
             status.update(Text(printable(step)))
 
         yield show
@@ -63,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
     build.add_argument(
         "--update", action="store_true", help="ask apt for newer packages than the cached ones"
+    )
+    build.add_argument(
+        "--quiet", action="store_true", help="write nothing but errors, and the step at a terminal"
     )
     return parser
 

@@ -12,14 +12,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from avf.image.errors import PackageError
+from avf.image.errors import AptMissing, PackageError
 
 Progress = Callable[[str], None]
 T = TypeVar("T")
@@ -31,8 +32,12 @@ _FILE = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9+.-]*)_(?P<version>[0-9A-Za-z.+:~%-]+)_[a-z0-9-]+\.deb"
 )
 """NAME_VERSION_ARCHITECTURE.deb, the version with %3a for a colon."""
+_LAST_LINES = 20
+"""How much is told of what apt-get wrote before it failed."""
 _MAX_PINS = 1 << 20
 _NO_PINS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, PackageError)
+_GOT = re.compile(r"Get:\d+ (?P<words>.*)")
+"""What apt-get writes, at -q, when it begins with a file: its source, its name and more."""
 _HOST_LISTS = Path("/var/lib/apt/lists")
 _DROPPED_OPTIONS = re.compile(
     r"^(Dir|DPkg|APT::Update|APT::NeverAutoRemove|Unattended-Upgrade)\b", re.I
@@ -87,6 +92,8 @@ class AptCache:
         if not update:
             try:
                 return attempt()
+            except AptMissing:
+                raise
             except PackageError as error:
                 self._progress(f"trying with fresh package lists: {error}")
         self.refresh()
@@ -131,11 +138,22 @@ class AptCache:
 
     def _download(self, pins: dict[str, _Pin]) -> None:
         missing = [name for name, pin in pins.items() if not self._is_here(pin)]
-        for number, name in enumerate(missing, 1):
-            self._progress(f"downloading {name} ({number}/{len(missing)})")
+        if not missing:
+            return
+        for name in missing:
             # apt takes a file of the right size for the right file
             (self._archives / pins[name].file).unlink(missing_ok=True)
-            self._apt("apt-get", "-qq", "download", name, directory=self._archives)
+        number = 0
+
+        def tell(line: str) -> None:
+            nonlocal number
+            if match := _GOT.match(line):
+                name = next((word for word in match["words"].split() if word in missing), "")
+                number += 1
+                self._progress(f"downloading {name} ({number}/{len(missing)})")
+
+        command = ["apt-get", "-q", "download", *missing]
+        _follow(command, self._environment(), self._archives, tell)
         for name in missing:
             if not self._is_here(pins[name]):
                 raise PackageError(
@@ -185,9 +203,11 @@ class AptCache:
         lines = kept + [f'{key} "{value}";' for key, value in ours.items()]
         (self._state / "apt.conf").write_text("\n".join(lines) + "\n")
 
-    def _apt(self, *command: str, directory: Path | None = None) -> str:
-        environment = os.environ | {"APT_CONFIG": str(self._state / "apt.conf"), "LC_ALL": "C"}
-        return _run(list(command), environment, directory or self._state)
+    def _apt(self, *command: str) -> str:
+        return _run(list(command), self._environment(), self._state)
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"APT_CONFIG": str(self._state / "apt.conf"), "LC_ALL": "C"}
 
     def _pins(self) -> dict[str, _Pin]:
         try:
@@ -233,23 +253,43 @@ def _parts(pin: _Pin) -> tuple[str, str]:
     return match["name"], version
 
 
-def _run(command: list[str], environment: Any, directory: Path) -> str:
+def _run(command: list[str], environment: Mapping[str, str], directory: Path) -> str:
+    with _started(command, environment, directory, stderr=subprocess.PIPE) as process:
+        output, errors = process.communicate()
+    if process.returncode:
+        raise PackageError(f"{' '.join(command)} failed: {errors.strip() or output.strip()}")
+    return output
+
+
+def _follow(
+    command: list[str], environment: Mapping[str, str], directory: Path, tell: Callable[[str], None]
+) -> None:
+    """Runs it and tells of each line that it writes."""
+    lines: deque[str] = deque(maxlen=_LAST_LINES)
+    with _started(command, environment, directory, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            tell(line)
+            if not _GOT.match(line):
+                lines.append(line)
+    if process.returncode:
+        raise PackageError(f"{' '.join(command)} failed: {''.join(lines).strip()}")
+
+
+def _started(
+    command: list[str], environment: Mapping[str, str], directory: Path, stderr: int
+) -> subprocess.Popen[str]:
     try:
-        done = subprocess.run(
+        return subprocess.Popen(
             command,
             env=environment,
             cwd=directory,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             errors="replace",
-            check=False,
         )
     except FileNotFoundError as error:
-        raise PackageError(
+        raise AptMissing(
             f"{command[0]} is missing: images are built on Debian or Ubuntu"
         ) from error
-    if done.returncode:
-        raise PackageError(
-            f"{' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}"
-        )
-    return done.stdout

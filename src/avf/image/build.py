@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import avf
+from avf import runtime
 from avf.image.apt import Progress
 from avf.image.initramfs import build_trees, debuggable, finish
 from avf.image.kernel import KernelFiles, fetch_kernel
 from avf.image.system import build_system
+from avf.image.tools import check_tools
 from avf.image.userland import Userland, fetch_userland
 
 KERNEL_PARAMS = " ".join(
@@ -73,6 +75,7 @@ def build_image(
 
     `update` asks apt for newer packages than those in the cache. Raises ImageError.
     """
+    check_tools()
     cache = cache or default_cache()
     kernel = fetch_kernel(cache, update=update, progress=progress)
     userland = fetch_userland(cache, update=update, progress=progress)
@@ -99,10 +102,8 @@ def default_cache() -> Path:
 
 
 def default_output() -> Path:
-    """`build/image` of a checkout, else where images are looked for in the user's data directory."""
-    if checkout := _checkout():
-        return checkout / "build/image"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share", "avf/image")
+    """Where VMs look for their image first."""
+    return runtime.image_dirs()[0]
 
 
 def _checkout() -> Path | None:
