@@ -179,7 +179,7 @@ def test_errors_and_their_causes(error: BaseException) -> None:
 
 
 def test_an_error_of_a_descriptor_is_told() -> None:
-    assert error_chain(OSError(9, "Bad file descriptor", 7)) == "7: Bad file descriptor"
+    assert error_chain(OSError(9, "Bad file descriptor", 7)) == "descriptor 7: Bad file descriptor"
 
 
 def test_what_is_told_of_a_vm(capsys: pytest.CaptureFixture[str]) -> None:

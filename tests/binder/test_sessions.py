@@ -793,6 +793,28 @@ def test_dump(serve: Serve) -> None:
             assert file.read() == b"['-a', '']"
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RemoteException.security("not you"), Status.PERMISSION_DENIED),
+        (RemoteException.illegal_state("not now"), Status.INVALID_OPERATION),
+        (RemoteException.service_specific_error(-6, "nobody is there"), Status.UNKNOWN_ERROR),
+    ],
+)
+def test_a_dump_that_fails_tells_why(serve: Serve, error: RemoteException, code: Status) -> None:
+    class Failing(Echo):
+        def dump(self, fd: int, args: list[str]) -> None:
+            raise error
+
+    root = serve(root=Failing()).connect().get_root(IEcho)
+    reading, writing = os.pipe()
+    with status(code):
+        dump(root, writing, [])
+    os.close(writing)
+    with open(reading) as file:
+        assert file.read() == f"{error}\n"
+
+
 def test_server_options_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="max_threads"):
         Server(Echo(), max_threads=0)

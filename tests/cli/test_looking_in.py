@@ -57,7 +57,7 @@ def test_where_there_is_no_vm(vm: Vm) -> None:
         result = vm(command, 2048)
         assert result.returncode == 1
         assert result.stderr == (
-            "Error: there is no VM with CID 2048\n\nHint: `vm list` shows the VMs of this host.\n"
+            "Error: there is no VM with CID 2048\n  try: `vm list` shows the VMs of this host\n"
         )
     assert vm("stop", "twelve").returncode == 2
 

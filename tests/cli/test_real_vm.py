@@ -38,7 +38,7 @@ def test_a_raw_vm_that_fits_no_platform(tmp_path: Path) -> None:
     (tmp_path / "vm.json").write_text('{"kernel": "kernel", "platform_version": "~2.0"}')
     result = vm("run", "vm.json")
     assert result.returncode == 1
-    assert result.stderr.startswith("Error: Failed to create VM\n\nCaused by:\n")
+    assert result.stderr.startswith("Error: Failed to create VM\n  because: Incompatible platform")
     assert "Incompatible platform version" in result.stderr
 
 

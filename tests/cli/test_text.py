@@ -3,8 +3,8 @@ from itertools import pairwise
 import pytest
 
 from avf.binder import RemoteException
-from avf.cli.text import CliError, error_chain, hint_for, quoted
-from avf.client import ServiceDied
+from avf.cli.text import CliError, error_chain, error_text, hint_for, quoted
+from avf.client import Refused, ServiceDied
 from avf.printable import printable
 
 
@@ -20,12 +20,12 @@ def test_an_error_alone() -> None:
 
 def test_one_cause() -> None:
     error = chained(CliError("Failed to create VM"), RemoteException.security("not you"))
-    assert error_chain(error) == "Failed to create VM\n\nCaused by:\n    not you (SECURITY)"
+    assert error_chain(error) == "Failed to create VM\n  because: not you (SECURITY)"
 
 
-def test_several_causes_are_numbered() -> None:
+def test_several_causes_follow_each_other() -> None:
     error = chained(CliError("a"), ValueError("b"), FileNotFoundError(2, "No such file", "/x"))
-    assert error_chain(error) == "a\n\nCaused by:\n    0: b\n    1: /x: No such file"
+    assert error_chain(error) == "a\n  because: b\n  because: /x: No such file"
 
 
 def test_a_cause_that_was_said_is_not_said_again() -> None:
@@ -34,7 +34,26 @@ def test_a_cause_that_was_said_is_not_said_again() -> None:
 
 
 def test_an_error_without_words_is_named() -> None:
-    assert error_chain(chained(CliError("a"), ValueError())) == "a\n\nCaused by:\n    ValueError"
+    assert error_chain(chained(CliError("a"), ValueError())) == "a\n  because: ValueError"
+
+
+def test_the_causes_in_a_refusal_become_lines() -> None:
+    message = "Failed\n\nCaused by:\n    0: no QEMU\n    1: 2: odd\x1b"
+    error = chained(CliError("a"), Refused.of(RemoteException.service_specific_error(-4, message)))
+    assert error_chain(error) == (
+        "a\n  because: Failed\n  because: no QEMU\n  because: 2: odd\\u{1b}"
+    )
+
+
+def test_an_error_with_a_remedy() -> None:
+    assert error_text(CliError("a", hint="do b")) == "a\n  try: do b"
+    assert error_text(CliError("a")) == "a"
+
+
+def test_an_error_that_causes_itself_comes_to_an_end() -> None:
+    first, second = CliError("a"), ValueError("b")
+    chained(first, second, first)
+    assert error_chain(first).startswith("a\n  because: b")
 
 
 def test_hints() -> None:

@@ -47,11 +47,27 @@ def test_ready() -> None:
     assert after(PayloadStarted(), PayloadReady()).not_ready() is None
 
 
-def test_finished_and_failed_payloads_are_finished() -> None:
-    for last in (PayloadFinished(0), PayloadError(ErrorCode.UNKNOWN, "")):
-        error = after(PayloadReady(), last).not_ready()
-        assert isinstance(error, Finished)
-        assert str(error) == "VM payload finished."
+def test_finished_tells_the_exit_code() -> None:
+    error = after(PayloadReady(), PayloadFinished(3)).not_ready()
+    assert isinstance(error, Finished)
+    assert (error.exit_code, error.error) == (3, None)
+    assert str(error) == "VM payload finished. (exit code 3)"
+
+
+def test_a_failed_payload_is_finished_and_tells_what_the_guest_reported() -> None:
+    reported = PayloadError(ErrorCode.PAYLOAD_CHANGED, "it is another one")
+    error = after(reported).not_ready()
+    assert isinstance(error, Finished)
+    assert (error.exit_code, error.error) == (None, reported)
+    assert str(error) == "VM payload finished. PayloadChanged: it is another one"
+
+
+def test_a_death_tells_what_the_guest_reported_before() -> None:
+    reported = PayloadError(ErrorCode.UNKNOWN, "no such payload")
+    error = after(reported, VmDied(DeathReason.SHUTDOWN)).not_ready()
+    assert isinstance(error, Died)
+    assert error.error == reported
+    assert str(error) == "VM died. (Shutdown) Unknown: no such payload"
 
 
 def test_death_goes_before_finished() -> None:

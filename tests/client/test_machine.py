@@ -12,6 +12,7 @@ import pytest
 from avf.binder import ExceptionCode, RemoteException
 from avf.client import (
     AppConfig,
+    ClientError,
     ConfigError,
     DeathReason,
     Died,
@@ -25,6 +26,8 @@ from avf.client import (
     PayloadReady,
     PayloadStarted,
     RawConfig,
+    Refusal,
+    Refused,
     ServiceDied,
     ServiceStartError,
     TimedOut,
@@ -205,10 +208,60 @@ def test_a_fifo_without_the_other_end_keeps_nobody_waiting(
 def test_a_second_start_is_refused(service: VirtualizationService) -> None:
     with service.create_vm(play("")) as vm:
         vm.start()
-        with pytest.raises(RemoteException) as caught:
+        with pytest.raises(Refused) as caught:
             vm.start()
+        assert isinstance(caught.value, ClientError)
+        assert isinstance(caught.value, RemoteException)
         assert caught.value.code == ExceptionCode.SERVICE_SPECIFIC
         assert caught.value.service_specific == -1
+        assert caught.value.refusal is Refusal.FAILED
+        assert caught.value.problem == "VM already started or failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "shown", "causes"),
+    [
+        (RemoteException.security("no"), Refusal.FAILED, "SECURITY: no", ()),
+        (
+            RemoteException.service_specific_error(-4, "a\n\nCaused by:\n    b: c"),
+            Refusal.START_FAILED,
+            "START_FAILED: a: b: c",
+            ("b: c",),
+        ),
+        (
+            RemoteException.service_specific_error(-99, "a\n\nCaused by:\n    0: b\n    1: 1: c"),
+            Refusal.FAILED,
+            "SERVICE_SPECIFIC: a: b: 1: c",
+            ("b", "1: c"),
+        ),
+        (RemoteException.service_specific_error(-3), Refusal.STARTED_BEFORE, "STARTED_BEFORE", ()),
+        (RemoteException(-12345, "odd"), Refusal.FAILED, "UNRECOGNISED_-12345: odd", ()),
+    ],
+)
+def test_a_refusal_has_a_name_and_parts(
+    error: RemoteException, name: Refusal, shown: str, causes: tuple[str, ...]
+) -> None:
+    refused = Refused.of(error)
+    assert (refused.refusal, str(refused), refused.causes) == (name, shown, causes)
+    assert refused.message == error.message
+
+
+def test_a_refusal_with_a_remedy_shows_it() -> None:
+    refused = Refused.of(RemoteException.security("not you"))
+    assert "vm doctor" in refused.remedy
+    assert refused.__notes__ == [f"Try: {refused.remedy}"]
+    assert not hasattr(Refused.of(RemoteException.illegal_state("so what")), "__notes__")
+
+
+def test_a_payload_that_cannot_run_tells_why(service: VirtualizationService) -> None:
+    """The exception has what the guest reported and how the VM died."""
+    with service.create_vm(play("report,error:2:it is another one,died:3")) as vm:
+        vm.start()
+        with pytest.raises((Finished, Died), match="PayloadChanged: it is another one") as caught:
+            vm.wait_until_ready(SOON)
+    assert caught.value.error == PayloadError(ErrorCode.PAYLOAD_CHANGED, "it is another one")
+    assert caught.value.report is not None
+    assert caught.value.report.reason == DeathReason.SHUTDOWN
 
 
 def test_a_refusal_leaves_nothing_open(service: VirtualizationService) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from avf.aidl.vm_control import IVmControl
+from avf.aidl.vm_control import IVmControl, Refusal
 from avf.binder import DeadObjectError, RemoteException
 from avf.client import (
     NoSuchVm,
@@ -80,7 +80,7 @@ def test_nothing_to_stop(service: VirtualizationService, tmp_path: Path) -> None
     with made(service, tmp_path) as (_, control):
         with pytest.raises(RemoteException, match="VM is not running") as raised:
             control.stop()
-        assert raised.value.service_specific == -1
+        assert raised.value.service_specific == Refusal.NOT_RUNNING
 
 
 def test_the_socket_is_its_owners(service: VirtualizationService, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachinePayloadConfig,
     VirtualMachineState,
 )
+from avf.aidl.vm_control import Refusal
 from avf.apk import ApkBuilder, SigningKey
 from avf.binder import ExceptionCode, ParcelFileDescriptor, RemoteException, dump, release
 from tests.eventually import eventually
@@ -52,8 +53,8 @@ def labelled(folder: Path, label: str) -> ParcelFileDescriptor:
     return file
 
 
-Refusal = tuple[Callable[[Path], dict[str, object]], ExceptionCode, str]
-REFUSALS: dict[str, Refusal] = {
+Case = tuple[Callable[[Path], dict[str, object]], ExceptionCode, str]
+REFUSALS: dict[str, Case] = {
     "image and partitions": (
         lambda f: {"disks": disk_of(partition(f, "a"), image=image(f, "b"))},
         ExceptionCode.ILLEGAL_ARGUMENT,
@@ -344,7 +345,7 @@ def test_a_vm_that_is_not_started(
     ):
         with pytest.raises(RemoteException) as raised:
             operation()
-        assert raised.value.service_specific == -1
+        assert raised.value.service_specific == Refusal.NOT_RUNNING
         assert raised.value.message == message
     release(vm)
     eventually(root.debug_list_vms, [])
@@ -422,6 +423,8 @@ def test_dump(root: IVirtualizationService, tmp_path: Path, runtime_dir: Path) -
     assert [first, second] == ["Running 1 VMs:", f"VM CID: {cid}"]
     assert state.startswith("\tState: NotStarted { ")
     assert "name: 'raw'" in state
+    assert " object at 0x" not in state
+    assert "PosixPath" not in state
     assert rest == [
         "\tPayload state Starting",
         "\tProtected: false",

@@ -2,10 +2,18 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from . import wire
 from .contract import Contract, Interface, dump_remote
-from .errors import BinderError, Status, StatusError
+from .errors import (
+    BinderError,
+    ExceptionCode,
+    RemoteException,
+    Status,
+    StatusError,
+    with_causes,
+)
 from .objects import IBinder
 from .parcel import Parcel, ParcelReader, refused
 
@@ -43,7 +51,26 @@ def _serve_dump(target: IBinder, reader: ParcelReader) -> None:
     except Exception as error:
         raise refused(error, "dump") from error
     if isinstance(target, Interface):
-        target.dump(fd.fileno(), args)
+        try:
+            target.dump(fd.fileno(), args)
+        except RemoteException as error:
+            raise _failed_dump(error, fd.fileno()) from error
+
+
+def _failed_dump(error: RemoteException, fd: int) -> StatusError:
+    """The answer to a dump is a status alone, so the words go where the dump would have gone."""
+    with suppress(OSError):
+        os.write(fd, f"{with_causes(error)}\n".encode(errors="replace"))
+    status = _DUMP_STATUS.get(error.code, Status.UNKNOWN_ERROR)
+    return StatusError(status, f"dump: {error}")
+
+
+_DUMP_STATUS = {
+    ExceptionCode.SECURITY: Status.PERMISSION_DENIED,
+    ExceptionCode.ILLEGAL_ARGUMENT: Status.BAD_VALUE,
+    ExceptionCode.ILLEGAL_STATE: Status.INVALID_OPERATION,
+    ExceptionCode.UNSUPPORTED_OPERATION: Status.INVALID_OPERATION,
+}
 
 
 def ping(binder: IBinder) -> None:

@@ -1,6 +1,7 @@
 """The `vm` command itself: finds the sub-command's module when it is used, and turns errors into text."""
 
 import importlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -10,8 +11,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from avf.cli.options import flush_output
-from avf.cli.text import CliError, error_chain, hint_for
-from avf.printable import printable
+from avf.cli.text import CliError, error_chain, error_text
+from avf.printable import printable, printable_lines
 
 _COMMANDS = {
     "run-app": ("avf.cli.run_app:run_app", "Run a payload from a signed APK in a VM of its own."),
@@ -93,18 +94,32 @@ def _run() -> int:
     except BrokenPipeError:
         sys.stdout = None  # nobody reads any more, and the interpreter must not try again
         return 1
-    except Exception as error:
-        if not _is_expected(error):
-            raise
-        click.echo(f"Error: {error_chain(error)}", err=True)
-        if hint := hint_for(error):
-            click.echo(f"\nHint: {hint}", err=True)
+    except Exception as error:  # noqa: BLE001 - what nobody expects is told, too
+        _tell(error)
         return 1
     return result if isinstance(result, int) else 0
 
 
+def _tell(error: Exception) -> None:
+    """What failed, why and what to try; the traceback only for those who asked for it."""
+    if _wants_traceback():
+        import traceback
+
+        click.echo(printable_lines("".join(traceback.format_exception(error))), err=True, nl=False)
+    if _is_expected(error):
+        click.echo(f"Error: {error_text(error)}", err=True)
+        return
+    name = type(error).__name__
+    click.echo(f"Error: vm has a defect: {name}\n  because: {error_chain(error)}", err=True)
+    click.echo("  try: AVF_LOG=debug shows where, which belongs into a report of it", err=True)
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get("AVF_LOG") == "debug" or not {"-v", "--verbose"}.isdisjoint(sys.argv)
+
+
 def _is_expected(error: Exception) -> bool:
-    """Whether `error` is about the world; anything else is a mistake of ours and deserves its traceback."""
+    """Whether `error` is about the world; anything else is a mistake of ours."""
     from avf.binder import BinderError
     from avf.client import ClientError
 

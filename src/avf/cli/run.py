@@ -28,6 +28,7 @@ from avf.client import (
     VirtualizationService,
     VirtualMachine,
     load_raw_config,
+    warnings_in,
 )
 from avf.printable import printable, printable_lines
 
@@ -87,11 +88,7 @@ def run_vm(
         typed_input(options["console_in"]) as typed,
         _create(connection, config, outputs, typed) as vm,
     ):
-        try:
-            _start(vm, options["timeout"])
-        except CliError:
-            _tell_log(connection, options)
-            raise
+        _start(vm, options["timeout"])
         report = None
         try:
             teller.created(vm, description)
@@ -137,8 +134,8 @@ def _start(vm: VirtualMachine, timeout: float | None) -> None:
 
 
 def _tell_log(connection: VirtualizationService, options: RunOptions) -> None:
-    """What virtmgr knows of a failed start, unless `-v` has shown it already."""
-    if not options["verbose"] and (tail := connection.log_tail):
+    """What virtmgr said that is not everyday life, unless `-v` has shown it already."""
+    if not options["verbose"] and (tail := warnings_in(connection.log_tail)):
         click.echo(f"virtmgr said:\n{printable_lines(tail)}", err=True)
 
 

@@ -1,9 +1,11 @@
 """How things are written on the terminal: errors, hints, and the forms that scripts read."""
 
-import os
 from pathlib import Path
 
+from avf.causes import words
 from avf.printable import escaped, printable, printable_lines
+
+_MAX_CAUSES = 16
 
 
 class CliError(Exception):
@@ -14,61 +16,60 @@ class CliError(Exception):
         self.hint = hint
 
 
+def error_text(error: BaseException) -> str:
+    """What failed, why, and what to try, each on lines of its own."""
+    remedy = hint_for(error)
+    return error_chain(error) + (f"\n  try: {remedy}" if remedy else "")
+
+
 def error_chain(error: BaseException) -> str:
-    """The error and, below "Caused by:", what led to it."""
-    texts = [_text(error)]
-    causes = []
-    while (error := error.__cause__) is not None:  # type: ignore[assignment]
-        text = _text(error)
-        if text not in texts[-1]:
-            causes.append(text)
-            texts.append(text)
-    if not causes:
-        return texts[0]
-    lines = causes if len(causes) == 1 else [f"{n}: {text}" for n, text in enumerate(causes)]
-    return f"{texts[0]}\n\nCaused by:\n" + "\n".join(f"    {line}" for line in lines)
+    """The error and, below it, what led to it; nothing is said twice."""
+    texts: list[str] = []
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen and len(seen) < _MAX_CAUSES:
+        seen.append(cause)
+        for text in _texts(cause):
+            news = text.removeprefix(f"{texts[-1]}: ") if texts else text
+            if not any(news in said for said in texts):
+                texts.append(news)
+        cause = cause.__cause__
+    return "\n  because: ".join(texts)
 
 
-def _text(error: BaseException) -> str:
-    """One line, but for what a process of ours said on its standard error, whose lines are set in."""
-    from avf.binder import RemoteException
-    from avf.client import ServiceError
+def _texts(error: BaseException) -> list[str]:
+    """One line each, but for what a process of ours said on its standard error, whose lines are set in."""
+    from avf.binder import ExceptionCode, RemoteException
+    from avf.client import ServiceError, split_message
 
     if isinstance(error, RemoteException):
-        return printable(f"{error.message or 'the service refused'} ({error.code.name})")
-    if isinstance(error, OSError) and error.strerror:
-        where = "" if error.filename is None else f"{_path(error.filename)}: "
-        return printable(f"{where}{error.strerror}")
+        problem, causes = split_message(error.message or "the service refused")
+        if error.code is not ExceptionCode.SERVICE_SPECIFIC:
+            problem += f" ({error.code.name})"
+        return [printable(text) for text in (problem, *causes)]
     if isinstance(error, ServiceError):
-        return printable_lines(str(error)).replace("\n", "\n    ")
-    return printable(str(error)) or type(error).__name__
-
-
-def _path(name: object) -> str:
-    """A path as an OSError has it: text, bytes or, of a descriptor, a number."""
-    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
+        return [printable_lines(str(error)).replace("\n", "\n    ")]
+    return [printable(words(error))]
 
 
 def hint_for(error: BaseException | None) -> str | None:
     """What to do about `error`, if anything is known to help."""
     from avf.binder import ExceptionCode, RemoteException, StatusError
-    from avf.client import NoSuchVm, ServiceError
+    from avf.client import NoSuchVm, ServiceError, remedy_for
 
     while error is not None:
         if isinstance(error, CliError) and error.hint:
             return error.hint
         if isinstance(error, RemoteException) and error.code == ExceptionCode.SECURITY:
-            return "`vm doctor` shows which permissions you have, and where they are granted."
-        if isinstance(error, RemoteException) and "memoryMib is " in error.message:
-            return "`--mem` says how much memory the VM gets; without it, the image does."
-        if isinstance(error, RemoteException) and "guest image" in error.message:
-            return "`vm doctor` says how to get one; `--image` names its folder."
+            return "`vm doctor` shows which permissions you have, and where they are granted"
+        if remedy := remedy_for(str(error)):
+            return remedy
         if isinstance(error, StatusError):
-            return "this is a mistake in virtmgr, which logged more about it: `-v` shows that."
+            return error.remedy or "`-v` shows what virtmgr logged about it"
         if isinstance(error, NoSuchVm):
-            return "`vm list` shows the VMs of this host."
+            return "`vm list` shows the VMs of this host"
         if isinstance(error, ServiceError):
-            return "`vm doctor` checks what this host lacks."
+            return error.remedy
         error = error.__cause__
     return None
 

@@ -14,6 +14,7 @@ from avf.aidl.virtualizationservice import (
     PartitionType,
     VirtualMachineState,
 )
+from avf.aidl.vm_control import Refusal
 from avf.client.completion import grow_storage
 from avf.client.config import AppConfig, DebugLevel, Disk, FileSource, Partition, RawConfig
 from avf.client.connection import VirtualizationService, VmInfo, connect
@@ -23,13 +24,17 @@ from avf.client.errors import (
     Died,
     Finished,
     NoSuchVm,
+    Refused,
     ServiceDied,
     ServiceError,
     ServiceStartError,
     TimedOut,
     VmClosed,
+    VmGone,
     VmStateError,
     WaitError,
+    split_message,
+    warnings_in,
 )
 from avf.client.events import (
     DeathReason,
@@ -43,6 +48,7 @@ from avf.client.events import (
 )
 from avf.client.json_config import load_raw_config
 from avf.client.machine import GuestService, VirtualMachine
+from avf.client.remedies import remedy_for
 from avf.client.report import DeathReport
 
 __all__ = [
@@ -69,6 +75,8 @@ __all__ = [
     "PayloadReady",
     "PayloadStarted",
     "RawConfig",
+    "Refusal",
+    "Refused",
     "ServiceDied",
     "ServiceError",
     "ServiceStartError",
@@ -78,10 +86,14 @@ __all__ = [
     "VirtualizationService",
     "VmClosed",
     "VmDied",
+    "VmGone",
     "VmInfo",
     "VmStateError",
     "WaitError",
     "connect",
     "grow_storage",
     "load_raw_config",
+    "remedy_for",
+    "split_message",
+    "warnings_in",
 ]

@@ -12,7 +12,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from typing import Self, TypeVar
 
@@ -26,9 +26,10 @@ from avf.binder import BinderClass, Interface
 from avf.client import connection, machine
 from avf.client.config import AppConfig, FileSource, RawConfig
 from avf.client.connection import START_TIMEOUT, VmInfo
+from avf.client.errors import Died, Finished, VmClosed
 from avf.client.events import DeathReason, Event, VmDied
 from avf.client.lifecycle import Lifecycle
-from avf.client.machine import SERVICE_TIMEOUT, GuestService
+from avf.client.machine import REPORT_TIMEOUT, SERVICE_TIMEOUT, GuestService
 from avf.client.report import DeathReport
 
 __all__ = ["VirtualMachine", "VirtualizationService", "connect"]
@@ -152,9 +153,14 @@ class VirtualMachine:
         return await _in_thread(lambda: self._vm.death_report)
 
     async def wait_until_ready(self, timeout: float | None = None) -> None:
-        """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished."""
+        """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished, with the death report."""
         await self._wait_for(lambda: self._lifecycle.settled, timeout)
-        if (error := self._lifecycle.not_ready()) is not None:
+        error = self._lifecycle.not_ready()
+        if isinstance(error, Died | Finished):
+            await self.wait_for_death(REPORT_TIMEOUT)
+            with suppress(VmClosed):
+                error.report = await self.death_report()
+        if error is not None:
             raise error
 
     async def wait_for_death(self, timeout: float | None = None) -> DeathReason | None:

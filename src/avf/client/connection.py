@@ -11,11 +11,11 @@ from avf.aidl.virtualizationservice import (
     PartitionType,
     VirtualMachineConfig,
 )
-from avf.binder import BinderError, DeadObjectError, FdMode, Session, bootstrap
+from avf.binder import BinderError, DeadObjectError, FdMode, RemoteException, Session, bootstrap
 from avf.binder import connect as binder_connect
 from avf.client.completion import complete
 from avf.client.config import AppConfig, FileSource, RawConfig, open_file, open_output
-from avf.client.errors import ServiceDied, ServiceStartError
+from avf.client.errors import Refused, ServiceDied, ServiceError, ServiceStartError
 from avf.client.machine import VirtualMachine
 from avf.client.process import VirtmgrProcess
 from avf.client.watch import Listener
@@ -74,7 +74,7 @@ def connect(
 class VirtualizationService:
     """What one client may do: make VMs and prepare their files. Closing it ends every VM made by it.
 
-    What the service refuses raises RemoteException; if it is gone, ServiceDied. Threads may share it.
+    What the service refuses raises Refused; if it is gone, ServiceDied. Threads may share it.
     """
 
     def __init__(
@@ -161,12 +161,20 @@ class VirtualizationService:
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
-        """Turns the end of the connection into ServiceDied, which tells how virtmgr ended and what it said."""
+        """Turns a refusal into Refused, the end of the connection into ServiceDied, which tells how virtmgr ended and
+        what it said, and other failures into ServiceError.
+        """
         try:
             yield
+        except Refused:
+            raise
+        except RemoteException as error:
+            raise Refused.of(error) from None
         except DeadObjectError as error:
             ended = self._process.how_it_ended(1.0) or "closed the connection"
             raise ServiceDied(f"virtmgr {ended}", self._process.log_tail) from error
+        except BinderError as error:
+            raise ServiceError(f"virtmgr could not answer: {error}") from error
 
     def close(self) -> None:
         """Ends all VMs of this service and virtmgr; waits until virtmgr is gone. Idempotent."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from avf.aidl.virtualizationservice import VirtualMachineState
+from avf.aidl.virtualizationservice import VirtualMachineDebugInfo, VirtualMachineState
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
 from avf.aidl.vm_control import IVmControl, PayloadState
-from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, unix
+from avf.binder import BinderError, DeadObjectError, FdMode, RemoteException, Session, connect, unix
+from avf.causes import words
 from avf.client.connection import VmInfo
-from avf.client.errors import NoSuchVm
+from avf.client.errors import NoSuchVm, Refused, ServiceError, VmGone
 from avf.client.report import DeathReport
 from avf.mounts import open_inside
 from avf.runtime import SYSTEM_RUNTIME_DIR, SYSTEM_STATE_DIR, service_sockets, user_runtime_dir
@@ -74,7 +75,7 @@ class VmMetrics:
 def list_vms() -> list[VmInfo]:
     """The VMs of every user, by CID, as the virtualizationservices that run know them; none is started for that.
 
-    Raises RemoteException (SECURITY) without the right to know.
+    Raises Refused (SECURITY) without the right to know.
     """
     found = {}
     for path in service_sockets():
@@ -83,11 +84,16 @@ def list_vms() -> list[VmInfo]:
         except (OSError, DeadObjectError):
             continue
         with session:
-            for info in session.get_root(IVirtualizationServiceInternal).debug_list_vms():
+            for info in _listed(session):
                 found[info.temporary_directory] = VmInfo(
                     info.cid, info.temporary_directory, info.requester_uid, info.requester_pid
                 )
     return sorted(found.values(), key=lambda info: info.cid)
+
+
+def _listed(session: Session) -> list[VirtualMachineDebugInfo]:
+    with _told("virtualizationservice"):
+        return session.get_root(IVirtualizationServiceInternal).debug_list_vms()
 
 
 def open_vm(cid: int) -> "ControlledVm":
@@ -101,7 +107,7 @@ def open_vm(cid: int) -> "ControlledVm":
         except PermissionError:
             problem = f"the VM with CID {cid} belongs to another user"
         except (OSError, BinderError) as error:
-            problem = f"the VM with CID {cid} cannot be reached: {error}"
+            problem = f"the VM with CID {cid} cannot be reached: {words(error)}"
     raise NoSuchVm(problem or f"there is no VM with CID {cid}")
 
 
@@ -126,6 +132,19 @@ def _directories(cid: int) -> Iterator[Path]:
 
 
 @contextmanager
+def _told(who: str) -> Iterator[None]:
+    """Turns what goes wrong in a call of `who` into errors of this package."""
+    try:
+        yield
+    except RemoteException as error:
+        raise Refused.of(error) from None
+    except DeadObjectError as error:
+        raise VmGone(f"{who} is gone") from error
+    except BinderError as error:
+        raise ServiceError(f"{who} could not answer: {error}") from error
+
+
+@contextmanager
 def _control_socket(directory: Path) -> Iterator[str]:
     """Its path, by a descriptor, since a unix socket's path must be short.
 
@@ -143,18 +162,20 @@ def _control_socket(directory: Path) -> Iterator[str]:
 
 
 class ControlledVm:
-    """A VM seen from outside. What virtmgr refuses raises RemoteException, a VM that is gone DeadObjectError."""
+    """A VM seen from outside. What virtmgr refuses raises Refused, a VM that is gone VmGone."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         try:
-            self._control = session.get_root(IVmControl)
+            with _told("the VM"):
+                self._control = session.get_root(IVmControl)
         except BaseException:
             session.close()
             raise
 
     def details(self) -> VmDetails:
-        info = self._control.get_info()
+        with _told("the VM"):
+            info = self._control.get_info()
         started = info.started_millis_ago
         return VmDetails(
             cid=info.cid,
@@ -177,7 +198,8 @@ class ControlledVm:
         )
 
     def metrics(self) -> VmMetrics:
-        now = self._control.get_metrics()
+        with _told("the VM"):
+            now = self._control.get_metrics()
         return VmMetrics(
             now.cpu_time_millis,
             now.guest_time_millis,
@@ -189,12 +211,13 @@ class ControlledVm:
 
     def death_report(self) -> DeathReport | None:
         """None while the VM has not died."""
-        report = self._control.get_death_report()
+        with _told("the VM"):
+            report = self._control.get_death_report()
         return None if report is None else DeathReport.from_aidl(report)
 
     def stop(self) -> None:
         """Kills the VM; returns when all of it is gone."""
-        with suppress(DeadObjectError):  # its owner has let go of it before we could be told
+        with suppress(DeadObjectError), _told("the VM"):  # dead: its owner was faster
             self._control.stop()
 
     def attach_console(self, *, live: bool = True) -> socket.socket:
@@ -202,11 +225,15 @@ class ControlledVm:
 
         What is written to it goes to the guest's console, if that takes input.
         """
-        return socket.socket(fileno=self._control.attach_console(live).detach())
+        with _told("the VM"):
+            stream = self._control.attach_console(live)
+        return socket.socket(fileno=stream.detach())
 
     def follow_log(self, *, live: bool = True) -> socket.socket:
         """As attach_console, for the log, which takes no input."""
-        return socket.socket(fileno=self._control.follow_log(live).detach())
+        with _told("the VM"):
+            stream = self._control.follow_log(live)
+        return socket.socket(fileno=stream.detach())
 
     def close(self) -> None:
         self._session.close()

@@ -45,6 +45,11 @@ class Lifecycle:
         return last.reason if isinstance(last, VmDied) else None
 
     @property
+    def error(self) -> PayloadError | None:
+        """What the guest reported instead of the payload's end."""
+        return next((event for event in self.events if isinstance(event, PayloadError)), None)
+
+    @property
     def settled(self) -> bool:
         """Nothing is left to wait for in `wait_until_ready`."""
         return self.reported >= VirtualMachineState.READY
@@ -54,5 +59,8 @@ class Lifecycle:
         if not self.settled:
             return TimedOut()
         if (reason := self.death_reason) is not None:
-            return Died(reason)
-        return None if self.reported == VirtualMachineState.READY else Finished()
+            return Died(reason, self.error)
+        if self.reported == VirtualMachineState.READY:
+            return None
+        exits = (event.exit_code for event in self.events if isinstance(event, PayloadFinished))
+        return Finished(next(exits, None), self.error)

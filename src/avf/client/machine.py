@@ -21,14 +21,13 @@ from avf.binder import (
     BinderError,
     Interface,
     Session,
-    StatusError,
     connect,
     interface_cast,
     link_to_death,
     release,
     unlink_to_death,
 )
-from avf.client.errors import ClientError, ServiceDied, VmClosed
+from avf.client.errors import ClientError, Died, Finished, ServiceDied, ServiceError, VmClosed
 from avf.client.events import (
     DeathReason,
     ErrorCode,
@@ -45,13 +44,15 @@ from avf.client.watch import Listener, Watch
 
 T = TypeVar("T", bound=Interface)
 SERVICE_TIMEOUT = 10.0
+REPORT_TIMEOUT = 5.0
+"""How long the death of a VM is waited for whose payload has ended."""
 _LAST_WORD_TIMEOUT = 5.0
 
 
 class VirtualMachine:
     """Made by `VirtualizationService.create_vm`. Letting go of it - `close`, or the end of a `with` - kills the VM.
 
-    What the service refuses raises RemoteException; if virtmgr is gone, ServiceDied; after `close`, VmClosed.
+    What the service refuses raises Refused; if virtmgr is gone, ServiceDied; after `close`, VmClosed.
     Threads may share it.
     """
 
@@ -147,7 +148,7 @@ class VirtualMachine:
             with self._using() as handle:
                 control = interface_cast(IVmControl, handle.get_control())
                 report = control.get_death_report()
-        except (ServiceDied, StatusError):
+        except ServiceError:
             return None
         if report is None:
             return None
@@ -169,8 +170,19 @@ class VirtualMachine:
             return control.get_info().debugger_socket or None
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
-        """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished."""
-        self._watch.wait_until_ready(timeout)
+        """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished, with the death report."""
+        try:
+            self._watch.wait_until_ready(timeout)
+        except (Died, Finished) as error:
+            self._watch.wait_for_death(REPORT_TIMEOUT)
+            error.report = self._report_if_open()
+            raise
+
+    def _report_if_open(self) -> DeathReport | None:
+        try:
+            return self.death_report
+        except VmClosed:
+            return None
 
     def wait_for_death(self, timeout: float | None = None) -> DeathReason | None:
         """None after `timeout` seconds."""

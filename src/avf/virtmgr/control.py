@@ -4,7 +4,7 @@ import logging
 
 from avf.aidl.vm_control import DeathReport, IVmControl, PayloadState, VmInfo, VmMetrics
 from avf.binder import ParcelFileDescriptor, calling_peer
-from avf.virtmgr.errors import VirtmgrError, failure
+from avf.virtmgr.errors import VirtmgrError, failure_from
 from avf.virtmgr.machine import Running, VmInstance
 from avf.virtmgr.metrics import cpu_time_millis, resident_kb
 
@@ -61,7 +61,7 @@ class VmControl(IVmControl):
         try:
             self._machine.stop(f"stopped on request of {who}")
         except VirtmgrError as e:
-            raise failure(str(e)) from e
+            raise failure_from(e) from e
 
     def attach_console(self, live: bool) -> ParcelFileDescriptor:
         machine = self._machine
@@ -71,10 +71,10 @@ class VmControl(IVmControl):
         try:
             return ParcelFileDescriptor(machine.output.attach_console(live=live))
         except (VirtmgrError, OSError) as e:
-            raise failure(str(e)) from e
+            raise failure_from(e) from e
 
     def follow_log(self, live: bool) -> ParcelFileDescriptor:
         try:
             return ParcelFileDescriptor(self._machine.output.follow_log(live=live))
         except (VirtmgrError, OSError) as e:
-            raise failure(str(e)) from e
+            raise failure_from(e) from e

@@ -23,7 +23,7 @@ from avf.virtmgr.config import PLATFORM_VERSION, DiskConfig, MachineConfig, from
 from avf.virtmgr.context import VmContext
 from avf.virtmgr.control import VmControl
 from avf.virtmgr.debugger import DEBUGGER_SOCKET_NAME, DebuggerPort
-from avf.virtmgr.errors import VirtmgrError, failure, full_chain
+from avf.virtmgr.errors import VirtmgrError, failure, failure_from, in_one_line
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.generations import InstanceGenerations
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
@@ -132,9 +132,10 @@ class VmCreation:
                     log.warning("Could not start RpcServer on port %d: %s", context.cid, e)
                     continue
                 if isinstance(e, OSError | RuntimeError):
-                    raise failure(
+                    raise failure_from(
+                        e,
                         f"Failed to create VM context: no RpcServer on port {context.cid} in"
-                        f" {context.temporary_directory}: {full_chain(e)}"
+                        f" {context.temporary_directory}: ",
                     ) from e
                 raise
             return context
@@ -149,7 +150,7 @@ class VmCreation:
         except RemoteException:
             raise
         except (GlobalServiceError, BinderError, OSError) as e:
-            raise failure(f"Failed to create VM context: {full_chain(e)}") from e
+            raise failure_from(e, "Failed to create VM context: ") from e
 
     def _confined_vmm(self, context: VmContext, task_profiles: list[str]) -> Vmm:
         """The VMM within what its task profiles allow."""
@@ -280,9 +281,8 @@ def _told(prefix: str) -> Iterator[None]:
     try:
         yield
     except (VirtmgrError, DiskError, OSError) as e:
-        message = prefix + full_chain(e)
-        log.error("%s", message)
-        raise failure(message) from e
+        log.error("%s%s", prefix, in_one_line(e))
+        raise failure_from(e, prefix) from e
 
 
 def _require_descriptors() -> None:
@@ -326,7 +326,7 @@ def _output(
     try:
         return files.add(logging_pipe(tag))
     except OSError as e:
-        raise failure(f"Failed to create pipe: {e}") from e
+        raise failure_from(e, "Failed to create pipe: ") from e
 
 
 def _typed(fd: ParcelFileDescriptor | None, console: int | None, files: Fds) -> Typed | None:
@@ -336,7 +336,7 @@ def _typed(fd: ParcelFileDescriptor | None, console: int | None, files: Fds) -> 
     try:
         return Typed(files.clone(fd))
     except OSError as e:
-        raise failure(f"Failed to use consoleInFd: {e.strerror}") from e
+        raise failure_from(e, "Failed to use consoleInFd: ") from e
 
 
 def _check_labels(config: MachineConfig, is_app: bool, uid: int) -> None:
@@ -356,7 +356,7 @@ def _check_label(fd: int, message: str, uid: int) -> None:
     except labels.LabelError as e:
         error = VirtmgrError(message)
         error.__cause__ = e
-        raise failure(full_chain(error)) from e
+        raise failure_from(error) from e
 
 
 def _assemble(config: DiskConfig) -> Disk:

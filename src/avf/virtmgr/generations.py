@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
 from avf.binder import BinderError, ExceptionCode, RemoteException, Status, StatusError
-from avf.virtmgr.errors import failure, full_chain
+from avf.virtmgr.errors import failure_from
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
 
 T = TypeVar("T")
@@ -37,12 +37,12 @@ class InstanceGenerations:
             raise
         except StatusError as e:
             if e.status != Status.UNKNOWN_TRANSACTION:
-                raise failure(full_chain(e)) from e
+                raise failure_from(e) from e
             raise RemoteException.unsupported_operation(
                 "this virtualizationservice is older than virtmgr and remembers no instances"
             ) from e
         except (GlobalServiceError, BinderError, OSError) as e:
-            raise failure(full_chain(e)) from e
+            raise failure_from(e) from e
 
 
 class OneInstance:

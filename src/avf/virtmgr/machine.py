@@ -13,19 +13,19 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from pathlib import Path
 
 from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
 from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
-from avf.aidl.vm_control import DeathReport, IVmControl
+from avf.aidl.vm_control import DeathReport, IVmControl, Refusal
 from avf.binder import RemoteException
 from avf.runtime import host_vsock_dirs
 from avf.virtmgr.callbacks import VirtualMachineCallbacks
 from avf.virtmgr.context import VmContext, remove_temporary_files
 from avf.virtmgr.death import HANGUP, death_reason
 from avf.virtmgr.debugger import DEBUGGER_SOCKET_NAME
-from avf.virtmgr.errors import VirtmgrError
+from avf.virtmgr.errors import VirtmgrError, in_one_line
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.loggers import Collector
 from avf.virtmgr.metrics import VmMetrics
@@ -42,6 +42,10 @@ SHORTEST_WAIT_SECONDS = 0.5
 """How often it is looked at most whether a debugger has let go of the guest."""
 
 log = logging.getLogger(__name__)
+
+
+class _StartError(VirtmgrError):
+    """The VMM could not be started."""
 
 
 class PayloadState(IntEnum):
@@ -71,9 +75,22 @@ class NotStarted:
 
     def __str__(self) -> str:
         """The whole configuration, as a dump shows it."""
-        fields = dataclasses.fields(self.spec)
-        shown = ", ".join(f"{f.name}: {getattr(self.spec, f.name)!r}" for f in fields)
-        return f"NotStarted {{ {shown} }}"
+        return f"NotStarted {_shown(self.spec)}"
+
+
+def _shown(value: object) -> str:
+    """A value for people: texts and numbers as they are, of objects what they consist of."""
+    if dataclasses.is_dataclass(value):
+        names = (field.name for field in dataclasses.fields(value))
+        parts = ", ".join(f"{name}: {_shown(getattr(value, name))}" for name in names)
+        return f"{{ {parts} }}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, Enum):
+        return value.name
+    if value is None or isinstance(value, str | int):
+        return repr(value)
+    return str(value) if isinstance(value, Path) else type(value).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +210,7 @@ class VmInstance:
         """The VMM. Raises VirtmgrError unless the VM is running."""
         with self._changed:
             if not isinstance(self._state, Running):
-                raise VirtmgrError("VM is not running")
+                raise VirtmgrError("VM is not running", Refusal.NOT_RUNNING)
             return self._state.process
 
     @property
@@ -209,21 +226,38 @@ class VmInstance:
     # Start and end
 
     def start(self) -> None:
-        """Raises VirtmgrError if the VM was started before or the VMM cannot be."""
+        """Raises VirtmgrError if the VM was started before or the VMM cannot be; the VM has died then."""
+        try:
+            process = self._start()
+        except _StartError as e:
+            self._died_at_start(e)
+            raise
+        self.metrics.sample(process.pid)
+
+    def _start(self) -> VmProcess:
         with self._changed:
             if not isinstance(self._state, NotStarted):
-                raise VirtmgrError("VM already started or failed")
+                raise VirtmgrError("VM already started or failed", Refusal.STARTED_BEFORE)
             spec = self._state.spec
             self._state = Failed()
             self.metrics.started()
             self._last_step = "starting the VMM"
             try:
-                process = self._launch(spec)
+                return self._launch(spec)
             except (VmmError, OSError, RuntimeError) as e:  # the latter: no thread can be started
-                raise VirtmgrError(f"{self} failed to start") from e
+                raise _StartError(f"{self} failed to start", Refusal.START_FAILED) from e
             finally:
                 self._files.close()
-        self.metrics.sample(process.pid)
+
+    def _died_at_start(self, error: VirtmgrError) -> None:
+        """Whoever waits for the VM's end hears of it, and the report has the cause."""
+        reason = DeathReason.START_FAILED
+        step = f"starting the VMM failed: {in_one_line(error.__cause__ or error)}"
+        with self._changed:
+            self._last_step = step
+            self._death_report = DeathReport(reason=reason, last_step=step)
+            self._changed.notify_all()
+        self.callbacks.notify_died(reason, CALLBACK_SECONDS)
 
     def _launch(self, spec: VmSpec) -> VmProcess:
         """Starts the VMM and the thread that watches it: both or neither."""
@@ -256,7 +290,7 @@ class VmInstance:
         """Kills the VM and returns when all of it is gone and told. Raises VirtmgrError unless it is running."""
         with self._changed:
             if not isinstance(self._state, Running):
-                raise VirtmgrError("VM is not running")
+                raise VirtmgrError("VM is not running", Refusal.NOT_RUNNING)
             running = self._state
             self._last_step = why
         running.process.kill()

@@ -4,7 +4,7 @@ import os
 
 from avf.binder import BinderError, RemoteException
 from avf.policy import Permission, denial
-from avf.virtmgr.errors import failure, full_chain
+from avf.virtmgr.errors import failure_from
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
 
 
@@ -15,7 +15,7 @@ def allowed(global_service: GlobalService, permission: Permission) -> bool:
     except RemoteException:
         raise
     except (GlobalServiceError, BinderError, OSError) as e:
-        raise failure(f"Failed to check permission: {full_chain(e)}") from e
+        raise failure_from(e, "Failed to check permission: ") from e
 
 
 def require(global_service: GlobalService, permission: Permission) -> None:

@@ -16,7 +16,7 @@ from avf.disk import DiskError, PartitionKind, create_writable_partition
 from avf.policy import Permission
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.create import VmCreation, creation_atom
-from avf.virtmgr.errors import VirtmgrError, failure, full_chain
+from avf.virtmgr.errors import VirtmgrError, failure, failure_from
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.generations import InstanceGenerations
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
@@ -99,7 +99,7 @@ class VirtualizationService(IVirtualizationService):
         try:
             create_writable_partition(image_fd.fileno(), size_bytes, kind)
         except (DiskError, OSError) as e:
-            raise failure(f"Failed to initialize partition as {type.name}: {full_chain(e)}") from e
+            raise failure_from(e, f"Failed to initialize partition as {type.name}: ") from e
 
     def create_or_update_idsig_file(
         self, input_fd: ParcelFileDescriptor, idsig_fd: ParcelFileDescriptor
@@ -108,7 +108,7 @@ class VirtualizationService(IVirtualizationService):
         try:
             create_or_update_idsig(input_fd.fileno(), idsig_fd.fileno())
         except (ApkError, OSError) as e:
-            raise failure(full_chain(e)) from e
+            raise failure_from(e) from e
 
     def forget_instance(self, instance_image: ParcelFileDescriptor) -> None:
         from avf.disk import instance_id, open_image
@@ -119,7 +119,7 @@ class VirtualizationService(IVirtualizationService):
             with open_image(files.clone_file(instance_image, "instanceImage")) as image:
                 identifier = instance_id(image)
         except (DiskError, VirtmgrError, OSError) as e:
-            raise failure(f"Failed to read the instance image: {full_chain(e)}") from e
+            raise failure_from(e, "Failed to read the instance image: ") from e
         finally:
             files.close()
         if identifier is not None:
@@ -129,7 +129,7 @@ class VirtualizationService(IVirtualizationService):
         try:
             return self._global_service.call(lambda service: service.debug_list_vms())
         except (GlobalServiceError, OSError) as e:
-            raise failure(full_chain(e)) from e
+            raise failure_from(e) from e
 
     def dump(self, fd: int, args: list[str]) -> None:
         if not allowed(self._global_service, Permission.DUMP):

@@ -1,6 +1,8 @@
 """IVirtualMachine: the handle. Who has it may do everything; when nobody has it any more, the VM is killed."""
 
 import logging
+import socket
+import time
 
 from avf.aidl.virtualizationservice import (
     IVirtualMachine,
@@ -10,13 +12,14 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.binder import IBinder, ParcelFileDescriptor
 from avf.virtmgr.control import VmControl
-from avf.virtmgr.errors import VirtmgrError, failure
+from avf.virtmgr.errors import VirtmgrError, failure, failure_from, in_one_line
 from avf.virtmgr.machine import VmInstance, VmTable
 from avf.vmm import NotSupported, VmmControlError
 from avf.vsock import AddressError, port_from_aidl
 
 FIRST_UNPRIVILEGED_PORT = 1024
 CONNECT_SECONDS = 10
+_DEVICE_POLL_SECONDS = 0.02
 BALLOON_PERCENT = {
     MemoryTrimLevel.TRIM_MEMORY_RUNNING_CRITICAL: 50,
     MemoryTrimLevel.TRIM_MEMORY_RUNNING_LOW: 30,
@@ -45,15 +48,16 @@ class VirtualMachine(IVirtualMachine):
         try:
             self._machine.start()
         except VirtmgrError as e:
-            log.error("Error starting VM with CID %d: %s", self._machine.cid, e, exc_info=e)
-            raise failure(str(e)) from e
+            log.error("Error starting VM with CID %d: %s", self._machine.cid, in_one_line(e))
+            log.debug("where it failed", exc_info=e)
+            raise failure_from(e) from e
 
     def stop(self) -> None:
         try:
             self._machine.stop()
         except VirtmgrError as e:
-            log.error("Error stopping VM with CID %d: %s", self._machine.cid, e)
-            raise failure(str(e)) from e
+            log.error("Error stopping VM with CID %d: %s", self._machine.cid, in_one_line(e))
+            raise failure_from(e) from e
 
     def on_trim_memory(self, level: MemoryTrimLevel) -> None:
         percent = BALLOON_PERCENT.get(level)
@@ -67,21 +71,39 @@ class VirtualMachine(IVirtualMachine):
         except NotSupported:
             log.info("VM with CID %d has no balloon yet; its memory stays", self._machine.cid)
         except (VirtmgrError, VmmControlError) as e:
-            log.error("Error trimming VM with CID %d: %s", self._machine.cid, e)
-            raise failure(f"Error requesting balloon stats: {e}") from e
+            log.error("Error trimming VM with CID %d: %s", self._machine.cid, in_one_line(e))
+            raise failure_from(e, "Error requesting balloon stats: ") from e
 
     def connect_vsock(self, port: int) -> ParcelFileDescriptor:
+        number = port & 0xFFFF_FFFF
         try:
             self._machine.process()
+            if number < FIRST_UNPRIVILEGED_PORT:
+                raise failure(
+                    f"Can't connect to privileged port {number}: ports from"
+                    f" {FIRST_UNPRIVILEGED_PORT} on are for clients"
+                )
+            sock = self._connect(port_from_aidl(port))
         except VirtmgrError as e:
-            raise failure(str(e)) from e
-        if port & 0xFFFF_FFFF < FIRST_UNPRIVILEGED_PORT:
-            raise failure(f"Can't connect to privileged port {port & 0xFFFF_FFFF}")
-        try:
-            sock = self._machine.context.vsock.connect(port_from_aidl(port), CONNECT_SECONDS)
+            raise failure_from(e) from e
         except (OSError, AddressError) as e:
-            raise failure(f"Failed to connect: {e}") from e
+            raise failure_from(e, f"Failed to connect to vsock port {number}: ") from e
         return ParcelFileDescriptor(sock.detach())
+
+    def _connect(self, port: int) -> socket.socket:
+        """A VM that has just been started is waited for, as one that has not booted yet. Raises OSError."""
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                left = max(0.001, deadline - time.monotonic())
+                return self._machine.context.vsock.connect(port, left)
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(
+                        f"the VM's vsock device has not come up in {CONNECT_SECONDS} s"
+                    ) from None
+            time.sleep(_DEVICE_POLL_SECONDS)
+            self._machine.process()
 
     def get_control(self) -> IBinder:
         return self._control

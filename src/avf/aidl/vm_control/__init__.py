@@ -10,16 +10,26 @@ if TYPE_CHECKING:
     from ._IVmControl import IVmControl
     from ._IVmControl_async import IVmControlAsync
     from ._PayloadState import PayloadState
+    from ._Refusal import Refusal
     from ._VmInfo import VmInfo
     from ._VmMetrics import VmMetrics
 
-__all__ = ["DeathReport", "IVmControl", "IVmControlAsync", "PayloadState", "VmInfo", "VmMetrics"]
+__all__ = [
+    "DeathReport",
+    "IVmControl",
+    "IVmControlAsync",
+    "PayloadState",
+    "Refusal",
+    "VmInfo",
+    "VmMetrics",
+]
 
 _MODULES = {
     "DeathReport": "._DeathReport",
     "IVmControl": "._IVmControl",
     "IVmControlAsync": "._IVmControl_async",
     "PayloadState": "._PayloadState",
+    "Refusal": "._Refusal",
     "VmInfo": "._VmInfo",
     "VmMetrics": "._VmMetrics",
 }
