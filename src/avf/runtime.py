@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from avf import settings
 from avf.trust import others_may_write
 
 SYSTEM_RUNTIME_DIR = Path("/run/avf")
@@ -32,8 +33,8 @@ def user_runtime_dir() -> Path:
     which anybody may have made before us: then `.cache/avf-runtime` in the home directory of the account, and from then
     on always. Raises RuntimeDirectoryError if the directory belongs to somebody else, is a link, or is open to others.
     """
-    if chosen := os.environ.get("AVF_RUNTIME_DIR"):
-        return _made(Path(chosen))
+    if (chosen := settings.runtime_dir()) is not None:
+        return _made(chosen)
     uid = os.getuid()
     for base in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{uid}"):
         if base and _is_our_own(Path(base)):
@@ -103,8 +104,8 @@ def user_service_socket() -> Path | None:
 def service_sockets() -> list[Path]:
     """Where a virtualizationservice may listen, in the order in which to try: `$AVF_SERVICE_SOCKET` alone when set,
     else the system service's socket, then the user's."""
-    if chosen := os.environ.get("AVF_SERVICE_SOCKET"):
-        return [Path(chosen)]
+    if (chosen := settings.service_socket()) is not None:
+        return [chosen]
     own = user_service_socket()
     return [SYSTEM_RUNTIME_DIR / SERVICE_SOCKET_NAME, *([] if own is None else [own])]
 
@@ -115,8 +116,8 @@ def host_vsock_dirs() -> list[Path]:
     That of the service `$AVF_SERVICE_SOCKET` names comes first.
     """
     own = list(_own_vsock_dir())
-    if chosen := os.environ.get("AVF_SERVICE_SOCKET"):
-        return [Path(chosen).parent / "vsock", *own]
+    if (chosen := settings.service_socket()) is not None:
+        return [chosen.parent / "vsock", *own]
     return [*own, SYSTEM_RUNTIME_DIR / "vsock"]
 
 
@@ -134,7 +135,7 @@ def rotate(path: Path, limit: int = MAX_LOG_BYTES) -> None:
 
 def image_dirs() -> list[Path]:
     """Where the guest image (`microdroid.json` and what it names) is looked for, first hit wins."""
-    if chosen := os.environ.get("AVF_IMAGE_DIR"):
-        return [Path(chosen)]
+    if (chosen := settings.image_dir()) is not None:
+        return [chosen]
     data_home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
     return [Path(data_home, "avf/image"), SYSTEM_IMAGE_DIR]

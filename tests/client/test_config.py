@@ -127,14 +127,83 @@ def test_a_number_that_is_no_open_file_is_named(files: Path, source: int) -> Non
         ({"payload_binary_name": None}, "one of payload_binary_name and config_path is needed"),
         ({"payload_binary_name": "dir/a.so"}, "must not specify a path: dir/a.so"),
         ({"config_path": "x.json"}, "exclude each other"),
-        ({"memory_mib": 0}, "memory_mib must be from 1"),
-        ({"memory_mib": 1 << 31}, "memory_mib must be from 1"),
+        ({"memory_mib": 0}, "memory_mib must be a whole number of MiB from 1"),
+        ({"memory_mib": 1 << 31}, "memory_mib must be a whole number of MiB from 1"),
         ({"gdb_port": 65536}, "gdb_port must be"),
     ],
 )
 def test_app_config_refuses(files: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         app(files, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"memory_mib": "512M"}, "memory_mib must be a whole number of MiB from 1 .*, not '512M'"),
+        ({"memory_mib": 512.0}, "memory_mib must be a whole number .*, not 512.0"),
+        ({"memory_mib": True}, "memory_mib must be a whole number .*, not True"),
+        ({"gdb_port": "1234"}, "gdb_port must be a whole number from 0 to 65535, not '1234'"),
+        ({"gdb_port": None}, "gdb_port must be a whole number"),
+        ({"gdb": 1}, "gdb must be True or False, not 1"),
+        ({"protected": "no"}, "protected must be True or False, not 'no'"),
+        ({"apk": 3.5}, "apk must be a path or an open file, not 3.5"),
+        ({"apk": None}, "apk must be a path or an open file, not None"),
+        ({"apk": b"app.apk"}, "apk must be a path or an open file, not b'app.apk'"),
+        ({"apk": ""}, "apk must be a path or an open file, not an empty text"),
+        ({"idsig": True}, "idsig must be a path or an open file, not True"),
+        ({"instance_image": []}, "instance_image must be a path"),
+        ({"encrypted_storage_image": 1.0}, "encrypted_storage_image must be a path"),
+        ({"extra_apks": "x.apk"}, "extra_apks must be a list, not 'x.apk'"),
+        ({"extra_apks": [None]}, r"extra_apks\[0\] must be a path"),
+        ({"extra_idsigs": {"a"}}, "extra_idsigs must be a list"),
+        ({"payload_binary_name": b"lib.so"}, "payload_binary_name must be text, not b'lib.so'"),
+        ({"payload_binary_name": "a\0b"}, "payload_binary_name must not have a NUL"),
+        ({"config_path": Path("x")}, "config_path must be text, not PosixPath"),
+        ({"name": None}, "name must be text, not None"),
+        ({"debug_level": "full"}, "debug_level must be one of DebugLevel.NONE, DebugLevel.FULL"),
+        ({"cpu_topology": 2}, "cpu_topology must be one of CpuTopology.ONE_CPU, .*, not 2"),
+        ({"task_profiles": "a"}, "task_profiles must be a list, not 'a'"),
+        ({"task_profiles": [1]}, r"task_profiles\[0\] must be text, not 1"),
+        ({"name": 7 * [b"x" * 100]}, r"name must be text, not \[b'x{97}\.\.\.$"),
+    ],
+)
+def test_a_field_of_another_type_is_named(
+    files: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        app(files, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kernel": 2.5}, "kernel must be a path"),
+        ({"initrd": ()}, "initrd must be a path"),
+        ({"params": ["quiet"]}, "params must be text"),
+        ({"platform_version": 1.0}, "platform_version must be text, not 1.0"),
+        ({"disks": "disk.img"}, "disks must be a list"),
+        ({"disks": ["disk.img"]}, r"disks\[0\] must be a Disk, not 'disk.img'"),
+        ({"memory_mib": "64"}, "memory_mib must be"),
+    ],
+)
+def test_a_field_of_a_raw_vm_of_another_type_is_named(
+    changes: dict[str, object], message: str
+) -> None:
+    fields: dict[str, object] = {"kernel": "kernel"}
+    with pytest.raises(ConfigError, match=message):
+        RawConfig(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_parts_of_a_disk_of_another_type_are_named() -> None:
+    with pytest.raises(ConfigError, match="label must be text, not 1"):
+        Partition(label=1, image="a")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="writable must be True or False, not 'yes'"):
+        Partition(label="a", image="a", writable="yes")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"partitions\[0\] must be a Partition, not 'a'"):
+        Disk(partitions=["a"])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="image must be a path"):
+        Disk(image=1.5)  # type: ignore[arg-type]
 
 
 def test_raw_config_opens_what_it_names(files: Path) -> None:

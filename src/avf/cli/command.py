@@ -1,15 +1,16 @@
 """The `vm` command itself: finds the sub-command's module when it is used, and turns errors into text."""
 
 import importlib
-import os
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
+from avf import settings
 from avf.cli.options import flush_output
 from avf.cli.text import CliError, error_chain, error_text
 from avf.printable import printable, printable_lines
@@ -32,6 +33,9 @@ _COMMANDS = {
     "forget-instance": ("avf.cli.files:forget_instance", "Have the host forget an instance, so that it may go back."),
     "completion": ("avf.cli.completion:completion", "Make a shell complete the arguments of vm."),
 }  # fmt: skip
+
+_WITHOUT_SETTINGS = ("completion", "doctor")
+"""Commands that need no setting, or look at all of them themselves."""
 
 
 class _Group(click.Group):
@@ -63,8 +67,18 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="avf-linux", prog_name="vm")
-def vm() -> None:
+@click.pass_context
+def vm(ctx: click.Context) -> None:
     """Run payloads in virtual machines."""
+    warnings.simplefilter("ignore", settings.SettingWarning)  # what follows says it
+    if ctx.invoked_subcommand in _WITHOUT_SETTINGS:
+        return
+    try:
+        settings.check()
+    except settings.SettingError as error:
+        raise CliError(str(error)) from None
+    for warning in settings.unknown():
+        click.echo(printable(f"Warning: {warning}"), err=True)
 
 
 def main() -> NoReturn:
@@ -115,7 +129,11 @@ def _tell(error: Exception) -> None:
 
 
 def _wants_traceback() -> bool:
-    return os.environ.get("AVF_LOG") == "debug" or not {"-v", "--verbose"}.isdisjoint(sys.argv)
+    try:
+        debugging = settings.log_level() == "debug"
+    except settings.SettingError:
+        debugging = False
+    return debugging or not {"-v", "--verbose"}.isdisjoint(sys.argv)
 
 
 def _is_expected(error: Exception) -> bool:

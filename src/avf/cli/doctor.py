@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avf import policy, runtime
+from avf import policy, runtime, settings
 from avf.printable import printable
 from avf.printing import printable_json
 
@@ -131,11 +131,11 @@ def _crosvm() -> Iterator[Finding]:
     """Nothing if it is not installed and not asked for, since QEMU does."""
     from avf.vmm import VmmUnavailable, crosvm_abilities
 
-    wanted = os.environ.get("AVF_VMM") == "crosvm"
+    wanted = settings.vmm() == "crosvm"
     try:
         abilities = crosvm_abilities()
     except VmmUnavailable as error:
-        if wanted or os.environ.get("AVF_CROSVM"):
+        if wanted or settings.crosvm():
             yield Finding("crosvm", Status.MISSING, str(error), "set AVF_CROSVM to a crosvm")
         return
     detail = f"{abilities.program}: {abilities}"

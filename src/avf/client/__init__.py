@@ -17,7 +17,7 @@ from avf.aidl.virtualizationservice import (
 from avf.aidl.vm_control import Refusal
 from avf.client.completion import grow_storage
 from avf.client.config import AppConfig, DebugLevel, Disk, FileSource, Partition, RawConfig
-from avf.client.connection import VirtualizationService, VmInfo, connect
+from avf.client.connection import VirtualizationService, VmInfo, check_settings, connect
 from avf.client.errors import (
     ClientError,
     ConfigError,
@@ -50,6 +50,7 @@ from avf.client.json_config import load_raw_config
 from avf.client.machine import GuestService, VirtualMachine
 from avf.client.remedies import remedy_for
 from avf.client.report import DeathReport
+from avf.settings import SettingWarning
 
 __all__ = [
     "AppConfig",
@@ -80,6 +81,7 @@ __all__ = [
     "ServiceDied",
     "ServiceError",
     "ServiceStartError",
+    "SettingWarning",
     "TimedOut",
     "VirtualMachine",
     "VirtualMachineState",
@@ -90,6 +92,7 @@ __all__ = [
     "VmInfo",
     "VmStateError",
     "WaitError",
+    "check_settings",
     "connect",
     "grow_storage",
     "load_raw_config",

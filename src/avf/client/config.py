@@ -18,6 +18,14 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.aidl.virtualizationservice import Partition as AidlPartition
 from avf.binder import ParcelFileDescriptor
+from avf.client.checks import (
+    check_flag,
+    check_member,
+    check_number,
+    check_sequence,
+    check_source,
+    check_text,
+)
 from avf.client.errors import ConfigError
 
 DebugLevel = VirtualMachineAppConfig.DebugLevel
@@ -67,6 +75,7 @@ class AppConfig:
     """The same at this TCP port of 127.0.0.1 too, where QEMU's monitor is out of reach; 0 for none."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.payload_binary_name is not None and self.config_path is not None:
             raise ConfigError("payload_binary_name and config_path exclude each other")
         if not self.payload_binary_name and not self.config_path:
@@ -81,7 +90,19 @@ class AppConfig:
             raise ConfigError(
                 f"extra_idsigs: {len(self.extra_idsigs)} for {len(self.extra_apks)} extra_apks"
             )
-        _check_common(self.memory_mib, self.gdb_port)
+
+    def _check_types(self) -> None:
+        for name in ("apk", "idsig", "instance_image"):
+            check_source(name, getattr(self, name))
+        check_source("encrypted_storage_image", self.encrypted_storage_image, optional=True)
+        for name in ("payload_binary_name", "config_path"):
+            check_text(name, getattr(self, name), optional=True)
+        for name in ("extra_apks", "extra_idsigs"):
+            check_sequence(name, getattr(self, name))
+            for index, source in enumerate(getattr(self, name)):
+                check_source(f"{name}[{index}]", source)
+        check_member("debug_level", self.debug_level, DebugLevel)
+        _check_common(self)
 
     def _payload(self, files: "_Files") -> VirtualMachineAppConfig.Payload:
         if self.config_path is not None:
@@ -126,9 +147,17 @@ class AppConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
+    """A part of a disk. Raises ConfigError."""
+
     label: str
+    """By which the guest finds it: /dev/disk/by-partlabel/LABEL."""
     image: FileSource
     writable: bool = False
+
+    def __post_init__(self) -> None:
+        check_text("label", self.label)
+        check_source("image", self.image)
+        check_flag("writable", self.writable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +169,12 @@ class Disk:
     writable: bool = False
 
     def __post_init__(self) -> None:
+        check_source("image", self.image, optional=True)
+        check_sequence("partitions", self.partitions)
+        for index, partition in enumerate(self.partitions):
+            if not isinstance(partition, Partition):
+                raise ConfigError(f"partitions[{index}] must be a Partition, not {partition!r}")
+        check_flag("writable", self.writable)
         if (self.image is None) == (not self.partitions):
             raise ConfigError("a disk is either an image or a list of partitions")
 
@@ -166,11 +201,19 @@ class RawConfig:
     """The same at this TCP port of 127.0.0.1 too, where QEMU's monitor is out of reach; 0 for none."""
 
     def __post_init__(self) -> None:
+        for name in ("kernel", "initrd", "bootloader"):
+            check_source(name, getattr(self, name), optional=True)
+        check_text("params", self.params, optional=True)
+        check_text("platform_version", self.platform_version)
+        check_sequence("disks", self.disks)
+        for index, disk in enumerate(self.disks):
+            if not isinstance(disk, Disk):
+                raise ConfigError(f"disks[{index}] must be a Disk, not {disk!r}")
+        _check_common(self)
         if self.kernel is None and self.bootloader is None:
             raise ConfigError("VM must have either a bootloader or a kernel image.")
         if self.bootloader is not None and (self.kernel is not None or self.initrd is not None):
             raise ConfigError("Can't have both bootloader and kernel/initrd image.")
-        _check_common(self.memory_mib, self.gdb_port)
 
     @contextmanager
     def open(self) -> Iterator[VirtualMachineConfig]:
@@ -197,11 +240,16 @@ class RawConfig:
             yield VirtualMachineConfig(raw_config=config)
 
 
-def _check_common(memory_mib: int | None, gdb_port: int) -> None:
-    if memory_mib is not None and not 0 < memory_mib < 1 << 31:
-        raise ConfigError(f"memory_mib must be from 1 to {(1 << 31) - 1}, not {memory_mib}")
-    if not 0 <= gdb_port <= 65535:
-        raise ConfigError(f"gdb_port must be from 0 to 65535, not {gdb_port}")
+def _check_common(config: AppConfig | RawConfig) -> None:
+    check_text("name", config.name)
+    check_number("memory_mib", config.memory_mib, 1, (1 << 31) - 1, " of MiB", optional=True)
+    check_number("gdb_port", config.gdb_port, 0, 65535)
+    check_member("cpu_topology", config.cpu_topology, CpuTopology)
+    check_sequence("task_profiles", config.task_profiles)
+    for index, profile in enumerate(config.task_profiles):
+        check_text(f"task_profiles[{index}]", profile)
+    for name in ("protected", "gdb"):
+        check_flag(name, getattr(config, name))
 
 
 def _open_disk(files: "_Files", disk: Disk, where: str) -> DiskImage:

@@ -1,11 +1,13 @@
 """The connection to this client's own virtmgr, and what can be asked of it."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from avf import settings
 from avf.aidl.virtualizationservice import (
     IVirtualizationService,
     PartitionType,
@@ -15,7 +17,13 @@ from avf.binder import BinderError, DeadObjectError, FdMode, RemoteException, Se
 from avf.binder import connect as binder_connect
 from avf.client.completion import complete
 from avf.client.config import AppConfig, FileSource, RawConfig, open_file, open_output
-from avf.client.errors import Refused, ServiceDied, ServiceError, ServiceStartError
+from avf.client.errors import (
+    ConfigError,
+    Refused,
+    ServiceDied,
+    ServiceError,
+    ServiceStartError,
+)
 from avf.client.machine import VirtualMachine
 from avf.client.process import VirtmgrProcess
 from avf.client.watch import Listener
@@ -47,11 +55,12 @@ def connect(
     forward_log: bool = False,
     timeout: float = START_TIMEOUT,
 ) -> "VirtualizationService":
-    """Starts a virtmgr of one's own and connects to it. Raises ServiceStartError.
+    """Starts a virtmgr of one's own and connects to it. Raises ServiceStartError, or ConfigError for a bad setting.
 
     `command` is what to run instead of this installation's virtmgr; with `forward_log` what virtmgr logs goes to
     `sys.stderr` too.
     """
+    check_settings()
     with ExitStack() as undo:
         process = VirtmgrProcess(command, forward_log=forward_log, timeout=timeout)
         undo.callback(process.close)
@@ -69,6 +78,16 @@ def connect(
             raise ServiceStartError(f"virtmgr {ended}", process.log_tail) from error
         undo.pop_all()
         return VirtualizationService(process, session, root)
+
+
+def check_settings() -> None:
+    """Raises ConfigError for an environment variable with a value that it cannot have; warns of unknown ones."""
+    try:
+        settings.check()
+    except settings.SettingError as error:
+        raise ConfigError(str(error)) from None
+    for warning in settings.unknown():
+        warnings.warn(warning, settings.SettingWarning, stacklevel=3)
 
 
 class VirtualizationService:

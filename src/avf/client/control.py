@@ -20,7 +20,7 @@ from avf.aidl.virtualizationservice_internal import IVirtualizationServiceIntern
 from avf.aidl.vm_control import IVmControl, PayloadState
 from avf.binder import BinderError, DeadObjectError, FdMode, RemoteException, Session, connect, unix
 from avf.causes import words
-from avf.client.connection import VmInfo
+from avf.client.connection import VmInfo, check_settings
 from avf.client.errors import NoSuchVm, Refused, ServiceError, VmGone
 from avf.client.report import DeathReport
 from avf.mounts import open_inside
@@ -77,6 +77,7 @@ def list_vms() -> list[VmInfo]:
 
     Raises Refused (SECURITY) without the right to know.
     """
+    check_settings()
     found = {}
     for path in service_sockets():
         try:
@@ -98,6 +99,7 @@ def _listed(session: Session) -> list[VirtualMachineDebugInfo]:
 
 def open_vm(cid: int) -> "ControlledVm":
     """The VM with that CID. Raises NoSuchVm."""
+    check_settings()
     problem = None
     for directory in _directories(cid):
         try:

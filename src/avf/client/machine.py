@@ -201,8 +201,8 @@ class VirtualMachine:
 
     def connect_vsock(self, port: int) -> socket.socket:
         """A stream to `port` (unsigned 32 bit, from 1024 on) of the running guest: AF_VSOCK, or a unix socket."""
-        if not 0 <= port < 1 << 32:
-            raise ValueError(f"a vsock port has 32 bits, {port} has not")
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 32:
+            raise ValueError(f"port must be a whole number from 0 to {(1 << 32) - 1}, not {port!r}")
         with self._using() as handle:
             stream = handle.connect_vsock(port - (1 << 32) if port >= 1 << 31 else port)
         return socket.socket(fileno=stream.detach())

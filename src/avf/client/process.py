@@ -3,7 +3,6 @@
 import codecs
 import os
 import select
-import shlex
 import signal
 import socket
 import subprocess
@@ -12,6 +11,8 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from avf import settings
+from avf.causes import words
 from avf.client.errors import ServiceStartError
 from avf.printable import printable_lines
 
@@ -32,7 +33,7 @@ class VirtmgrProcess:
             try:
                 self._process = _spawn(command, served.fileno(), ready_write)
             except OSError as error:
-                raise ServiceStartError(f"cannot run virtmgr: {error}") from error
+                raise ServiceStartError(f"cannot run virtmgr: {words(error)}") from error
             finally:
                 served.close()
                 os.close(ready_write)
@@ -84,10 +85,8 @@ class VirtmgrProcess:
 
 
 def default_command() -> list[str]:
-    """`$AVF_VIRTMGR`, split as a shell does, else this installation's virtmgr."""
-    if chosen := os.environ.get("AVF_VIRTMGR"):
-        return shlex.split(chosen)
-    return [sys.executable, "-P", "-m", "avf.virtmgr"]
+    """`$AVF_VIRTMGR`, split as a shell does, else this installation's virtmgr. Raises SettingError."""
+    return settings.virtmgr() or [sys.executable, "-P", "-m", "avf.virtmgr"]
 
 
 def _spawn(command: Sequence[str] | None, server_fd: int, ready_fd: int) -> subprocess.Popen[bytes]:

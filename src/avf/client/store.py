@@ -20,6 +20,7 @@ import msgspec
 
 from avf.aidl.virtualizationservice import CpuTopology, PartitionType
 from avf.binder import ParcelFileDescriptor
+from avf.client.checks import check_flag, check_number, check_sequence, check_text
 from avf.client.completion import INSTANCE_SIZE, grow_storage
 from avf.client.config import AppConfig, DebugLevel, FileSource
 from avf.client.connection import VirtualizationService
@@ -54,11 +55,15 @@ class StoredConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     match_host_cpus: bool = False
 
     def __post_init__(self) -> None:
+        check_sequence("extra_apks", self.extra_apks)
         for path in (self.apk, *self.extra_apks):
+            check_text("the path of an APK", path)
             if not Path(path).is_absolute():
                 raise ConfigError(f"the path of an APK must be absolute, not {path}")
-        if self.encrypted_storage_size < 0:
-            raise ConfigError("encrypted_storage_size must not be negative")
+        size = self.encrypted_storage_size
+        check_number("encrypted_storage_size", size, 0, (1 << 63) - 1, " of bytes")
+        for name in ("debuggable", "protected", "match_host_cpus"):
+            check_flag(name, getattr(self, name))
         self.app_config("", Path())
 
     def app_config(self, name: str, folder: Path) -> AppConfig:

@@ -17,8 +17,12 @@ class TimeLimit:
 
         Raises ConfigError, or RuntimeError if there can be no thread.
         """
-        if not (math.isfinite(seconds) and 0 < seconds <= threading.TIMEOUT_MAX):
-            raise ConfigError(f"timeout must be a positive number of seconds, not {seconds}")
+        if not (
+            isinstance(seconds, int | float)
+            and math.isfinite(seconds)
+            and 0 < seconds <= threading.TIMEOUT_MAX
+        ):
+            raise ConfigError(f"timeout must be a positive number of seconds, not {seconds!r}")
         self.seconds = seconds
         self.expired = False
         self._kill = WeakMethod(kill)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from avf import facts
+from avf import facts, settings
 from avf.confine.box import IMAGES, Box, ConfinementError, Filter, Limits
 from avf.confine.limited import limited_command
 from avf.confine.needs import needs_of
@@ -64,9 +64,10 @@ def explain_confinement() -> ConfinementReport:
     works is remembered until the next boot; that it does not is found out again by each process.
     Raises ConfinementError for another value, and if less is possible than is required.
     """
-    wanted = os.environ.get(VARIABLE, "")
-    if wanted not in ("", "required", "limited", "none"):
-        raise ConfinementError(f"{VARIABLE} is {wanted!r}; it may be required, limited or none")
+    try:
+        wanted = settings.confinement()
+    except settings.SettingError as error:
+        raise ConfinementError(str(error)) from None
     if wanted == "none":
         return ConfinementReport(Level.NONE, f"{VARIABLE} says so", f"unset {VARIABLE}")
     if wanted == "limited":

@@ -5,11 +5,11 @@ without that file has none. `$AVF_STAGED_APEX_INFO` names a list of the same for
 """
 
 import logging
-import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from avf import settings
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.opening import open_regular
 
@@ -46,7 +46,7 @@ def select_apexes(
 
     Raises VirtmgrError if a list cannot be read, or if the host has no APEXes and some are wanted.
     """
-    path = Path(os.environ.get("AVF_APEX_INFO", DEFAULT_LIST))
+    path = settings.apex_info() or DEFAULT_LIST
     if not path.exists():
         if wanted:
             raise VirtmgrError(
@@ -56,9 +56,9 @@ def select_apexes(
         return []
     with_jar = classpath_apexes()
     found = load_list(path, with_jar)
-    staged_list = os.environ.get("AVF_STAGED_APEX_INFO")
+    staged_list = settings.staged_apex_info()
     if with_staged and staged_list:
-        for staged in load_list(Path(staged_list), with_jar):
+        for staged in load_list(staged_list, with_jar):
             found = prefer_staged(found, staged)
     # Not by path: it differs between boots that should give the same instance.
     return sorted(

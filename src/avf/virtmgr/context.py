@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from avf import settings
 from avf.aidl.virtualizationservice_internal import IGlobalVmContext
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_control import IVmControl
@@ -124,8 +125,11 @@ class VmContext:
 
 
 def host_vsock(cid: int, temporary_directory: Path) -> HostVsock:
-    """The kernel's vsock where it works, else the one in user space; `$AVF_VSOCK` (kernel, user) decides if set."""
-    choice = os.environ.get("AVF_VSOCK")
+    """The kernel's vsock where it works, else the one in user space; `$AVF_VSOCK` (kernel, user) decides if set.
+
+    Raises SettingError.
+    """
+    choice = settings.vsock()
     if choice == "kernel" or (choice != "user" and kernel_vhost_available()):
         return KernelVsock(cid)
     return HybridVsock(cid, temporary_directory / "vsock.sock")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from avf import settings
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
 from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, unix
 from avf.policy import Policy, PolicyError, load_policy
@@ -162,9 +163,9 @@ class GlobalService:
     def _find_or_start(self) -> tuple[Session, bool]:
         if found := _find():
             return found
-        if "AVF_SERVICE_SOCKET" in os.environ:
+        if (chosen := settings.service_socket()) is not None:
             raise GlobalServiceError(
-                f"no virtualizationservice at {os.environ['AVF_SERVICE_SOCKET']}"
+                f"no virtualizationservice at {chosen}, which AVF_SERVICE_SOCKET names"
             )
         try:
             directory = user_runtime_dir()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from avf.log_lines import PrintableFormatter
+from avf.log_lines import PrintableFormatter, wanted_level
 from avf.vmm import Pace
 
 MAX_LINE = 4096
@@ -92,11 +92,14 @@ class StatementLimit(logging.Filter):
 
 
 def log_to_stderr() -> None:
-    """Sends the log, and what nobody has caught, to standard error."""
+    """Sends the log, and what nobody has caught, to standard error. Raises SettingError."""
     handler = PatientHandler(sys.stderr.fileno())
     handler.addFilter(StatementLimit())
-    handler.setFormatter(PrintableFormatter("virtmgr: %(levelname)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    level = wanted_level()
+    handler.setFormatter(
+        PrintableFormatter("virtmgr: %(levelname)s: %(message)s", tracebacks=level == logging.DEBUG)
+    )
+    logging.basicConfig(level=level, handlers=[handler])
     sys.excepthook = lambda kind, error, trace: log.error(
         "nobody caught this", exc_info=error.with_traceback(trace)
     )

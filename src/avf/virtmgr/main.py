@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 
+from avf import settings
 from avf.binder import FdMode, Server
 from avf.printable import printable
 from avf.undumpable import make_undumpable
@@ -35,9 +36,16 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    log_to_stderr()
     try:
+        settings.check()
+        log_to_stderr()
         vmm = choose_vmm()
+    except settings.SettingError as e:
+        print(f"virtmgr: {printable(str(e))}", file=sys.stderr)
+        return 2
+    for warning in settings.unknown():
+        log.warning("%s", warning)
+    try:
         rpc_fd, ready_fd = _parse(sys.argv[1:] if arguments is None else arguments)
     except ValueError as e:
         print(f"virtmgr: {printable(str(e))}\n{USAGE}", file=sys.stderr)

@@ -9,13 +9,13 @@ The file is `/etc/avf/task_profiles.toml`, or what `$AVF_TASK_PROFILES` names. L
 """
 
 import logging
-import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avf import settings
 from avf.virtmgr.errors import VirtmgrError
 from avf.vmm import Vmm, VmmStartError, VmProcess, VmSpec
 
@@ -48,7 +48,7 @@ class Profiles:
 
 def load_profiles() -> Profiles:
     """Raises VirtmgrError, naming file and key, if the file is no good; a missing file has no profiles."""
-    path = Path(os.environ.get("AVF_TASK_PROFILES", DEFAULT_FILE))
+    path = settings.task_profiles() or DEFAULT_FILE
     try:
         with path.open("rb") as file:
             text = file.read(MAX_FILE_SIZE + 1)
@@ -68,8 +68,8 @@ def load_profiles() -> Profiles:
         raise VirtmgrError(f"{path}: cgroup: must be a path")
     if not isinstance(profiles, dict):
         raise VirtmgrError(f"{path}: profiles: must be a table")
-    settings = {name: _settings(path, name, table) for name, table in profiles.items()}
-    return Profiles(path, None if cgroup is None else Path(cgroup), settings)
+    tables = {name: _settings(path, name, table) for name, table in profiles.items()}
+    return Profiles(path, None if cgroup is None else Path(cgroup), tables)
 
 
 def _settings(path: Path, name: str, table: Any) -> dict[str, str]:

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from avf.log_lines import PrintableFormatter
+from avf.log_lines import PrintableFormatter, wanted_level
 from avf.runtime import MAX_LOG_BYTES, rotate
 from avf.virtualizationservice.files import open_to_append
 from avf.virtualizationservice.quotas import RateLimit
@@ -20,14 +20,18 @@ log = logging.getLogger(__name__)
 
 
 def set_up(file: Path | None) -> None:
-    """Logs to standard error; with `file`, that and standard output go to it, if it can be opened."""
+    """Logs to standard error; with `file`, that and standard output go to it, if it can be opened.
+
+    Raises SettingError.
+    """
     line = "virtualizationservice: %(levelname)s: %(message)s"
     if "JOURNAL_STREAM" not in os.environ:  # the journal knows the time
         line = f"%(asctime)s {line}"
     handler = _handler(file)
     handler.addFilter(LogLimit())
-    handler.setFormatter(PrintableFormatter(line))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    level = wanted_level()
+    handler.setFormatter(PrintableFormatter(line, tracebacks=level == logging.DEBUG))
+    logging.basicConfig(level=level, handlers=[handler])
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(
         args.exc_type, args.exc_value, args.exc_traceback
@@ -93,4 +97,4 @@ def _log_uncaught(
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error or kind(), trace)
     elif error is not None:
-        log.error("unexpected: %s", error, exc_info=(kind, error, trace))
+        log.error("nobody caught this", exc_info=(kind, error, trace))

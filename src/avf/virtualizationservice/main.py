@@ -9,7 +9,9 @@ import socket
 import sys
 from pathlib import Path
 
+from avf import settings
 from avf.binder import PARTY_LIMITS, TOTAL_LIMITS, Budget, FdMode, Rate, Server
+from avf.causes import chain
 from avf.policy import PolicyError, PolicyFile
 from avf.printable import printable
 from avf.runtime import SERVICE_SOCKET_NAME
@@ -62,11 +64,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         make_undumpable()
         options = parse(arguments)
+        settings.check()
         logs.set_up(options.log_file)
+        for warning in settings.unknown():
+            log.warning("%s", warning)
         with Daemon(options) as daemon:
             daemon.run(options.idle_timeout, options.ready_fd)
-    except (OSError, PolicyError, ExporterError) as e:
-        print(printable(f"virtualizationservice: {e}"), file=sys.stderr)
+    except (OSError, PolicyError, ExporterError, settings.SettingError) as e:
+        print(printable(f"virtualizationservice: {': '.join(chain(e))}"), file=sys.stderr)
         return 1
     return 0
 

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from enum import Enum
 
+from avf import settings
 from avf.vmm.base import VmmUnavailable
 
 _DEVICE = "/dev/kvm"
@@ -72,13 +73,11 @@ def acceleration_for(qemu: str, kernel: int | None) -> Acceleration:
 
 
 def _chosen() -> Accelerator | None:
-    name = os.environ.get("AVF_ACCEL")
-    if not name:
-        return None
     try:
-        return Accelerator(name)
-    except ValueError:
-        raise VmmUnavailable(f"AVF_ACCEL is {name!r}; it may be kvm or tcg") from None
+        name = settings.accelerator()
+    except settings.SettingError as error:
+        raise VmmUnavailable(str(error)) from None
+    return None if name is None else Accelerator(name)
 
 
 def _kvm_processor(qemu: str) -> str | None:

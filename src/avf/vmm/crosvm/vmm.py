@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from avf import settings
 from avf.confine import Child, ConfinementError, Level, SpawnError, explain_confinement, spawn
 from avf.disk import DiskError, crosvm_disk
 from avf.vmm.base import VmmStartError, VmmUnavailable, VmSpec
@@ -27,10 +28,10 @@ PROGRAM = "crosvm"
 
 def find_crosvm(program: str | None = None) -> str:
     """The absolute path of crosvm: `program`, else `$AVF_CROSVM`, else crosvm. Raises VmmUnavailable."""
-    wanted = program or os.environ.get("AVF_CROSVM") or PROGRAM
+    wanted = program or settings.crosvm() or PROGRAM
     found = shutil.which(wanted)
     if found is None:
-        raise VmmUnavailable(f"{wanted} is not installed")
+        raise VmmUnavailable(f"{wanted} is not installed; AVF_CROSVM names a crosvm program")
     return str(Path(found).absolute())
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from avf import settings
 from avf.confine import (
     ConfinementError,
     SpawnError,
@@ -40,7 +41,7 @@ _VHOST = "/dev/vhost-vsock"
 
 def find_qemu(program: str | None = None) -> str:
     """The absolute path of QEMU: `program`, else `$AVF_QEMU`, else qemu-system-x86_64. Raises VmmUnavailable."""
-    wanted = program or os.environ.get("AVF_QEMU") or PROGRAM
+    wanted = program or settings.qemu() or PROGRAM
     found = shutil.which(wanted)
     if found is None:
         raise VmmUnavailable(f"{wanted} is not installed (Debian package qemu-system-x86)")
