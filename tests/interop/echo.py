@@ -20,6 +20,8 @@ from avf.binder import (
     method,
 )
 
+_MAX_SLEEP_MS = 10_000
+
 Prims = tuple[bool, Byte, Char, Long, Float, float, list[int], list[bool], list[str]]
 
 
@@ -260,7 +262,7 @@ class Echo(IEcho):
         return appended
 
     def sleep_ms(self, ms: int) -> None:
-        time.sleep(ms / 1000)
+        time.sleep(_seconds(ms))
 
     def cat_fds(self, fds: list[ParcelFileDescriptor]) -> str:
         return "".join(_read_all(fd) for fd in fds)
@@ -295,7 +297,7 @@ class Echo(IEcho):
         return interface_cast(IEcho, other).nest(self, depth - 1) + 1
 
     def oneway_sleep_ms(self, ms: int) -> None:
-        time.sleep(ms / 1000)
+        time.sleep(_seconds(ms))
 
     def return_null(self) -> IBinder:
         return None  # type: ignore[return-value]
@@ -319,6 +321,11 @@ class Echo(IEcho):
 
     def die(self) -> None:
         os._exit(7)
+
+
+def _seconds(ms: int) -> float:
+    """Capped: a hostile peer must not hold a thread for weeks, nor make `time.sleep` raise."""
+    return min(max(ms, 0), _MAX_SLEEP_MS) / 1000
 
 
 def _read_all(fd: ParcelFileDescriptor) -> str:

@@ -34,13 +34,16 @@ from .predefined import (
 )
 from .raw import RawService
 from .server import Server
-from .transport import Connector, bootstrap, hybrid_vsock, inet, unix, unix_abstract, vsock
+from .services import Accessor, IAccessor, IServices, accessed
+from .transport import Address, Connector, bootstrap, hybrid_vsock, inet, unix, unix_abstract, vsock
 from .values import CustomParcelable, Enum, Parcelable, Union, field
 from .wire import FdMode, Stability
 
 __all__ = [
     "PARTY_LIMITS",
     "TOTAL_LIMITS",
+    "Accessor",
+    "Address",
     "AsyncInterface",
     "BinderClass",
     "BinderError",
@@ -56,7 +59,9 @@ __all__ = [
     "FileDescriptor",
     "FixedSize",
     "Float",
+    "IAccessor",
     "IBinder",
+    "IServices",
     "Interface",
     "Limits",
     "Long",
@@ -76,6 +81,7 @@ __all__ = [
     "Status",
     "StatusError",
     "Union",
+    "accessed",
     "bootstrap",
     "calling_peer",
     "connect",

@@ -22,7 +22,7 @@ they say to the loop.
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
@@ -40,9 +40,10 @@ from .in_loop import (
 )
 from .objects import BinderClass, IBinder
 from .peer import Peer
-from .server import Root as BlockingRoot
+from .roots import Root as BlockingRoot
 from .server import Server as BlockingServer
-from .transport import Connector
+from .services import Service as BlockingService
+from .transport import Address, Connector
 from .wire import DEFAULT_VERSION, FdMode
 
 __all__ = [
@@ -62,11 +63,14 @@ __all__ = [
 ]
 
 _I = TypeVar("_I", bound=IBinder)
+_T = TypeVar("_T")
+_At = TypeVar("_At", bound=Address)
 _C = TypeVar("_C", bound=Interface)
 _A = TypeVar("_A", bound=AsyncInterface[Any])
 _A_co = TypeVar("_A_co", bound=AsyncInterface[Any], covariant=True)
 
-Root = Interface | AsyncInterface[Any] | Callable[[Peer], Interface | AsyncInterface[Any] | None]
+Service = Interface | AsyncInterface[Any] | Callable[[Peer], Interface | AsyncInterface[Any] | None]
+Root = Service | Mapping[str, Service]
 
 
 class AsyncClass(Protocol[_A_co]):
@@ -101,6 +105,8 @@ class Server:
     def __init__(self, root: Root, **options: Any) -> None:
         if isinstance(root, AsyncInterface):
             blocking: BlockingRoot = binder(root)
+        elif isinstance(root, Mapping):
+            blocking = {name: _blocking(service) for name, service in root.items()}
         elif isinstance(root, Interface):
             blocking = root
         else:
@@ -112,27 +118,38 @@ class Server:
         """How many sessions are open."""
         return self.server.sessions
 
-    def start(self, listener: socket.socket) -> None:
-        """Accepts connections from now on; the listener is taken over."""
-        self.server.start(listener)
+    @overload
+    def start(self, at: _At) -> _At: ...
 
-    async def serve(self, listener: socket.socket) -> None:
+    @overload
+    def start(self, at: socket.socket) -> None: ...
+
+    def start(self, at: _At | socket.socket) -> _At | None:
+        """Accepts connections from now on; the address that clients can connect to. A socket is taken over."""
+        return self.server.start(at)
+
+    async def serve(self, at: Address | socket.socket) -> None:
         """Accepts connections until `shutdown`. Being cancelled shuts the server down."""
-        await self._serve(self.server.serve, listener)
+        await self._serve(self.server.serve, at)
 
     async def serve_bootstrap(self, sock: socket.socket) -> None:
         """Takes connections over a bootstrap socket until its peer closes it. Being cancelled shuts the server down."""
         await self._serve(self.server.serve_bootstrap, sock)
 
-    async def _serve(self, serve: Callable[[socket.socket], None], sock: socket.socket) -> None:
+    async def _serve(self, serve: Callable[[_T], None], at: _T) -> None:
         try:
-            await in_thread(serve, sock)
+            await in_thread(serve, at)
         except asyncio.CancelledError:
             await self.shutdown()
             raise
 
-    async def shutdown(self) -> None:
-        """Stops accepting, ends all sessions, cancels the coroutines that serve calls, and waits for them."""
+    async def shutdown(self, grace: float = 0.0) -> None:
+        """Stops accepting, ends all sessions, cancels the coroutines that serve calls, and waits for them.
+
+        Calls that are being served, or wait to be, have `grace` seconds before that.
+        """
+        if grace > 0:
+            await in_thread(self.server.shutdown, grace)
         await _end(self.server.shutdown, self.server.endpoints(), self.server.threads)
 
     async def __aenter__(self) -> Self:
@@ -147,10 +164,19 @@ class Server:
         await self.shutdown()
 
 
+def _blocking(service: Service) -> BlockingService:
+    if isinstance(service, AsyncInterface):
+        served: Interface = binder(service)
+        return served
+    if isinstance(service, Interface):
+        return service
+    return _made_in(asyncio.get_running_loop(), service)
+
+
 def _made_in(
     loop: asyncio.AbstractEventLoop,
     make: Callable[[Peer], Interface | AsyncInterface[Any] | None],
-) -> BlockingRoot:
+) -> Callable[[Peer], Interface | None]:
     """A function of the peer that makes binder objects, of asyncio ones in the loop that they run in."""
 
     async def serve(made: AsyncInterface[Any]) -> Interface:
@@ -193,6 +219,23 @@ class AsyncSession:
             root = await in_thread(self.session.get_root, interface_of(interface))
             return proxy(interface, root)
         return await in_thread(self.session.get_root, interface)
+
+    @overload
+    async def get_service(self, name: str, interface: AsyncClass[_A]) -> _A: ...
+
+    @overload
+    async def get_service(self, name: str, interface: BinderClass[_I]) -> _I: ...
+
+    async def get_service(self, name: str, interface: Any) -> Any:
+        """The object that a server of several serves by this name, as `get_root` gives the root."""
+        if isinstance(interface, type) and issubclass(interface, AsyncInterface):
+            get = self.session.get_service
+            return proxy(interface, await in_thread(get, name, interface_of(interface)))
+        return await in_thread(self.session.get_service, name, interface)
+
+    async def services(self) -> list[str]:
+        """The names at a server of several objects."""
+        return await in_thread(self.session.services)
 
     async def close(self) -> None:
         """Ends the session, cancels the coroutines that serve its calls, and waits for them. Idempotent."""

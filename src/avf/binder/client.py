@@ -1,5 +1,6 @@
 """The calling side: `connect` and the Session it returns."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from .handshake import INIT, SESSION_ID_SIZE, ConnectionHeader, check_init, chec
 from .objects import BinderClass, IBinder, binder_class, cast
 from .parcel import ParcelReader, refused
 from .predefined import is_alive, remote_descriptor
+from .services import IServices
 from .session import SessionCore
 from .transport import Connector
 from .wire import FdMode
@@ -95,6 +97,9 @@ class _Opener:
     def open(self, version: int, *, session_id: bytes, incoming: bool) -> Connection:
         """A connection that has said what it is for."""
         sock = self.connector()
+        if self.fd_mode != FdMode.NONE and not isinstance(sock, socket.socket):
+            sock.close()
+            raise ValueError("no file descriptors travel over TLS: fd_mode must be FdMode.NONE")
         try:
             connection = Connection(sock, self.budget.admit("server"))
         except BaseException:
@@ -230,16 +235,31 @@ class Session:
         self._check_root(binder_class(interface), self._root)
         return interface_cast(interface, self._root)
 
+    def get_service(self, name: str, interface: BinderClass[_I]) -> _I:
+        """The object that a server of several serves by this name.
+
+        Raises StatusError NAME_NOT_FOUND if it serves none for us, BAD_TYPE if the object, or the root of a server that
+        serves no objects by name, says that it is of another interface.
+        """
+        found = self.get_root(IServices).find(name)
+        if found is None:
+            raise StatusError(Status.NAME_NOT_FOUND, f"the server serves no {name!r}")
+        _check_descriptor(
+            f"the service {name!r}", binder_class(interface), _asked_descriptor(found)
+        )
+        return interface_cast(interface, found)
+
+    def services(self) -> list[str]:
+        """The names at a server of several objects."""
+        return self.get_root(IServices).names()
+
     def _check_root(self, interface: type[IBinder], root: IBinder) -> None:
         """Raises BAD_TYPE if the root says that it is of another interface."""
-        contract = interface._contract
-        if contract is None:
+        if interface._contract is None:
             return
         if self._root_descriptor is None:
             self._root_descriptor = _asked_descriptor(root)
-        if self._root_descriptor not in ("", contract.descriptor):
-            text = f"the server's root is {self._root_descriptor}, not {contract.descriptor}"
-            raise StatusError(Status.BAD_TYPE, text)
+        _check_descriptor("the server's root", interface, self._root_descriptor)
 
     def close(self) -> None:
         """Ends the session and waits for its threads, unless called from one. Idempotent.
@@ -277,6 +297,12 @@ def _asked_descriptor(root: IBinder) -> str:
         raise
     except StatusError:
         return ""
+
+
+def _check_descriptor(what: str, interface: type[IBinder], descriptor: str) -> None:
+    contract = interface._contract
+    if contract is not None and descriptor not in ("", contract.descriptor):
+        raise StatusError(Status.BAD_TYPE, f"{what} is {descriptor}, not {contract.descriptor}")
 
 
 def interface_cast(interface: BinderClass[_I], binder: IBinder) -> _I:

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from . import wire
 from .budget import CONNECTIONS, MEMORY, Account, Budget, OverBudget
@@ -22,6 +23,10 @@ from .errors import ProtocolError
 from .fd import ReceivedFds, close_fds
 from .peer import Peer, peer_of
 from .session import Frame
+from .tls import TlsSocket
+
+if TYPE_CHECKING:
+    import ssl  # slow to import, and hardly ever needed
 
 _PIECE = 65536
 _FIRST_PIECE = 2 * _PIECE
@@ -58,8 +63,9 @@ class Connection:
     `account` has admitted it; without one it counts for a party of its own.
     """
 
-    def __init__(self, sock: socket.socket, account: Account | None = None) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket, account: Account | None = None) -> None:
         self.sock = sock
+        self._tls = None if isinstance(sock, socket.socket) else sock
         self.account = account if account is not None else Budget().admit("peer")
         self._held = 0
         """Bytes that count for the account."""
@@ -80,6 +86,8 @@ class Connection:
         """Whether it has been used since that was last considered."""
         self.posts = 0
         """Oneway calls sent on it."""
+        self.running = 0
+        """Calls that came on it and are being served."""
         self.answering = False
         """Whether a sync call that came on it is being served."""
         self.on_return: Callable[[bytes | bytearray], None] = lambda body: None
@@ -96,6 +104,24 @@ class Connection:
         self._got = 0
         self._size = -1
 
+    def secure(self, context: "ssl.SSLContext") -> None:
+        """Sets TLS up at the server's end, before the deadline. Raises OSError, TimeoutError, EOFError."""
+        assert isinstance(self.sock, socket.socket)
+        self.sock = self._tls = TlsSocket(self.sock, context)
+        self.set_deadline(self._until)
+        self._tls.handshake()
+        self.peer = peer_of(self._tls)
+
+    @property
+    def party(self) -> tuple[bool, bytes | None]:
+        """Whether the peer uses TLS, and its certificate: the same for all connections of a session."""
+        return self._tls is not None, self.peer.certificate
+
+    @property
+    def _pending(self) -> int:
+        """Bytes that have come of which the socket does not know any more."""
+        return 0 if self._tls is None else self._tls.pending
+
     def start_frames(
         self,
         *,
@@ -105,8 +131,10 @@ class Connection:
         """The connection is set up; frames follow.
 
         `frame_timeout` seconds bound how long a frame that has begun may take to come, and how long one that is sent
-        may take to be taken by the peer: ProtocolError.
+        may take to be taken by the peer: ProtocolError. Raises ProtocolError if descriptors cannot come this way.
         """
+        if receive_fds and self._tls is not None:
+            raise ProtocolError("no file descriptors travel over TLS")
         self._frame_timeout = frame_timeout
         self._receives_fds = receive_fds
         self.set_deadline(None)
@@ -201,6 +229,8 @@ class Connection:
 
         Raises TimeoutError in a set-up that has lasted too long.
         """
+        if self._tls is not None and events & select.POLLIN and self._tls.pending:
+            return select.POLLIN
         poll = select.poll()
         poll.register(self.sock, events)
         if deadline is None:
@@ -223,8 +253,18 @@ class Connection:
         return bool(self._early)
 
     @property
+    def has_unread(self) -> bool:
+        """Whether something is to be read of which the socket does not tell."""
+        return self._pending > 0 and not self._early
+
+    @property
     def has_whole(self) -> bool:
         """Whether a frame, or what is none, can be taken without asking the socket."""
+        if pending := self._pending:
+            if self._size >= 0:
+                return True
+            self._buffer = self._buffer[self._pos :] + self.sock.recv(pending)
+            self._pos = 0
         buffer, pos = self._buffer, self._pos
         have = len(buffer) - pos
         if have < _HEADER_SIZE:
@@ -296,6 +336,7 @@ class Connection:
 
     def _step_fd_head(self, flags: int) -> ReceivedFrame | None:
         head = self._buffer
+        assert isinstance(self.sock, socket.socket)
         piece, control, message_flags, _ = self.sock.recvmsg(
             wire.HEADER_SIZE - len(head), _CONTROL_SIZE, flags | _CLOEXEC
         )
@@ -370,6 +411,7 @@ class Connection:
             self.send(frame.data)
             return
         fds = parcel.filenos()
+        assert isinstance(self.sock, socket.socket)
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         try:
             sent = self.sock.sendmsg([frame.data], control, _SEND_FLAGS)
@@ -402,6 +444,7 @@ class Connection:
 
     def _send_waiting(self, data: bytes | bytearray | memoryview, control: _Control) -> int:
         """Sends the first part of `data` with descriptors; the size of it."""
+        assert isinstance(self.sock, socket.socket)
         self._hold(len(data))
         try:
             deadline = self._send_deadline()
@@ -456,9 +499,14 @@ class Connection:
 
     # Ending
 
+    def is_busy(self) -> bool:
+        """Whether a call that came on it is being served, or something is to be read."""
+        unread = self._pending or len(self._buffer) > self._pos or self._early
+        return bool(self.running or unread or _happened(self.sock, select.POLLIN))
+
     def shutdown_if_idle(self) -> None:
         """Wakes whoever waits for the peer, unless something has come that is still to be read."""
-        if self.answering or not _happened(self.sock, select.POLLIN):
+        if self.answering or not (self._pending or _happened(self.sock, select.POLLIN)):
             self.shutdown()
 
     def shutdown(self) -> None:
@@ -495,13 +543,15 @@ class Connection:
 def wait_to_read(connections: list[Connection], seconds: float) -> None:
     """Waits until something has come on one of the connections, but no longer than that."""
     poll = select.poll()
+    if any(connection.has_unread for connection in connections):
+        return
     for connection in connections:
         if (fd := connection.sock.fileno()) >= 0:
             poll.register(fd, select.POLLIN)
     poll.poll(1000 * seconds)
 
 
-def _happened(sock: socket.socket, events: int) -> int:
+def _happened(sock: socket.socket | TlsSocket, events: int) -> int:
     """Which of the events there are now."""
     poll = select.poll()
     poll.register(sock, events)

@@ -57,8 +57,11 @@ class Endpoint:
         on_end: Callable[[], None] = _nothing,
         *,
         frame_timeout: float | None = None,
+        party: tuple[bool, bytes | None] = (False, None),
     ) -> None:
         self.core = core
+        self.party = party
+        """Whose connections it takes, see `Connection.party`."""
         self._frame_timeout = frame_timeout
         core.remote = self
         core.on_garbage = self._collect
@@ -77,6 +80,12 @@ class Endpoint:
     def ended(self) -> bool:
         """Whether calls from here cannot reach the peer any more."""
         return self.core.lost
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is being served here, or has come and will be."""
+        with self.core.lock:
+            return any(connection.is_busy() for connection in self._serving)
 
     # Connections
 
@@ -369,6 +378,7 @@ class Endpoint:
             text = f"{depth} calls are being served within one another already"
             call.refusal = StatusError(Status.FAILED_TRANSACTION, text)
         context.depth = depth + 1
+        connection.running += 1
         outer_served = context.served
         outer_connection = context.connections.pop(self, None)
         context.served = connection
@@ -391,6 +401,7 @@ class Endpoint:
                     frame.parcel.close_descriptors()
         finally:
             connection.answering = answering
+            connection.running -= 1
             context.depth = depth
             context.served = outer_served
             if outer_connection is not None:

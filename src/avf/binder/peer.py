@@ -5,23 +5,35 @@ import struct
 import threading
 from typing import NamedTuple, Protocol
 
+from .tls import TlsSocket
+
 
 class Peer(NamedTuple):
-    """What the kernel says of the other end: process credentials for unix sockets, CID and port for vsock."""
+    """What is known of the other end: process credentials for unix sockets, CID and port for vsock, host and port for
+    TCP, and of a TLS connection the certificate, as DER, if the server's context asked for one and has verified it.
+    """
 
     pid: int | None = None
     uid: int | None = None
     gid: int | None = None
     cid: int | None = None
     port: int | None = None
+    host: str | None = None
+    certificate: bytes | None = None
+    common_name: str | None = None
+    """Of the certificate's subject."""
 
 
 _CREDENTIALS = struct.Struct("3i")
 _VSOCK_FAMILY = getattr(socket, "AF_VSOCK", None)
 
 
-def peer_of(sock: socket.socket) -> Peer:
-    """The peer of a connected socket; fields the kernel does not tell are None."""
+def peer_of(sock: socket.socket | TlsSocket) -> Peer:
+    """The peer of a connected socket; fields that nobody tells are None."""
+    if not isinstance(sock, socket.socket):
+        return _inet_peer(sock.getpeername())._replace(
+            certificate=sock.certificate, common_name=sock.common_name
+        )
     if sock.family == socket.AF_UNIX:
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, gid = _CREDENTIALS.unpack(raw)
@@ -29,6 +41,15 @@ def peer_of(sock: socket.socket) -> Peer:
     if sock.family == _VSOCK_FAMILY:
         cid, port = sock.getpeername()
         return Peer(cid=cid, port=port)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        return _inet_peer(sock.getpeername())
+    return Peer()
+
+
+def _inet_peer(address: object) -> Peer:
+    match address:
+        case (str(host), int(port), *_):
+            return Peer(host=host, port=port)
     return Peer()
 
 

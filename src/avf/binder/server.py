@@ -2,17 +2,18 @@
 
 import errno
 import os
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import closing, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 from . import wire
+from .accepting import SpareDescriptors, hears, wait
 from .budget import Bucket, Budget, Rate, nobody
 from .connection import Connection, received_fds
-from .contract import Interface
 from .endpoint import Endpoint
 from .errors import BinderError, ProtocolError, note, report
 from .fd import close_fds
@@ -24,9 +25,17 @@ from .handshake import (
     negotiate,
     pack_response,
 )
+from .listener import Listener
 from .peer import Peer, peer_of
+from .roots import Root, SessionRoot, checked_root
 from .session import SessionCore
+from .transport import Address, BootstrapAddress
 from .wire import FdMode
+
+if TYPE_CHECKING:
+    import ssl  # slow to import, and hardly ever needed
+
+_A = TypeVar("_A", bound=Address)
 
 _NOTES = Rate(burst=5, per_second=0.1)
 """Lines about what a server cannot do for want of descriptors or threads."""
@@ -34,10 +43,10 @@ _LOOK_AFTER = 0.5
 """Seconds after which whoever waits for its turn looks at the clock again."""
 _SPARE = 8
 """Descriptors kept for connections of privileged parties."""
+_GRACE_STEP = 0.02
+"""Seconds after which `shutdown` looks again whether calls are being served."""
 _MAX_INCOMING = 64
 """Connections for calls to the client, per session."""
-
-Root = Interface | Callable[[Peer], Interface | None]
 
 
 def user_or_guest(peer: Peer) -> Hashable:
@@ -48,10 +57,17 @@ def user_or_guest(peer: Peer) -> Hashable:
 
 
 class Server:
-    """Serves one root object, or one per session made by a function of the peer (None: no root for that peer).
+    """Serves one root object, or one per session made by a function of the peer (None: no root for that peer), or
+    several by name, given as a mapping, which clients get with `Session.get_service`.
+
+        with Server(Hello()) as server:
+            server.serve(unix("hello.sock"))
+
+    A server may serve at several addresses at once. Leaving its context shuts it down.
 
     `max_threads` connections per session are served at a time. `accept` decides over every connection before a byte
-    of it is read. A peer that does not complete its handshake within `handshake_timeout` seconds is dropped.
+    of it is read, so also before TLS shows a certificate. A peer that does not complete its handshakes within
+    `handshake_timeout` seconds is dropped.
     `frame_timeout`, if given, ends the session of a peer that takes longer to send a frame it has begun, or to take one
     that is sent to it.
 
@@ -73,12 +89,11 @@ class Server:
         party: Callable[[Peer], Hashable] = user_or_guest,
         budget: Budget | None = None,
     ) -> None:
-        _check_root(root)
         if max_threads < 1:
             raise ValueError(f"max_threads must be at least 1, not {max_threads}")
         if not 0 <= max_version <= wire.MAX_VERSION:
             raise ValueError(f"protocol version {max_version}")
-        self._root = root
+        self._root = checked_root(root)
         self._fd_modes = fd_modes
         self._max_threads = max_threads
         self._max_version = max_version
@@ -115,35 +130,59 @@ class Server:
 
     # Accepting
 
-    def serve(self, listener: socket.socket) -> None:
-        """Accepts connections until `shutdown`, then closes the listener, which is taken over."""
-        _check_listener(listener)
+    def serve(self, at: Address | socket.socket) -> None:
+        """Accepts connections until `shutdown`; a listening socket is taken over.
+
+        Raises OSError if nobody can listen at the address.
+        """
+        if isinstance(at, BootstrapAddress):
+            self.serve_bootstrap(at.sock)
+        else:
+            self._serve(_listener(at)[0])
+
+    @overload
+    def start(self, at: _A) -> _A: ...
+
+    @overload
+    def start(self, at: socket.socket) -> None: ...
+
+    def start(self, at: _A | socket.socket) -> _A | None:
+        """`serve` in a thread. It listens when this returns the address, which clients can connect to.
+
+        Raises as `serve` does, and RuntimeError if there can be no thread; nothing listens then.
+        """
+        if isinstance(at, BootstrapAddress):
+            self._start_accepting(at.sock, lambda: self.serve_bootstrap(at.sock))
+            return at
+        listener, address = _listener(at)
+        self._start_accepting(listener, lambda: self._serve(listener))
+        return address
+
+    def _serve(self, listener: Listener) -> None:
         with listener, self._accepting() as wake, closing(self._spare_descriptors()) as spare:
-            listener.setblocking(False)
+            listener.sock.setblocking(False)
             spare.refill()
-            while _wait(listener, wake):
+            while wait(listener.sock, wake):
                 self._accept_one(listener, wake, spare)
 
-    def start(self, listener: socket.socket) -> None:
-        """`serve` in a thread. Raises RuntimeError if there can be none; the listener is closed then."""
-        _check_listener(listener)
+    def _start_accepting(self, source: Listener | socket.socket, serve: Callable[[], None]) -> None:
         thread = threading.Thread(
-            target=self._run_accept, args=(listener,), name="binder-accept", daemon=True
+            target=self._run_accept, args=(serve,), name="binder-accept", daemon=True
         )
         with self._lock:
             if self._stopped:
-                listener.close()
+                source.close()
                 return
             try:
                 thread.start()
             except RuntimeError:  # no more threads
-                listener.close()
+                source.close()
                 raise
             self._threads.add(thread)
 
-    def _run_accept(self, listener: socket.socket) -> None:
+    def _run_accept(self, serve: Callable[[], None]) -> None:
         try:
-            self.serve(listener)
+            serve()
         except Exception as error:  # noqa: BLE001 - the thread ends here
             report(error)
         finally:
@@ -157,7 +196,7 @@ class Server:
         """
         with sock, self._accepting() as wake:
             sock.setblocking(True)
-            while _wait(sock, wake):
+            while wait(sock, wake):
                 data, control, flags, _ = sock.recvmsg(
                     4, socket.CMSG_SPACE(wire.MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
                 )
@@ -185,12 +224,12 @@ class Server:
                 self._wakes.discard(wake)
                 os.close(wake)
 
-    def _spare_descriptors(self) -> "_SpareDescriptors":
-        return _SpareDescriptors(0 if self._budget.privileged is nobody else _SPARE)
+    def _spare_descriptors(self) -> "SpareDescriptors":
+        return SpareDescriptors(0 if self._budget.privileged is nobody else _SPARE)
 
-    def _accept_one(self, listener: socket.socket, wake: int, spare: "_SpareDescriptors") -> None:
+    def _accept_one(self, listener: Listener, wake: int, spare: "SpareDescriptors") -> None:
         try:
-            sock, _ = listener.accept()
+            sock, _ = listener.sock.accept()
         except BlockingIOError:
             return
         except OSError as error:
@@ -200,24 +239,24 @@ class Server:
             if full and self._accept_with_spare(listener, spare):
                 self._after_refusal(wake)
             else:
-                _hears(wake, 0.05)  # serving goes on, but not in a busy loop
+                hears(wake, 0.05)  # serving goes on, but not in a busy loop
             return
         spare.refill()
-        if not self._take(sock):
+        if not self._take(sock, listener.tls):
             self._after_refusal(wake)
 
-    def _accept_with_spare(self, listener: socket.socket, spare: "_SpareDescriptors") -> bool:
+    def _accept_with_spare(self, listener: Listener, spare: "SpareDescriptors") -> bool:
         """No descriptor is left: accepts a connection with one kept for that, and closes it unless it is privileged.
 
         False if nothing could be accepted.
         """
         with spare.lent():
             try:
-                sock, _ = listener.accept()
+                sock, _ = listener.sock.accept()
             except OSError:
                 return False
             if self._is_privileged(sock):
-                self._take(sock)
+                self._take(sock, listener.tls)
             else:
                 sock.close()
             return True
@@ -231,7 +270,7 @@ class Server:
     def _after_refusal(self, wake: int) -> None:
         """Accepts nothing for a while if many connections have been turned away."""
         while not self._refusals.take(self._budget.clock()):
-            if _hears(wake, min(self._refusals.wait, _LOOK_AFTER)):
+            if hears(wake, min(self._refusals.wait, _LOOK_AFTER)):
                 return
 
     def _adopt(self, fd: int, wake: int) -> None:
@@ -243,7 +282,7 @@ class Server:
         if not self._take(sock):
             self._after_refusal(wake)
 
-    def _take(self, sock: socket.socket) -> bool:
+    def _take(self, sock: socket.socket, tls: "ssl.SSLContext | None" = None) -> bool:
         """Starts a thread for a connection, whose socket is taken over; False if it was turned away."""
         try:
             account = self._budget.admit(self._party(peer_of(sock)))
@@ -259,11 +298,11 @@ class Server:
         except OSError:
             connection.close()
             return False
-        return self._start_serving(connection)
+        return self._start_serving(connection, tls)
 
-    def _start_serving(self, connection: Connection) -> bool:
+    def _start_serving(self, connection: Connection, tls: "ssl.SSLContext | None") -> bool:
         thread = threading.Thread(
-            target=self._run, args=(connection,), name="binder-serve", daemon=True
+            target=self._run, args=(connection, tls), name="binder-serve", daemon=True
         )
         with self._lock:
             if self._stopped:
@@ -282,11 +321,11 @@ class Server:
 
     # One connection
 
-    def _run(self, connection: Connection) -> None:
+    def _run(self, connection: Connection, tls: "ssl.SSLContext | None") -> None:
         endpoint = None
         try:
             if self._await_turn(connection) and self._accepts(connection.peer):
-                endpoint = self._set_up(connection)
+                endpoint = self._set_up(connection, tls)
             else:
                 connection.close()
         except (OSError, EOFError, BinderError):
@@ -314,7 +353,7 @@ class Server:
     def _accepts(self, peer: Peer) -> bool:
         return self._accept is None or self._accept(peer)
 
-    def _set_up(self, connection: Connection) -> Endpoint | None:
+    def _set_up(self, connection: Connection, tls: "ssl.SSLContext | None") -> Endpoint | None:
         """The session to serve the connection for.
 
         None if there is nothing to serve; the connection is settled then.
@@ -323,13 +362,15 @@ class Server:
         try:
             if self._handshake_timeout is not None:
                 connection.set_deadline(time.monotonic() + self._handshake_timeout)
+            if tls is not None:
+                connection.secure(tls)
             header = ConnectionHeader.unpack(connection.read_exactly(16))
             if header.new_session:
                 endpoint = self._new_session(connection, header)
             else:
                 session_id = connection.read_exactly(SESSION_ID_SIZE)
                 known = self._sessions.get(session_id)
-                if known is None:
+                if known is None or known.party != connection.party:
                     raise ProtocolError("unknown session id")
                 endpoint = known
                 if header.incoming:
@@ -348,7 +389,9 @@ class Server:
         connection.sock.sendall(pack_response(version))
         if header.incoming:
             raise ProtocolError("a new session on an incoming connection")
-        if header.fd_mode not in self._fd_modes:
+        if header.fd_mode not in self._fd_modes or (
+            header.fd_mode == FdMode.UNIX and connection.party[0]
+        ):
             raise ProtocolError(f"file descriptor mode {header.fd_mode}")
         check_init(connection.read_exactly(len(INIT)))
         session_id = os.urandom(SESSION_ID_SIZE)
@@ -358,11 +401,14 @@ class Server:
             fd_mode=FdMode(header.fd_mode),
             max_threads=self._max_threads,
             session_id=session_id,
-            root=_SessionRoot(self._root, connection.peer).get,
+            root=SessionRoot(self._root, connection.peer).get,
             account=connection.account,
         )
         endpoint = Endpoint(
-            core, lambda: self._forget(session_id), frame_timeout=self._frame_timeout
+            core,
+            lambda: self._forget(session_id),
+            frame_timeout=self._frame_timeout,
+            party=connection.party,
         )
         with self._lock:
             if self._stopped:
@@ -376,8 +422,13 @@ class Server:
 
     # Ending
 
-    def shutdown(self) -> None:
-        """Stops accepting, ends all sessions, waits for the threads but those that are in here. Idempotent."""
+    def shutdown(self, grace: float = 0.0) -> None:
+        """Stops accepting, ends all sessions, waits for the threads but those that are in here. Idempotent.
+
+        A session in which a call is being served, or waits to be, ends when it has been, but at the latest after
+        `grace` seconds.
+        """
+        deadline = time.monotonic() + grace
         self._over.set()
         with self._lock:
             self._stopped = True
@@ -387,8 +438,7 @@ class Server:
                 connection.shutdown()
             self._stopping.add(threading.current_thread())
             endpoints = list(self._sessions.values())
-        for endpoint in endpoints:
-            endpoint.end()
+        self._end_all(endpoints, deadline)
         with self._lock:
             threads = self._threads - self._stopping
         for thread in threads:
@@ -396,86 +446,33 @@ class Server:
         with self._lock:
             self._stopping.discard(threading.current_thread())
 
+    @staticmethod
+    def _end_all(endpoints: list[Endpoint], deadline: float) -> None:
+        while endpoints:
+            patient = time.monotonic() < deadline
+            busy = [endpoint for endpoint in endpoints if patient and endpoint.busy]
+            for endpoint in endpoints:
+                if endpoint not in busy:
+                    endpoint.end()
+            endpoints = busy
+            if busy:
+                time.sleep(_GRACE_STEP)
 
-def _check_root(root: object) -> None:
-    """Raises TypeError for what is neither an object to serve nor a function of the peer."""
-    if isinstance(root, type) and not _takes_peer(root):
-        name = root.__name__
-        raise TypeError(f"an object to serve wanted, not the class {name}: {name}() makes one")
-    if not isinstance(root, Interface) and not callable(root):
-        raise TypeError(f"an object of an Interface class wanted, not {type(root).__name__}")
+    def __enter__(self) -> Self:
+        return self
 
-
-def _takes_peer(root: type) -> bool:
-    """Whether a class makes its objects of one argument."""
-    import inspect  # slow to import, and hardly ever needed
-
-    try:
-        inspect.signature(root).bind(None)
-    except TypeError:
-        return False
-    return True
-
-
-def _check_listener(sock: object) -> None:
-    if not isinstance(sock, socket.socket):
-        raise TypeError(f"a listening socket wanted, not {type(sock).__name__}")
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
 
 
-class _SessionRoot:
-    """Finds a session's root object once, when the session first asks."""
-
-    def __init__(self, root: Root, peer: Peer) -> None:
-        self._make = root
-        self._peer = peer
-        self._lock = threading.Lock()
-        self._made: list[Interface | None] = []
-
-    def get(self) -> Interface | None:
-        with self._lock:
-            if not self._made:
-                root = self._make
-                self._made.append(root if isinstance(root, Interface) else root(self._peer))
-            return self._made[0]
-
-
-class _SpareDescriptors:
-    """Descriptors kept open for the time when there are no others."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._kept: list[int] = []
-
-    def refill(self) -> None:
-        while len(self._kept) < self._count:
-            try:
-                self._kept.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
-            except OSError:
-                return
-
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """One of them is free to be used."""
-        if self._kept:
-            os.close(self._kept.pop())
-        yield
-        self.refill()
-
-    def close(self) -> None:
-        close_fds(self._kept)
-        self._kept.clear()
-
-
-def _wait(sock: socket.socket, wake: int) -> bool:
-    """Waits for something to read; False once there is something on `wake`."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    poll.register(wake, select.POLLIN)
-    return wake not in [fd for fd, _ in poll.poll()]
-
-
-def _hears(wake: int, seconds: float) -> bool:
-    """Whether there is something on `wake` within that time."""
-    poll = select.poll()
-    poll.register(wake, select.POLLIN)
-    return bool(poll.poll(1000 * seconds))
+def _listener(at: _A | socket.socket) -> tuple[Listener, _A | None]:
+    if isinstance(at, Address):
+        return at.listen()
+    if not isinstance(at, socket.socket):
+        raise TypeError(f"an address or a listening socket wanted, not {type(at).__name__}")
+    return Listener(at), None

@@ -1,54 +1,194 @@
-"""Ways to reach a server. Each returns a connector: something to call once per connection for a connected socket."""
+"""Addresses: where a server listens, and how a client reaches it.
+
+`Server.serve` and `Server.start` take an address, and so does `connect`. A connector is anything that returns a
+connected socket when it is called, once per connection; every address is one.
+"""
 
 import array
 import os
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Self, overload
 
-Connector = Callable[[], socket.socket]
+from .listener import Listener
+from .tls import TlsSocket
+from .unix_file import listen_at
+
+if TYPE_CHECKING:
+    import ssl  # slow to import, and hardly ever needed
+
+Connector = Callable[[], socket.socket | TlsSocket]
 
 BOOTSTRAP_MESSAGE = bytes(4)
-_HYBRID_TIMEOUT = 30.0
-"""Seconds for the guest to accept a connection."""
+_TIMEOUT = 30.0
+"""Seconds for a guest to accept a connection, and for a TLS handshake."""
+_BACKLOG = 128
+"""Connections that may wait to be accepted."""
 
 
-def unix(path: str | os.PathLike[str]) -> Connector:
-    """A unix socket in the file system."""
-    return lambda: _connected(socket.AF_UNIX, os.fspath(path))
+class Address(ABC):
+    """Where a server is: a value. Called, it returns a socket that is connected there."""
+
+    @abstractmethod
+    def __call__(self) -> socket.socket | TlsSocket: ...
+
+    def listen(self) -> tuple[Listener, Self]:
+        """A listening socket, and the address to reach it at, where the system has chosen a port."""
+        raise TypeError(f"{self} is an address for clients only")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({values})"
 
 
-def unix_abstract(name: str | bytes) -> Connector:
-    """A unix socket in the abstract namespace; `name` without the leading NUL."""
-    raw = name.encode() if isinstance(name, str) else name
-    return lambda: _connected(socket.AF_UNIX, b"\0" + raw)
+class UnixAddress(Address):
+    """A unix socket in the file system; made by `unix`."""
+
+    def __init__(self, path: str, mode: int) -> None:
+        self.path = path
+        self.mode = mode
+
+    def __call__(self) -> socket.socket:
+        return _connected(socket.AF_UNIX, self.path)
+
+    def listen(self) -> tuple[Listener, Self]:
+        sock, file = listen_at(self.path, self.mode, _BACKLOG)
+        return Listener(sock, file=file), self
 
 
-def inet(host: str, port: int) -> Connector:
-    """TCP."""
+def unix(path: str | os.PathLike[str], *, mode: int = 0o600) -> UnixAddress:
+    """A unix socket in the file system.
 
-    def connect() -> socket.socket:
-        sock = socket.create_connection((host, port))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-
-    return connect
-
-
-def vsock(cid: int, port: int) -> Connector:
-    """The kernel's AF_VSOCK."""
-    return lambda: _connected(socket.AF_VSOCK, (cid, port))
+    A server creates the file with the rights `mode`, in place of one that a dead server has left, and removes it when
+    it stops. It raises FileExistsError if the file is no socket, OSError (EADDRINUSE) if a server listens there.
+    """
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"mode must be from 0 to 0o777, not {mode:#o}")
+    return UnixAddress(os.fspath(path), mode)
 
 
-def hybrid_vsock(path: str | os.PathLike[str], port: int) -> Connector:
-    """A guest's vsock port behind the unix socket of a user-space device (Firecracker's CONNECT convention)."""
+class AbstractAddress(Address):
+    """A unix socket in the abstract namespace; made by `unix_abstract`."""
 
-    def connect() -> socket.socket:
-        sock = _connected(socket.AF_UNIX, os.fspath(path))
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+
+    def __call__(self) -> socket.socket:
+        return _connected(socket.AF_UNIX, b"\0" + self.name)
+
+    def listen(self) -> tuple[Listener, Self]:
+        return Listener(_listening(socket.AF_UNIX, b"\0" + self.name)), self
+
+
+def unix_abstract(name: str | bytes) -> AbstractAddress:
+    """A unix socket in the abstract namespace; `name` without the leading NUL.
+
+    Every process of the network namespace can connect to it.
+    """
+    return AbstractAddress(name.encode() if isinstance(name, str) else name)
+
+
+class InetAddress(Address):
+    """TCP, perhaps with TLS over it; made by `inet`."""
+
+    def __init__(self, host: str, port: int, tls: "ssl.SSLContext | None") -> None:
+        self.host = host
+        self.port = port
+        self.tls = tls
+
+    def __call__(self) -> socket.socket | TlsSocket:
+        if self.tls is not None:
+            _check_context(self.tls, server=False)
+        sock = socket.create_connection((self.host, self.port))
         try:
-            deadline = time.monotonic() + _HYBRID_TIMEOUT
-            sock.settimeout(_HYBRID_TIMEOUT)
-            sock.sendall(b"CONNECT %d\n" % port)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.tls is None:
+                return sock
+            secure = TlsSocket(sock, self.tls, self.host)
+            secure.settimeout(_TIMEOUT)
+            secure.handshake()
+            secure.settimeout(None)
+            return secure
+        except BaseException:
+            sock.close()
+            raise
+
+    def listen(self) -> tuple[Listener, Self]:
+        if self.tls is not None:
+            _check_context(self.tls, server=True)
+        found = socket.getaddrinfo(
+            self.host or None, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, address = found[0]
+        sock = socket.create_server(address, family=family, backlog=_BACKLOG)
+        bound = type(self)(self.host, sock.getsockname()[1], self.tls)
+        return Listener(sock, tls=self.tls), bound
+
+
+def inet(host: str, port: int, *, tls: "ssl.SSLContext | None" = None) -> InetAddress:
+    """TCP. A server that listens at port 0 gets a free one; `Server.start` returns the address with it.
+
+    `tls` is a context of the standard library's `ssl`, of PROTOCOL_TLS_SERVER for servers and PROTOCOL_TLS_CLIENT for
+    clients; a client's context checks the server's certificate against `host`. Without `tls`, whoever is on the way
+    reads and changes everything.
+    """
+    if not 0 <= port <= 0xFFFF:
+        raise ValueError(f"port must be from 0 to 65535, not {port}")
+    return InetAddress(host, port, tls)
+
+
+class VsockAddress(Address):
+    """The kernel's AF_VSOCK; made by `vsock`."""
+
+    def __init__(self, cid: int | None, port: int) -> None:
+        self.cid = cid
+        self.port = port
+
+    def __call__(self) -> socket.socket:
+        if self.cid is None:
+            raise TypeError("vsock(port) is for servers; vsock(cid, port) is what clients reach")
+        return _connected(socket.AF_VSOCK, (self.cid, self.port))
+
+    def listen(self) -> tuple[Listener, Self]:
+        cid = socket.VMADDR_CID_ANY if self.cid is None else self.cid
+        sock = _listening(socket.AF_VSOCK, (cid, self.port))
+        return Listener(sock), type(self)(self.cid, sock.getsockname()[1])
+
+
+@overload
+def vsock(port: int, /) -> VsockAddress: ...
+
+
+@overload
+def vsock(cid: int, port: int) -> VsockAddress: ...
+
+
+def vsock(cid: int, port: int | None = None) -> VsockAddress:
+    """The kernel's AF_VSOCK: `vsock(cid, port)`, or `vsock(port)` for a server that any CID may reach."""
+    return VsockAddress(None, cid) if port is None else VsockAddress(cid, port)
+
+
+class HybridVsockAddress(Address):
+    """A guest's vsock port behind a user-space device; made by `hybrid_vsock`."""
+
+    def __init__(self, path: str, port: int) -> None:
+        self.path = path
+        self.port = port
+
+    def __call__(self) -> socket.socket:
+        sock = _connected(socket.AF_UNIX, self.path)
+        try:
+            deadline = time.monotonic() + _TIMEOUT
+            sock.settimeout(_TIMEOUT)
+            sock.sendall(b"CONNECT %d\n" % self.port)
             answer = _read_line(sock, 32, deadline)
             sock.settimeout(None)
         except BaseException:
@@ -56,24 +196,27 @@ def hybrid_vsock(path: str | os.PathLike[str], port: int) -> Connector:
             raise
         if not answer.startswith(b"OK "):
             sock.close()
-            raise ConnectionRefusedError(f"{os.fspath(path)}: nobody listens on vsock port {port}")
+            raise ConnectionRefusedError(f"{self.path}: nobody listens on vsock port {self.port}")
         return sock
 
-    return connect
+
+def hybrid_vsock(path: str | os.PathLike[str], port: int) -> HybridVsockAddress:
+    """A guest's vsock port behind the unix socket of a user-space device (Firecracker's CONNECT convention)."""
+    return HybridVsockAddress(os.fspath(path), port)
 
 
-def bootstrap(sock: socket.socket) -> Connector:
-    """A unix socket over which the server takes one end of a new socket pair per connection.
+class BootstrapAddress(Address):
+    """A unix socket that carries connections; made by `bootstrap`."""
 
-    `sock` stays the caller's.
-    """
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
 
-    def connect() -> socket.socket:
+    def __call__(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with theirs:
                 control = array.array("i", [theirs.fileno()])
-                sock.sendmsg(
+                self.sock.sendmsg(
                     [BOOTSTRAP_MESSAGE],
                     [(socket.SOL_SOCKET, socket.SCM_RIGHTS, control)],
                     socket.MSG_NOSIGNAL,
@@ -83,13 +226,42 @@ def bootstrap(sock: socket.socket) -> Connector:
             raise
         return ours
 
-    return connect
+
+def bootstrap(sock: socket.socket) -> BootstrapAddress:
+    """A connected unix socket, as of `socket.socketpair()`, over which the server takes one end of a new socket pair
+    per connection.
+
+    The socket stays the client's; a server takes its end over.
+    """
+    return BootstrapAddress(sock)
+
+
+def _check_context(context: "ssl.SSLContext", *, server: bool) -> None:
+    import ssl
+
+    wanted = ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT
+    if context.protocol != wanted:
+        who = "a server" if server else "a client"
+        raise ValueError(f"the TLS context of {who} is of ssl.{wanted.name}")
 
 
 def _connected(family: int, address: object) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.connect(address)  # type: ignore[arg-type]
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, OSError) and isinstance(address, str):
+            error.filename = address
+        raise
+    return sock
+
+
+def _listening(family: int, address: object) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.bind(address)  # type: ignore[arg-type]
+        sock.listen(_BACKLOG)
     except BaseException:
         sock.close()
         raise
