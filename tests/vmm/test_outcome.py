@@ -22,6 +22,7 @@ def host(reason: str) -> tuple[str, dict[str, object]]:
         ([RESET], 0, ExitCause.REBOOT),
         ([PANIC, RESET], 0, ExitCause.CRASH),
         ([PANIC, host("guest-panic")], 0, ExitCause.CRASH),
+        ([("GUEST_PVSHUTDOWN", {}), SHUTDOWN], 0, ExitCause.SHUTDOWN),
         ([WATCHDOG, RESET], 0, ExitCause.WATCHDOG),
         ([host("host-signal")], 0, ExitCause.KILLED),
         ([host("host-qmp-quit")], 0, ExitCause.KILLED),

@@ -1,6 +1,7 @@
 /* A guest with a vsock driver and nothing else, polling, on PCI or virtio-mmio.
 
-   It connects to port 2048 of the host, greets, and from then on takes every connection and sends back what comes on it.
+   It connects to port 2048 of the host, and resets the machine if it is refused. Else it greets, and from then on takes
+   every connection and sends back what comes on it.
    What begins with '^' resets the machine; '?' has it execute what is no memory, which no hypervisor can. */
 #include <stdint.h>
 
@@ -10,7 +11,7 @@ enum { GED_RESET = 0xfea00202 /* of a microvm, which has no such controller */ }
 enum { FUNCTIONS = 256, NOWHERE = 0xd0000000, FREE_ADDRESS = 0xe0000000 };
 enum { MMIO = 0xfeb00000, MMIO_SIZE = 512, MMIO_COUNT = 24, MAGIC = 0x74726976, VSOCK = 19 };
 enum { RX, TX, EVENT, QUEUES, SIZE = 8, ROOM = 4096, NEXT_IS_WRITABLE = 2 };
-enum { REQUEST = 1, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST, STREAM = 1, HOST = 2, PORT = 2048 };
+enum { REQUEST = 1, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST, STREAM = 1, HOST = 2, PORT = 2048, OWN_PORT = 1000 };
 
 typedef volatile uint8_t *io8;
 typedef volatile uint16_t *io16;
@@ -179,6 +180,7 @@ static void send(uint32_t from_port, uint32_t to_port, uint16_t op, const char *
 static void answer(const struct packet *packet) {
     const struct header *head = &packet->head;
     uint32_t mine = head->to_port, other = head->from_port;
+    if (head->op == RST && mine == OWN_PORT) end("refused\n");
     if (head->op == REQUEST) send(mine, other, RESPONSE, 0, 0);
     if (head->op == RESPONSE) send(mine, other, RW, "hello\n", 6);
     if (head->op == CREDIT_REQUEST) send(mine, other, CREDIT_UPDATE, 0, 0);
@@ -197,7 +199,7 @@ void serve(void) {
     for (uint16_t number = 0; number < QUEUES; number++) set_up(number);
     set_status(15);
     for (uint16_t slot = 0; slot < SIZE; slot++) offer(RX, slot, sizeof(struct packet), NEXT_IS_WRITABLE);
-    send(1000, PORT, REQUEST, 0, 0);
+    send(OWN_PORT, PORT, REQUEST, 0, 0);
     for (;;) {
         uint16_t slot = taken(RX);
         answer(&queues[RX].packets[slot]);
