@@ -11,6 +11,8 @@ from avf.cli.doctor import doctor
 from avf.cli.host import _debug_form, info
 from avf.client import VmInfo
 from avf.confine import explain_confinement
+from avf.vmm import accel
+from avf.vmm.crosvm import probe
 
 
 def test_the_form_of_a_list() -> None:
@@ -125,6 +127,59 @@ def test_doctor_without_qemu(able_host: Path, monkeypatch: pytest.MonkeyPatch) -
     assert status == 1
     assert checks["qemu"]["status"] == "missing"
     assert checks["qemu"]["fix"] == "sudo apt-get install qemu-system-x86"
+
+
+def test_doctor_of_a_wrong_accelerator(able_host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVF_ACCEL", "xen")
+    status, checks = examined()
+    assert status == 1
+    assert checks["accelerator"]["status"] == "missing"
+    assert checks["accelerator"]["fix"] == "unset AVF_ACCEL"
+
+
+HELP = "printf '  --serial x\\n  --socket x\\n  --disable-sandbox x\\n'"
+
+
+@pytest.mark.parametrize(
+    ("life", "node", "said"),
+    [
+        ("kill -SEGV $$", None, "crosvm does not run: it was ended by SIGSEGV"),
+        (":", None, "crosvm is no crosvm: its run command has no --serial"),
+        (f"{HELP}; exit 0", "/no/node", "/no/node cannot be opened: No such file or directory"),
+        (f"{HELP}; exit 0", "/dev/null", "/dev/null is not KVM's device"),
+        (
+            f'[ "$2" = --help ] && {HELP} && exit; echo one >&2; echo two >&2; kill -ABRT $$',
+            "",
+            "a probe guest did not run under KVM: it was ended by SIGABRT, saying: two",
+        ),
+        (
+            f'[ "$2" = --help ] && {HELP} && exit; exit 3',
+            "",
+            "a probe guest did not run under KVM: it ended with status 3",
+        ),
+    ],
+)
+def test_doctor_of_a_crosvm_that_does_not_work(
+    able_host: Path, monkeypatch: pytest.MonkeyPatch, life: str, node: str | None, said: str
+) -> None:
+    """VMs do not run if it is chosen, and run less well if it is there and not chosen. QEMU does not matter then."""
+    program = able_host / "crosvm"
+    program.write_text(f"#!/bin/sh\n{life}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("AVF_CROSVM", str(program))
+    monkeypatch.setenv("AVF_QEMU", "/nonexistent/qemu")
+    monkeypatch.setenv("AVF_VMM", "crosvm")
+    if node:
+        monkeypatch.setattr(accel, "_DEVICE", node)
+    elif node is not None:
+        monkeypatch.setattr(probe, "missing_device", lambda: None)
+    status, checks = examined()
+    assert status == 1
+    assert checks["crosvm"]["status"] == "missing"
+    assert said in checks["crosvm"]["detail"]
+    assert checks["crosvm"]["fix"]
+    assert checks["qemu"]["status"] == "limited"
+    assert "accelerator" not in checks
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from avf import facts
 from avf.vmm import (
+    Acceleration,
     Accelerator,
     VmmUnavailable,
     accel,
@@ -15,6 +16,7 @@ from avf.vmm import (
     explain_acceleration,
     find_qemu,
     kvm,
+    missing_device,
     qemu_version,
     tsc,
 )
@@ -76,13 +78,31 @@ def test_the_environment_decides_for_kvm(monkeypatch: pytest.MonkeyPatch) -> Non
     """Whatever the processor says it can do, and for kernels too, but not where nothing runs under KVM."""
     monkeypatch.setenv("AVF_ACCEL", "kvm")
     monkeypatch.setattr(accel, "_cpu_flags", lambda: {"sse"})
-    monkeypatch.setattr(accel, "_missing_device", lambda: None)
+    monkeypatch.setattr(accel, "missing_device", lambda: None)
     monkeypatch.setattr(accel, "_kvm_processor", lambda _: "host")
     found = acceleration_for(QEMU, 0)
     assert (found.accelerator, found.processor) == (Accelerator.KVM, "host")
     accel.find_acceleration.cache_clear()
     monkeypatch.setattr(accel, "_kvm_processor", lambda _: None)
     with pytest.raises(VmmUnavailable, match="AVF_ACCEL is kvm, but a probe guest did not run"):
+        explain_acceleration(QEMU)
+
+
+@pytest.mark.parametrize(
+    ("node", "lack"),
+    [
+        ("/no/such/node", "/no/such/node cannot be opened: No such file or directory"),
+        ("/dev/null", "/dev/null is not KVM's device"),
+        (__file__, f"{__file__} is not KVM's device"),
+    ],
+)
+def test_a_node_that_is_not_kvms(monkeypatch: pytest.MonkeyPatch, node: str, lack: str) -> None:
+    monkeypatch.setattr(accel, "_DEVICE", node)
+    monkeypatch.setattr(accel, "_cpu_flags", lambda: {"svm"})
+    assert missing_device() == lack
+    assert explain_acceleration(QEMU) == Acceleration(Accelerator.TCG, lack)
+    monkeypatch.setenv("AVF_ACCEL", "kvm")
+    with pytest.raises(VmmUnavailable, match=f"AVF_ACCEL is kvm, but {lack}"):
         explain_acceleration(QEMU)
 
 
@@ -95,7 +115,7 @@ def test_an_unknown_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("processor", ["host", None])
 def test_without_the_cpus_support(monkeypatch: pytest.MonkeyPatch, processor: str | None) -> None:
     monkeypatch.setattr(accel, "_cpu_flags", lambda: {"sse"})
-    monkeypatch.setattr(accel, "_missing_device", lambda: None)
+    monkeypatch.setattr(accel, "missing_device", lambda: None)
     monkeypatch.setattr(accel, "_kvm_processor", lambda _: processor)
     report = explain_acceleration(QEMU)
     assert report.accelerator is Accelerator.TCG
@@ -107,7 +127,7 @@ def test_without_the_cpus_support(monkeypatch: pytest.MonkeyPatch, processor: st
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The processors of the probes that are made, on a host that seems to have KVM."""
     monkeypatch.setattr(accel, "_cpu_flags", lambda: {"svm"})
-    monkeypatch.setattr(accel, "_missing_device", lambda: None)
+    monkeypatch.setattr(accel, "missing_device", lambda: None)
     return []
 
 

@@ -4,6 +4,7 @@ import getpass
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -91,18 +92,30 @@ def _qemu() -> Iterator[Finding]:
         yield Finding("qemu", Status.OK, f"{qemu_version()}: {find_qemu()}")
     except VmmUnavailable as error:
         fix = "sudo apt-get install qemu-system-x86"
-        yield Finding("qemu", Status.MISSING, str(error), fix)
+        status = Status.LIMITED if _wants_crosvm() else Status.MISSING
+        yield Finding("qemu", status, str(error), fix)
+
+
+def _wants_crosvm() -> bool:
+    return settings.vmm() == "crosvm"
 
 
 def _accelerator() -> Iterator[Finding]:
+    """What QEMU's VMs run under; crosvm knows but one."""
     from avf.vmm import Accelerator, VmmUnavailable, find_qemu
 
-    try:
-        report = _acceleration(find_qemu())
-    except VmmUnavailable as error:
-        yield Finding("accelerator", Status.MISSING, str(error))
+    if _wants_crosvm():
         return
-    if report.accelerator is Accelerator.KVM:
+    fix = "unset AVF_ACCEL" if settings.accelerator() else None
+    try:
+        report, boots = _acceleration(find_qemu())
+    except VmmUnavailable as error:
+        yield Finding("accelerator", Status.MISSING, str(error), fix)
+        return
+    if not boots:
+        detail = f"KVM: {report.reason}, but the image's kernel does not boot under it"
+        yield Finding("accelerator", Status.MISSING, detail, fix)
+    elif report.accelerator is Accelerator.KVM:
         yield Finding("accelerator", Status.OK, f"KVM: {report.reason}")
     else:
         detail = (
@@ -112,35 +125,57 @@ def _accelerator() -> Iterator[Finding]:
         yield Finding("accelerator", Status.LIMITED, detail, _kvm_fix())
 
 
-def _acceleration(qemu: str) -> "Acceleration":
-    """How VMs of the image run; if there is no image yet, how a tiny guest does. Raises VmmUnavailable."""
+def _acceleration(qemu: str) -> "tuple[Acceleration, bool]":
+    """How VMs of the image run, and whether they do; if there is no image yet, how a tiny guest does.
+
+    Raises VmmUnavailable.
+    """
+    from avf.vmm import acceleration_for, explain_acceleration, kernel_boots
+
+    with _image_kernel() as kernel:
+        if kernel is None:
+            return explain_acceleration(qemu), True
+        found = acceleration_for(qemu, kernel)
+        return found, kernel_boots(qemu, found, kernel)
+
+
+@contextmanager
+def _image_kernel() -> Iterator[int | None]:
+    """The descriptor of the image's kernel; None if there is none, which the check of the image tells."""
     from avf.vmconfig import VmConfig, VmConfigError
-    from avf.vmm import acceleration_for, explain_acceleration
 
     found = _image_file()
+    file = None
     try:
         if found is not None and (name := VmConfig.load(found).kernel):
-            with open(found.parent / name, "rb") as kernel:
-                return acceleration_for(qemu, kernel.fileno())
+            file = open(found.parent / name, "rb")  # noqa: SIM115
     except (VmConfigError, OSError):
-        pass  # the check of the image tells
-    return explain_acceleration(qemu)
+        pass
+    with file or nullcontext():
+        yield None if file is None else file.fileno()
 
 
 def _crosvm() -> Iterator[Finding]:
     """Nothing if it is not installed and not asked for, since QEMU does."""
-    from avf.vmm import VmmUnavailable, crosvm_abilities
+    from avf.vmm import VmmUnavailable, crosvm_abilities, crosvm_runs_kernel, missing_device
 
-    wanted = settings.vmm() == "crosvm"
+    wanted = _wants_crosvm()
     try:
         abilities = crosvm_abilities()
     except VmmUnavailable as error:
         if wanted or settings.crosvm():
             yield Finding("crosvm", Status.MISSING, str(error), "set AVF_CROSVM to a crosvm")
         return
-    detail = f"{abilities.program}: {abilities}"
-    status = Status.OK if abilities.runs or not wanted else Status.MISSING
-    yield Finding("crosvm", status, detail, None if abilities.runs else _kvm_fix())
+    detail, runs = f"{abilities.program}: {abilities}", abilities.runs
+    if wanted and runs:
+        with _image_kernel() as kernel:
+            if kernel is not None and not crosvm_runs_kernel(abilities.program, kernel):
+                detail, runs = f"{detail}, but the image's kernel does not boot under it", False
+    lack = Status.MISSING if wanted else Status.LIMITED
+    fix = None if runs else _kvm_fix()
+    if abilities.trouble and missing_device() is None:
+        fix = f"set AVF_CROSVM to another crosvm; {fix}"
+    yield Finding("crosvm", Status.OK if runs else lack, detail, fix)
 
 
 def _user() -> str:
@@ -152,11 +187,15 @@ def _user() -> str:
 
 
 def _kvm_fix() -> str | None:
+    from avf.vmm import missing_device
+
     device = Path("/dev/kvm")
     if not device.exists():
         return "sudo modprobe kvm_intel (or kvm_amd), or switch virtualization on in the firmware"
     if not os.access(device, os.R_OK | os.W_OK):
         return f"sudo usermod -aG kvm {_user()}, then log in again"
+    if missing_device() is not None:
+        return f"remove what is at {device}, then sudo modprobe kvm_intel (or kvm_amd)"
     return "if this host is a VM itself, let its own host offer nested virtualization"
 
 

@@ -1,6 +1,13 @@
 """Runs one virtual machine process: QEMU or crosvm, behind one small protocol."""
 
-from avf.vmm.accel import Acceleration, Accelerator, acceleration_for, explain_acceleration
+from avf.vmm.accel import (
+    Acceleration,
+    Accelerator,
+    acceleration_for,
+    explain_acceleration,
+    kernel_boots,
+    missing_device,
+)
 from avf.vmm.base import (
     BalloonStats,
     ExitCause,
@@ -16,7 +23,7 @@ from avf.vmm.base import (
     VmSpec,
 )
 from avf.vmm.bounded import BoundedFile
-from avf.vmm.crosvm.probe import CrosvmAbilities, crosvm_abilities
+from avf.vmm.crosvm.probe import CrosvmAbilities, crosvm_abilities, crosvm_runs_kernel
 from avf.vmm.crosvm.vmm import Crosvm, find_crosvm
 from avf.vmm.pace import Pace
 from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
@@ -44,9 +51,12 @@ __all__ = [
     "VmmUnavailable",
     "acceleration_for",
     "crosvm_abilities",
+    "crosvm_runs_kernel",
     "explain_acceleration",
     "find_crosvm",
     "find_qemu",
+    "kernel_boots",
+    "missing_device",
     "qemu_version",
     "tsc_khz",
 ]

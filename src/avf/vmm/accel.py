@@ -1,5 +1,6 @@
 """What runs a VM's instructions: hardware if it has been seen to run a guest of that kind here, else emulation."""
 
+import fcntl
 import functools
 import os
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from avf import settings
 from avf.vmm.base import VmmUnavailable
 
 _DEVICE = "/dev/kvm"
+_GET_API_VERSION = 0xAE00
 
 
 class Accelerator(Enum):
@@ -41,7 +43,7 @@ def find_acceleration(qemu: str, chosen: Accelerator | None) -> Acceleration:
     """What explain_acceleration tells if AVF_ACCEL is `chosen`. Raises VmmUnavailable."""
     if chosen is Accelerator.TCG:
         return Acceleration(Accelerator.TCG, "AVF_ACCEL says so")
-    lack = _missing_device() if chosen else _missing_hardware() or _missing_device()
+    lack = missing_device() if chosen else _missing_hardware() or missing_device()
     processor = None if lack else _kvm_processor(qemu)
     if processor is not None:
         reason = "AVF_ACCEL says so" if chosen else "a probe guest ran under KVM"
@@ -49,7 +51,7 @@ def find_acceleration(qemu: str, chosen: Accelerator | None) -> Acceleration:
     reason = lack or "a probe guest did not run under KVM"
     if chosen is not None:
         raise VmmUnavailable(f"AVF_ACCEL is kvm, but {reason}")
-    if lack and _missing_device() is None and _kvm_processor(qemu):
+    if lack and missing_device() is None and _kvm_processor(qemu):
         reason += (
             f"; {_DEVICE} runs a few bytes of firmware all the same, and AVF_ACCEL=kvm uses it"
         )
@@ -65,11 +67,18 @@ def acceleration_for(qemu: str, kernel: int | None) -> Acceleration:
     found = explain_acceleration(qemu)
     if kernel is None or found.processor is None or _chosen() is not None:
         return found
-    from avf.vmm.kvm import kvm_runs_kernels
-
-    if kvm_runs_kernels(qemu, found.processor, kernel):
+    if kernel_boots(qemu, found, kernel):
         return Acceleration(found.accelerator, "a kernel booted under KVM", found.processor)
     return Acceleration(Accelerator.TCG, "a kernel did not boot under KVM")
+
+
+def kernel_boots(qemu: str, found: Acceleration, kernel: int) -> bool:
+    """Whether the kernel at the descriptor `kernel` runs so; tried once per boot if that is not sure."""
+    if found.processor is None:
+        return True
+    from avf.vmm.kvm import kvm_runs_kernels
+
+    return kvm_runs_kernels(qemu, found.processor, kernel)
 
 
 def _chosen() -> Accelerator | None:
@@ -92,11 +101,18 @@ def _missing_hardware() -> str | None:
     return "the CPU (or the VM this host is) offers no hardware virtualization"
 
 
-def _missing_device() -> str | None:
+def missing_device() -> str | None:
+    """Why /dev/kvm is of no use to this user; None if it opens and is KVM's."""
     try:
-        os.close(os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+        fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return f"{_DEVICE} cannot be opened: {error.strerror}"
+    try:
+        fcntl.ioctl(fd, _GET_API_VERSION)
+    except OSError:
+        return f"{_DEVICE} is not KVM's device"
+    finally:
+        os.close(fd)
     return None
 
 

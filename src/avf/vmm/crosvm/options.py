@@ -1,6 +1,7 @@
 """Which options a crosvm takes: they differ between its releases, features and operating systems."""
 
 import re
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,4 +63,13 @@ def _help(program: str) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise VmmUnavailable(f"{program} does not run: {error}") from error
+    if result.returncode < 0:
+        raise VmmUnavailable(f"{program} does not run: it {ending(result.returncode)}")
     return result.stdout[:_MAX_HELP]
+
+
+def ending(returncode: int) -> str:
+    """How a program ended, for people."""
+    if returncode < 0:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    return f"ended with status {returncode}"
