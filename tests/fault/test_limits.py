@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
+from avf.aidl.virtualizationcommon import DeathReason as AidlDeathReason
+from avf.aidl.virtualizationcommon import ErrorCode
 from avf.aidl.virtualizationservice import IVirtualMachineCallback
 from avf.binder import RemoteException
-from avf.client import VirtualizationService, VirtualMachine
+from avf.client import DeathReason, VirtualizationService, VirtualMachine
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.create import VmCreation
 from avf.virtmgr.errors import VirtmgrError
@@ -41,7 +42,7 @@ class Ignoring(IVirtualMachineCallback):
     def on_error(self, cid: int, error_code: ErrorCode, message: str) -> None:
         pass
 
-    def on_died(self, cid: int, reason: DeathReason) -> None:
+    def on_died(self, cid: int, reason: AidlDeathReason) -> None:
         pass
 
 
