@@ -97,7 +97,10 @@ def _qemu() -> Iterator[Finding]:
 
 
 def _wants_crosvm() -> bool:
-    return settings.vmm() == "crosvm"
+    try:
+        return settings.vmm() == "crosvm"
+    except settings.SettingError:  # the check of virtmgr tells
+        return False
 
 
 def _accelerator() -> Iterator[Finding]:
@@ -106,11 +109,12 @@ def _accelerator() -> Iterator[Finding]:
 
     if _wants_crosvm():
         return
-    fix = "unset AVF_ACCEL" if settings.accelerator() else None
+    fix = "unset AVF_ACCEL"
     try:
         report, boots = _acceleration(find_qemu())
     except VmmUnavailable as error:
-        yield Finding("accelerator", Status.MISSING, str(error), fix)
+        demanded = "AVF_ACCEL" in str(error)
+        yield Finding("accelerator", Status.MISSING, str(error), fix if demanded else None)
         return
     if not boots:
         detail = f"KVM: {report.reason}, but the image's kernel does not boot under it"
