@@ -8,10 +8,10 @@ STAMP := $(VENV)/.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench image aidl fuzz clean lock packages
+.PHONY: help run test check bench image aidl fuzz clean wheel deb try-deb lock packages
 
 help: ## show the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 packages:
 	@./packaging/install-packages $(or $(if $(filter test bench,$(MAKECMDGOALS)),test),$(if $(filter run image fuzz build/%,$(MAKECMDGOALS)),run),check)
@@ -71,9 +71,18 @@ fuzz: $(STAMP) ## fuzz a parser: FUZZ="apk verify" FUZZ_SECONDS=60
 clean: ## remove everything that was built
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(VENV)
 
+wheel: $(RUN_STAMP) ## build the wheel into dist
+	@$(PIP) wheel --no-deps --no-build-isolation -w dist .
+
+deb: $(RUN_STAMP) ## build the Debian package into dist
+	@$(BIN)/python packaging/deb/build.py dist
+
+try-deb: deb ## install and purge the package in fresh Debian 12 and 13
+	@./packaging/deb/try dist/avf-linux_*.deb
+
 COMPILE := pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate --allow-unsafe --strip-extras
 
 lock: $(STAMP) ## resolve requirements anew
 	@$(PIP) install pip-tools
 	@cd requirements && ../$(BIN)/$(COMPILE) --upgrade -o dev.txt dev.in
-	@cd requirements && ../$(BIN)/$(COMPILE) --upgrade -o run.txt run.in
+	@cd requirements && for name in run package; do ../$(BIN)/$(COMPILE) --upgrade -o $$name.txt $$name.in || exit 1; done

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -57,7 +58,19 @@ def doctor(as_json: bool) -> int:
         click.echo(printable_json({"ok": able, "checks": [asdict(f) for f in findings]}, indent=2))
     else:
         click.echo("\nThis host runs VMs." if able else "\nThis host does not run VMs yet.")
+        _point_to_documents(able)
     return 0 if able else 1
+
+
+def _point_to_documents(able: bool) -> None:
+    """Where an installation has them; a checkout has them at hand."""
+    documents = Path(sys.prefix, "share/doc/avf-linux")
+    if not documents.is_dir():
+        return
+    sample = documents / "examples/payload/hello.py"
+    if able and sample.exists():
+        click.echo(f"A first one: {shlex.join(['vm', 'run-app', printable(str(sample))])}")
+    click.echo(f"Documentation and examples: {printable(str(documents))}")
 
 
 def _print(finding: Finding) -> None:
@@ -246,11 +259,11 @@ def _image_file() -> Path | None:
 def _image() -> Iterator[Finding]:
     from avf.vmconfig import VmConfig, VmConfigError
 
-    folders = runtime.image_dirs()
     found = _image_file()
-    fix = f"{sys.executable} -m avf.image build --output {folders[0]}"
+    fix = shlex.join([sys.executable, "-m", "avf.image", "build"])
     if found is None:
-        where = " or ".join(map(str, folders))
+        yield from _image_tools()
+        where = " or ".join(map(str, runtime.image_dirs()))
         yield Finding("image", Status.MISSING, f"no microdroid.json in {where}", fix)
         return
     try:
@@ -267,6 +280,21 @@ def _image() -> Iterator[Finding]:
         yield Finding("image", Status.MISSING, f"cannot read {lost[0]}", fix)
     else:
         yield Finding("image", Status.OK, str(found))
+
+
+def _image_tools() -> Iterator[Finding]:
+    """What is lacking for building an image."""
+    from avf.image import AptMissing, ToolsMissing, check_tools
+
+    try:
+        check_tools()
+    except AptMissing as error:
+        fix = "build one on Debian or Ubuntu, and name its folder in AVF_IMAGE_DIR"
+        yield Finding("image tools", Status.MISSING, str(error), fix)
+    except ToolsMissing as error:
+        fix = f"sudo apt-get install {' '.join(error.packages)}"
+        detail = f"not installed: {', '.join(error.tools)}"
+        yield Finding("image tools", Status.MISSING, detail, fix)
 
 
 def _runtime_dir() -> Iterator[Finding]:

@@ -30,29 +30,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="OUT", help="made if it is missing")
     folder = parser.parse_args(arguments).folder
     folder.mkdir(parents=True, exist_ok=True)
-    for name, page in pages():
+    for name, page in pages(version("avf-linux")):
         (folder / f"{name}.1").write_text(page)
     return 0
 
 
-def pages() -> Iterator[tuple[str, str]]:
-    """(name, text in man(7) macros) of each page."""
-    yield from _pages_of(vm, click.Context(vm, info_name="vm"))
+def pages(release: str) -> Iterator[tuple[str, str]]:
+    """(name, text in man(7) macros) of each page, for a version of the package."""
+    yield from _pages_of(vm, click.Context(vm, info_name="vm"), release)
 
 
-def _pages_of(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+def _pages_of(
+    command: click.Command, context: click.Context, release: str
+) -> Iterator[tuple[str, str]]:
     name = context.command_path.replace(" ", "-")
-    yield name, "\n".join(_page(name, command, context)) + "\n"
+    yield name, "\n".join(_page(name, command, context, release)) + "\n"
     if isinstance(command, click.Group):
         for word in command.list_commands(context):
             child = command.get_command(context, word)
             assert child is not None
-            yield from _pages_of(child, click.Context(child, info_name=word, parent=context))
+            yield from _pages_of(
+                child, click.Context(child, info_name=word, parent=context), release
+            )
 
 
-def _page(name: str, command: click.Command, context: click.Context) -> Iterator[str]:
+def _page(name: str, command: click.Command, context: click.Context, release: str) -> Iterator[str]:
     paragraphs = (command.help or "").split("\n\n")
-    release = version("avf-linux")
     yield f'.TH {_plain(name.upper())} 1 "" "AVF for Linux {release}" "User commands"'
     yield from (".SH NAME", f"{_plain(name)} \\- {_plain(_summary(paragraphs[0]))}")
     usage = " ".join(command.collect_usage_pieces(context))
