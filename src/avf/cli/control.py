@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from avf.binder import BinderError, DeadObjectError, RemoteException
+from avf.cli.terminal import raw_terminal
 from avf.cli.text import CliError
 from avf.client.control import ControlledVm, list_vms, open_vm
 from avf.printable import printable_lines
@@ -60,7 +61,7 @@ def console(cid: int) -> None:
         if sys.stdin.isatty():
             how = "" if details.takes_console_input else "; this VM takes no input"
             click.echo(f"Ctrl-] leaves{how}.", err=True)
-            stack.enter_context(_raw_terminal())
+            stack.enter_context(raw_terminal(keep_output=True))
         _converse(stream, speak=details.takes_console_input)
 
 
@@ -116,21 +117,3 @@ def _converse(stream: socket.socket, *, speak: bool) -> None:
                 stream.shutdown(socket.SHUT_WR)
             elif speak:
                 stream.sendall(data)
-
-
-@contextmanager
-def _raw_terminal() -> Iterator[None]:
-    """Every key is for the guest, but what it says is shown as usual."""
-    import termios
-    import tty
-
-    fd = sys.stdin.fileno()
-    before = termios.tcgetattr(fd)
-    try:
-        tty.setraw(fd)
-        raw = termios.tcgetattr(fd)
-        raw[1] |= termios.OPOST
-        termios.tcsetattr(fd, termios.TCSADRAIN, raw)
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)

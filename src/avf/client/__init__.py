@@ -15,11 +15,13 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineState,
 )
 from avf.aidl.vm_control import Refusal
+from avf.client.command import GuestCommand
 from avf.client.completion import grow_storage
 from avf.client.config import AppConfig, DebugLevel, Disk, FileSource, Partition, RawConfig
 from avf.client.connection import VirtualizationService, VmInfo, check_settings, connect
 from avf.client.errors import (
     ClientError,
+    CommandFailed,
     ConfigError,
     Died,
     Finished,
@@ -28,6 +30,7 @@ from avf.client.errors import (
     ServiceDied,
     ServiceError,
     ServiceStartError,
+    ShellFailed,
     TimedOut,
     VmClosed,
     VmGone,
@@ -46,8 +49,10 @@ from avf.client.events import (
     PayloadStarted,
     VmDied,
 )
+from avf.client.inside import CompletedCommand, GuestAccess
 from avf.client.json_config import load_raw_config
 from avf.client.machine import GuestService, VirtualMachine
+from avf.client.relay import Ending, Relay
 from avf.client.remedies import remedy_for
 from avf.client.report import DeathReport
 from avf.settings import SettingWarning
@@ -55,6 +60,8 @@ from avf.settings import SettingWarning
 __all__ = [
     "AppConfig",
     "ClientError",
+    "CommandFailed",
+    "CompletedCommand",
     "ConfigError",
     "CpuTopology",
     "DeathReason",
@@ -62,10 +69,13 @@ __all__ = [
     "DebugLevel",
     "Died",
     "Disk",
+    "Ending",
     "ErrorCode",
     "Event",
     "FileSource",
     "Finished",
+    "GuestAccess",
+    "GuestCommand",
     "GuestService",
     "MemoryTrimLevel",
     "NoSuchVm",
@@ -78,10 +88,12 @@ __all__ = [
     "RawConfig",
     "Refusal",
     "Refused",
+    "Relay",
     "ServiceDied",
     "ServiceError",
     "ServiceStartError",
     "SettingWarning",
+    "ShellFailed",
     "TimedOut",
     "VirtualMachine",
     "VirtualMachineState",

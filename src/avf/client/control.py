@@ -22,6 +22,7 @@ from avf.binder import BinderError, DeadObjectError, FdMode, RemoteException, Se
 from avf.causes import words
 from avf.client.connection import VmInfo, check_settings
 from avf.client.errors import NoSuchVm, Refused, ServiceError, VmGone
+from avf.client.inside import GuestAccess
 from avf.client.report import DeathReport
 from avf.mounts import open_inside
 from avf.runtime import SYSTEM_RUNTIME_DIR, SYSTEM_STATE_DIR, service_sockets, user_runtime_dir
@@ -163,7 +164,7 @@ def _control_socket(directory: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{control}"
 
 
-class ControlledVm:
+class ControlledVm(GuestAccess):
     """A VM seen from outside. What virtmgr refuses raises Refused, a VM that is gone VmGone."""
 
     def __init__(self, session: Session) -> None:
@@ -235,6 +236,20 @@ class ControlledVm:
         """As attach_console, for the log, which takes no input."""
         with _told("the VM"):
             stream = self._control.follow_log(live)
+        return socket.socket(fileno=stream.detach())
+
+    def connect_vsock(self, port: int) -> socket.socket:
+        """A stream to `port` (unsigned 32 bit, from 1024 on) of the running guest."""
+        if not 0 <= port < 1 << 32:
+            raise ValueError(f"a vsock port has 32 bits, {port} has not")
+        with _told("the VM"):
+            stream = self._control.connect_vsock(port - (1 << 32) if port >= 1 << 31 else port)
+        return socket.socket(fileno=stream.detach())
+
+    def connect_shell(self) -> socket.socket:
+        """A stream to the shell service of the guest, which only a debuggable one has."""
+        with _told("the VM"):
+            stream = self._control.connect_shell()
         return socket.socket(fileno=stream.detach())
 
     def close(self) -> None:

@@ -10,6 +10,8 @@ ClientError              `remedy` says what to do, where that is known
  +-- VmStateError         a stored VM is not in the state that the call needs: stopped, new, not deleted
  +-- NoSuchVm             no VM has this CID, or it is another user's
  +-- VmGone               the VM ended before it could answer; also a DeadObjectError
+ +-- ShellFailed          something inside the guest failed: a command could not start, a file could not be copied
+ +-- CommandFailed        a command inside the guest ended with another exit status than 0, which was not allowed
  +-- WaitError            a VM did not become ready; `error` is what its guest reported, `report` how it died
       +-- TimedOut
       +-- Died            `reason` says why
@@ -142,6 +144,28 @@ class VmGone(ClientError, DeadObjectError):
 
     def __str__(self) -> str:
         return self.text
+
+
+class ShellFailed(ClientError):
+    """Something that was asked of a guest's shell service failed.
+
+    `status` is what a shell would exit with: 127 if there is no such command, 126 if it cannot be run, else 1.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class CommandFailed(ClientError):
+    """A command in a guest ended with another exit status than 0; `returncode` is -N if signal N ended it."""
+
+    def __init__(self, command: tuple[str, ...], returncode: int, stderr: bytes) -> None:
+        how = f"exit status {returncode}" if returncode >= 0 else f"signal {-returncode}"
+        super().__init__(f"the command {' '.join(command)} in the guest ended with {how}")
+        self.command = command
+        self.returncode = returncode
+        self.stderr = stderr
 
 
 class WaitError(ClientError):

@@ -38,6 +38,7 @@ from avf.client.events import (
     PayloadStarted,
     VmDied,
 )
+from avf.client.inside import GuestAccess
 from avf.client.report import DeathReport
 from avf.client.time_limit import TimeLimit, reason_of
 from avf.client.watch import Listener, Watch
@@ -49,7 +50,7 @@ REPORT_TIMEOUT = 5.0
 _LAST_WORD_TIMEOUT = 5.0
 
 
-class VirtualMachine:
+class VirtualMachine(GuestAccess):
     """Made by `VirtualizationService.create_vm`. Letting go of it - `close`, or the end of a `with` - kills the VM.
 
     What the service refuses raises Refused; if virtmgr is gone, ServiceDied; after `close`, VmClosed.
@@ -205,6 +206,13 @@ class VirtualMachine:
             raise ValueError(f"port must be a whole number from 0 to {(1 << 32) - 1}, not {port!r}")
         with self._using() as handle:
             stream = handle.connect_vsock(port - (1 << 32) if port >= 1 << 31 else port)
+        return socket.socket(fileno=stream.detach())
+
+    def connect_shell(self) -> socket.socket:
+        """A stream to the shell service of the guest, which only a debuggable one has."""
+        with self._using() as handle:
+            control = interface_cast(IVmControl, handle.get_control())
+            stream = control.connect_shell()
         return socket.socket(fileno=stream.detach())
 
     def connect_service(

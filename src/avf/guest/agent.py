@@ -35,6 +35,7 @@ from avf.guest.secrets import (
     payload_inputs,
     payload_layer,
 )
+from avf.guest.shell import ShellService, start_if_debuggable
 from avf.guest.swap import enable_swap
 from avf.guest.system import mount_system
 from avf.guest.task import APK, Program, find_program
@@ -49,6 +50,7 @@ def main() -> int:
     """0 once the outcome is told, as well as it could be told."""
     log("started.")
     process = Process()
+    shell = start_if_debuggable()
     try:
         session, host = connect_to_host()
     except FailedToConnect as error:
@@ -57,7 +59,7 @@ def main() -> int:
         return 0
     with session:
         try:
-            _run(host, process)
+            _run(host, process, shell)
         except Exception as error:  # noqa: BLE001
             log(chain(error))
             log_exception()
@@ -65,10 +67,10 @@ def main() -> int:
     return 0
 
 
-def _run(host: IVirtualMachineService, process: Process) -> None:
+def _run(host: IVirtualMachineService, process: Process, shell: ShellService | None) -> None:
     """The payload's whole life. What it raises has been told to the host already, or could not be."""
     try:
-        exit_code = run_payload(host, process)
+        exit_code = run_payload(host, process, shell)
     except Exception as error:
         known = (
             error
@@ -85,8 +87,10 @@ def _run(host: IVirtualMachineService, process: Process) -> None:
     host.notify_payload_finished(exit_code)
 
 
-def run_payload(host: IVirtualMachineService, process: Process) -> int:
-    """Verifies, mounts and runs the payload in `process`; its exit code."""
+def run_payload(
+    host: IVirtualMachineService, process: Process, shell: ShellService | None = None
+) -> int:
+    """Verifies, mounts and runs the payload in `process`; its exit code. `shell` serves from then on."""
     mount_system()
     debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     metadata = read_metadata(partitions.wait_for(METADATA_PARTITION))
@@ -109,6 +113,8 @@ def run_payload(host: IVirtualMachineService, process: Process) -> int:
     program = prepare(task)
     serve_payload(host, layer, restricted_allowed=metadata.config_path is not None)
     confine(process, server)
+    if shell is not None:
+        shell.begin()
     try:
         return run_process(host, process, program, as_root=task.run_as_root)
     finally:

@@ -52,6 +52,11 @@ def _libc() -> Any:
     return _library
 
 
+def load() -> None:
+    """Loads ctypes now, for this process and its forks."""
+    _libc()
+
+
 def _check(result: int, what: str) -> None:
     if result < 0:
         import ctypes

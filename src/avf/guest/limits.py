@@ -80,6 +80,16 @@ def confine(payload: int, server: int | None, limits: Limits) -> None:
     _write(f"/proc/{payload}/oom_score_adj", _EXPENDABLE)
 
 
+def enter() -> None:
+    """Puts this process under the limits of the payload. Raises OSError."""
+    _write(f"{_GROUP}/cgroup.procs", "0")
+
+
+def make_expendable() -> None:
+    """If memory runs out, this process goes before agent, init and file server. Raises OSError."""
+    _write("/proc/self/oom_score_adj", _EXPENDABLE)
+
+
 def ran_out_of_memory() -> bool:
     """Whether a process of the payload has been killed for want of memory."""
     try:

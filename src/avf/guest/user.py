@@ -7,11 +7,12 @@ from avf.guest import HOME, PAYLOAD_ID, libc
 ENVIRONMENT = {"HOME": HOME, "USER": "payload", "LOGNAME": "payload", "SHELL": "/bin/sh"}
 
 
-def become_payload_user() -> None:
+def become_payload_user(*, dumpable: bool = True) -> None:
     """Turns this process into the payload's, for good. Raises OSError; the process must not go on then.
 
-    The bounding set is empty, the securebits are locked, exec gives no privileges. Still, the process leaves a core
-    dump and sees its own files in /proc, as if it had been executed.
+    The bounding set is empty, the securebits are locked, exec gives no privileges. If it is to be `dumpable`, the
+    process leaves a core dump, sees its own files in /proc and can be looked into by the payload, as if it had been
+    executed.
     """
     libc.forbid_capabilities()
     os.setgroups([])
@@ -19,5 +20,6 @@ def become_payload_user() -> None:
     os.setresuid(PAYLOAD_ID, PAYLOAD_ID, PAYLOAD_ID)
     libc.clear_capabilities()
     libc.set_no_new_privileges()
-    libc.set_dumpable()
+    if dumpable:
+        libc.set_dumpable()
     os.environ.update(ENVIRONMENT)

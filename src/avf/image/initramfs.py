@@ -132,7 +132,7 @@ _BOOT_MODULES = [
     "encodings/latin_1",
     "encodings/utf_8",
 ]
-_AGENT_PACKAGES = ["avf.binder", "avf.aidl", "avf.apk", "avf.guest"]
+_AGENT_PACKAGES = ["avf.binder", "avf.aidl", "avf.apk", "avf.guest", "avf.shell"]
 _LOADED_LATER = ["avf.printable", "ctypes", "signal", "subprocess", "traceback"]
 """What the agent imports in the middle of its work, so that it is in the bundle."""
 _NOT_FOR_THE_GUEST = [

@@ -1,12 +1,19 @@
 """IVmControl: looking into a VM and ending it, without holding it."""
 
 import logging
+import time
 
+from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_control import DeathReport, IVmControl, PayloadState, VmInfo, VmMetrics
 from avf.binder import ParcelFileDescriptor, calling_peer
-from avf.virtmgr.errors import VirtmgrError, failure_from
+from avf.virtmgr.errors import VirtmgrError, failure, failure_from
 from avf.virtmgr.machine import Running, VmInstance
 from avf.virtmgr.metrics import cpu_time_millis, resident_kb
+from avf.vsock import AddressError, port_from_aidl
+
+FIRST_UNPRIVILEGED_PORT = 1024
+CONNECT_SECONDS = 10
+_DEVICE_POLL_SECONDS = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -78,3 +85,50 @@ class VmControl(IVmControl):
             return ParcelFileDescriptor(self._machine.output.follow_log(live=live))
         except (VirtmgrError, OSError) as e:
             raise failure_from(e) from e
+
+    def connect_vsock(self, port: int) -> ParcelFileDescriptor:
+        number = port & 0xFFFF_FFFF
+        try:
+            self._machine.process()
+            if number < FIRST_UNPRIVILEGED_PORT:
+                raise failure(
+                    f"Can't connect to privileged port {number}: ports from"
+                    f" {FIRST_UNPRIVILEGED_PORT} on are for clients"
+                )
+            return self._connect(port_from_aidl(port))
+        except VirtmgrError as e:
+            raise failure_from(e) from e
+        except (OSError, AddressError) as e:
+            raise failure_from(e, f"Failed to connect to vsock port {number}: ") from e
+
+    def connect_shell(self) -> ParcelFileDescriptor:
+        try:
+            self._machine.process()
+            return self._connect(IVirtualMachineService.VM_SHELL_SERVICE_PORT)
+        except VirtmgrError as e:
+            raise failure_from(e) from e
+        except ConnectionResetError as e:
+            raise failure(
+                "the guest has no shell service: it is not debuggable, or has not booted that far"
+            ) from e
+        except OSError as e:
+            raise failure_from(e, "cannot reach the guest's shell service: ") from e
+
+    def _connect(self, port: int) -> ParcelFileDescriptor:
+        """To whatever the guest serves: the guest itself decides whom.
+
+        A VM that has just been started is waited for, as one that has not booted yet. Raises OSError or VirtmgrError.
+        """
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                left = max(0.001, deadline - time.monotonic())
+                sock = self._machine.context.vsock.connect(port, left)
+                return ParcelFileDescriptor(sock.detach())
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(
+                        f"the VM's vsock device has not come up in {CONNECT_SECONDS} s"
+                    ) from None
+            time.sleep(_DEVICE_POLL_SECONDS)
+            self._machine.process()

@@ -1,8 +1,6 @@
 """IVirtualMachine: the handle. Who has it may do everything; when nobody has it any more, the VM is killed."""
 
 import logging
-import socket
-import time
 
 from avf.aidl.virtualizationservice import (
     IVirtualMachine,
@@ -15,11 +13,7 @@ from avf.virtmgr.control import VmControl
 from avf.virtmgr.errors import VirtmgrError, failure, failure_from, in_one_line
 from avf.virtmgr.machine import VmInstance, VmTable
 from avf.vmm import NotSupported, VmmControlError
-from avf.vsock import AddressError, port_from_aidl
 
-FIRST_UNPRIVILEGED_PORT = 1024
-CONNECT_SECONDS = 10
-_DEVICE_POLL_SECONDS = 0.02
 BALLOON_PERCENT = {
     MemoryTrimLevel.TRIM_MEMORY_RUNNING_CRITICAL: 50,
     MemoryTrimLevel.TRIM_MEMORY_RUNNING_LOW: 30,
@@ -75,20 +69,7 @@ class VirtualMachine(IVirtualMachine):
             raise failure_from(e, "Error requesting balloon stats: ") from e
 
     def connect_vsock(self, port: int) -> ParcelFileDescriptor:
-        number = port & 0xFFFF_FFFF
-        try:
-            self._machine.process()
-            if number < FIRST_UNPRIVILEGED_PORT:
-                raise failure(
-                    f"Can't connect to privileged port {number}: ports from"
-                    f" {FIRST_UNPRIVILEGED_PORT} on are for clients"
-                )
-            sock = self._connect(port_from_aidl(port))
-        except VirtmgrError as e:
-            raise failure_from(e) from e
-        except (OSError, AddressError) as e:
-            raise failure_from(e, f"Failed to connect to vsock port {number}: ") from e
-        return ParcelFileDescriptor(sock.detach())
+        return self._control.connect_vsock(port)
 
     def _connect(self, port: int) -> socket.socket:
         """A VM that has just been started is waited for, as one that has not booted yet. Raises OSError."""

@@ -22,6 +22,10 @@ class IVirtualMachineService(
 
     VM_TOMBSTONES_SERVICE_PORT = 2000
     """Host vsock port that takes tombstones of all guests."""
+    VM_SHELL_SERVICE_PORT = 22
+    """Not in the original. Guest vsock port of the shell service of debuggable guests. Only a process with
+    CAP_NET_BIND_SERVICE can listen below 1024, and the payload lacks it.
+    """
 
     @method(1)
     @abstractmethod

@@ -52,6 +52,18 @@ class IVmControlAsync(AsyncInterface[IVmControl]):
         """As attach_console, for the log, which takes no input."""
         raise NotImplementedError
 
+    @abstractmethod
+    async def connect_vsock(self, port: int) -> ParcelFileDescriptor:
+        """A stream socket to vsock port `port` of the running guest, as IVirtualMachine.connect_vsock gives one:
+        unsigned, from 1024 on. Service-specific error -1 if the VM does not run, or the guest refuses.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    async def connect_shell(self) -> ParcelFileDescriptor:
+        """As connect_vsock, to the guest's shell service. Only debuggable guests have one; others refuse."""
+        raise NotImplementedError
+
 
 from ._DeathReport import DeathReport  # noqa: E402
 from ._VmInfo import VmInfo  # noqa: E402

@@ -8,6 +8,12 @@ interface IVirtualMachineService {
     /** Host vsock port that takes tombstones of all guests. */
     const int VM_TOMBSTONES_SERVICE_PORT = 2000;
 
+    /**
+     * Not in the original. Guest vsock port of the shell service of debuggable guests. Only a process with
+     * CAP_NET_BIND_SERVICE can listen below 1024, and the payload lacks it.
+     */
+    const int VM_SHELL_SERVICE_PORT = 22;
+
     void notifyPayloadStarted() = 0;
     void notifyPayloadReady() = 1;
     void notifyPayloadFinished(int exitCode) = 2;

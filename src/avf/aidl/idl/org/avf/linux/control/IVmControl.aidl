@@ -30,4 +30,13 @@ interface IVmControl {
 
     /** As attachConsole, for the log, which takes no input. */
     ParcelFileDescriptor followLog(boolean live);
+
+    /**
+     * A stream socket to vsock port `port` of the running guest, as IVirtualMachine.connectVsock gives one: unsigned,
+     * from 1024 on. Service-specific error -1 if the VM does not run, or the guest refuses.
+     */
+    ParcelFileDescriptor connectVsock(int port);
+
+    /** As connectVsock, to the guest's shell service. Only debuggable guests have one; others refuse. */
+    ParcelFileDescriptor connectShell();
 }
