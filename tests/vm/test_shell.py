@@ -4,6 +4,7 @@ import errno
 import os
 import pty
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -48,7 +49,8 @@ def vm(app_of_module: App) -> Iterator[VirtualMachine]:
     with app.service.create_vm(app.running("echo.py"), log=log) as running:
         running.start()
         running.wait_until_ready(timeout=300)
-        yield running
+        with running.connect_vsock(5678):  # when it ends, the payload does
+            yield running
         print(log.read_text())
 
 
@@ -171,7 +173,8 @@ class Terminal:
     def expect(self, text: str) -> None:
         deadline = time.monotonic() + 60
         while text.encode() not in self.seen:
-            assert time.monotonic() < deadline, self.seen
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self.master], [], [], left)[0], self.seen
             self.seen += os.read(self.master, 4096)
         self.seen = self.seen.partition(text.encode())[2]
 
@@ -195,8 +198,8 @@ def test_a_terminal(vm: VirtualMachine) -> None:
         terminal.process.send_signal(signal.SIGWINCH)
         terminal.type("trap 'stty size' WINCH; stty size\n")
         terminal.expect("20 50")
-        terminal.type("sleep 1000\n")
-        terminal.expect("sleep 1000\r\n")
+        terminal.type("echo go; sleep 1000\n")
+        terminal.expect("\r\ngo\r\n")
         terminal.type("\x03")
         terminal.expect("$ ")
         terminal.type("exit 6\n")
@@ -271,8 +274,8 @@ def test_files_by_the_command_line(vm: VirtualMachine, tmp_path: Path) -> None:
     assert not (tmp_path / "kmsg").exists()
     folder = command("push", vm.cid, tmp_path / "one", "/root/one")
     assert b"Permission denied" in folder.stderr
-    assert command("push", vm.cid, "--root", tmp_path / "one", "one").returncode == 0
-    assert vm.run(["cat", "/root/one"], root=True).stdout == b"1"
+    assert command("push", vm.cid, "--root", tmp_path / "one", "/run/one").returncode == 0
+    assert vm.run(["stat", "-c", "%u", "/run/one"]).stdout == b"0\n"
 
 
 def test_a_full_disk_leaves_nothing_behind(vm: VirtualMachine, tmp_path: Path) -> None:
@@ -310,9 +313,8 @@ except OSError as error:
 def test_another_process_of_the_owner(vm: VirtualMachine) -> None:
     with open_vm(vm.cid) as control:
         assert control.run(["echo", "hi"]).stdout == b"hi\n"
-        with control.connect_vsock(5678) as stream:
-            stream.sendall(b"abc\n")
-            assert stream.recv(10) == b"cba\n"
+        with pytest.raises(RemoteException, match="privileged port 22"):
+            control.connect_vsock(22)
 
 
 def test_a_guest_that_is_not_debuggable_refuses(
@@ -326,12 +328,14 @@ def test_a_guest_that_is_not_debuggable_refuses(
         quiet.wait_until_ready(timeout=300)
         base = Path(os.environ["AVF_RUNTIME_DIR"], "vms", str(quiet.cid), "vsock.sock")
         guest = HybridVsock(quiet.cid, base)
-        guest.connect(5678).close()
-        with pytest.raises(ConnectionResetError):
-            guest.connect(IVirtualMachineService.VM_SHELL_SERVICE_PORT)
-        for vm in (quiet, control):
-            with pytest.raises(RemoteException, match="no shell service: it is not debuggable"):
-                vm.run(["id"])
-        refused = command("shell", quiet.cid, "id", input=b"")
+        with control.connect_vsock(5678) as stream:
+            with pytest.raises(ConnectionResetError):
+                guest.connect(IVirtualMachineService.VM_SHELL_SERVICE_PORT)
+            for vm in (quiet, control):
+                with pytest.raises(RemoteException, match="no shell service: it is not debuggable"):
+                    vm.run(["id"])
+            refused = command("shell", quiet.cid, "id", input=b"")
+            stream.sendall(b"abc\n")
+            assert stream.recv(10) == b"cba\n"
         assert refused.returncode == 1
         assert b"it is not debuggable" in refused.stderr

@@ -27,6 +27,8 @@ _COMMANDS = {
     "shell": ("avf.cli.shell:shell", "Run a command inside a guest, or a shell."),
     "push": ("avf.cli.shell:push", "Copy files and folders into a guest."),
     "pull": ("avf.cli.shell:pull", "Copy files and folders out of a guest."),
+    "connect": ("avf.cli.connect:connect", "Connect standard input and output to a port of a guest."),
+    "forward": ("avf.cli.connect:forward", "Pass connections on between the host and a guest."),
     "tombstones": ("avf.cli.tombstones:tombstones", "List and show what crashing guests have left."),
     "listen": ("avf.cli.listen:listen", "Write out what guests send to a vsock port of the host."),
     "info": ("avf.cli.host:info", "Say in three lines which VMs this host supports."),

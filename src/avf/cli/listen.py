@@ -24,12 +24,13 @@ def listen(port: int, once: bool) -> int:
     With --once the exit status is 1 if the guest was cut off before it had ended.
     """
     with ExitStack() as stack:
-        listeners = _listen(port, stack)
+        listeners = listen_for_guests(port, stack)
         click.echo(f"listening on vsock port {port} of the host", err=True)
         return 0 if Listening(listeners, once).run() else 1
 
 
-def _listen(port: int, stack: ExitStack) -> list[socket.socket]:
+def listen_for_guests(port: int, stack: ExitStack) -> list[socket.socket]:
+    """Listeners for the guests of this user on a vsock port of the host, open as long as `stack`. Raises CliError."""
     directory = user_runtime_dir() / "vsock"
     directory.mkdir(mode=0o700, exist_ok=True)
     try:
