@@ -6,12 +6,14 @@ import pty
 import random
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -315,6 +317,93 @@ def test_another_process_of_the_owner(vm: VirtualMachine) -> None:
         assert control.run(["echo", "hi"]).stdout == b"hi\n"
         with pytest.raises(RemoteException, match="privileged port 22"):
             control.connect_vsock(22)
+
+
+SERVER = """
+import socket
+with socket.socket(socket.AF_VSOCK) as listener:
+    listener.bind((socket.VMADDR_CID_ANY, 7000))
+    listener.listen()
+    print("listening", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rwb") as file:
+            file.write(file.read()[::-1])
+"""
+"""Reads to the end, then answers."""
+
+CLIENT = """
+import socket, sys
+with socket.socket(socket.AF_VSOCK) as sock:
+    sock.connect((2, int(sys.argv[1])))
+    sock.sendall(b"from the guest")
+    sock.shutdown(socket.SHUT_WR)
+    print(sock.makefile("rb").read().decode())
+"""
+
+
+def free_vsock_port() -> int:
+    return random.SystemRandom().randrange(10_000, 1_000_000)
+
+
+@contextmanager
+def forwarding(vm: VirtualMachine, source: str, target: str) -> Iterator[str]:
+    """The address that `vm forward` says it takes connections at."""
+    process = subprocess.Popen(
+        [*VM, "forward", str(vm.cid), source, target], stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stderr is not None
+        yield process.stderr.readline().split()[1]
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_connecting_and_forwarding(vm: VirtualMachine, tmp_path: Path) -> None:
+    """Every end is passed on by itself, both ways, so that who has sent everything still gets the answer."""
+    with vm.shell(["python3", "-c", SERVER]) as server:
+        assert server.stdout.readline() == b"listening\n"
+        done = command("connect", vm.cid, 7000, input=b"abc")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"cba", b"")
+
+        with forwarding(vm, "tcp:0", "vsock:7000") as address:
+            port = int(address.rpartition(":")[2])
+            for _ in range(2):
+                with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+                    client.sendall(b"over TCP")
+                    client.shutdown(socket.SHUT_WR)
+                    assert client.makefile("rb").read() == b"PCT revo"
+        path = tmp_path / "socket"
+        with (
+            forwarding(vm, f"unix:{path}", "vsock:7000") as address,
+            socket.socket(socket.AF_UNIX) as client,
+        ):
+            assert address == f"unix:{path}"
+            client.connect(str(path))
+            client.sendall(b"unix")
+            client.shutdown(socket.SHUT_WR)
+            assert client.makefile("rb").read() == b"xinu"
+        assert not path.exists()
+
+    refused = command("connect", vm.cid, 7001, input=b"")
+    assert refused.returncode == 1
+    assert b"the guest refused a connection to vsock port 7001" in refused.stderr
+
+
+def test_forwarding_from_the_guest(vm: VirtualMachine) -> None:
+    port = free_vsock_port()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        to = f"tcp:{listener.getsockname()[1]}"
+        with (
+            forwarding(vm, f"vsock:{port}", to),
+            vm.shell(["python3", "-c", CLIENT, str(port)]) as client,
+        ):
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rwb") as file:
+                file.write(b"you said: " + file.read())
+            assert client.stdout.read() == b"you said: from the guest\n"
+            assert client.wait(60) == 0
 
 
 def test_a_guest_that_is_not_debuggable_refuses(

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +49,32 @@ def list_tombstones(as_json: bool) -> None:
 
 @tombstones.command()
 @click.argument("number")
-def show(number: str) -> None:
-    """Write a tombstone to standard output. NUMBER is as `list` shows it."""
+@click.option(
+    "--symbols",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(path_type=Path, exists=True),
+    help="An APK, an ELF file or a folder of them, for the names of functions; may be repeated.",
+)
+def show(number: str, symbols: tuple[Path, ...]) -> None:
+    """Write a tombstone to standard output. NUMBER is as `list` shows it.
+
+    With --symbols, frames in the payload's own files get the name of their function and, if the file was compiled with
+    -g, of their line.
+
+    \b
+    Example:
+      vm tombstones show 0 --symbols app.apk
+    """
     wanted = _normal(number)
     found = next((stone for stone in reversed(_find()) if stone.name == wanted), None)
     if found is None:
         raise CliError(f"there is no tombstone {number}")
     text = sys.stdout.isatty()
     try:
+        if symbols:
+            _show_with_names(found.path, symbols)
+            return
         with open(found.path, "rb") as file:
             while data := file.read(_CHUNK):
                 if text:
@@ -64,6 +82,21 @@ def show(number: str) -> None:
                 sys.stdout.buffer.write(data)
     except OSError as error:
         raise CliError(f"cannot read {found.path}") from error
+
+
+def _show_with_names(path: Path, sources: Sequence[Path]) -> None:
+    try:
+        import elftools  # noqa: F401
+    except ImportError as error:
+        raise CliError(
+            "symbols cannot be read", "`pip install avf-linux[symbols]` brings what is missing."
+        ) from error
+    from avf.cli.symbols import Symbols
+
+    names = Symbols(sources)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        while line := file.readline(_CHUNK):
+            click.echo(printable(names.named(line.rstrip("\n"))))
 
 
 def _list(as_json: bool) -> None:
