@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avf.client import ShellFailed, VirtualMachine
+from avf.client import ShellFailed
 from avf.client.inside import GuestAccess
 from avf.shell import Frame, FrameStream, Kind, encode
 from avf.shell.entries import MAX_DEPTH, Entry, Link
@@ -232,7 +232,3 @@ def test_a_guest_that_is_full_is_heard_while_more_is_sent(tmp_path: Path) -> Non
     with pytest.raises(ShellFailed, match="the disk is full"):
         guest.push(tmp_path / "large", target="/x")
     guest.join()
-
-
-def test_it_is_what_owners_have() -> None:
-    assert issubclass(VirtualMachine, GuestAccess)

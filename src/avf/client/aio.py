@@ -10,10 +10,12 @@ Calls run in threads, for they are answered in milliseconds; waiting does not, s
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
+from functools import partial
 from typing import Self, TypeVar
 
 from avf.aidl.virtualizationservice import (
@@ -24,15 +26,17 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.binder import BinderClass, Interface
 from avf.client import connection, machine
+from avf.client.aio_command import GuestCommand, with_streams
 from avf.client.config import AppConfig, FileSource, RawConfig
 from avf.client.connection import START_TIMEOUT, VmInfo
-from avf.client.errors import Died, Finished, VmClosed
+from avf.client.errors import Died, Finished, ShellFailed, VmClosed
 from avf.client.events import DeathReason, Event, VmDied
+from avf.client.inside import OUTPUT_LIMIT, CompletedCommand, GuestAccess, StrPath
 from avf.client.lifecycle import Lifecycle
 from avf.client.machine import REPORT_TIMEOUT, SERVICE_TIMEOUT, GuestService
 from avf.client.report import DeathReport
 
-__all__ = ["VirtualMachine", "VirtualizationService", "connect"]
+__all__ = ["GuestCommand", "VirtualMachine", "VirtualizationService", "connect"]
 
 R = TypeVar("R")
 T = TypeVar("T", bound=Interface)
@@ -212,6 +216,63 @@ class VirtualMachine:
             discard=lambda service: service.close(),
         )
 
+    async def run(
+        self,
+        command: Sequence[StrPath],
+        *,
+        input: bytes = b"",
+        root: bool = False,
+        environment: Mapping[str, str] | None = None,
+        folder: StrPath | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> CompletedCommand:
+        """Runs a command in the guest, as of `avf.client`. If the waiting is cancelled, the command is hung up."""
+        guest = _Cancellable(self._vm)
+        call = partial(
+            guest.run,
+            command,
+            input=input,
+            root=root,
+            environment=environment,
+            folder=folder,
+            timeout=timeout,
+            check=check,
+            output_limit=output_limit,
+        )
+        return await guest.in_thread(call)
+
+    async def shell(
+        self,
+        command: Sequence[StrPath] = (),
+        *,
+        root: bool = False,
+        environment: Mapping[str, str] | None = None,
+        folder: StrPath | None = None,
+        terminal: tuple[int, int] | None = None,
+    ) -> GuestCommand:
+        """Starts a command in the guest, or a shell, as of `avf.client`; its streams are asyncio's."""
+        call = partial(
+            self._vm.shell,
+            command,
+            root=root,
+            environment=environment,
+            folder=folder,
+            terminal=terminal,
+        )
+        return await with_streams(await _in_thread(call, discard=lambda started: started.close()))
+
+    async def push(self, *sources: StrPath, target: StrPath, root: bool = False) -> list[str]:
+        """Copies into the guest, as of `avf.client`. Cancelled, it leaves nothing of a copy behind."""
+        guest = _Cancellable(self._vm)
+        return await guest.in_thread(partial(guest.push, *sources, target=target, root=root))
+
+    async def pull(self, *sources: StrPath, target: StrPath, root: bool = False) -> list[str]:
+        """Copies out of the guest, as of `avf.client`. Cancelled, it leaves nothing of a copy behind."""
+        guest = _Cancellable(self._vm)
+        return await guest.in_thread(partial(guest.pull, *sources, target=target, root=root))
+
     async def close(self) -> None:
         """Gives the handle back, which kills the VM, and waits for its death. Whoever waits is told. Idempotent."""
         await _in_thread(self._vm.close)
@@ -221,6 +282,46 @@ class VirtualMachine:
 
     async def __aexit__(self, *_exc: object) -> None:
         await self.close()
+
+
+class _Cancellable(GuestAccess):
+    """A guest whose streams are cut once nobody waits any more for what a thread does with them."""
+
+    def __init__(self, vm: machine.VirtualMachine) -> None:
+        self._vm = vm
+        self._lock = threading.Lock()
+        self._stream: socket.socket | None = None
+        self._cancelled = False
+
+    def connect_shell(self) -> socket.socket:
+        stream = self._vm.connect_shell()
+        with self._lock:
+            if self._cancelled:
+                stream.close()
+                raise ShellFailed("nobody waits for it any more")
+            if self._stream is not None:
+                self._stream.close()
+            self._stream = stream.dup()
+        return stream
+
+    async def in_thread(self, call: Callable[[], R]) -> R:
+        try:
+            return await _in_thread(call)
+        except asyncio.CancelledError:
+            self._cut()
+            raise
+        finally:
+            with self._lock:
+                stream, self._stream = self._stream, None
+            if stream is not None:
+                stream.close()
+
+    def _cut(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._stream is not None:
+                with suppress(OSError):  # it is over
+                    self._stream.shutdown(socket.SHUT_RDWR)
 
 
 def _hand_over(

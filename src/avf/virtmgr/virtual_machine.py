@@ -71,21 +71,6 @@ class VirtualMachine(IVirtualMachine):
     def connect_vsock(self, port: int) -> ParcelFileDescriptor:
         return self._control.connect_vsock(port)
 
-    def _connect(self, port: int) -> socket.socket:
-        """A VM that has just been started is waited for, as one that has not booted yet. Raises OSError."""
-        deadline = time.monotonic() + CONNECT_SECONDS
-        while True:
-            try:
-                left = max(0.001, deadline - time.monotonic())
-                return self._machine.context.vsock.connect(port, left)
-            except (FileNotFoundError, ConnectionRefusedError):
-                if time.monotonic() > deadline:
-                    raise TimeoutError(
-                        f"the VM's vsock device has not come up in {CONNECT_SECONDS} s"
-                    ) from None
-            time.sleep(_DEVICE_POLL_SECONDS)
-            self._machine.process()
-
     def get_control(self) -> IBinder:
         return self._control
 
