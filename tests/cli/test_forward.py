@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from avf.cli import man
 from avf.cli.addresses import ADDRESS, Address, dialler, listen
 from avf.cli.connect import MAX_CONNECTIONS, Forwarding, forward
 from avf.cli.splice import Way, splice
@@ -46,6 +47,11 @@ def test_one_end_is_a_vsock_port(pair: tuple[str, str]) -> None:
     result = CliRunner().invoke(forward, ["2048", *pair])
     assert result.exit_code == 2
     assert "One of FROM and TO, and not both, is a vsock port." in result.output
+
+
+def test_examples_keep_their_lines_in_the_manual() -> None:
+    page = dict(man.pages())["vm-forward"]
+    assert "\n.nf\nExamples:\n  vm forward 2048 tcp:8080 vsock:5678\n" in page
 
 
 def test_a_unix_socket_is_for_its_owner_and_goes_in_the_end(tmp_path: Path) -> None:

@@ -3,13 +3,21 @@
 import os
 import signal
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avf.guest.tombstone import Crash, TombstoneError, parse_core, read_notes, tombstone
+from avf.guest.tombstone import (
+    Crash,
+    TombstoneError,
+    callers,
+    parse_core,
+    read_notes,
+    tombstone,
+)
 
 SIGINFO = struct.pack("<iiiiQ", 11, 0, 1, 0, 0xDEAD) + bytes(104)
 PRSTATUS = bytes(112) + struct.pack("<27Q", *range(1, 28))
@@ -114,3 +122,56 @@ def test_what_a_payload_names_itself_adds_no_lines(tmp_path: Path) -> None:
     assert text.count("\n") == len(text.splitlines())
     assert "memory map (1 entries):" in text
     assert "#00 pc 0000000000001011  /data/a" in text
+
+
+NESTED = """
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((noinline)) void wait_inside(int (*end)(void)) { char c; write(1, "x", 1); read(0, &c, 1); end(); }
+__attribute__((noinline)) void middle(int (*end)(void)) { wait_inside(end); end(); }
+int main(int argc, char **argv) { middle(getpid); return getpid(); }
+"""
+
+
+def test_callers_on_a_real_stack(tmp_path: Path) -> None:
+    """A process that waits in a system call, three functions deep, without frame pointers."""
+    (tmp_path / "nested.c").write_text(NESTED)
+    command = ["gcc", "-O2", "-w", "-fomit-frame-pointer", "-o", "nested", "nested.c"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    listed = subprocess.run(
+        ["nm", "-S", tmp_path / "nested"], capture_output=True, text=True, check=True
+    ).stdout
+    sizes = {
+        w[3]: (int(w[0], 16), int(w[1], 16))
+        for w in map(str.split, listed.splitlines())
+        if len(w) == 4
+    }
+    with subprocess.Popen(
+        [tmp_path / "nested"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        process.stdout.read(1)
+        folder = f"/proc/{process.pid}"
+        fields: list[str] = []
+        while not fields[1:]:  # it is in the system call once the kernel tells its registers
+            fields = Path(folder, "syscall").read_text().split()
+            if fields[0] != "0":
+                fields = []
+        maps = Path(folder, "maps").read_text().splitlines()
+        found = callers(folder, int(fields[-2], 16), maps)
+        process.stdin.close()
+    base = next(int(line.split("-")[0], 16) for line in maps if line.endswith("/nested"))
+    names = [
+        name
+        for address in found
+        for name, (start, size) in sizes.items()
+        if start < address - base <= start + size
+    ]
+    assert names[:3] == ["wait_inside", "middle", "main"]
+
+
+def test_callers_where_there_is_no_stack() -> None:
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    for pointer in (0, 20, (1 << 64) - 8):
+        assert callers("/proc/self", pointer, maps) == []
+    assert callers("/proc/none", 0, maps) == []

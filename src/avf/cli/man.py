@@ -1,6 +1,7 @@
 """`python -m avf.cli.man OUT`: the manual pages of `vm`, made from what its commands say of themselves."""
 
 import argparse
+import inspect
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -55,7 +56,7 @@ def _pages_of(
 
 
 def _page(name: str, command: click.Command, context: click.Context, release: str) -> Iterator[str]:
-    paragraphs = (command.help or "").split("\n\n")
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
     yield f'.TH {_plain(name.upper())} 1 "" "AVF for Linux {release}" "User commands"'
     yield from (".SH NAME", f"{_plain(name)} \\- {_plain(_summary(paragraphs[0]))}")
     usage = " ".join(command.collect_usage_pieces(context))
@@ -64,7 +65,7 @@ def _page(name: str, command: click.Command, context: click.Context, release: st
     for number, paragraph in enumerate(paragraphs):
         if number:
             yield ".PP"
-        yield _line(" ".join(paragraph.split()))
+        yield from _paragraph(paragraph)
     yield from _options(command, context)
     if isinstance(command, click.Group):
         yield from _commands(command, context)
@@ -76,6 +77,16 @@ def _page(name: str, command: click.Command, context: click.Context, release: st
             ".SH SEE ALSO",
             f".BR {_plain(context.parent.command_path.replace(' ', '-'))} (1)",
         )
+
+
+def _paragraph(text: str) -> Iterator[str]:
+    """One that begins with click's mark for it keeps its lines."""
+    if not text.startswith("\b\n"):
+        yield _line(" ".join(text.split()))
+        return
+    yield ".nf"
+    yield from map(_line, text.splitlines()[1:])
+    yield ".fi"
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Tells the host of a crash: the kernel pipes a core dump to `crash.pyc`, which sends a tombstone to host port 2000.
 
-Only notes and mappings are looked at, never the memory of the payload. The text has the shape of Android's tombstones
-as far as the facts are known here; there is no unwinder, so the backtrace has one frame.
+The text has the shape of Android's tombstones as far as the facts are known here. There is no unwinder, so the
+backtrace has one frame; what on the stack looks like the place behind a call is listed after it. Nothing else of the
+payload's memory is told.
 """
 
 import os
@@ -21,6 +22,9 @@ _AT_A_TIME = "1"
 _TIMEOUT = 10
 _MAX_NOTES = 4 << 20
 _MAX_TEXT = 256 << 10
+_STACK = 16 << 10
+"""Bytes of the stack that are looked through for callers."""
+_MAX_CALLERS = 40
 _PT_NOTE = 4
 _NT_PRSTATUS = 1
 _NT_SIGINFO = 0x53494749
@@ -96,11 +100,65 @@ def tombstone(process: str, pid: int, thread: int, number: int, when: int, crash
         "",
         "backtrace:",
         f"      #00 {_place(crash.registers.get('rip', 0), maps)}",
+        *_caller_lines(callers(process, crash.registers.get("rsp", 0), maps), maps),
         "",
         f"memory map ({len(maps)} entries):",
         *(f"    {line}" for line in maps),
     ]
     return "\n".join(lines) + "\n"
+
+
+def callers(process: str, stack_pointer: int, maps: list[str]) -> list[int]:
+    """Addresses on the stack, the top first, that are behind a call in executable memory.
+
+    Among them are those of earlier calls, and those of callers that a tail call left out are not.
+    """
+    executable = [bounds for line in maps if (bounds := _executable(line))]
+    found: list[int] = []
+    try:
+        fd = os.open(f"{process}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        stack = os.pread(fd, _STACK, stack_pointer)
+        for (word,) in struct.iter_unpack("<Q", stack[: len(stack) // 8 * 8]):
+            if any(start < word < end for start, end in executable) and _is_behind_call(fd, word):
+                found.append(word)
+                if len(found) == _MAX_CALLERS:
+                    break
+    except (OSError, OverflowError):
+        pass  # what can be read has been
+    finally:
+        os.close(fd)
+    return found
+
+
+def _executable(line: str) -> tuple[int, int] | None:
+    """Start and end of a mapping of a file that can be executed."""
+    fields = line.split(None, 5)
+    if len(fields) < 6 or "x" not in fields[1] or not fields[5].startswith("/"):
+        return None
+    start, _, end = fields[0].partition("-")
+    return int(start, 16), int(end, 16)
+
+
+def _is_behind_call(fd: int, address: int) -> bool:
+    """Whether one of x86's call instructions ends there: E8 with 4 bytes, or FF /2 with 2 to 7 bytes in all."""
+    code = os.pread(fd, 7, address - 7)
+    if len(code) < 7:
+        return False
+    return code[2] == 0xE8 or any(
+        code[-size] == 0xFF and code[-size + 1] >> 3 & 7 == 2 for size in (2, 3, 4, 6, 7)
+    )
+
+
+def _caller_lines(addresses: list[int], maps: list[str]) -> list[str]:
+    if not addresses:
+        return []
+    frames = [
+        f"      #{number:02} {_place(address, maps)}" for number, address in enumerate(addresses, 1)
+    ]
+    return ["", "callers on the stack (some may be left from earlier calls):", *frames]
 
 
 def read_notes(fd: int) -> bytes:
