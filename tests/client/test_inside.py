@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,41 +13,45 @@ import pytest
 
 from avf.client import CommandFailed, ShellFailed, aio
 from avf.client.inside import GuestAccess
-from avf.guest import session, spawn
 from tests.eventually import eventually
+
+ROOT = Path(__file__).parents[2]
 
 
 class Here(GuestAccess):
     """The guest's own code, each connection in a process, without a change of the user."""
 
-    def __init__(self) -> None:
-        self.pids: list[int] = []
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def connect_shell(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                ours.close()
-                session.serve_connection(theirs)
-            finally:
-                os._exit(0)
-        theirs.close()
-        self.pids.append(pid)
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.client.guest_here"],
+                stdin=theirs,
+                env=os.environ | {"HOME": str(self._home), "PYTHONPATH": str(ROOT)},
+            )
+        self._processes.append(process)
         return ours
+
+    @property
+    def connections(self) -> int:
+        return len(self._processes)
+
+    def wait(self) -> None:
+        """Until the guest is done with all of them."""
+        for process in self._processes:
+            process.wait(60)
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Here]:
-    for module in (session, spawn):
-        monkeypatch.setattr(module, "become_visitor", lambda root, dumpable: None)
-    monkeypatch.setattr(session, "log", lambda text: None)
-    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    found = Here()
+    found = Here(tmp_path)
     yield found
-    for pid in found.pids:
-        os.waitpid(pid, 0)
+    found.wait()
 
 
 def test_both_sides_together(here: Here, tmp_path: Path) -> None:
@@ -80,7 +85,7 @@ def test_a_background_process_that_never_stops_writing(here: Here) -> None:
 
 
 def test_all_of_the_output_comes_before_the_end(here: Here) -> None:
-    for _ in range(20):
+    for _ in range(5):
         done = here.run(["head", "-c", "200000", "/dev/zero"])
         assert len(done.stdout) == 200_000
 
@@ -98,7 +103,7 @@ def test_wrong_arguments(here: Here) -> None:
         here.run(["x" * 70_000])
     with pytest.raises(ValueError, match="nothing to copy"):
         here.push(target="x")
-    assert here.pids == []
+    assert here.connections == 0
 
 
 def test_a_command_that_is_left_is_hung_up(here: Here, tmp_path: Path) -> None:
@@ -228,8 +233,6 @@ def test_what_is_cancelled_is_over_in_the_guest_too(here: Here, tmp_path: Path, 
             await task
 
     asyncio.run(main())
-    for pid in here.pids:
-        os.waitpid(pid, 0)
-    here.pids.clear()
+    here.wait()
     assert not list(tmp_path.glob(".avf-*"))
     assert not (tmp_path / "copy").exists()
