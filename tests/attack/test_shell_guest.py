@@ -195,6 +195,8 @@ def test_a_guest_that_says_too_much_to_a_command() -> None:
         Frame(Kind.GRANT, b""),
         Frame(Kind.EXITED, b""),
         Frame(Kind.KILLED, b"\1\2"),
+        Frame(Kind.KILLED, b"\0"),
+        Frame(Kind.KILLED, b"\xff"),
         Frame(Kind.FAILED, b""),
         Frame(Kind.INPUT, b"x"),
         Frame(Kind.FOLDER, b"x"),

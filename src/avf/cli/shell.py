@@ -59,7 +59,7 @@ def shell(cid: int, root: bool, command: tuple[str, ...]) -> int:
         except ShellFailed as error:
             stack.close()
             click.echo(f"Error: {printable(str(error))}", err=True)
-            return error.status if error.status != 1 else LOST
+            return error.status if error.status in (126, 127) else LOST
 
 
 @click.command()

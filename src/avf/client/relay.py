@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from signal import NSIG
 from typing import NamedTuple
 
 from avf.client.errors import ShellFailed
@@ -174,7 +175,7 @@ class Relay:
                 self._window.grant(int.from_bytes(frame.payload, "little"))
             case Kind.EXITED if len(frame.payload) == 1:
                 self._ending = Ending(frame.payload[0])
-            case Kind.KILLED if len(frame.payload) == 1:
+            case Kind.KILLED if len(frame.payload) == 1 and 0 < frame.payload[0] < NSIG:
                 self._ending = Ending(128 + frame.payload[0], frame.payload[0])
             case Kind.FAILED:
                 failure = Failure.decode(frame.payload)

@@ -34,8 +34,11 @@ class ShellService:
         os.close(orders)
 
     def begin(self) -> None:
-        """The guest is ready to be looked into."""
-        os.write(self._orders, b"\0")
+        """The guest is ready to be looked into. A service that is gone only costs a log line."""
+        try:
+            os.write(self._orders, b"\0")
+        except OSError as error:
+            log(f"no shell service: {error}")
         os.close(self._orders)
 
 
@@ -78,14 +81,20 @@ def serve(listener: socket.socket, load: Callable[[], ServeOne], host: int = HOS
     while True:
         while len(sessions) >= MAX_SESSIONS:
             sessions.discard(os.waitpid(-1, 0)[0])
-        connection, address = listener.accept()
+        try:
+            connection, address = listener.accept()
+        except ConnectionError:
+            continue  # it has gone again
         with connection:
             _reap(sessions)
             if address[0] != host:
                 log(f"shell: CID {address[0]} is not the host")
                 continue
             serve_one = load()
-            sessions.add(fork_helper(lambda: _run(listener, connection, serve_one)))  # noqa: B023
+            try:
+                sessions.add(fork_helper(lambda: _run(listener, connection, serve_one)))  # noqa: B023
+            except OSError as error:
+                log(f"shell: {error}")
 
 
 def _run(listener: socket.socket, connection: socket.socket, serve_one: ServeOne) -> None:
