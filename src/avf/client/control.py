@@ -23,6 +23,7 @@ from avf.causes import words
 from avf.client.connection import VmInfo, check_settings
 from avf.client.errors import NoSuchVm, Refused, ServiceError, VmGone
 from avf.client.inside import GuestAccess
+from avf.client.ports import aidl_port
 from avf.client.report import DeathReport
 from avf.mounts import open_inside
 from avf.runtime import SYSTEM_RUNTIME_DIR, SYSTEM_STATE_DIR, service_sockets, user_runtime_dir
@@ -240,10 +241,9 @@ class ControlledVm(GuestAccess):
 
     def connect_vsock(self, port: int) -> socket.socket:
         """A stream to `port` (unsigned 32 bit, from 1024 on) of the running guest."""
-        if not 0 <= port < 1 << 32:
-            raise ValueError(f"a vsock port has 32 bits, {port} has not")
+        number = aidl_port(port)
         with _told("the VM"):
-            stream = self._control.connect_vsock(port - (1 << 32) if port >= 1 << 31 else port)
+            stream = self._control.connect_vsock(number)
         return socket.socket(fileno=stream.detach())
 
     def connect_shell(self) -> socket.socket:

@@ -39,6 +39,7 @@ from avf.client.events import (
     VmDied,
 )
 from avf.client.inside import GuestAccess
+from avf.client.ports import aidl_port
 from avf.client.report import DeathReport
 from avf.client.time_limit import TimeLimit, reason_of
 from avf.client.watch import Listener, Watch
@@ -202,10 +203,9 @@ class VirtualMachine(GuestAccess):
 
     def connect_vsock(self, port: int) -> socket.socket:
         """A stream to `port` (unsigned 32 bit, from 1024 on) of the running guest: AF_VSOCK, or a unix socket."""
-        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 32:
-            raise ValueError(f"port must be a whole number from 0 to {(1 << 32) - 1}, not {port!r}")
+        number = aidl_port(port)
         with self._using() as handle:
-            stream = handle.connect_vsock(port - (1 << 32) if port >= 1 << 31 else port)
+            stream = handle.connect_vsock(number)
         return socket.socket(fileno=stream.detach())
 
     def connect_shell(self) -> socket.socket:
