@@ -32,9 +32,9 @@ class CompletedCommand:
 class GuestAccess(ABC):
     """What a VM lets its owner do inside a debuggable guest, once that has started its payload.
 
-    A guest that is not debuggable refuses, which raises Refused, as whatever virtmgr refuses does; what fails inside the
-    guest raises ShellFailed. Commands run as the payload's user (uid 6000) and within its limits
-    or, with `root`, as root. Relative paths in the guest count from that user's home, /data or /root.
+    A guest that is not debuggable refuses, which raises Refused, as whatever virtmgr refuses does; what fails inside
+    the guest raises ShellFailed. Commands run as the payload's user (uid 6000) and within its limits or, with `root`,
+    as root. Relative paths in the guest count from that user's home, /data or /root.
     """
 
     @abstractmethod
