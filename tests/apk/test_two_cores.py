@@ -58,15 +58,15 @@ def only_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_helper_can_do_all_of_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fed: list[int] = []
-    feed = merkle.feed
+    feed = merkle.Feeder.feed
 
-    def note(tree: merkle.TreeBuilder, source: FdSource, start: int, end: int) -> None:
+    def note(feeder: merkle.Feeder, start: int, end: int) -> None:
         fed.append(start)
-        feed(tree, source, start, end)
+        feed(feeder, start, end)
 
     expected = build_alone(data)
     only_one_step(monkeypatch)
-    monkeypatch.setattr(merkle, "feed", note)
+    monkeypatch.setattr(merkle.Feeder, "feed", note)
     assert build(data) == expected
     assert fed == []
 

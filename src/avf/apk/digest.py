@@ -12,7 +12,7 @@ from avf.apk.algorithms import ContentDigest
 from avf.apk.errors import VerificationError
 from avf.apk.fields import u32, u64
 from avf.apk.signing_block import SignedApk
-from avf.apk.source import Source
+from avf.apk.source import Source, page_buffer
 from avf.apk.zip import EOCD_CD_OFFSET_FIELD
 
 CHUNK_SIZE = 1 << 20
@@ -57,7 +57,7 @@ def _chunked_digest(contents: Contents, hash_name: str) -> bytes:
     sizes = (contents.front, contents.cd_size, len(contents.eocd))
     chunk_count = sum(-(-size // CHUNK_SIZE) for size in sizes)
     top = hashlib.new(hash_name, _TOP_PREFIX + u32(chunk_count))
-    buffer = memoryview(bytearray(CHUNK_SIZE))
+    buffer = page_buffer(CHUNK_SIZE)
     for start, size in ((0, contents.front), (contents.cd_offset, contents.cd_size)):
         for offset in range(start, start + size, CHUNK_SIZE):
             chunk = buffer[: min(CHUNK_SIZE, start + size - offset)]

@@ -9,11 +9,12 @@ import hashlib
 from collections.abc import Callable
 from typing import TypeAlias
 
-from avf.apk.source import Source
+from avf.apk.source import Source, page_buffer
 
 BLOCK_SIZE = 4096
 HASH_SIZE = 32
 READ_SIZE = 1 << 20
+BUFFER_SIZE = 256 << 10
 _HASHES_PER_BLOCK = BLOCK_SIZE // HASH_SIZE
 _SALT_UNIT = 64
 
@@ -52,35 +53,50 @@ def pad_salt(salt: bytes) -> bytes:
 
 def hash_blocks(data: memoryview, salt: bytes = b"") -> bytes:
     """The digests of all blocks of `data`, whose length is a multiple of 4096. `salt` is used as it is."""
+    return _hash_each(_blocks_of(data), salt)
+
+
+def _blocks_of(data: memoryview) -> list[memoryview]:
+    return [data[start : start + BLOCK_SIZE] for start in range(0, len(data), BLOCK_SIZE)]
+
+
+def _hash_each(blocks: list[memoryview], salt: bytes) -> bytes:
     sha256 = hashlib.sha256
     if not salt:
-        starts = range(0, len(data), BLOCK_SIZE)
-        return b"".join([sha256(data[start : start + BLOCK_SIZE]).digest() for start in starts])
+        return b"".join([sha256(block).digest() for block in blocks])
     salted = sha256(salt)
     digests = []
-    for start in range(0, len(data), BLOCK_SIZE):
-        block = salted.copy()
-        block.update(data[start : start + BLOCK_SIZE])
-        digests.append(block.digest())
+    for block in blocks:
+        made = salted.copy()
+        made.update(block)
+        digests.append(made.digest())
     return b"".join(digests)
 
 
 def build(source: Source, salt: bytes, sink: Sink) -> bytes:
     """Hash all of `source`, hand its tree to `sink` piece by piece, return the root hash. Memory use is fixed."""
     tree = TreeBuilder(level_sizes(source.size), pad_salt(salt), sink)
-    feed(tree, source, 0, source.size)
+    Feeder(tree, source).feed(0, source.size)
     return tree.finish()
 
 
-def feed(tree: "TreeBuilder", source: Source, start: int, end: int) -> None:
-    """Give `tree` the bytes of `source` from `start`, a multiple of 4096, to `end`, another one or the last."""
-    buffer = memoryview(bytearray(min(READ_SIZE, _round_up(max(end - start, 1)))))
-    for offset in range(start, end, READ_SIZE):
-        length = min(READ_SIZE, end - offset)
-        source.read_into(buffer[:length], offset)
-        padded = _round_up(length)
-        buffer[length:padded] = bytes(padded - length)
-        tree.add(buffer[:padded])
+class Feeder:
+    """Hashes a source for a tree, through one buffer."""
+
+    def __init__(self, tree: "TreeBuilder", source: Source) -> None:
+        self._tree = tree
+        self._source = source
+        self._buffer = page_buffer(min(BUFFER_SIZE, _round_up(max(source.size, 1))))
+        self._blocks = _blocks_of(self._buffer)
+
+    def feed(self, start: int, end: int) -> None:
+        """Hash the bytes from `start`, a multiple of 4096, to `end`, another one or the last."""
+        for offset in range(start, end, len(self._buffer)):
+            length = min(len(self._buffer), end - offset)
+            self._source.read_into(self._buffer[:length], offset)
+            padded = _round_up(length)
+            self._buffer[length:padded] = bytes(padded - length)
+            self._tree.add_blocks(self._blocks[: padded // BLOCK_SIZE])
 
 
 def build_in_memory(source: Source, salt: bytes = b"") -> tuple[bytes, bytes]:
@@ -106,7 +122,11 @@ class TreeBuilder:
 
     def add(self, blocks: memoryview) -> None:
         """Hash the next blocks of the file, a multiple of 4096 bytes."""
-        self._push(0, hash_blocks(blocks, self._salt))
+        self.add_blocks(_blocks_of(blocks))
+
+    def add_blocks(self, blocks: list[memoryview]) -> None:
+        """Hash the next blocks of the file, one by one."""
+        self._push(0, _hash_each(blocks, self._salt))
 
     def add_digests(self, digests: bytes) -> None:
         """Take the digests of the next blocks as they are."""

@@ -163,6 +163,15 @@ def open_source(
     return WatchedSource(source, progress) if progress else source
 
 
+def page_buffer(size: int) -> memoryview:
+    """A buffer that begins on a page, into which the kernel copies files faster; the guest may have none."""
+    try:
+        import mmap
+    except ImportError:
+        return memoryview(bytearray(size))
+    return memoryview(mmap.mmap(-1, size))
+
+
 def fd_size(fd: int) -> int:
     """Bytes in a regular file or block device; InputError for anything else."""
     status = os.fstat(fd)

@@ -18,19 +18,21 @@ _MAX_TOKENS = 4096
 """So many fit in the smallest pipe that the kernel makes."""
 
 _HELPER = """
-import os, sys
-from hashlib import sha256
-fd, out, tokens, size, block, step = map(int, sys.argv[1:])
-offset = -(-size // step) * step
+import mmap, os, sys
+from _hashlib import openssl_sha256 as sha256
+fd, out, tokens, size, block, step, part = map(int, sys.argv[1:])
+buffer = memoryview(mmap.mmap(-1, part))
+blocks = [buffer[at : at + block] for at in range(0, part, block)]
+end = -(-size // step) * step
 while os.read(tokens, 1):
-    offset -= step
-    length = min(step, size - offset)
-    data = os.pread(fd, length, offset)
-    if len(data) != length:
-        sys.exit(1)
-    data = memoryview(data + bytes(-length % block))
-    digests = [sha256(data[at : at + block]).digest() for at in range(0, len(data), block)]
-    os.pwrite(out, b"".join(digests), offset // block * 32)
+    end -= step
+    for offset in range(end, min(end + step, size), part):
+        length = min(part, size - offset)
+        if os.preadv(fd, [buffer[:length]], offset) != length:
+            sys.exit(1)
+        buffer[length:] = bytes(part - length)
+        digests = [sha256(item).digest() for item in blocks[: -(-length // block)]]
+        os.pwrite(out, b"".join(digests), offset // block * 32)
 """
 
 
@@ -38,19 +40,20 @@ def build(fd: int, source: Source, sink: merkle.Sink) -> bytes:
     """As `merkle.build` without a salt, where `source` reads the descriptor `fd`."""
     size = source.size
     tree = merkle.TreeBuilder(merkle.level_sizes(size), b"", sink)
+    feed = merkle.Feeder(tree, source).feed
     if not _worth_it(size):
-        merkle.feed(tree, source, 0, size)
+        feed(0, size)
         return tree.finish()
     with _Helper(fd, size) as helper:
         position = 0
         while helper.take_step():
             end = min(position + merkle.READ_SIZE, size)
-            merkle.feed(tree, source, position, end)
+            feed(position, end)
             position = end
         if helper.done():
             _add_digests(tree, helper, position // merkle.BLOCK_SIZE * merkle.HASH_SIZE)
         else:
-            merkle.feed(tree, source, position, size)
+            feed(position, size)
     return tree.finish()
 
 
@@ -74,7 +77,8 @@ class _Helper:
         self._tokens, tokens = os.pipe()
         self._process: subprocess.Popen[bytes] | None = None
         fds = (fd, self._digests, self._tokens)
-        numbers = (*fds, size, merkle.BLOCK_SIZE, merkle.READ_SIZE)
+        step = merkle.READ_SIZE
+        numbers = (*fds, size, merkle.BLOCK_SIZE, step, min(step, merkle.BUFFER_SIZE))
         command = [sys.executable, "-I", "-S", "-c", _HELPER, *map(str, numbers)]
         try:
             os.write(tokens, bytes(-(-size // merkle.READ_SIZE)))

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 from avf.apk.errors import EntryError
-from avf.apk.source import Source
+from avf.apk.source import Source, page_buffer
 from avf.apk.zip import STORED, Entry
 
 _LOCAL = struct.Struct("<4s5H3I2H")
@@ -54,7 +54,7 @@ def packed_size(entry: Entry) -> int:
 
 
 def _stored(source: Source, start: int, size: int) -> Iterator[memoryview]:
-    buffers = [memoryview(bytearray(min(size, _STEP))) for _ in range(2)]
+    buffers = [page_buffer(min(size, _STEP) or 1) for _ in range(2)]
     for number, offset in enumerate(range(start, start + size, _STEP)):
         piece = buffers[number % 2][: start + size - offset]
         source.read_into(piece, offset)
