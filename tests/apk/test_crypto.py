@@ -188,6 +188,9 @@ def test_certificate_public_key(keys: dict[str, SigningKey], kind: str) -> None:
     assert certificate_public_key(keys[kind].certificate) == keys[kind].public_key
 
 
+VALIDITY = bytes.fromhex("301e") + 2 * (b"\x17\x0d" + b"200101000000Z")
+
+
 def test_a_version_1_certificate_has_no_version_field(key: SigningKey) -> None:
     """Rebuilt from a v3 one: without [0] and without extensions."""
     public = key.public_key
@@ -195,7 +198,7 @@ def test_a_version_1_certificate_has_no_version_field(key: SigningKey) -> None:
     serial = b"\x02\x01\x05"
     algorithm = bytes.fromhex("300a06082a8648ce3d040302")
     name = parts.subject.public_bytes()
-    tbs = _sequence(serial + algorithm + name + _sequence(b"") + name + public)
+    tbs = _sequence(serial + algorithm + name + VALIDITY + name + public)
     certificate = _sequence(tbs + algorithm + b"\x03\x01\x00")
     assert certificate_public_key(certificate) == public
 
@@ -215,16 +218,17 @@ def _der(tag: int, body: bytes) -> bytes:
 GOOD_FIELDS = {
     "version": bytes.fromhex("a003020102"),
     "serial number": bytes.fromhex("020105"),
-    "signature algorithm": bytes.fromhex("3000"),
+    "signature algorithm": bytes.fromhex("300306012a"),
     "issuer": bytes.fromhex("3000"),
-    "validity": bytes.fromhex("3000"),
+    "validity": VALIDITY,
     "subject": bytes.fromhex("3000"),
-    "public key": bytes.fromhex("3003020107"),
+    "public key": bytes.fromhex("3009300306012a03020007"),
 }
 
 
 def certificate_of(fields: dict[str, bytes]) -> bytes:
-    return _sequence(_sequence(b"".join(fields.values())))
+    signature = GOOD_FIELDS["signature algorithm"] + b"\3\1\0"
+    return _sequence(_sequence(b"".join(fields.values())) + signature)
 
 
 def test_the_smallest_certificate() -> None:

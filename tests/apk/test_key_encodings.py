@@ -1,5 +1,6 @@
 """Keys are compared as numbers, and both backends say the same of every key, odd ones too."""
 
+import ctypes
 import io
 import random
 
@@ -7,7 +8,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from avf.apk import ApkError, PublicKeyError, SignatureAlgorithm, SigningKey, VerificationError
+from avf.apk import (
+    ApkError,
+    CertificateError,
+    PublicKeyError,
+    SignatureAlgorithm,
+    SigningKey,
+    VerificationError,
+)
 from avf.apk import verify as verify_apk
 from avf.apk.crypto import (
     certificate_public_key,
@@ -250,6 +258,72 @@ def test_both_backends_say_the_same_of_odd_certificates(
     verdicts = [[verdict(library, item) for item in odd] for library in (pyca, libcrypto)]
     assert verdicts[0] == verdicts[1]
     assert {"good", "certificate"} <= set(verdicts[0])
+
+
+def openssl_reads(certificate: bytes) -> bool:
+    """Does `d2i_X509`, with which AVF and Android read certificates, take it?"""
+    crypto = ctypes.CDLL("libcrypto.so.3")
+    crypto.d2i_X509.restype = ctypes.c_void_p
+    crypto.X509_free.argtypes = [ctypes.c_void_p]
+    buffer = ctypes.create_string_buffer(certificate, len(certificate) or 1)
+    position = ctypes.c_void_p(ctypes.addressof(buffer))
+    found = crypto.d2i_X509(None, ctypes.byref(position), ctypes.c_long(len(certificate)))
+    crypto.X509_free(found)
+    crypto.ERR_clear_error()
+    return bool(found)
+
+
+def is_readable(certificate: bytes) -> bool:
+    try:
+        return bool(certificate_public_key(certificate))
+    except CertificateError:
+        return False
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "ec-p256", "dsa-1024"])
+def test_no_certificate_is_read_that_openssl_refuses(
+    keys: dict[str, SigningKey], kind: str
+) -> None:
+    certificate, chosen = keys[kind].certificate, random.Random(4)
+    odd = odd_certificates(keys[kind])
+    for place in [*range(120), *range(len(certificate) - 40, len(certificate))]:
+        for value in (0, 1, 5, 0x0C, 0x30, 0x80, 0xA3, 0xFF, chosen.randrange(256)):
+            odd.append(certificate[:place] + bytes([value]) + certificate[place + 1 :])
+    readable = [item for item in odd if is_readable(item)]
+    assert all(openssl_reads(item) for item in readable)
+    assert 100 < len(readable) < len(odd)
+    both = sum(openssl_reads(item) for item in odd)
+    assert len(readable) > 0.9 * both
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "readable"),
+    [
+        (0x0C, "é".encode(), True),
+        (0x0C, b"\xff", False),
+        (0x1E, b"\0a", True),
+        (0x1E, b"a", False),
+        (0x13, b"\xff", True),
+        (0x04, b"a", False),
+        (0x02, b"\1", False),
+        (0x30, b"", True),
+        (0x03, b"\0", True),
+        (0x03, b"\x08", False),
+    ],
+)
+def test_values_in_names(key: SigningKey, tag: int, value: bytes, readable: bool) -> None:
+    text = der(0x0C, b"AVF payload")
+    name = der(OID, bytes.fromhex("550403"))
+
+    def named(element: bytes) -> bytes:
+        return der(SEQUENCE, der(0x31, der(SEQUENCE, name + element)))
+
+    body = Der(Der(key.certificate).take(SEQUENCE))
+    tbs, rest = body.take(SEQUENCE), key.certificate
+    assert tbs.count(named(text)) == 2
+    rest = rest[rest.index(tbs) + len(tbs) :]
+    odd = der(SEQUENCE, der(SEQUENCE, tbs.replace(named(text), named(der(tag, value)))) + rest)
+    assert is_readable(odd) == openssl_reads(odd) == readable
 
 
 @pytest.mark.parametrize("encoded", [item for items in NUMBERS.values() for item in items])

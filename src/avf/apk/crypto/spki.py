@@ -215,6 +215,10 @@ class Der:
         tag = self._data[self._position]
         return tag, self.take(tag)
 
+    def has(self, tag: int) -> bool:
+        """Does an element with this tag follow?"""
+        return self._data.startswith(bytes([tag]), self._position)
+
     @property
     def done(self) -> bool:
         return self._position == len(self._data)
