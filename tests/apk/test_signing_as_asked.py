@@ -164,6 +164,8 @@ def test_entries_are_aligned_on_request(key: SigningKey, first: int) -> None:
         archive.writestr("x" * (first + 1), b"1")
         archive.writestr("META-INF/services/a", b"kept")
         archive.writestr("lib/arm64-v8a/a.so", b"elf")
+        archive.writestr("assets/é.so", b"elf")
+        archive.writestr("a.so", b"elf")
         archive.writestr("assets/deflated", TEXT, zipfile.ZIP_DEFLATED)
         archive.writestr("b", b"2")
     out, again = io.BytesIO(), io.BytesIO()

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from avf.apk.axml import manifest
 from avf.apk.errors import SigningError
 from avf.apk.keys import SigningKey
+from avf.apk.rewrite import is_library
 from avf.apk.signing import DEFAULT_MIN_SDK, sign
 from avf.apk.verify import DEFAULT_SDK, Scheme
 
@@ -110,8 +111,7 @@ def _write_entry(
 
 def _alignment_extra(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
     """The extra field that puts the data of the next entry on a boundary: of a page if it is a library or large."""
-    is_library = name.startswith("lib/") and name.endswith(".so")
-    alignment = _PAGE if is_library or size >= _LARGE else _WORD
+    alignment = _PAGE if is_library(name) or size >= _LARGE else _WORD
     start = archive.start_dir + _LOCAL_HEADER + len(name.encode()) + _EXTRA_HEADER
     padding = -start % alignment
     return struct.pack("<HHH", _ALIGNMENT_EXTRA_ID, 2 + padding, alignment) + bytes(padding)

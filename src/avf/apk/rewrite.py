@@ -57,8 +57,12 @@ def misaligned(
 
 def alignment_of(entry: Entry, page: int = LIBRARY_PAGE) -> int:
     """A page for native libraries, else a word."""
-    is_library = entry.name.startswith("lib/") and entry.name.endswith(".so")
-    return page if is_library else WORD
+    return page if is_library(entry.name) else WORD
+
+
+def is_library(name: str) -> bool:
+    """Is an entry of this name a native library? In any folder, as for zipalign and apksigner."""
+    return name.endswith(".so")
 
 
 def rewrite(
