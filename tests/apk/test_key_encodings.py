@@ -326,6 +326,11 @@ def test_values_in_names(key: SigningKey, tag: int, value: bytes, readable: bool
     assert is_readable(odd) == openssl_reads(odd) == readable
 
 
+def test_a_curve_without_a_name_is_refused_as_such() -> None:
+    with pytest.raises(PublicKeyError, match="given by numbers, not by its name"):
+        read_public_key(spki(der(OID, EC) + der(SEQUENCE, integer(1)), b"\4" + bytes(64)))
+
+
 @pytest.mark.parametrize("encoded", [item for items in NUMBERS.values() for item in items])
 def test_numbers_that_make_no_key_are_refused_before_a_backend(encoded: bytes) -> None:
     try:

@@ -113,6 +113,10 @@ def _read(data: bytes) -> PublicKey:
     if oid == _RSA:
         return _rsa(bits[1:])
     if oid == _EC:
+        if algorithm.has(SEQUENCE):
+            raise PublicKeyError(
+                "Public key is on a curve that is given by numbers, not by its name"
+            )
         return _ec(algorithm.take(OID), bits[1:])
     if oid == _DSA:
         return _dsa(algorithm, bits[1:])
