@@ -103,7 +103,8 @@ def test_no_descriptor_is_left_for_a_start(
             try:
                 vm.start()
             except RemoteException as e:
-                assert ") failed to start: " in e.message
+                assert ") failed to start\n\nCaused by:\n" in e.message
+                assert "Too many open files" in e.message
             else:
                 vm.wait_for_death(0.5)
         if vm.state.name != "DEAD":
