@@ -428,3 +428,4 @@ def test_a_guest_that_is_not_debuggable_refuses(
             assert stream.recv(10) == b"cba\n"
         assert refused.returncode == 1
         assert b"it is not debuggable" in refused.stderr
+        assert b"try: start the VM with `--debug full`" in refused.stderr
