@@ -200,7 +200,7 @@ def test_a_terminal(vm: VirtualMachine) -> None:
         terminal.process.send_signal(signal.SIGWINCH)
         terminal.type("trap 'stty size' WINCH; stty size\n")
         terminal.expect("20 50")
-        terminal.type("echo go; sleep 1000\n")
+        terminal.type("sh -c 'echo go; exec sleep 1000'\n")  # in the foreground once it says so
         terminal.expect("\r\ngo\r\n")
         terminal.type("\x03")
         terminal.expect("$ ")
