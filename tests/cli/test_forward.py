@@ -50,7 +50,7 @@ def test_one_end_is_a_vsock_port(pair: tuple[str, str]) -> None:
 
 
 def test_examples_keep_their_lines_in_the_manual() -> None:
-    page = dict(man.pages())["vm-forward"]
+    page = dict(man.pages("1.0"))["vm-forward"]
     assert "\n.nf\nExamples:\n  vm forward 2048 tcp:8080 vsock:5678\n" in page
 
 
