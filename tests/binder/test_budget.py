@@ -28,7 +28,15 @@ from tests.interop.echo import Echo, IEcho
 
 from .conftest import Serve
 from .test_core import ROOT, oneway_body, transact_body, with_token
-from .test_hostile import HELLO, HELLO_UNIX, frame, send_with_fds, special
+from .test_hostile import (
+    HELLO,
+    HELLO_UNIX,
+    frame,
+    read_exactly,
+    read_reply,
+    send_with_fds,
+    special,
+)
 
 
 def budget(memory: int = 80, party: int = 1000, **options: object) -> Budget:
@@ -222,3 +230,39 @@ def _step(step: bytes | str, raw: socket.socket, client: _Client) -> None:
         raw.send(step)
     except OSError:
         pass
+
+
+def test_what_lasts_leaves_something_for_what_is_under_way() -> None:
+    """A party that has all the objects it may have can still have a frame under way."""
+    made = budget(memory=8000, party=3200)
+    account = made.admit("guest")
+    lasting = 0
+    with pytest.raises(OverBudget):
+        while True:
+            account.take(MEMORY, 1, lasting=True)
+            lasting += 1
+    assert lasting == 3200 - 100
+    assert fill(account) == 100
+
+
+def test_a_party_full_of_objects_is_answered_though_it_reads_late(serve: Serve) -> None:
+    """Its replies, and the calls that are read meanwhile, find room beside the objects."""
+    limits = Limits(connections=10, descriptors=10, memory=320_000)
+    made = Budget(party=limits, privileged=nobody)
+    served = serve(budget=made)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(60)
+        sock.connect(str(served.path))
+        sock.sendall(HELLO)
+        read_exactly(sock, 8)
+        sock.sendall(special(wire.SPECIAL_GET_ROOT))
+        read_reply(sock)
+        asked = frame(wire.TRANSACT, transact_body(ROOT, 4, with_token(b"")))
+        (account,) = made.accounts()
+        sock.sendall(asked * 300)  # makes objects until there is no room for more
+        statuses = [struct.unpack_from("<i", read_reply(sock))[0] for _ in range(300)]
+        assert set(statuses) == {0, -12}
+        held = account.used.memory
+        sock.sendall(asked * 1000)  # more than the socket takes of replies before they are read
+        eventually(lambda: account.used.memory > held, True)
+        assert {struct.unpack_from("<i", read_reply(sock))[0] for _ in range(1000)} == {-12}

@@ -49,6 +49,8 @@ _REPORTS = Rate(burst=10, per_second=0.1)
 """Errors printed, for each party."""
 _RESERVE = 8
 """A privileged party's share: one in so many."""
+_PASSING = 32
+"""What lasts leaves a party one in so many of its limit for what is under way: part of a frame, a frame read ahead."""
 _ACCOUNTS = 256
 """Accounts kept before unused ones are looked for."""
 
@@ -120,17 +122,22 @@ class Account:
     def used(self) -> Limits:
         return Limits(*self._used)
 
-    def take(self, what: int, amount: int) -> None:
-        """Counts `amount` more as held. Raises OverBudget, and counts nothing, if it may not be."""
+    def take(self, what: int, amount: int, *, lasting: bool = False) -> None:
+        """Counts `amount` more as held. Raises OverBudget, and counts nothing, if it may not be.
+
+        What is `lasting` leaves something free, so that a party that has all it may have of it can still send and be
+        answered.
+        """
         budget, own = self.budget, self._used
         used, total, limit = budget._used, budget.total[what], budget.party[what]
         privileged, reserve = self.privileged, total // _RESERVE
+        spare = limit // _PASSING if lasting else 0
         with budget._lock:
             free = total - used[what]
             if privileged:
-                fits = amount <= free
+                fits = amount + spare <= free
             else:
-                wanted = own[what] + amount
+                wanted = own[what] + amount + spare
                 fits = wanted <= limit and wanted <= free - reserve
             if fits:
                 own[what] += amount

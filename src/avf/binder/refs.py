@@ -63,10 +63,10 @@ class RefTable:
         self._async_out: dict[int, int] = {}
         self._cleared = False
 
-    def _take(self, size: int) -> None:
+    def _take(self, size: int, *, lasting: bool = False) -> None:
         """Raises OverBudget."""
         if not self._cleared:
-            self._account.take(MEMORY, size)
+            self._account.take(MEMORY, size, lasting=lasting)
             self._held += size
 
     def _give(self, size: int) -> None:
@@ -79,7 +79,7 @@ class RefTable:
         if len(self.nodes) >= MAX_BINDERS:
             raise StatusError(Status.NO_MEMORY, f"the session knows {MAX_BINDERS} objects already")
         try:
-            self._take(OBJECT_COST)
+            self._take(OBJECT_COST, lasting=True)
         except OverBudget as error:
             raise StatusError(Status.NO_MEMORY, str(error)) from None
 
@@ -198,7 +198,7 @@ class RefTable:
     def link(self, node: Node) -> None:
         """Counts a death recipient. Raises StatusError NO_MEMORY if there may be no more."""
         try:
-            self._take(LINK_COST)
+            self._take(LINK_COST, lasting=True)
         except OverBudget as error:
             raise StatusError(Status.NO_MEMORY, str(error)) from None
         node.links += 1
