@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.eventually import eventually
 
 BUILD = Path(__file__).parents[1] / "build"
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 15
+
+# How fast a machine makes examples says nothing of what is tested.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

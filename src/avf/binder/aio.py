@@ -26,10 +26,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
-from . import client, predefined
+from . import client, predefined, workers
 from .contract import AsyncInterface, Interface, as_declared
 from .in_loop import (
-    _pool,
     calling_peer,
     cancel_served,
     in_thread,
@@ -89,7 +88,7 @@ async def _end(
     If this is cancelled the ending goes on.
     """
     sessions = list(sessions)
-    ending = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(_pool, end))
+    ending = workers.submit(end)
     while not ending.done():
         await asyncio.wait({ending}, timeout=0.02)
         cancel_served(sessions, threads())

@@ -9,11 +9,11 @@ import inspect
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
+from . import workers
 from .contract import AsyncInterface, Interface, Method
 from .errors import Status, StatusError
 from .objects import BinderClass, binder_class
@@ -23,12 +23,9 @@ from .wire import META_CODES
 _I = TypeVar("_I", bound=Interface)
 _T = TypeVar("_T")
 
-_MAX_THREADS = 1000
 _LOOK_AFTER = 1.0
 """Seconds after which a waiting binder thread looks whether its loop is still there."""
 
-# Not the loop's own, which has a few threads only: calls that wait for one another would wait for a thread.
-_pool = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="aio-binder")
 _serving: ContextVar["Serving | None"] = ContextVar("avf_binder_serving", default=None)
 _running: set["Serving"] = set()
 
@@ -44,25 +41,28 @@ class Serving:
         self.over = False
         """Set in the loop: nobody takes work any more."""
         self._task: asyncio.Task[Any] | None = None
+        """Over when the binder thread goes on."""
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     # In the binder thread
 
     def carry_out(self, method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """What the coroutine returns or raises. Raises StatusError if it was cancelled or its loop is gone."""
-        outcome: Future[Any] = Future()
         _running.add(self)
         try:
-            self.loop.call_soon_threadsafe(self._start, method, args, outcome)
+            self.loop.call_soon_threadsafe(self._start, method, args)
             while (work := self._next()) is not None:
                 work()
         except RuntimeError as error:
             raise StatusError(Status.INVALID_OPERATION, str(error)) from error
         finally:
             _running.discard(self)
-        if outcome.cancelled():
+        task = self._task
+        assert task is not None
+        self._task = None  # which refers to this
+        if task.cancelled():
             raise StatusError(Status.UNKNOWN_ERROR, "the method was cancelled")
-        return outcome.result()
+        return task.result()
 
     def _next(self) -> Callable[[], None] | None:
         while True:
@@ -74,29 +74,23 @@ class Serving:
 
     # In the loop
 
-    def _start(
-        self, method: Callable[..., Any], args: tuple[Any, ...], outcome: Future[Any]
-    ) -> None:
+    def _start(self, method: Callable[..., Any], args: tuple[Any, ...]) -> None:
         token = _serving.set(self)
         self._task = self.loop.create_task(_awaited(method, args))
         _serving.reset(token)
-        self._task.add_done_callback(partial(self._done, outcome))
+        self._task.add_done_callback(self._done)
 
-    def _done(self, outcome: Future[Any], task: asyncio.Task[Any]) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self.over = True
-        if task.cancelled():
-            outcome.cancel()
-        elif (error := task.exception()) is not None:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(task.result())
+        if not task.cancelled():
+            task.exception()  # is raised in the binder thread, so the loop need not report it
         self._work.put(None)
 
     def submit(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
         """Has the binder thread call `function`."""
-        made: Future[_T] = Future()
-        self._work.put(partial(_fulfil, made, function))
-        return asyncio.wrap_future(made)
+        made: asyncio.Future[_T] = self.loop.create_future()
+        self._work.put(partial(workers.make, function, made, self.loop))
+        return made
 
     def cancel(self) -> None:
         if self._task is not None:
@@ -111,14 +105,6 @@ async def _awaited(method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     return await result
 
 
-def _fulfil(made: Future[_T], function: Callable[[], _T]) -> None:
-    if made.set_running_or_notify_cancel():
-        try:
-            made.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
-            made.set_exception(error)
-
-
 async def in_thread(function: Callable[..., _T], *args: Any, **named: Any) -> _T:
     """Calls something of this package that blocks: in the thread that serves the running method, or else in another.
 
@@ -128,7 +114,7 @@ async def in_thread(function: Callable[..., _T], *args: Any, **named: Any) -> _T
     serving = _serving.get()
     if serving is not None and not serving.over and serving.loop is asyncio.get_running_loop():
         return await serving.submit(call)
-    return await asyncio.get_running_loop().run_in_executor(_pool, call)
+    return await workers.submit(call)
 
 
 def calling_peer() -> Peer:
