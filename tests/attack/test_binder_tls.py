@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -105,3 +106,18 @@ def test_handshakes_that_never_end_take_no_more_than_their_share(ours: Identity)
             sock.sendall(hello[:-1])
         eventually(lambda: len(server.threads()) <= 257, True)
         assert server.sessions == 0
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_connections_reset_at_once_do_not_stop_the_server(ours: Identity, secure: bool) -> None:
+    """Whoever they came from is not to be learnt any more when they are accepted."""
+    budget = Budget()
+    with Server(Echo(), budget=budget) as server:
+        address = server.start(inet(HOST, 0, tls=ours.serving() if secure else None))
+        for _ in range(300):
+            with socket.create_connection((HOST, address.port)) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        tls = calling(ours) if secure else None
+        with connect(inet(HOST, address.port, tls=tls), timeout=30) as session:
+            assert session.get_root(IEcho).add_ints(2, 3) == 5
+        eventually(lambda: list(budget.used), [0, 0, 0])

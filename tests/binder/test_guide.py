@@ -77,6 +77,13 @@ def test_a_sample_prints_what_the_guide_says(tmp_path: Path, session: str) -> No
             assert done.stdout == printed
 
 
+def test_the_samples_have_the_types_they_say(tmp_path: Path) -> None:
+    for name, text in SAMPLES.items():
+        (tmp_path / name).write_text(text)
+    mypy = [str(Path(sys.executable).with_name("mypy")), "--strict", "--cache-dir", "cache"]
+    subprocess.run([*mypy, *SAMPLES], cwd=tmp_path, check=True, timeout=300)
+
+
 def test_every_sample_is_run() -> None:
     run = {word for session in SESSIONS for word in session.split() if word.endswith(".py")}
     imported = {

@@ -60,10 +60,16 @@ class TooMuchData(ProtocolError):
 class Connection:
     """Owns a connected stream socket. Read and written by one thread at a time.
 
-    `account` has admitted it; without one it counts for a party of its own.
+    `account` has admitted it; without one it counts for a party of its own. `peer` is asked of the socket if it is not
+    known, which raises OSError if the peer has gone.
     """
 
-    def __init__(self, sock: socket.socket | TlsSocket, account: Account | None = None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket | TlsSocket,
+        account: Account | None = None,
+        peer: Peer | None = None,
+    ) -> None:
         self.sock = sock
         self._tls = None if isinstance(sock, socket.socket) else sock
         self.account = account if account is not None else Budget().admit("peer")
@@ -75,7 +81,7 @@ class Connection:
         self._until: float | None = None
         self._watched = self.account.paced
         """Whether there is something to see to before reading."""
-        self.peer: Peer = peer_of(sock)
+        self.peer: Peer = peer_of(sock) if peer is None else peer
         self.session: object = None
         """The session end that has it."""
         self.lent = False

@@ -285,13 +285,14 @@ class Server:
     def _take(self, sock: socket.socket, tls: "ssl.SSLContext | None" = None) -> bool:
         """Starts a thread for a connection, whose socket is taken over; False if it was turned away."""
         try:
-            account = self._budget.admit(self._party(peer_of(sock)))
+            peer = peer_of(sock)
+            account = self._budget.admit(self._party(peer))
         except Exception as error:  # noqa: BLE001 - `party` may be anybody's, and accepting goes on
             sock.close()
             if self._notes.take(self._budget.clock()):
                 note(f"a connection is turned away: {error}")
             return False
-        connection = Connection(sock, account)
+        connection = Connection(sock, account, peer)
         try:
             if sock.family in (socket.AF_INET, socket.AF_INET6):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
