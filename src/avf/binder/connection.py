@@ -64,6 +64,38 @@ class Connection:
     known, which raises OSError if the peer has gone.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_body",
+        "_buffer",
+        "_command",
+        "_counted",
+        "_deadline",
+        "_early",
+        "_fds",
+        "_frame_timeout",
+        "_got",
+        "_held",
+        "_pos",
+        "_receives_fds",
+        "_shut",
+        "_size",
+        "_tls",
+        "_until",
+        "_watched",
+        "account",
+        "answering",
+        "fresh",
+        "lent",
+        "on_return",
+        "peer",
+        "posts",
+        "running",
+        "session",
+        "sock",
+        "watched",
+    )
+
     def __init__(
         self,
         sock: socket.socket | TlsSocket,
