@@ -46,7 +46,7 @@ run: $(IMAGE) $(SAMPLE) ## run the sample payload in a virtual machine
 		--payload-binary-name libhello.so --debug full
 
 test: $(STAMP) $(IMAGE) $(SAMPLE) ## run all tests, virtual machines included, a file at a time on each core
-	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/python -m tests -n auto --maxprocesses 4 --dist loadfile
 
 bench: $(STAMP) $(IMAGE) $(SAMPLE) ## measure, write build/bench.json
 	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/python -m bench

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import several_uids as uids
 from tests.eventually import eventually
 
 BUILD = Path(__file__).parents[1] / "build"
@@ -21,6 +22,26 @@ GRACE_SECONDS = 15
 # How fast a machine makes examples says nothing of what is tested.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for the fixture `several_uids`, directly or not, can be selected by a marker of that name."""
+    for item in items:
+        if "several_uids" in getattr(item, "fixturenames", ()):
+            item.add_marker("several_uids")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skipped here, and not by the fixture, all of them are one line of pytest's summary."""
+    if item.get_closest_marker("several_uids") and not uids.here():
+        pytest.skip(uids.LACK)
+
+
+@pytest.fixture(scope="session")
+def several_uids() -> None:
+    """For tests that act as several users; `python -m tests` finds a way to run them."""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ ROOT, NOBODY = pwd.getpwuid(0), pwd.getpwnam("nobody")
 DAEMON = pwd.getpwnam("daemon")
 
 
+@pytest.mark.usefixtures("several_uids")
 @pytest.mark.parametrize(
     ("owner", "group", "mode", "expected"),
     [

@@ -296,7 +296,7 @@ def as_nobody(*command: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([*switch, *command], capture_output=True, timeout=60, cwd="/")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.usefixtures("several_uids")
 def test_another_user_gets_no_word_in(stub: Stub, port: int) -> None:
     """Not even by leaving at once: then nobody knows any more whose the connection was."""
     packets = (encode(b"g") + MONITOR).hex()
@@ -338,7 +338,7 @@ def test_a_number_that_is_no_port_is_refused(
         RawConfig(kernel="k", gdb_port=number)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.usefixtures("several_uids")
 def test_the_socket_is_its_owners_alone(
     root: IVirtualizationService, runtime_dir: Path, tmp_path: Path
 ) -> None:

@@ -43,12 +43,16 @@ def in_private_namespace(module: str, *arguments: str) -> None:
     assert result.stdout == "held\n", result.stderr
 
 
+@pytest.mark.usefixtures("several_uids")
 @pytest.mark.parametrize("kind", ["silent", "private", "dead"])
 @pytest.mark.parametrize("place", ["", "deep", "deep/er", "file"])
 def test_a_file_system_of_the_user_s(kind: str, place: str) -> None:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("this user may not open /dev/fuse")
     in_private_namespace("tests.attack.mounting", kind, place)
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_a_full_disk() -> None:
     in_private_namespace("tests.attack.filling")
 
@@ -58,6 +62,7 @@ def litter(directory: Path, files: int) -> None:
         (directory / str(number)).touch()
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_much_to_remove_is_removed_while_others_are_served(tmp_path: Path) -> None:
     """A party that left much waits for it; another one's little is removed in between."""
     directories = TempDirs(tmp_path / "vms")
@@ -78,6 +83,7 @@ def test_much_to_remove_is_removed_while_others_are_served(tmp_path: Path) -> No
     directories.close()
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_who_asks_for_a_vm_does_not_clean_up_after_others(tmp_path: Path) -> None:
     directories = TempDirs(tmp_path / "vms")
     litter(directories.create(2048, ALICE), 3000)
@@ -92,6 +98,7 @@ def test_who_asks_for_a_vm_does_not_clean_up_after_others(tmp_path: Path) -> Non
     directories.close()
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_what_is_being_removed_counts(tmp_path: Path) -> None:
     """A user gets no more VMs by leaving much behind."""
     directories = TempDirs(tmp_path / "vms")

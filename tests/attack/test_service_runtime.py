@@ -74,6 +74,7 @@ def test_without_anybody_s_doing(bare: Path) -> None:
     assert runtime.user_runtime_dir() == expected
 
 
+@pytest.mark.usefixtures("several_uids")
 @pytest.mark.parametrize("take", TAKEN)
 def test_the_name_in_tmp_is_taken(bare: Path, take: Callable[[Path], None]) -> None:
     """Whatever it is: the home directory serves instead, and goes on to when the other has gone."""
@@ -85,6 +86,7 @@ def test_the_name_in_tmp_is_taken(bare: Path, take: Callable[[Path], None]) -> N
     assert runtime.user_runtime_dir() == expected
 
 
+@pytest.mark.usefixtures("several_uids")
 @pytest.mark.parametrize("take", TAKEN)
 def test_nowhere_to_go(bare: Path, take: Callable[[Path], None]) -> None:
     """The user's own service cannot be; the system's can be used, and the message says what to do."""
@@ -112,6 +114,7 @@ def test_the_system_service_is_used_without_a_directory_of_one_s_own(
         service.close()
 
 
+@pytest.mark.usefixtures("several_uids")
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o1777])
 def test_a_runtime_directory_of_somebody_else(
     bare: Path, monkeypatch: pytest.MonkeyPatch, mode: int

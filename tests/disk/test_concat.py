@@ -190,6 +190,7 @@ def test_descriptors_live_as_long_as_the_stack(make_file: MakeFile, parts: list[
     assert open_descriptors() == before
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_another_users_file(tmp_path: Path, make_file: MakeFile) -> None:
     """A descriptor whose file we could not open ourselves is used as it is."""
     program = (

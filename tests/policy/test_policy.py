@@ -88,11 +88,13 @@ class TestFilesThatOthersCouldHaveWritten:
             load_policy(system=True, file=file)
         return str(raised.value).removeprefix(f"{file}: ")
 
+    @pytest.mark.usefixtures("several_uids")
     def test_owner(self, tmp_path: Path) -> None:
         file = write(tmp_path, "")
         os.chown(file, NOBODY.pw_uid, -1)
         assert self.refusal(file) == f"must belong to root, not to uid {NOBODY.pw_uid}"
 
+    @pytest.mark.usefixtures("several_uids")
     @pytest.mark.parametrize("mode", [0o664, 0o646])
     def test_mode(self, tmp_path: Path, mode: int) -> None:
         file = write(tmp_path, "")

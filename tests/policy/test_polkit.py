@@ -116,6 +116,7 @@ for permission in (Permission.MANAGE_VIRTUAL_MACHINE, Permission.DUMP):
 """
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_explained(authority: StartAuthority, tmp_path: Path) -> None:
     """To a user who asks about itself, as `vm doctor` does. The bus knows users with an account only."""
     uid = pwd.getpwnam("nobody").pw_uid

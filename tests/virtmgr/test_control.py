@@ -83,6 +83,7 @@ def test_nothing_to_stop(service: VirtualizationService, tmp_path: Path) -> None
         assert raised.value.service_specific == Refusal.NOT_RUNNING
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_the_socket_is_its_owners(service: VirtualizationService, tmp_path: Path) -> None:
     with made(service, tmp_path) as (vm, _):
         (info,) = list_vms()

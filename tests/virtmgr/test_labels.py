@@ -43,6 +43,7 @@ def test_not_exempt(label: str) -> None:
     assert not is_exempt(label)
 
 
+@pytest.mark.usefixtures("several_uids")
 @pytest.mark.parametrize(
     ("owner", "mode", "allowed"),
     [

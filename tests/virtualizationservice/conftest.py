@@ -11,7 +11,7 @@ __all__ = ["authority", "bus", "host"]
 
 
 @pytest.fixture
-def host() -> Iterator[Host]:
+def host(several_uids: None) -> Iterator[Host]:
     with tempfile.TemporaryDirectory(prefix="avf-host-") as name:
         folder = Path(name)
         folder.chmod(0o755)

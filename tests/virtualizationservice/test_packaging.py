@@ -49,6 +49,7 @@ def test_the_service_is_well_confined(units: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_user_and_directory(tmp_path: Path) -> None:
     for kind in ("sysusers", "tmpfiles"):
         folder = tmp_path / f"usr/lib/{kind}.d"

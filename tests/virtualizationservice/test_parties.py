@@ -131,6 +131,7 @@ def _open_to_all(path: Path) -> None:
     path.chmod(0o666)
 
 
+@pytest.mark.usefixtures("several_uids")
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, _link, _of_somebody, _open_to_all])
 def test_a_file_that_cannot_be_trusted_is_none(tmp_path: Path, make: object) -> None:
     make(tmp_path / "subuid")  # type: ignore[operator]

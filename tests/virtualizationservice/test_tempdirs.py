@@ -20,11 +20,13 @@ def dirs(tmp_path: Path) -> Iterator[TempDirs]:
     directories.close()
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_private_and_owned(dirs: TempDirs) -> None:
     status = dirs.create(2048, UID).stat()
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (UID, 0o700)
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_private_whatever_the_umask(dirs: TempDirs) -> None:
     before = os.umask(0)
     try:
@@ -34,6 +36,7 @@ def test_private_whatever_the_umask(dirs: TempDirs) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_what_a_former_vm_left_is_removed(dirs: TempDirs) -> None:
     path = dirs.create(2048, UID)
     (path / "deep" / "er").mkdir(parents=True)
@@ -44,6 +47,7 @@ def test_what_a_former_vm_left_is_removed(dirs: TempDirs) -> None:
     assert list(dirs.create(2048, UID).iterdir()) == []
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_depth_costs_nothing(dirs: TempDirs) -> None:
     """A user cannot stop the service by a directory that is too deep for recursion, or forbidden."""
     fd = os.open(dirs.create(2048, UID), os.O_RDONLY)
@@ -60,6 +64,7 @@ def test_depth_costs_nothing(dirs: TempDirs) -> None:
     assert list(dirs.root.iterdir()) == []
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_links_are_removed_not_followed(dirs: TempDirs, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -81,6 +86,7 @@ def test_removing_nothing_is_fine(dirs: TempDirs) -> None:
     dirs.remove(2048)
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_survivors_are_the_locked_ones(dirs: TempDirs) -> None:
     locked = dirs.create(2048, UID)
     dirs.create(2049, UID)
@@ -94,6 +100,7 @@ def test_survivors_are_the_locked_ones(dirs: TempDirs) -> None:
     assert dirs.look().left == {2048: UID, 2049: UID}
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_a_slice_at_a_time(dirs: TempDirs) -> None:
     path = dirs.create(2048, UID)
     for number in range(25):

@@ -48,6 +48,7 @@ class TestRing:
         os.utime(tmp_path / "tombstone_00", (5, 5))
         assert add(TombstoneRing(tmp_path, 3), b"new").name == "tombstone_01"
 
+    @pytest.mark.usefixtures("several_uids")
     def test_the_note(self, tmp_path: Path) -> None:
         with TombstoneRing(tmp_path, 3).draft() as draft:
             draft.write(b"12345")

@@ -79,6 +79,7 @@ def test_what_cannot_be_written_to(stack: contextlib.ExitStack, tmp_path: Path) 
         open_outlet(1 << 20, "console", stack)
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_another_users_kernel_is_copied(tmp_path: Path) -> None:
     program = (
         "import contextlib, os, sys; from avf.vmm.images import open_image; fd = int(sys.argv[1])\n"

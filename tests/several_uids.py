@@ -1,0 +1,34 @@
+"""Tests that act as several users: by root, or in a user namespace that a user may have with a range of uids."""
+
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+UIDS = 65535
+"""They use uids up to this one."""
+LACK = (
+    "acts as several users: that takes root, or the package uidmap and a range of uids"
+    " (sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER)"
+)
+NAMESPACE = [
+    "unshare",
+    *("--user", "--map-root-user", "--map-auto", "--mount"),
+    # a /tmp whose owner has a name there
+    *("sh", "-c", 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec "$@"', "sh"),
+]
+
+
+def here() -> bool:
+    """Whether this process can be anybody."""
+    lines = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return os.geteuid() == 0 and sum(int(count) for _, _, count in lines) >= UIDS
+
+
+@cache
+def in_a_namespace() -> bool:
+    """Whether a process in a namespace could."""
+    try:
+        return subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
