@@ -57,4 +57,6 @@ def signing_key(folder: Path) -> SigningKey:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     build(Path(sys.argv[1]))

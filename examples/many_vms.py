@@ -54,4 +54,6 @@ async def main(apk: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
