@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -43,6 +44,7 @@ def with_service(test: Callable[[VirtualizationService], Awaitable[R]]) -> R:
         async with connect(command=FAKE) as service:
             return await test(service)
 
+    gc.collect()  # what other tests have left must not go in between
     before = set(Path("/proc/self/fd").iterdir())
     threads = threading.active_count()
     result = asyncio.run(main())

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +133,13 @@ class Denying:
     def __init__(self, *permissions: Permission) -> None:
         self._permissions = permissions
 
-    def policy(self) -> "Denying":
-        return self
+    def call(self, operation: Callable[["Denying"], object], discard: object = None) -> object:
+        return operation(self)
 
-    def allows(self, permission: Permission, uid: int) -> bool:
-        return permission in self._permissions
+    def is_granted(self, permission: str) -> bool:
+        return Permission(permission) in self._permissions
 
-    def call(self, operation: object, discard: object = None) -> None:
+    def allocate_global_vm_context(self, requester_debug_pid: int) -> None:
         pytest.fail("a CID was asked for")
 
 

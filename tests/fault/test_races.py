@@ -25,12 +25,12 @@ from avf.binder import (
 from avf.binder import connect as binder_connect
 from avf.client import VirtualizationService, VirtualMachine, connect
 from avf.client.process import VirtmgrProcess
+from avf.unix_path import listen
 from avf.virtmgr import global_service
 from avf.virtmgr.global_service import GlobalService
 from avf.virtualizationservice.cids import CidAllocator
 from avf.virtualizationservice.contexts import ContextTable
 from avf.virtualizationservice.tempdirs import TempDirs
-from avf.vsock.unix_path import listen
 from tests.eventually import eventually
 from tests.fault.guests import config
 from tests.fault.processes import processes
@@ -84,7 +84,7 @@ def test_start_twice_at_once(service: VirtualizationService, tmp_path: Path) -> 
 
     with service.create_vm(config(tmp_path)) as vm:
         together([start] * 3)
-        assert sorted(outcomes)[:2] == ["SERVICE_SPECIFIC(-1): VM already started or failed"] * 2
+        assert sorted(outcomes)[:2] == ["STARTED_BEFORE: VM already started or failed"] * 2
         assert sorted(outcomes)[2] == "started"
 
 

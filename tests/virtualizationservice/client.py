@@ -1,7 +1,8 @@
 """A client of the service as another user: `python -m tests.virtualizationservice.client SOCKET UID COMMAND...`
 
 Commands are done in order, a line of output each: `allocate` (CID and directory), `list` (CIDs), `memlock` (this
-process's limit after asking), `see=PATH` (the names in a directory), `wait` (reads a line of standard input).
+process's limit after asking), `see=PATH` (the names in a directory), `wait` (reads a line of standard input),
+`granted=NAME` (whether the user has a permission).
 """
 
 import os
@@ -32,6 +33,8 @@ def main(path: str, uid: int, commands: list[str]) -> None:
                 elif name == "memlock":
                     service.remove_memlock_rlimit()
                     line = str(resource.getrlimit(resource.RLIMIT_MEMLOCK))
+                elif name == "granted":
+                    line = str(service.is_granted(argument))
                 elif name == "see":
                     line = " ".join(sorted(p.name for p in Path(argument).iterdir()))
                 else:

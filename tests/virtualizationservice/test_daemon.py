@@ -67,6 +67,20 @@ def test_denied(host: Host) -> None:
         assert host.run_client(0, "allocate", "list")[1] == "2048"
 
 
+def test_who_asks_is_told_what_the_daemons_own_policy_grants(host: Host) -> None:
+    """virtmgr asks, for it cannot know which file the daemon has."""
+    host.set_policy(f"[DEBUG_VIRTUAL_MACHINE]\nuids = [{BOB}]\n")
+    manage, debug = (
+        f"granted=android.permission.{name}_VIRTUAL_MACHINE" for name in ("MANAGE", "DEBUG")
+    )
+    with host.daemon():
+        assert host.run_client(ALICE, manage, debug) == ["False", "False"]
+        assert host.run_client(BOB, manage, debug) == ["False", "True"]
+        assert host.run_client(0, manage, debug) == ["True", "True"]
+        (said,) = host.run_client(BOB, f"granted={'x' * 500}")
+        assert said == f"ILLEGAL_ARGUMENT: no such permission: {'x' * 100}"
+
+
 def test_a_changed_policy_counts_at_once(host: Host) -> None:
     host.set_policy("")
     with host.daemon(), host.client(ALICE) as alice:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from avf import unix_path
 from avf.confine import explain_confinement
 from avf.disk import (
     CrosvmDisk,
@@ -40,7 +41,7 @@ from avf.vmm import (
     find_qemu,
 )
 from avf.vmm.crosvm.command import GDB_PORT
-from avf.vsock import HybridVsock, unix_path
+from avf.vsock import HybridVsock
 from tests.accelerators import kvm_runs_firmware
 from tests.eventually import eventually
 from tests.fault.guests import Guest, firmware

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Connector = Callable[[], socket.socket | TlsSocket]
 
 BOOTSTRAP_MESSAGE = bytes(4)
+_SUN_PATH_MAX = 107
+"""Bytes of a path that a unix socket's address takes."""
 _TIMEOUT = 30.0
 """Seconds for a guest to accept a connection, and for a TLS handshake."""
 _BACKLOG = 128
@@ -65,7 +67,7 @@ class UnixAddress(Address):
 
 
 def unix(path: str | os.PathLike[str], *, mode: int = 0o600) -> UnixAddress:
-    """A unix socket in the file system.
+    """A unix socket in the file system, for a client at a path of any length.
 
     A server creates the file with the rights `mode`, in place of one that a dead server has left, and removes it when
     it stops. It raises FileExistsError if the file is no socket, OSError (EADDRINUSE) if a server listens there.
@@ -248,7 +250,13 @@ def _check_context(context: "ssl.SSLContext", *, server: bool) -> None:
 def _connected(family: int, address: object) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.connect(address)  # type: ignore[arg-type]
+        if isinstance(address, str) and len(os.fsencode(address)) > _SUN_PATH_MAX:
+            from avf.unix_path import usable
+
+            with usable(address) as short:
+                sock.connect(short)
+        else:
+            sock.connect(address)  # type: ignore[arg-type]
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError) and isinstance(address, str):

@@ -15,9 +15,11 @@ from typing import Generic, TypeVar
 
 from avf import settings
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
+from avf.aidl.vm_control import Refusal
 from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, unix
 from avf.policy import Policy, PolicyError, load_policy
 from avf.runtime import rotate, service_sockets, user_runtime_dir, user_service_socket
+from avf.virtmgr.errors import VirtmgrError
 
 IDLE_SECONDS = 5
 START_SECONDS = 20
@@ -25,13 +27,19 @@ CALL_SECONDS = 30
 MAX_CALLS = 16
 """Calls at a time; when the service does not answer, no more wait for it."""
 LOCK_POLL_SECONDS = 0.05
+_END_SECONDS = 0.5
+"""How long a service is waited for that cannot be reached though it says that it is ready, or that has failed."""
+_MAX_WORDS = 64 << 10
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class GlobalServiceError(Exception):
+class GlobalServiceError(VirtmgrError):
     """virtualizationservice cannot be reached; the message says what was tried."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Refusal.NO_SERVICE)
 
 
 class _Call(Generic[T]):
@@ -123,7 +131,7 @@ class GlobalService:
         try:
             self.call(lambda service: service.remove_memlock_rlimit())
         except (BinderError, GlobalServiceError, OSError) as e:
-            log.info("the limit on locked memory stays: %s", e)
+            log.debug("the limit on locked memory stays: %s", e)
 
     def policy(self) -> Policy:
         """What the user of this process may do. Raises GlobalServiceError if the policy cannot be read."""
@@ -176,12 +184,15 @@ class GlobalService:
                 return found
             if self._child is not None:
                 self._child.poll()
-            self._child = _start(directory / "service.log")
+            log_file = directory / "service.log"
+            rotate(log_file)
+            before = log_file.stat().st_size if log_file.exists() else 0
+            self._child = _start(log_file)
             if found := _find():
                 return found
-        raise GlobalServiceError(
-            f"virtualizationservice does not answer; see {directory}/service.log"
-        )
+        if said := _last_words(self._child, log_file, before):
+            raise GlobalServiceError(f"virtualizationservice could not be started: {said}")
+        raise GlobalServiceError(f"virtualizationservice does not answer; see {log_file}")
 
 
 def _find() -> tuple[Session, bool] | None:
@@ -227,7 +238,6 @@ def _locked(fd: int) -> bool:
 
 def _start(log_file: Path) -> subprocess.Popen[bytes]:
     """Starts the user's service in a session of its own; returns when it is ready, or has failed, or takes too long."""
-    rotate(log_file)
     ready, ready_child = os.pipe()
     with open(ready, "rb") as waiting, log_file.open("ab") as output:
         try:
@@ -250,3 +260,19 @@ def _start(log_file: Path) -> subprocess.Popen[bytes]:
         if not select.select([waiting], [], [], START_SECONDS)[0]:
             log.error("virtualizationservice is not ready after %d s", START_SECONDS)
     return child
+
+
+def _last_words(child: subprocess.Popen[bytes], log_file: Path, start: int) -> str:
+    """The last line that a service has written that ended at once; nothing if it runs."""
+    try:
+        status = child.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        return ""
+    try:
+        with log_file.open("rb") as file:
+            file.seek(start)
+            lines = file.read(_MAX_WORDS).decode(errors="replace").split("\n")
+    except OSError:
+        lines = []
+    words = next((line for line in reversed(lines) if line.strip()), "")
+    return words.removeprefix("virtualizationservice: ") or f"it exited with status {status}"

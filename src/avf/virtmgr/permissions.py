@@ -2,18 +2,30 @@
 
 import os
 
-from avf.binder import BinderError, RemoteException
+from avf.binder import BinderError, RemoteException, Status, StatusError
 from avf.policy import Permission, denial
 from avf.virtmgr.errors import failure_from
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
 
 
 def allowed(global_service: GlobalService, permission: Permission) -> bool:
-    """Raises RemoteException if the policy cannot be known."""
+    """What virtualizationservice says, which alone knows its policy. Raises RemoteException if it cannot be asked."""
     try:
-        return global_service.policy().allows(permission, os.getuid())
+        return global_service.call(lambda service: service.is_granted(permission.value))
     except RemoteException:
         raise
+    except StatusError as e:
+        if e.status != Status.UNKNOWN_TRANSACTION:
+            raise failure_from(e, "Failed to check permission: ") from e
+        return _allowed_by_file(global_service, permission)
+    except (GlobalServiceError, BinderError, OSError) as e:
+        raise failure_from(e, "Failed to check permission: ") from e
+
+
+def _allowed_by_file(global_service: GlobalService, permission: Permission) -> bool:
+    """For a service that is older than this virtmgr."""
+    try:
+        return global_service.policy().allows(permission, os.getuid())
     except (GlobalServiceError, BinderError, OSError) as e:
         raise failure_from(e, "Failed to check permission: ") from e
 

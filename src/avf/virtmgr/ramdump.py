@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from avf import unix_path
 from avf.vmm import BoundedFile, VmSpec
 from avf.vsock import name_guest
 
@@ -96,7 +97,8 @@ def _connect(sock: socket.socket, directories: Iterable[Path]) -> None:
     error: OSError = FileNotFoundError("no virtualizationservice takes memory dumps")
     for directory in directories:
         try:
-            sock.connect(str(directory / SOCKET_NAME))
+            with unix_path.usable(str(directory / SOCKET_NAME)) as address:
+                sock.connect(address)
         except OSError as e:
             error = e
         else:

@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from avf import settings
+from avf import settings, unix_path
 from avf.binder import PARTY_LIMITS, TOTAL_LIMITS, Budget, FdMode, Rate, Server
 from avf.causes import chain
 from avf.policy import PolicyError, PolicyFile
@@ -208,7 +208,8 @@ class Daemon:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with contextlib.ExitStack() as undo:
             undo.callback(listener.close)
-            listener.bind(str(path))
+            with unix_path.usable(str(path)) as address:
+                listener.bind(address)
             path.chmod(0o666 if system else 0o600)
             listener.listen(128)
             undo.pop_all()

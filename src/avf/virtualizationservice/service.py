@@ -26,6 +26,7 @@ from avf.virtualizationservice.quotas import RateLimit
 
 ATOM_BURST = 300
 ATOMS_PER_SECOND = 10
+_MAX_SHOWN = 100
 T = TypeVar("T")
 
 
@@ -124,6 +125,15 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
     def forget_instance_generation(self, instance_id: bytes) -> None:
         self._on_instance(lambda store, party, uid: store.forget(party, uid, instance_id))
 
+    def is_granted(self, permission: str) -> bool:
+        try:
+            asked = Permission(permission)
+        except ValueError:
+            raise RemoteException.illegal_argument(
+                f"no such permission: {permission[:_MAX_SHOWN]}"
+            ) from None
+        return self._allows(asked)
+
     def _on_instance(self, operation: Callable[[GenerationStore, Party, int], T]) -> T:
         self._require(Permission.MANAGE_VIRTUAL_MACHINE)
         if self._generations is None:
@@ -144,8 +154,11 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
             self._require(Permission.MANAGE_VIRTUAL_MACHINE)
             self._atoms.write(name, {"uid": uid, **fields}, party)
 
+    def _allows(self, permission: Permission) -> bool:
+        return self._policy.current().allows(permission, _caller_uid(), calling_peer().pid)
+
     def _require(self, permission: Permission) -> None:
-        if not self._policy.current().allows(permission, _caller_uid(), calling_peer().pid):
+        if not self._allows(permission):
             raise RemoteException.security(denial(permission))
 
 

@@ -7,7 +7,7 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from avf.vsock import unix_path
+from avf import unix_path
 from avf.vsock.dialler import Dialler, DialServer
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from avf.vsock import unix_path
+from avf import unix_path
 from avf.vsock.hybrid import port_socket
 from avf.vsock.naming import name_guest
 

@@ -13,7 +13,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from avf.vsock import unix_path
+from avf import unix_path
 from avf.vsock.address import check_guest_cid, check_port
 from avf.vsock.naming import guest_address
 

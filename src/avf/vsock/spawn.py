@@ -46,13 +46,14 @@ def confined_device_command(ctl_fd: int, listen_fd: int, dial_fd: int, cid: int)
 
 
 def device_box(uid: int) -> Box:
-    """The sandbox of such a device: this interpreter, its library and this package, read-only."""
+    """The sandbox of such a device: this interpreter, its library, this package and what it imports, read-only."""
     from pathlib import Path
 
     from avf.confine import Box, Filter, Limits, python_needs
 
     here = Path(__file__).parent
-    needs = [*python_needs(here), here.parent / "__init__.py"]
+    beside = (here.parent / name for name in ("__init__.py", "unix_path.py"))
+    needs = [*python_needs(here), *beside]
     return Box(
         Filter.DEVICE,
         Limits(_DESCRIPTORS, 0),

@@ -74,6 +74,15 @@ class IVirtualizationServiceInternal(
         """Not in the original. Forgets what is remembered of an instance of the calling user, if anything is."""
         raise NotImplementedError
 
+    @method(0x00A00004)
+    @abstractmethod
+    def is_granted(self, permission: str) -> bool:
+        """Not in the original. Whether the calling user has a permission, by its name: android.permission.DUMP.
+
+        ILLEGAL_ARGUMENT for a name that is none.
+        """
+        raise NotImplementedError
+
 
 from avf.aidl.virtualizationservice import VirtualMachineDebugInfo  # noqa: E402
 

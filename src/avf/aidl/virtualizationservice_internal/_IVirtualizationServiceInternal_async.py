@@ -64,6 +64,14 @@ class IVirtualizationServiceInternalAsync(AsyncInterface[IVirtualizationServiceI
         """Not in the original. Forgets what is remembered of an instance of the calling user, if anything is."""
         raise NotImplementedError
 
+    @abstractmethod
+    async def is_granted(self, permission: str) -> bool:
+        """Not in the original. Whether the calling user has a permission, by its name: android.permission.DUMP.
+
+        ILLEGAL_ARGUMENT for a name that is none.
+        """
+        raise NotImplementedError
+
 
 from avf.aidl.virtualizationservice import VirtualMachineDebugInfo  # noqa: E402
 

@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 
-from avf.vsock import unix_path
+from avf import unix_path
 from avf.vsock.address import check_guest_cid
 from avf.vsock.device import loop as events_of
 from avf.vsock.device.acceptor import Acceptor

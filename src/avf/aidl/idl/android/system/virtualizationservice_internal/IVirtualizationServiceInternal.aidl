@@ -33,4 +33,11 @@ interface IVirtualizationServiceInternal {
 
     /** Not in the original. Forgets what is remembered of an instance of the calling user, if anything is. */
     void forgetInstanceGeneration(in byte[] instanceId) = 0x00A00002;
+
+    /**
+     * Not in the original. Whether the calling user has a permission, by its name: android.permission.DUMP.
+     *
+     * ILLEGAL_ARGUMENT for a name that is none.
+     */
+    boolean isGranted(String permission) = 0x00A00003;
 }
