@@ -97,6 +97,7 @@ def test_doctor_on_an_able_host(able_host: Path) -> None:
     checks.pop("crosvm", None)  # where there is one
     assert list(checks) == [
         "qemu", "accelerator", "confinement", "vsock", "memory", "image", "runtime dir", "permissions", "virtmgr",
+        "trial",
     ]  # fmt: skip
     assert checks["accelerator"]["status"] == "limited"
     assert checks["confinement"]["status"] == "ok"

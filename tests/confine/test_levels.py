@@ -97,7 +97,7 @@ def test_required(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_level_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "tight")
-    with pytest.raises(ConfinementError, match="AVF_CONFINEMENT is 'tight'; it may be required"):
+    with pytest.raises(ConfinementError, match="AVF_CONFINEMENT is 'tight'; it must be required"):
         explain_confinement()
 
 

@@ -1,8 +1,10 @@
 """`vm doctor`: what this host can do, found out by trying, and what to do about each lack."""
 
 import getpass
+import grp
 import os
 import shlex
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from avf.vmm import Acceleration
 
 _LEAST_MEMORY_MIB = 512
+_KVM = Path("/dev/kvm")
+_VHOST_VSOCK = Path("/dev/vhost-vsock")
 
 
 class Status(StrEnum):
@@ -83,7 +87,13 @@ def _print(finding: Finding) -> None:
 
 def examine() -> Iterator[Finding]:
     """All findings, each as soon as it is known."""
+    for finding in _settings():
+        yield finding
+        if finding.status is Status.MISSING:
+            return  # the checks below would be of something else
+    able = True
     for check in (
+        _machine,
         _qemu,
         _accelerator,
         _crosvm,
@@ -95,7 +105,28 @@ def examine() -> Iterator[Finding]:
         _permissions,
         _virtmgr,
     ):
-        yield from check()
+        for finding in check():
+            able = able and finding.status is not Status.MISSING
+            yield finding
+    if able:
+        yield from _trial()
+
+
+def _settings() -> Iterator[Finding]:
+    """Nothing if they are all right."""
+    try:
+        settings.check()
+    except settings.SettingError as error:
+        yield Finding("settings", Status.MISSING, str(error), "correct it, or unset it")
+    for warning in settings.unknown():
+        yield Finding("settings", Status.LIMITED, warning, "correct its name, or unset it")
+
+
+def _machine() -> Iterator[Finding]:
+    """Nothing where guests run."""
+    if (machine := platform.machine()) != "x86_64":
+        detail = f"this host is {machine}; guests need an x86_64 host so far, emulated or not"
+        yield Finding("machine", Status.MISSING, detail, "use an x86_64 host")
 
 
 def _qemu() -> Iterator[Finding]:
@@ -110,10 +141,7 @@ def _qemu() -> Iterator[Finding]:
 
 
 def _wants_crosvm() -> bool:
-    try:
-        return settings.vmm() == "crosvm"
-    except settings.SettingError:  # the check of virtmgr tells
-        return False
+    return settings.vmm() == "crosvm"
 
 
 def _accelerator() -> Iterator[Finding]:
@@ -203,16 +231,21 @@ def _user() -> str:
         return "$USER"
 
 
-def _kvm_fix() -> str | None:
+def _kvm_fix() -> str:
     from avf.vmm import missing_device
 
-    device = Path("/dev/kvm")
-    if not device.exists():
-        return "sudo modprobe kvm_intel (or kvm_amd), or switch virtualization on in the firmware"
-    if not os.access(device, os.R_OK | os.W_OK):
-        return f"sudo usermod -aG kvm {_user()}, then log in again"
+    flags = _cpu_flags()
+    if not flags & {"vmx", "svm"}:
+        if "hypervisor" in flags:
+            return "this host is a VM itself: let its own host offer nested virtualization"
+        return "switch virtualization on in the firmware, if the CPU has it"
+    module = "kvm_amd" if "svm" in flags else "kvm_intel"
+    if not _KVM.exists():
+        return f"`sudo modprobe {module}`, or switch virtualization on in the firmware"
+    if not os.access(_KVM, os.R_OK | os.W_OK):
+        return _right_to_use(_KVM)
     if missing_device() is not None:
-        return f"remove what is at {device}, then sudo modprobe kvm_intel (or kvm_amd)"
+        return f"remove what is at {_KVM}, then `sudo modprobe {module}`"
     return "if this host is a VM itself, let its own host offer nested virtualization"
 
 
@@ -234,9 +267,9 @@ def _vsock() -> Iterator[Finding]:
     if kernel_vhost_available():
         yield Finding("vsock", Status.OK, "the kernel's vhost-vsock")
         return
-    fix = "sudo modprobe vhost_vsock"
-    if Path("/dev/vhost-vsock").exists():
-        fix = f"sudo usermod -aG kvm {_user()}, then log in again"
+    fix = "`sudo modprobe vhost_vsock`"
+    if _VHOST_VSOCK.exists() and not os.access(_VHOST_VSOCK, os.R_OK | os.W_OK):
+        fix = _right_to_use(_VHOST_VSOCK)
     yield Finding("vsock", Status.OK, f"in user space over unix sockets (faster after: {fix})")
 
 
@@ -312,10 +345,22 @@ def _permissions() -> Iterator[Finding]:
     def explain(permission: policy.Permission) -> policy.Explanation:
         return policy.explain(permission, os.getuid(), system=system, file=file)
 
+    from avf.cli.trial import granted
+
+    answers = granted()
     denied: dict[str, tuple[policy.Permission, str | None]] = {}
     for permission in policy.Permission:
         explanation = explain(permission)
-        if not explanation.allowed:
+        allowed = answers.get(permission, explanation.allowed)
+        if not allowed and explanation.allowed:
+            reason = (
+                f"the service that runs denies {permission.name}, by a policy other than {file}"
+            )
+            denied[reason] = (
+                permission,
+                "look for its --policy: `systemctl cat avf-virtualizationservice`",
+            )
+        elif not allowed:
             denied.setdefault(explanation.reason, (permission, explanation.fix))
     if not denied:
         source = policy.load_policy(system=system, file=file).source
@@ -327,12 +372,56 @@ def _permissions() -> Iterator[Finding]:
 
 def _virtmgr() -> Iterator[Finding]:
     from avf.binder import BinderError
-    from avf.client import ClientError, connect
+    from avf.cli.trial import try_service
+    from avf.client import ClientError
 
     try:
-        with connect() as connection:
-            connection.debug_list_vms()
-            yield Finding("virtmgr", Status.OK, "starts and answers")
-    except (ClientError, BinderError) as error:
-        log = "service.log in the runtime directory may say more"
-        yield Finding("virtmgr", Status.MISSING, str(error), log)
+        try_service()
+    except (ClientError, BinderError, OSError) as error:
+        yield _failure("virtmgr", error, "service.log in the runtime directory may say more")
+    else:
+        yield Finding("virtmgr", Status.OK, "starts and does what it is asked to")
+
+
+def _trial() -> Iterator[Finding]:
+    from avf.binder import BinderError
+    from avf.cli.trial import run_payload
+    from avf.client import ClientError
+
+    if sys.stderr is not None and sys.stderr.isatty():
+        click.echo("booting a VM ...", err=True)
+    try:
+        seconds = run_payload()
+    except (ClientError, BinderError, OSError) as error:
+        yield _failure("trial", error, "AVF_LOG=debug vm run-microdroid -v shows more")
+    else:
+        yield Finding("trial", Status.OK, f"a VM ran a payload, {seconds:.1f} s after its start")
+
+
+def _failure(check: str, error: Exception, otherwise: str) -> Finding:
+    from avf.cli.text import error_chain, hint_for
+
+    detail = error_chain(error).replace("\n  because: ", ": ")
+    hint = hint_for(error)
+    # who is here already need not be sent here
+    fix = hint if hint is not None and "vm doctor" not in hint else otherwise
+    return Finding(check, Status.MISSING, detail, fix)
+
+
+def _right_to_use(device: Path) -> str:
+    """How the user gets to read and write a device node."""
+    status = device.stat()
+    try:
+        group = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        group = "root"
+    if group != "root" and status.st_mode & 0o060 == 0o060:
+        return f"`sudo usermod -aG {group} {_user()}`, then log in again"
+    return f"`sudo chown {_user()} {device}`, until the next boot"
+
+
+def _cpu_flags() -> set[str]:
+    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        if line.startswith("flags"):
+            return set(line.partition(":")[2].split())
+    return set()

@@ -47,10 +47,12 @@ def explain(
 def _fix(permission: Permission, uid: int, grant: Grant, policy: Policy, file: Path) -> str:
     ways = []
     groups = [_group(gid) for gid in sorted(grant.gids)]
-    if groups:
-        ways.append(f"sudo usermod -aG {groups[0]} {_account(uid)}")
+    if _account(uid) == str(uid):
+        pass  # no group can have a user without an account
+    elif groups:
+        ways.append(f"`sudo usermod -aG {groups[0]} {_account(uid)}`")
     elif policy.source != str(file):
-        ways.append(f"sudo groupadd --system avf, then sudo usermod -aG avf {_account(uid)}")
+        ways.append(f"`sudo groupadd --system avf && sudo usermod -aG avf {_account(uid)}`")
     uids = ", ".join(map(str, sorted({*grant.uids, uid})))
     ways.append(f"set uids = [{uids}] under [{permission.name}] in {file}")
     return ", or ".join(ways)
