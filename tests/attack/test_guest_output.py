@@ -183,6 +183,7 @@ def test_a_file_takes_its_limit_and_says_so(
     vm_output.wait_until_ended(TIMEOUT)
     content = path.read_bytes()
     assert content == b"x" * 1_000_000 + owner.FILE_FULL
+    assert vm_output.lost() == ["console: the file has 0 MiB of it, and takes no more"]
     assert len(vm_output.recent_console()) == output.RECENT_SIZE
 
 

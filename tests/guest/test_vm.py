@@ -156,7 +156,13 @@ def test_a_guest_that_is_not_debuggable_tells_only_why_it_died(
     assert outcome.tombstones == []
     # the other debug level is another identity
     other = run(image, app, tmp_path, debuggable=True)
-    assert other.heard == [("error", ErrorCode.UNKNOWN, "instance image: cannot be decrypted")]
+    assert other.heard == [
+        (
+            "error",
+            ErrorCode.UNKNOWN,
+            "instance image: cannot be decrypted: it was made by a VM of another debug level or guest image",
+        )
+    ]
 
 
 def test_rpc_binder_from_python(image: Image, app: App, tmp_path: Path) -> None:

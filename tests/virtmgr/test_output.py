@@ -411,3 +411,19 @@ def test_a_mistake_of_ours_does_not_keep_a_vmm_waiting(monkeypatch: pytest.Monke
                 os.write(console, SAID)
         output.close()
         assert len(told) == 1
+
+
+def test_output_that_finds_no_room_is_told_as_lost() -> None:
+    """/dev/full answers as a file on a full disk does; a reader that goes away has lost nothing."""
+    output = VmOutput(console=True, log=True)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open("/dev/full", "wb") as full, open(write_end, "wb", buffering=0) as left:
+        with vmm(output, console=full.fileno(), log=left.fileno()) as spec:
+            assert spec.console is not None and spec.log is not None
+            assert output.lost() == []
+            os.write(spec.console, b"a word")
+            os.write(spec.log, b"another")
+        output.wait_until_ended(TIMEOUT)
+    assert output.lost() == ["console: No space left on device"]
+    output.close()

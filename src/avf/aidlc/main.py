@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avf.arguments import ArgumentParser
+from avf.causes import words
 from avf.printable import printable
 
 from .compiler import Compiled, compile_modules
@@ -123,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{count} error{'s' if count > 1 else ''}{more}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
+        print(printable(f"error: {words(error)}"), file=sys.stderr)
         return 1
     return 0
 

@@ -89,7 +89,8 @@ def vm(ctx: click.Context) -> None:
 def main() -> NoReturn:
     """Runs the command line of this process and exits: 0, 1 for an error, 2 for wrong usage, 128+N for a signal."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _leave)
     sys.exit(_run())
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avf import policy, runtime, settings
+from avf.causes import words
 from avf.printable import printable
 from avf.printing import printable_json
 
@@ -335,7 +336,7 @@ def _runtime_dir() -> Iterator[Finding]:
         yield Finding("runtime dir", Status.OK, str(runtime.user_runtime_dir()))
     except OSError as error:
         fix = "remove it, or set AVF_RUNTIME_DIR to a folder of your own"
-        yield Finding("runtime dir", Status.MISSING, str(error), fix)
+        yield Finding("runtime dir", Status.MISSING, words(error), fix)
 
 
 def _permissions() -> Iterator[Finding]:

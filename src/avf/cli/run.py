@@ -22,6 +22,7 @@ from avf.client import (
     AppConfig,
     CpuTopology,
     DeathReason,
+    DeathReport,
     PayloadError,
     PayloadFinished,
     RawConfig,
@@ -97,8 +98,11 @@ def run_vm(
                     printable(f"waiting for a debugger; in gdb: target remote {path}"), err=True
                 )
             vm.add_listener(teller.event)
-            if vm.wait_for_death() != DeathReason.SHUTDOWN:
-                report = vm.death_report
+            reason = vm.wait_for_death()
+            report = vm.death_report
+            _tell_lost(report)
+            if reason == DeathReason.SHUTDOWN:
+                report = None
         finally:
             vm.close()
             teller.ended(vm.death_reason, report)
@@ -131,6 +135,11 @@ def _start(vm: VirtualMachine, timeout: float | None) -> None:
         vm.start(timeout=timeout)
     except BinderError as error:
         raise CliError("Failed to start VM") from error
+
+
+def _tell_lost(report: DeathReport | None) -> None:
+    for text in report.lost_output if report is not None else ():
+        click.echo(printable(f"Warning: output of the VM is lost: {text}"), err=True)
 
 
 def _tell_log(connection: VirtualizationService, options: RunOptions) -> None:

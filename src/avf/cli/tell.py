@@ -20,10 +20,6 @@ from avf.client import (
 from avf.printable import printable
 from avf.printing import printable_json
 
-_ROLLBACK_HINT = (
-    "have the host forget the instance (vm forget-instance) to go back to this image on purpose"
-)
-
 
 class Teller(Protocol):
     """Told of one VM, of events from threads of the session."""
@@ -55,8 +51,8 @@ class TextTeller:
                 click.echo(
                     f"VM encountered an error: code={code}, message={printable(message)}", err=True
                 )
-                if event.is_rollback:
-                    click.echo(f"Hint: {_ROLLBACK_HINT}", err=True)
+                if event.remedy:
+                    click.echo(f"  try: {event.remedy}", err=True)
 
     def ended(self, reason: DeathReason | None, report: DeathReport | None) -> None:
         print_line(f"VM ended: {reason}")

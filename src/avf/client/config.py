@@ -18,6 +18,7 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.aidl.virtualizationservice import Partition as AidlPartition
 from avf.binder import ParcelFileDescriptor
+from avf.causes import words
 from avf.client.checks import (
     check_flag,
     check_member,
@@ -323,4 +324,4 @@ def _open(source: FileSource, field: str, flags: int) -> ParcelFileDescriptor:
     try:
         return ParcelFileDescriptor(os.dup(source if isinstance(source, int) else source.fileno()))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{field}: not an open file: {error}") from error
+        raise ConfigError(f"{field}: not an open file: {words(error)}") from error

@@ -178,6 +178,11 @@ class WaitError(ClientError):
         self.report: DeathReport | None = None
         """How the VM died. None if it has not, or if that is not known."""
 
+    @property
+    def remedy(self) -> str:
+        """What to do about it, in words; empty if that depends."""
+        return self.error.remedy if self.error is not None else ""
+
 
 class TimedOut(WaitError):
     """The time was over."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
+from avf.client.remedies import guest_remedy_for
+
 _KILLED = "Failed to run payload"
 """How the guest's message begins when the payload was started and did not return."""
 _DOWNGRADE = "Downgrade refused"
@@ -104,6 +106,11 @@ class PayloadError:
             return number if 0 < number < signal.NSIG else None
         name = re.search(r"\bSIG[A-Z0-9]+\b", self.message)
         return getattr(signal, name[0], None) if name else None
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, in words; empty if that depends."""
+        return guest_remedy_for(self.message)
 
     @property
     def is_downgrade(self) -> bool:

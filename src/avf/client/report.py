@@ -23,6 +23,8 @@ class DeathReport:
     failure: str
     """What the guest wrote to its failure port: a reason's name, or that, a `|`, and more."""
     console_tail: tuple[str, ...]
+    lost_output: tuple[str, ...] = ()
+    """What of its output its owner did not get, and why: `console: No space left on device`."""
 
     @classmethod
     def from_aidl(cls, report: aidl.DeathReport) -> Self:
@@ -34,6 +36,7 @@ class DeathReport:
             report.vmm_stderr,
             report.failure,
             tuple(report.console_tail),
+            tuple(report.lost_output),
         )
 
     def lines(self, *, console: bool = True) -> Iterator[str]:

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from avf import facts, settings
+from avf.causes import words
 from avf.confine.box import IMAGES, Box, ConfinementError, Filter, Limits
 from avf.confine.limited import limited_command
 from avf.confine.needs import needs_of
@@ -117,7 +118,7 @@ def _prove_full() -> None:
         try:
             command, fds = full_command(probe_box(), [_SHELL, "-c", ":"], info, stack, stack)
         except OSError as error:
-            raise ConfinementError(f"no namespaces: {error}") from error
+            raise ConfinementError(f"no namespaces: {words(error)}") from error
         _run(command, fds, "bubblewrap")
     facts.remember(key, True)
 
@@ -141,10 +142,10 @@ def _run(command: Sequence[str], fds: Sequence[int], what: str) -> None:
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfinementError(f"{what} does not run: {error}") from error
+        raise ConfinementError(f"{what} does not run: {words(error)}") from error
     if result.returncode:
-        words = result.stderr.strip()[-_MAX_WORDS:] or f"status {result.returncode}"
-        raise ConfinementError(f"{what} failed: {words}")
+        said = result.stderr.strip()[-_MAX_WORDS:] or f"status {result.returncode}"
+        raise ConfinementError(f"{what} failed: {said}")
 
 
 def _fix() -> str:

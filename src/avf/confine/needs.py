@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from avf import facts
+from avf.causes import words
 from avf.confine.box import ConfinementError
 
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store", "/opt")
@@ -102,7 +103,9 @@ def _libraries(program: str) -> list[Path]:
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfinementError(f"the libraries of {program} cannot be listed: {error}") from error
+        raise ConfinementError(
+            f"the libraries of {program} cannot be listed: {words(error)}"
+        ) from error
     found = [Path(_LOADER_CACHE)]
     for line in result.stdout.splitlines():
         for word in line.split():

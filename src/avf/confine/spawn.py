@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from avf.causes import words
 from avf.confine.box import Box, ConfinementError, Limits
 from avf.confine.family import children_of, parent_of
 
@@ -186,7 +187,7 @@ def spawn(
             undo.pop_all()
             return child
         except OSError as error:
-            raise SpawnError(f"cannot start {command[0]}: {error}") from error
+            raise SpawnError(f"cannot start {command[0]}: {words(error)}") from error
 
 
 @dataclass(slots=True)

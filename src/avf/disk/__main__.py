@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from avf.arguments import ArgumentParser
+from avf.causes import words
 from avf.disk.errors import DiskError
 from avf.disk.gpt_reader import TableCopy, open_partition, read_partition_table
 from avf.disk.opening import open_image
@@ -29,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
             report: Report = options.run(options, file.fileno(), stack)
     except (DiskError, OSError) as error:
         if options.json:
-            failure = {"code": type(error).__name__, "message": str(error)}
+            failure = {"code": type(error).__name__, "message": words(error)}
             print(printable_json({"error": failure}, indent=2))
-        print(printable(str(error)), file=sys.stderr)
+        print(printable(words(error)), file=sys.stderr)
         return 1
     print(printable_json(report, indent=2) if options.json else "\n".join(_lines(report)))
     return 0

@@ -62,7 +62,8 @@ def main() -> int:
             _run(host, process, shell)
         except Exception as error:  # noqa: BLE001
             log(chain(error))
-            log_exception()
+            if not isinstance(error, GuestError):
+                log_exception()
             report_failure(failure_text(error))
     return 0
 

@@ -46,7 +46,9 @@ _LARGEST_SLOT = 32 << 10
 _SEALING = NONCE_SIZE + TAG_SIZE
 _LENGTH = 4
 _BLKFLSBUF = 0x1261
-_UNREADABLE = "instance image: cannot be decrypted"
+_UNREADABLE = (
+    "instance image: cannot be decrypted: it was made by a VM of another debug level or guest image"
+)
 
 
 class NoRoom(GuestError):

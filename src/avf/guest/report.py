@@ -1,7 +1,6 @@
 """The agent's words: its log, and the failure port from which the host learns why a guest died."""
 
 import os
-import sys
 import time
 
 FAILURE_PORT = "/dev/ttyS1"
@@ -39,4 +38,3 @@ def log_exception() -> None:
 
     for line in traceback.format_exc().splitlines():
         log(line)
-    sys.stderr.flush()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from avf.arguments import ArgumentParser
+from avf.causes import words
 from avf.image.build import build_image, default_cache, default_output
 from avf.image.errors import ImageError
 from avf.printable import printable, printable_lines
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.output, cache=options.cache, update=options.update, progress=progress
             )
     except (ImageError, OSError) as error:
-        print(printable_lines(f"error: {error}"), file=sys.stderr)
+        print(printable_lines(f"error: {words(error)}"), file=sys.stderr)
         return 1
     if options.quiet:
         return 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from avf import settings
+from avf.causes import words
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.opening import open_regular
 
@@ -110,7 +111,7 @@ def _modified(path: str) -> int:
     try:
         return int(Path(path).stat().st_mtime)
     except (OSError, ValueError) as e:
-        raise VirtmgrError(f"staged APEX {path}: {e}") from e
+        raise VirtmgrError(f"staged APEX {path}: {words(e)}") from e
 
 
 def load_list(path: Path, with_classpath_jar: Collection[str]) -> list[ApexInfo]:
@@ -119,7 +120,7 @@ def load_list(path: Path, with_classpath_jar: Collection[str]) -> list[ApexInfo]
         with open(open_regular(path, "the list of APEXes"), "rb") as file:
             text = file.read(MAX_LIST_SIZE + 1)
     except OSError as e:
-        raise VirtmgrError(f"{path}: {e}") from e
+        raise VirtmgrError(f"{path}: {words(e)}") from e
     if len(text) > MAX_LIST_SIZE:
         raise VirtmgrError(f"{path}: larger than {MAX_LIST_SIZE} bytes")
     return [_info(path, found, with_classpath_jar) for found in _attributes(path, text)]
@@ -192,7 +193,7 @@ def classpath_apexes() -> set[str]:
             [DERIVE_CLASSPATH, "/proc/self/fd/1"], capture_output=True, timeout=30, check=True
         )
     except (OSError, subprocess.SubprocessError) as e:
-        raise VirtmgrError(f"{DERIVE_CLASSPATH}: {e}") from e
+        raise VirtmgrError(f"{DERIVE_CLASSPATH}: {words(e)}") from e
     return names_in_classpath(done.stdout[:MAX_OUTPUT].decode(errors="replace"))
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from avf.causes import words
 from avf.virtmgr.rsp import PacketFilter, RspError
 
 DEBUGGER_SOCKET_NAME = "gdb.sock"
@@ -47,7 +48,7 @@ class DebuggerPort:
             if self._wake >= 0:
                 os.close(self._wake)
             raise OSError(
-                getattr(e, "errno", None), f"cannot listen on {LOOPBACK}:{port}: {e}"
+                getattr(e, "errno", None), f"cannot listen on {LOOPBACK}:{port}: {words(e)}"
             ) from e
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import os
 
 from avf.binder import ParcelFileDescriptor, RemoteException
+from avf.causes import words
 from avf.virtmgr.opening import require_readable
 
 
@@ -23,7 +24,7 @@ class Fds:
             return self.add(file.dup().detach())
         except (OSError, ValueError) as e:
             raise RemoteException.bad_parcelable(
-                f"Failed to clone File from ParcelFileDescriptor: {e}"
+                f"Failed to clone File from ParcelFileDescriptor: {words(e)}"
             ) from e
 
     def clone_file(self, file: ParcelFileDescriptor, what: str) -> int:

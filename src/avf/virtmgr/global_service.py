@@ -17,6 +17,7 @@ from avf import settings
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
 from avf.aidl.vm_control import Refusal
 from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, unix
+from avf.causes import words
 from avf.policy import Policy, PolicyError, load_policy
 from avf.runtime import rotate, service_sockets, user_runtime_dir, user_service_socket
 from avf.virtmgr.errors import VirtmgrError
@@ -178,7 +179,7 @@ class GlobalService:
         try:
             directory = user_runtime_dir()
         except OSError as e:
-            raise GlobalServiceError(f"no virtualizationservice can be started: {e}") from e
+            raise GlobalServiceError(f"no virtualizationservice can be started: {words(e)}") from e
         with _sole_starter(directory):
             if found := _find():
                 return found

@@ -27,6 +27,7 @@ from avf.virtmgr.death import HANGUP, death_reason
 from avf.virtmgr.debugger import DEBUGGER_SOCKET_NAME
 from avf.virtmgr.errors import VirtmgrError, in_one_line
 from avf.virtmgr.fds import Fds
+from avf.virtmgr.locks import require_unused
 from avf.virtmgr.loggers import Collector
 from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.output import VmOutput
@@ -244,7 +245,12 @@ class VmInstance:
             self._last_step = "starting the VMM"
             try:
                 return self._launch(spec)
-            except (VmmError, OSError, RuntimeError) as e:  # the latter: no thread can be started
+            except (
+                VirtmgrError,
+                VmmError,
+                OSError,
+                RuntimeError,
+            ) as e:  # the latter: no thread can be started
                 raise _StartError(f"{self} failed to start", Refusal.START_FAILED) from e
             finally:
                 self._files.close()
@@ -261,6 +267,7 @@ class VmInstance:
 
     def _launch(self, spec: VmSpec) -> VmProcess:
         """Starts the VMM and the thread that watches it: both or neither."""
+        require_unused(spec.disks)
         failure = Collector()
         try:
             process = self._start_vmm(spec, failure)
@@ -352,10 +359,14 @@ class VmInstance:
         self._file_ramdump()
         reason = death_reason(report, failure_text)
         self.output.wait_until_ended(OUTPUT_SECONDS)
-        console = self.output.recent_console()
+        console, lost = self.output.recent_console(), self.output.lost()
+        if lost:
+            log.warning("output of %s is lost: %s", self, "; ".join(lost))
         with self._changed:
             last_step = self._last_step
-            self._death_report = death_report(reason, last_step, report, failure_text, console)
+            self._death_report = death_report(
+                reason, last_step, report, failure_text, console, lost
+            )
         log.info("%s died: %s, %s%s", self, reason.name, last_step, _account(report))
         return reason
 

@@ -82,6 +82,8 @@ class _Stream:
         self.listeners: list[_Listener] = []
         self.source: int | None = None
         self.owner: Owner | None = None
+        self.lost = ""
+        """Why its owner lacks some of it; empty if it does not."""
         self.ended = not spoken
 
     def open(self, fd: int | None, stack: ExitStack) -> int | None:
@@ -101,6 +103,7 @@ class _Stream:
     def flush_owner(self) -> None:
         if self.owner is not None:
             alive = self.owner.flush()
+            self.lost = self.owner.problem or self.lost
             if not alive or (self.ended and not self.owner.waits):
                 self.owner.close()
                 self.owner = None
@@ -167,6 +170,12 @@ class VmOutput:
     def recent_console(self) -> bytes:
         with self._lock:
             return bytes(self._console.recent)
+
+    def lost(self) -> list[str]:
+        """What its owner lacks and why, a text for each: `console: No space left on device`."""
+        with self._lock:
+            named = (("console", self._console), ("log", self._log))
+            return [f"{name}: {stream.lost}" for name, stream in named if stream.lost]
 
     @contextmanager
     def connected(self, spec: VmSpec) -> Iterator[VmSpec]:

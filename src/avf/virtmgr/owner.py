@@ -13,6 +13,8 @@ FILE_LIMIT = 256 << 20
 FILE_FULL = b"\r\n[this file takes no more of the VM's output]\r\n"
 _PIECE = select.PIPE_BUF
 """What a pipe with room takes without blocking, even if it is set to block (pipe(7))."""
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO)
+"""How a pipe, a socket and a terminal end whose other side has gone."""
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENOENT, errno.ETXTBSY)
 
 
@@ -25,6 +27,8 @@ class Owner:
         is_file = stat.S_ISREG(os.fstat(self.fd).st_mode)
         self._left: int | None = FILE_LIMIT if is_file else None
         """Bytes it takes yet; None: any number."""
+        self.problem = ""
+        """Why it lacks some of what it was given; empty if it does not, or if it has gone away by itself."""
         self._pending = bytearray()
         self._poll = select.poll()
         self._poll.register(self.fd, select.POLLOUT)
@@ -47,6 +51,7 @@ class Owner:
             self._left -= len(data)
             if self._left < 0:
                 self._pending += FILE_FULL
+                self.problem = f"the file has {FILE_LIMIT >> 20} MiB of it, and takes no more"
 
     def flush(self) -> bool:
         """Has it take what it can; False if it takes nothing any more."""
@@ -55,7 +60,9 @@ class Owner:
                 del self._pending[: os.write(self.fd, self._pending[:_PIECE])]
         except BlockingIOError:
             pass
-        except OSError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                self.problem = error.strerror or str(error)
             self._pending.clear()
             return False
         return True

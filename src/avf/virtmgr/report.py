@@ -1,5 +1,7 @@
 """A death told to people: all that is known of how a VM ended."""
 
+from collections.abc import Sequence
+
 from avf.aidl.virtualizationcommon import DeathReason
 from avf.aidl.vm_control import DeathReport
 from avf.vmm import ExitReport
@@ -10,14 +12,22 @@ MAX_TEXT = 4096
 
 
 def death_report(
-    reason: DeathReason, last_step: str, exit: ExitReport | None, failure: str, console: bytes
+    reason: DeathReason,
+    last_step: str,
+    exit: ExitReport | None,
+    failure: str,
+    console: bytes,
+    lost: Sequence[str] = (),
 ) -> DeathReport:
-    """`exit` None: the VMM could not be waited for. `console`: the last of what the console said."""
+    """`exit` None: the VMM could not be waited for. `console`: the last of what the console said.
+    `lost`: what of the output is lost, and why.
+    """
     report = DeathReport(
         reason=reason,
         last_step=last_step,
         failure=failure[:MAX_TEXT],
         console_tail=last_lines(console),
+        lost_output=list(lost),
     )
     if exit is not None:
         report.vmm_status = exit.returncode

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from avf import settings
+from avf.causes import words
 from avf.virtmgr.errors import VirtmgrError
 from avf.vmm import Vmm, VmmStartError, VmProcess, VmSpec
 
@@ -60,7 +61,7 @@ def load_profiles() -> Profiles:
     except RecursionError as e:
         raise VirtmgrError(f"{path}: nested too deeply") from e
     except (OSError, ValueError) as e:  # ValueError: what is no TOML, no UTF-8, no number
-        raise VirtmgrError(f"{path}: {e}") from e
+        raise VirtmgrError(f"{path}: {words(e)}") from e
     if unknown := document.keys() - {"cgroup", "profiles"}:
         raise VirtmgrError(f"{path}: unknown key {sorted(unknown)[0]!r}")
     cgroup, profiles = document.get("cgroup"), document.get("profiles", {})
@@ -107,14 +108,16 @@ class ConfinedVmm:
             for key, value in self._settings.items():
                 (group / key).write_text(value)
         except OSError as e:
-            raise VmmStartError(f"cannot set up control group {group}: {e}") from e
+            raise VmmStartError(f"cannot set up control group {group}: {words(e)}") from e
         process = self._vmm.start(spec, on_event)
         try:
             (group / "cgroup.procs").write_text(str(process.pid))
         except OSError as e:
             process.kill()
             process.wait()
-            raise VmmStartError(f"cannot move the VMM into control group {group}: {e}") from e
+            raise VmmStartError(
+                f"cannot move the VMM into control group {group}: {words(e)}"
+            ) from e
         return process
 
     def remove_group(self, cid: int) -> None:

@@ -16,6 +16,7 @@ from avf.aidl.virtualizationservice_internal import (
     IVirtualizationServiceInternal,
 )
 from avf.binder import RemoteException, calling_peer
+from avf.causes import words
 from avf.policy import Permission, PolicyFile, denial
 from avf.virtualizationservice.atoms import AtomLog
 from avf.virtualizationservice.contexts import ContextTable
@@ -68,7 +69,7 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
         try:
             return self._contexts.allocate(_caller_uid(), requester_debug_pid)
         except (ServiceError, OSError) as e:
-            raise RemoteException.illegal_state(str(e)) from e
+            raise RemoteException.illegal_state(words(e)) from e
 
     def atom_vm_booted(self, atom: AtomVmBooted) -> None:
         self._write(
@@ -144,7 +145,7 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
         try:
             return operation(self._generations, self._parties.of(uid), uid)
         except (ServiceError, OSError) as e:
-            raise RemoteException.illegal_state(str(e)) from e
+            raise RemoteException.illegal_state(words(e)) from e
 
     def _write(self, name: str, fields: dict[str, Any]) -> None:
         """What exceeds the rate is dropped, before polkit may be asked about it."""

@@ -71,8 +71,9 @@ class TempDirs:
             os.chmod(name, 0o700, dir_fd=self._fd)
             if uid != os.geteuid():
                 os.chown(name, uid, -1, dir_fd=self._fd, follow_symlinks=False)
-        except OSError:
+        except OSError as e:
             os.rmdir(name, dir_fd=self._fd)
+            e.filename = str(self.root / name)
             raise
         return self.root / name
 

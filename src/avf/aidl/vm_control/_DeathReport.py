@@ -25,6 +25,8 @@ class DeathReport(Parcelable, descriptor="org.avf.linux.control.DeathReport"):
     """What the guest wrote to its failure port, including what follows the reason's name."""
     console_tail: list[str] = []
     """The last lines."""
+    lost_output: list[str] = []
+    """What of its output its owner did not get, and why: "console: No space left on device"."""
 
 
 from avf.aidl.virtualizationcommon import DeathReason  # noqa: E402

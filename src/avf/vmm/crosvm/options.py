@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avf import facts
+from avf.causes import words
 from avf.vmm.base import VmmUnavailable
 
 _TIMEOUT = 10.0
@@ -62,7 +63,7 @@ def _help(program: str) -> str:
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise VmmUnavailable(f"{program} does not run: {error}") from error
+        raise VmmUnavailable(f"{program} does not run: {words(error)}") from error
     if result.returncode < 0:
         raise VmmUnavailable(f"{program} does not run: it {ending(result.returncode)}")
     return result.stdout[:_MAX_HELP]

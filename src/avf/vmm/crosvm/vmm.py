@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from avf import settings
+from avf.causes import words
 from avf.confine import Child, ConfinementError, Level, SpawnError, explain_confinement, spawn
 from avf.disk import DiskError, crosvm_disk
 from avf.vmm.base import VmmStartError, VmmUnavailable, VmSpec
@@ -65,7 +66,7 @@ class Crosvm:
         except ConfinementError as error:
             raise VmmUnavailable(str(error)) from error
         except (OSError, RuntimeError) as error:  # the latter: no thread can be started
-            raise VmmStartError(f"cannot start crosvm: {error}") from error
+            raise VmmStartError(f"cannot start crosvm: {words(error)}") from error
 
     def _start(
         self,

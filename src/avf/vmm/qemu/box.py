@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from avf.causes import words
 from avf.confine import Box, ConfinementError, Filter, needs_of, remembered
 from avf.vmm.accel import Accelerator
 from avf.vmm.base import VmSpec
@@ -46,5 +47,7 @@ def _data_folders(program: str) -> Sequence[Path]:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfinementError(f"{program} does not tell where its ROMs are: {error}") from error
+        raise ConfinementError(
+            f"{program} does not tell where its ROMs are: {words(error)}"
+        ) from error
     return [Path(line) for line in result.stdout.splitlines() if line.startswith("/")]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avf import settings
+from avf.causes import words
 from avf.confine import (
     ConfinementError,
     SpawnError,
@@ -63,7 +64,7 @@ def qemu_version(program: str | None = None) -> str:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise VmmUnavailable(f"{path} does not run: {error}") from error
+        raise VmmUnavailable(f"{path} does not run: {words(error)}") from error
     return result.stdout.partition("\n")[0]
 
 
@@ -97,7 +98,7 @@ class Qemu:
         except ConfinementError as error:
             raise VmmUnavailable(str(error)) from error
         except (OSError, RuntimeError) as error:  # the latter: no thread can be started
-            raise VmmStartError(f"cannot start QEMU: {error}") from error
+            raise VmmStartError(f"cannot start QEMU: {words(error)}") from error
 
     def _host(self, spec: VmSpec, program: str) -> Host:
         acceleration = self._acceleration or acceleration_for(program, spec.kernel)

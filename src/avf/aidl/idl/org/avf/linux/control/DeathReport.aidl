@@ -16,4 +16,6 @@ parcelable DeathReport {
     String failure;
     /** The last lines. */
     String[] consoleTail;
+    /** What of its output its owner did not get, and why: "console: No space left on device". */
+    String[] lostOutput;
 }
