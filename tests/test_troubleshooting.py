@@ -25,8 +25,9 @@ START_PATH = (
     "vmm/qemu/vmm.py",
 )
 """Where errors of a start come from, all of which are in the tables."""
+ENOENT = "No such file or directory"
 RAISING = {
-    "GlobalServiceError", "VirtmgrError", "VmmStartError", "VmmUnavailable", "_StartError", "failure",
+    "GlobalServiceError", "VirtmgrError", "VmmStartError", "VmmUnavailable", "_StartError", "_unusable", "failure",
     "SettingError",
 }  # fmt: skip
 NOT_TOLD = {
@@ -145,12 +146,12 @@ def test_every_class_of_error_is_in_the_tree() -> None:
 def test_a_remedy_is_for_an_error_that_exists(
     expression: str, remedy: str, all_templates: set[str]
 ) -> None:
-    system = {"No space left on device", "Too many open files"}
+    system = {"No space left on device", "Too many open files", "File exists", ENOENT}
     texts = all_templates | set(rows()) | system | {"AVF_X is 'y'; it must be z"}
     filled = [
         text.replace("…", value)
         for text in texts
-        for value in ("7", "/dev/vhost-vsock", "/mnt/apk", "out of memory, SIGKILL")
+        for value in ("7", "/dev/vhost-vsock", "/mnt/apk", "out of memory, SIGKILL", *system)
     ]
     assert any(re.search(expression, text) for text in filled)
     assert remedy.strip()

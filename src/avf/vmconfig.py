@@ -5,10 +5,11 @@ quickest board; `"debuggable_params"` are added to `params` where the file is a 
 """
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import msgspec
+
+from avf.reading import read_file
 
 MAX_FILE_SIZE = 1 << 20
 
@@ -53,8 +54,7 @@ class VmConfig(msgspec.Struct, frozen=True):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Reads and checks the file. Raises VmConfigError."""
         try:
-            with Path(path).open("rb") as file:
-                text = file.read(MAX_FILE_SIZE + 1)
+            text = read_file(path, MAX_FILE_SIZE + 1)
         except OSError as e:
             raise VmConfigError(f"Failed to open {os.fspath(path)}: {e.strerror}") from e
         if len(text) > MAX_FILE_SIZE:

@@ -206,6 +206,12 @@ def test_parts_of_a_disk_of_another_type_are_named() -> None:
         Disk(image=1.5)  # type: ignore[arg-type]
 
 
+def test_a_configuration_that_is_a_fifo(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "vm.json")
+    with pytest.raises(ConfigError, match=r"vm\.json: not a regular file"):
+        load_raw_config(tmp_path / "vm.json")
+
+
 def test_raw_config_opens_what_it_names(files: Path) -> None:
     config = RawConfig(
         kernel=files / "kernel",

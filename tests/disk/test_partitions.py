@@ -22,7 +22,9 @@ STARTS = {
 
 
 @pytest.mark.parametrize("kind", list(PartitionKind))
-@pytest.mark.parametrize(("size", "rounded"), [(4096, 4096), (10 << 20, 10 << 20), (5000, 8192)])
+@pytest.mark.parametrize(
+    ("size", "rounded"), [(1, 4096), (4096, 4096), (10 << 20, 10 << 20), (5000, 8192)]
+)
 def test_a_fresh_partition(
     make_file: MakeFile, kind: PartitionKind, size: int, rounded: int
 ) -> None:
@@ -48,7 +50,7 @@ def test_an_empty_one(make_file: MakeFile) -> None:
     [
         (-1, PartitionKind.RAW),
         ((16 << 40) + 1, PartitionKind.RAW),
-        (20, PartitionKind.ANDROID_VM_INSTANCE),
+        (0, PartitionKind.ANDROID_VM_INSTANCE),
         (0, PartitionKind.ENCRYPTEDSTORE),
     ],
 )

@@ -309,6 +309,7 @@ def open_output(
 
 
 def _open(source: FileSource, field: str, flags: int) -> ParcelFileDescriptor:
+    check_source(field, source)
     if isinstance(source, (str, os.PathLike)):
         try:
             # An open must not wait for the other end of a FIFO.

@@ -129,6 +129,10 @@ class VirtualizationService:
         Raises ConfigError for files that cannot be opened.
         """
         with ExitStack() as files, self.translated_errors():
+            if not isinstance(config, AppConfig | RawConfig | VirtualMachineConfig):
+                raise ConfigError(
+                    f"config must be an AppConfig or a RawConfig, not {config!r:.100}"
+                )
             if not isinstance(config, VirtualMachineConfig):
                 config = files.enter_context(config.open())
                 if config.which == "app_config":

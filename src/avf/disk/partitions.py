@@ -38,12 +38,12 @@ class PartitionKind(Enum):
 def create_writable_partition(fd: int, size: int, kind: PartitionKind = PartitionKind.RAW) -> None:
     """Makes `fd` a fresh sparse image of `size` bytes, rounded up to 4096, and leaves its offset at 0.
 
-    Earlier content is gone. Raises DiskError for a size that is negative, too large, or too small for the kind's
+    Earlier content is gone. Raises DiskError for a size that is negative or too large, or 0 where the kind has a
     magic; OSError where the file cannot be written.
     """
     if not 0 <= size <= MAX_SIZE:
         raise DiskError(f"invalid partition size {size}: must be 0 to {MAX_SIZE} bytes")
-    if size < len(kind.start):
+    if align_up(size) < len(kind.start):
         raise DiskError(f"{size} bytes are too few for a partition of kind {kind.value}")
     os.ftruncate(fd, 0)
     record_format(fd, RAW)

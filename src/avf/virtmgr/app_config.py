@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from avf.aidl.virtualizationservice import VirtualMachineAppConfig
+from avf.aidl.vm_control import Refusal
 from avf.apk import ApkError, read_entry
 from avf.disk import Partition
 from avf.runtime import image_dirs
@@ -107,7 +108,7 @@ def _image_machine(debug_level: VirtualMachineAppConfig.DebugLevel, fds: Fds) ->
     try:
         config = VmConfig.load(folder / IMAGE_CONFIG)
     except VmConfigError as e:
-        raise VirtmgrError("Failed to load the guest image") from e
+        raise VirtmgrError("Failed to load the guest image", Refusal.NO_IMAGE) from e
 
     def opened(path: str, what: str, *, writable: bool = False) -> int:
         flags = os.O_RDWR if writable else os.O_RDONLY
@@ -149,7 +150,8 @@ def find_image() -> Path:
     for folder in folders:
         if (folder / IMAGE_CONFIG).is_file():
             return folder
-    raise VirtmgrError(f"no guest image ({IMAGE_CONFIG}) in {' or '.join(map(str, folders))}")
+    where = " or ".join(map(str, folders))
+    raise VirtmgrError(f"no guest image ({IMAGE_CONFIG}) in {where}", Refusal.NO_IMAGE)
 
 
 def _instance_disk(instance: int, storage: int | None) -> DiskConfig:

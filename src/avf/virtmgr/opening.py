@@ -8,6 +8,7 @@ import fcntl
 import os
 import stat
 
+from avf.aidl.vm_control import Refusal
 from avf.virtmgr.errors import VirtmgrError
 
 _KINDS = {
@@ -27,14 +28,14 @@ def open_regular(path: str | os.PathLike[str], what: str, flags: int = os.O_RDON
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except (OSError, ValueError) as e:
-        raise VirtmgrError(message) from e
+        raise _unusable(message) from e
     try:
         require_regular(place, "the file")
         fd = os.open(f"/proc/self/fd/{place}", wanted)
     except OSError as e:
-        raise VirtmgrError(message) from OSError(e.errno, e.strerror)
+        raise _unusable(message) from OSError(e.errno, e.strerror)
     except VirtmgrError as e:
-        raise VirtmgrError(message) from e
+        raise _unusable(message) from e
     finally:
         os.close(place)
     os.set_blocking(fd, True)
@@ -45,17 +46,21 @@ def require_regular(fd: int, what: str) -> None:
     """Raises VirtmgrError unless `fd` shows a regular file."""
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
-        raise VirtmgrError(f"{what} is {kind_of(mode)}, not a regular file")
+        raise _unusable(f"{what} is {kind_of(mode)}, not a regular file")
 
 
 def require_readable(fd: int, what: str) -> None:
     """Raises VirtmgrError unless `fd` shows a regular file or a block device and is open for reading."""
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-        raise VirtmgrError(f"{what} is {kind_of(mode)}, not a regular file or block device")
+        raise _unusable(f"{what} is {kind_of(mode)}, not a regular file or block device")
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     if flags & os.O_PATH or flags & os.O_ACCMODE == os.O_WRONLY:
-        raise VirtmgrError(f"{what} is not open for reading")
+        raise _unusable(f"{what} is not open for reading")
+
+
+def _unusable(message: str) -> VirtmgrError:
+    return VirtmgrError(message, Refusal.FILE_UNUSABLE)
 
 
 def kind_of(mode: int) -> str:

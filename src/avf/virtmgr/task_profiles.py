@@ -17,6 +17,7 @@ from typing import Any
 
 from avf import settings
 from avf.causes import words
+from avf.reading import read_file
 from avf.virtmgr.errors import VirtmgrError
 from avf.vmm import Vmm, VmmStartError, VmProcess, VmSpec
 
@@ -51,8 +52,7 @@ def load_profiles() -> Profiles:
     """Raises VirtmgrError, naming file and key, if the file is no good; a missing file has no profiles."""
     path = settings.task_profiles() or DEFAULT_FILE
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_FILE_SIZE + 1)
+        text = read_file(path, MAX_FILE_SIZE + 1)
         if len(text) > MAX_FILE_SIZE:
             raise VirtmgrError(f"{path}: larger than {MAX_FILE_SIZE} bytes")
         document = tomllib.loads(text.decode())

@@ -1,6 +1,7 @@
 """The command line of the daemon."""
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write there instead of to standard error; at 1 MiB FILE becomes FILE.1",
     )
-    parser.add_argument("--ready-fd", type=int, help="closed once the service can be reached")
+    parser.add_argument(
+        "--ready-fd", type=_descriptor, help="closed once the service can be reached"
+    )
     _add_limits(parser)
     _add_metrics(parser)
     return parser
@@ -160,6 +163,15 @@ def _cids(text: str) -> tuple[int, int]:
     return numbers
 
 
+def _descriptor(text: str) -> int:
+    fd = int(text)
+    try:
+        os.fstat(fd)
+    except (OSError, OverflowError):
+        raise ValueError from None
+    return fd
+
+
 def _count(text: str) -> int:
     if (number := int(text)) < 1:
         raise ValueError
@@ -178,4 +190,5 @@ def _absolute(text: str) -> Path:
 
 _address.__name__ = "address"
 _cids.__name__ = "CID range"
+_descriptor.__name__ = "open descriptor"
 _count.__name__ = _tombstones.__name__ = "number"
