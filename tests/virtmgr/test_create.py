@@ -404,6 +404,36 @@ def test_refused_partitions(
     assert raised.value.message.startswith(message)
 
 
+def test_descriptors_that_are_not_open_for_their_use(
+    root: IVirtualizationService, tmp_path: Path
+) -> None:
+    """The error says which one, and what it lacks."""
+    (tmp_path / "file").write_bytes(bytes(100))
+    pipe = ParcelFileDescriptor(os.pipe()[0])
+    with (
+        ParcelFileDescriptor(os.open(tmp_path / "file", os.O_WRONLY)) as written,
+        ParcelFileDescriptor(os.open(tmp_path / "file", os.O_RDONLY)) as read,
+        ParcelFileDescriptor(os.open(tmp_path, os.O_RDONLY)) as folder,
+        pipe,
+    ):
+        kind = PartitionType.RAW
+        for call, problem in (
+            (
+                lambda: root.create_or_update_idsig_file(written, read),
+                "input is not open for reading",
+            ),
+            (
+                lambda: root.initialize_writable_partition(read, 1, kind),
+                "image is not open for writing",
+            ),
+            (lambda: root.initialize_writable_partition(folder, 1, kind), "image is a directory"),
+            (lambda: root.initialize_writable_partition(pipe, 1, kind), "image is a FIFO"),
+        ):
+            with pytest.raises(RemoteException, match=problem):
+                call()
+    assert (tmp_path / "file").read_bytes() == bytes(100)
+
+
 def test_idsig_of_nothing_and_of_a_directory(root: IVirtualizationService, tmp_path: Path) -> None:
     with image(tmp_path, "empty.apk", 0) as empty, image(tmp_path, "idsig", 0) as idsig:
         with pytest.raises(RemoteException) as raised:

@@ -3,8 +3,8 @@
 import getpass
 import grp
 import os
-import shlex
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -45,7 +45,8 @@ class DeathReport:
         yield f"the VMM {self._vmm_end()}"
         if self.vmm_events:
             yield f"it told: {', '.join(self.vmm_events)}"
-        if self.failure:
+        detail = self.failure.partition("|")[2]
+        if self.failure and not (detail and detail in self.last_step):
             yield f"the guest said: {self.failure}"
         if self.vmm_stderr:
             yield "the VMM said:"

@@ -7,6 +7,7 @@ device or a socket, where an open or a read blocks or does something.
 import fcntl
 import os
 import stat
+from typing import Literal
 
 from avf.aidl.vm_control import Refusal
 from avf.virtmgr.errors import VirtmgrError
@@ -54,9 +55,23 @@ def require_readable(fd: int, what: str) -> None:
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
         raise _unusable(f"{what} is {kind_of(mode)}, not a regular file or block device")
+    require_open(fd, what, "reading")
+
+
+def require_writable(fd: int, what: str) -> None:
+    """Raises VirtmgrError unless `fd` shows a regular file or a block device and is open for writing."""
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+        raise _unusable(f"{what} is {kind_of(mode)}, not a regular file or block device")
+    require_open(fd, what, "writing")
+
+
+def require_open(fd: int, what: str, use: Literal["reading", "writing"]) -> None:
+    """Raises VirtmgrError unless `fd` is open for that."""
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    if flags & os.O_PATH or flags & os.O_ACCMODE == os.O_WRONLY:
-        raise _unusable(f"{what} is not open for reading")
+    refused = os.O_WRONLY if use == "reading" else os.O_RDONLY
+    if flags & os.O_PATH or flags & os.O_ACCMODE == refused:
+        raise _unusable(f"{what} is not open for {use}")
 
 
 def _unusable(message: str) -> VirtmgrError:

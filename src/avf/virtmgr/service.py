@@ -21,6 +21,7 @@ from avf.virtmgr.fds import Fds
 from avf.virtmgr.generations import InstanceGenerations
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
 from avf.virtmgr.machine import Requester, VmTable
+from avf.virtmgr.opening import require_open, require_writable
 from avf.virtmgr.permissions import allowed, require
 from avf.virtmgr.virtual_machine import VirtualMachine
 from avf.vmm import Vmm
@@ -97,8 +98,9 @@ class VirtualizationService(IVirtualizationService):
                 f"Failed to initialize partition as {int(type)}: Unsupported partition type"
             )
         try:
+            require_writable(image_fd.fileno(), "image")
             create_writable_partition(image_fd.fileno(), size_bytes, kind)
-        except (DiskError, OSError) as e:
+        except (DiskError, VirtmgrError, OSError) as e:
             raise failure_from(e, f"Failed to initialize partition as {type.name}: ") from e
 
     def create_or_update_idsig_file(
@@ -106,8 +108,9 @@ class VirtualizationService(IVirtualizationService):
     ) -> None:
         require(self._global_service, Permission.MANAGE_VIRTUAL_MACHINE)
         try:
+            require_open(input_fd.fileno(), "input", "reading")
             create_or_update_idsig(input_fd.fileno(), idsig_fd.fileno())
-        except (ApkError, OSError) as e:
+        except (ApkError, VirtmgrError, OSError) as e:
             raise failure_from(e) from e
 
     def forget_instance(self, instance_image: ParcelFileDescriptor) -> None:
