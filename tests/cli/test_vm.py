@@ -522,7 +522,10 @@ def test_create_partition_keeps_what_is_there(vm: Vm, tmp_path: Path) -> None:
     (tmp_path / "mine.img").write_text("mine")
     result = vm("create-partition", "mine.img", "4096")
     assert result.returncode == 1
-    assert result.stderr == "Error: Failed to create mine.img: File exists\n"
+    assert result.stderr == (
+        "Error: Failed to create mine.img: File exists\n"
+        "  try: choose another name, or remove that file if it is not needed\n"
+    )
     assert (tmp_path / "mine.img").read_text() == "mine"
 
 
