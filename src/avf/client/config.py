@@ -2,9 +2,9 @@
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +17,11 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineRawConfig,
 )
 from avf.aidl.virtualizationservice import Partition as AidlPartition
+from avf.aidl.vm_control import PayloadInvocation
 from avf.binder import ParcelFileDescriptor
 from avf.client.checks import (
     check_flag,
+    check_mapping,
     check_member,
     check_number,
     check_sequence,
@@ -27,6 +29,7 @@ from avf.client.checks import (
     check_text,
 )
 from avf.client.errors import ConfigError
+from avf.invocation import InvocationError, check
 
 DebugLevel = VirtualMachineAppConfig.DebugLevel
 
@@ -73,6 +76,12 @@ class AppConfig:
     """The guest waits for a debugger, at `VirtualMachine.debugger_socket`."""
     gdb_port: int = 0
     """The same at this TCP port of 127.0.0.1 too, where QEMU's monitor is out of reach; 0 for none."""
+    args: Sequence[str] = ()
+    """What the payload is called with, after its own name; at most 1024. Like `env`, no part of its identity."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the payload's environment. Those that change which code runs (LD_PRELOAD, PYTHONPATH, PATH, ...)
+    need a debuggable VM.
+    """
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -90,6 +99,10 @@ class AppConfig:
             raise ConfigError(
                 f"extra_idsigs: {len(self.extra_idsigs)} for {len(self.extra_apks)} extra_apks"
             )
+        try:
+            check(self.args, self.env, debuggable=self.debug_level != DebugLevel.NONE)
+        except InvocationError as error:
+            raise ConfigError(f"args and env: {error}") from None
 
     def _check_types(self) -> None:
         for name in ("apk", "idsig", "instance_image"):
@@ -102,7 +115,23 @@ class AppConfig:
             for index, source in enumerate(getattr(self, name)):
                 check_source(f"{name}[{index}]", source)
         check_member("debug_level", self.debug_level, DebugLevel)
+        check_sequence("args", self.args)
+        check_mapping("env", self.env)
+        for index, argument in enumerate(self.args):
+            check_text(f"args[{index}]", argument)
+        for name, value in self.env.items():
+            check_text("env", name)
+            check_text(f"env[{name!r}]", value)
         _check_common(self)
+
+    def invocation(self) -> PayloadInvocation | None:
+        """As the service takes it; None where there is nothing to say."""
+        if not self.args and not self.env:
+            return None
+        return PayloadInvocation(
+            arguments=list(self.args),
+            environment=[f"{name}={value}" for name, value in self.env.items()],
+        )
 
     def _payload(self, files: "_Files") -> VirtualMachineAppConfig.Payload:
         if self.config_path is not None:

@@ -129,6 +129,7 @@ class VirtualizationService:
         Raises ConfigError for files that cannot be opened.
         """
         with ExitStack() as files, self.translated_errors():
+            invocation = config.invocation() if isinstance(config, AppConfig) else None
             if not isinstance(config, VirtualMachineConfig):
                 config = files.enter_context(config.open())
                 if config.which == "app_config":
@@ -137,11 +138,17 @@ class VirtualizationService:
                 open_output(console, "console", files),
                 open_output(log, "log", files),
             )
-            if console_in is None:
-                handle = self._root.create_vm(config, *outputs)
-            else:
+            typed = None
+            if console_in is not None:
                 typed = files.enter_context(open_file(console_in, "console_in"))
+            if invocation is not None:
+                handle = self._root.create_vm_with_invocation(
+                    config, outputs[0], typed, outputs[1], invocation
+                )
+            elif typed is not None:
                 handle = self._root.create_vm_with_input(config, outputs[0], typed, outputs[1])
+            else:
+                handle = self._root.create_vm(config, *outputs)
             has_payload = config.which == "app_config"
             return VirtualMachine(handle, self.translated_errors, on_event, has_payload=has_payload)
 

@@ -69,6 +69,23 @@ class IVirtualizationServiceAsync(AsyncInterface[IVirtualizationService]):
         """
         raise NotImplementedError
 
+    @abstractmethod
+    async def create_vm_with_invocation(
+        self,
+        config: VirtualMachineConfig,
+        console_out_fd: ParcelFileDescriptor | None,
+        console_in_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+        invocation: PayloadInvocation,
+    ) -> IVirtualMachine:
+        """Not in the original. As create_vm_with_input, for an app config: the payload is called with these
+        arguments and variables. ILLEGAL_ARGUMENT for more than a payload gets, and for variables that only a
+        debuggable VM takes.
+        """
+        raise NotImplementedError
+
+
+from avf.aidl.vm_control import PayloadInvocation  # noqa: E402
 
 from ._IVirtualMachine import IVirtualMachine  # noqa: E402
 from ._PartitionType import PartitionType  # noqa: E402
