@@ -16,7 +16,7 @@ from avf.cli.text import CliError, error_chain, error_text
 from avf.printable import printable, printable_lines
 
 _COMMANDS = {
-    "run-app": ("avf.cli.run_app:run_app", "Run a payload from a signed APK in a VM of its own."),
+    "run-app": ("avf.cli.run_app:run_app", "Run a script, a program, a folder or a signed APK in a VM of its own."),
     "run-microdroid": ("avf.cli.run_app:run_microdroid", "Run a VM with a payload that does nothing."),
     "run": ("avf.cli.run:run", "Run a VM described by a JSON file."),
     "list": ("avf.cli.host:list_vms", "List the VMs of this host."),

@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from avf.binder import BinderError
+from avf.cli.completion import SourceFile
 from avf.cli.options import FILE, service
 from avf.cli.progress import bytes_read_by, progress
+from avf.cli.sizes import Size
 from avf.cli.text import CliError
 from avf.client import ClientError, PartitionType, VirtualizationService, grow_storage
 
@@ -21,7 +23,7 @@ _TYPES = {
 
 
 @click.command("create-idsig")
-@click.argument("apk", type=FILE)
+@click.argument("apk", type=SourceFile(apks_only=True))
 @click.argument("path", type=FILE)
 def create_idsig(apk: Path, path: Path) -> None:
     """Make the idsig (APK Signature Scheme v4) of APK in the file PATH, or bring it up to date."""
@@ -31,7 +33,7 @@ def create_idsig(apk: Path, path: Path) -> None:
 
 @click.command("create-partition")
 @click.argument("path", type=FILE)
-@click.argument("size", type=click.IntRange(min=0, max=(1 << 63) - 1))
+@click.argument("size", type=Size(minimum=1))
 @click.option(
     "-t",
     "--type",
@@ -42,7 +44,7 @@ def create_idsig(apk: Path, path: Path) -> None:
     help="What the guest will find in it.",
 )
 def create_partition(path: Path, size: int, kind: str) -> None:
-    """Make a partition image of SIZE bytes, rounded up to 4096, in the new file PATH."""  # fmt: skip
+    """Make a partition image of SIZE bytes (or as in 10M), rounded up to 4096, in the new file PATH."""  # fmt: skip
     with service() as connection:
         make_partition(connection, path, size, _TYPES[kind])
 

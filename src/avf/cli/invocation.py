@@ -1,0 +1,63 @@
+"""Arguments and variables for the payload: what stands behind `--`, and `--env`."""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+_ARGUMENTS = "avf.payload_arguments"
+
+
+class PayloadCommand(click.Command):
+    """A command whose words behind the first `--` are the payload's; `payload_arguments` tells them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[_ARGUMENTS] = tuple(args[at + 1 :])
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- ARGUMENT...]"]
+
+
+def payload_arguments() -> tuple[str, ...]:
+    """Of the command that runs."""
+    found: tuple[str, ...] = click.get_current_context().meta.get(_ARGUMENTS, ())
+    return found
+
+
+class _Variable(click.ParamType):  # type: ignore[type-arg]
+    """NAME=VALUE, or NAME for the value it has here."""
+
+    name = "variable"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, content = value.partition("=")
+        if not name:
+            self.fail(f"{value!r} is no variable; it looks like NAME=VALUE.", param, ctx)
+        if not equals:
+            if name not in os.environ:
+                self.fail(f"{name} is not set here; write {name}=VALUE.", param, ctx)
+            content = os.environ[name]
+        return name, content
+
+
+def env_option(command: F) -> F:
+    """Adds `--env`, whose values arrive as `env`: pairs of name and value."""
+    return click.option(
+        "-e",
+        "--env",
+        "env",
+        type=_Variable(),
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="A variable of the payload's environment; without VALUE as it is here. May be repeated.",
+    )(command)
