@@ -14,6 +14,7 @@ from avf.cli.progress import bytes_read_by, progress
 from avf.cli.sizes import Size
 from avf.cli.text import CliError
 from avf.client import ClientError, PartitionType, VirtualizationService, grow_storage
+from avf.overwriting import Kind, foreign
 
 _TYPES = {
     "raw": PartitionType.RAW,
@@ -22,7 +23,7 @@ _TYPES = {
 }
 
 
-@click.command("create-idsig")
+@click.command("create-idsig", epilog="Example:  vm create-idsig app.apk app.idsig")
 @click.argument("apk", type=SourceFile(apks_only=True))
 @click.argument("path", type=FILE)
 def create_idsig(apk: Path, path: Path) -> None:
@@ -31,7 +32,9 @@ def create_idsig(apk: Path, path: Path) -> None:
         make_idsig(connection, apk, path)
 
 
-@click.command("create-partition")
+@click.command(
+    "create-partition", epilog="Example:  vm create-partition store.img 64M -t encryptedstore"
+)
 @click.argument("path", type=FILE)
 @click.argument("size", type=Size(minimum=1))
 @click.option(
@@ -49,7 +52,7 @@ def create_partition(path: Path, size: int, kind: str) -> None:
         make_partition(connection, path, size, _TYPES[kind])
 
 
-@click.command("forget-instance")
+@click.command("forget-instance", epilog="Example:  vm forget-instance instance.img")
 @click.argument("instance", type=FILE)
 def forget_instance(instance: Path) -> None:
     """Have the host forget what it remembers of the instance whose image INSTANCE is.
@@ -73,7 +76,12 @@ def make_idsig(connection: VirtualizationService, apk: Path, idsig: Path) -> Non
         try:
             connection.create_or_update_idsig_file(apk, file)
         except BinderError as error:
-            raise CliError(f"Failed to make the idsig of {apk}") from error
+            hint = None if not _has_content(file) else "the payload's arguments come after --"
+            raise CliError(f"Failed to make the idsig of {apk}", hint) from error
+
+
+def _has_content(fd: int) -> bool:
+    return foreign(fd, Kind.IDSIG) is not None
 
 
 def make_partition(

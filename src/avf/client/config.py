@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from avf.client.checks import (
 )
 from avf.client.errors import ConfigError
 from avf.invocation import InvocationError, check
+from avf.overwriting import Kind, foreign, mark_output
 
 DebugLevel = VirtualMachineAppConfig.DebugLevel
 
@@ -329,11 +331,28 @@ def open_file(source: FileSource, field: str, *, writable: bool = False) -> Parc
 def open_output(
     source: FileSource | None, field: str, files: ExitStack
 ) -> ParcelFileDescriptor | None:
-    """Where a VM's output goes: a path is created or emptied. It is closed by `files`."""
+    """Where a VM's output goes: a path is created, or emptied if it is output of a VM. It is closed by `files`."""
     if source is None:
         return None
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    return files.enter_context(_open(source, field, flags))
+    file = files.enter_context(_open(source, field, os.O_WRONLY | os.O_CREAT))
+    if isinstance(source, (str, os.PathLike)):
+        _empty_output(file.fileno(), f"{field}: {os.fspath(source)}")
+    return file
+
+
+def _empty_output(fd: int, what: str) -> None:
+    """Raises ConfigError for a file that is somebody's."""
+    try:
+        if (found := foreign(fd, Kind.OUTPUT)) is not None:
+            raise ConfigError(
+                f"{what} is not empty and is no console or log of a VM: {found}; remove it first, or"
+                " choose another name"
+            )
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.ftruncate(fd, 0)
+            mark_output(fd)
+    except OSError as error:
+        raise ConfigError(f"{what} cannot be emptied: {error.strerror}") from error
 
 
 def _open(source: FileSource, field: str, flags: int) -> ParcelFileDescriptor:
