@@ -59,7 +59,8 @@ def test_where_there_is_no_vm(vm: Vm) -> None:
         assert result.stderr == (
             "Error: there is no VM with CID 2048\n  try: `vm list` shows the VMs of this host\n"
         )
-    assert vm("stop", "twelve").returncode == 2
+    assert vm("stop", "twelve").returncode == 1
+    assert vm("stop", "4294967296").returncode == 2
 
 
 def test_a_vm_that_was_made(vm: Vm, service: VirtualizationService, config: RawConfig) -> None:

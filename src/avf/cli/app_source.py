@@ -29,11 +29,13 @@ class App:
     config_path: str | None
     project: Project | None = None
     """What the APK was made of just now."""
+    made: bool = False
+    """Whether it was made of a source before."""
 
     @property
     def is_source(self) -> bool:
         """Whether the user gave the source."""
-        return self.project is not None
+        return self.project is not None or self.made
 
     @property
     def label(self) -> str:
@@ -43,7 +45,7 @@ class App:
     @property
     def description(self) -> str:
         """What runs, in words."""
-        return str(self.apk) if self.project is None else self.project.summary
+        return self.binary or str(self.apk) if self.project is None else self.project.summary
 
 
 @contextmanager

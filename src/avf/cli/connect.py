@@ -12,7 +12,8 @@ import click
 from avf.aidl.virtualizationservice import VirtualMachineState
 from avf.binder import BinderError, DeadObjectError, RemoteException
 from avf.cli.addresses import ADDRESS, Address, dialler, listen
-from avf.cli.control import CID, controlled
+from avf.cli.control import controlled
+from avf.cli.names import CID
 from avf.cli.splice import Way, splice
 from avf.cli.text import CliError
 from avf.client.control import ControlledVm

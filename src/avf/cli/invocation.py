@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from avf.cli.text import CliError
+
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS = "avf.payload_arguments"
 
@@ -61,3 +63,12 @@ def env_option(command: F) -> F:
         metavar="NAME[=VALUE]",
         help="A variable of the payload's environment; without VALUE as it is here. May be repeated.",
     )(command)
+
+
+def environment(variables: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """The values of `--env`. Raises CliError if one comes twice."""
+    found = dict(variables)
+    names = [name for name, _ in variables]
+    if len(found) < len(names):
+        raise CliError(f"--env: {next(n for n in names if names.count(n) > 1)} comes twice")
+    return found

@@ -11,14 +11,15 @@ import click
 
 from avf.cli.app_files import check_extra_apks, prepared_files
 from avf.cli.app_source import App, opened_app
+from avf.cli.app_store import kept_vm
 from avf.cli.completion import PayloadName, SourceFile
 from avf.cli.empty_payload import EMPTY_PAYLOAD_APK, EMPTY_PAYLOAD_NAME, find_or_build
 from avf.cli.files import make_idsig
-from avf.cli.invocation import PayloadCommand, payload_arguments
-from avf.cli.options import FILE, FOLDER, AppOptions, app_options, service
+from avf.cli.invocation import PayloadCommand, environment, payload_arguments
+from avf.cli.options import FILE, FOLDER, AppOptions, RunOptions, app_options, service
 from avf.cli.run import Outcome, run_vm
 from avf.cli.tell import SourceTeller, Teller, print_line, print_note
-from avf.cli.text import CliError, quoted
+from avf.cli.text import quoted
 from avf.client import AppConfig, CpuTopology, DebugLevel
 
 _EXAMPLES = """\
@@ -57,7 +58,10 @@ Examples:
 @click.option("--extra-idsig", "extra_idsigs", type=FILE, multiple=True,
               help="Where the idsig of an extra APK goes; once for each that the configuration names, and not needed"
               " for --extra-apk.")  # fmt: skip
-@app_options(debug="none for an APK, else full", name="What to call the VM.")
+@app_options(
+    debug="none for an APK, else full",
+    name="What to call the VM; without INSTANCE it is then kept.",
+)
 def run_app(
     source: Path,
     idsig: Path | None,
@@ -76,9 +80,14 @@ def run_app(
 
     Of an APK, IDSIG is brought up to date, INSTANCE and the storage are made if they are missing. Without them the VM
     gets files that are removed afterwards, and so an identity that no other run will have.
+
+    With --name and without INSTANCE, the VM is kept: `vm start NAME` and the next run of the same payload under that
+    name find its secrets and its storage again.
     """
     with opened_app(source, idsig, instance, binary, config_path) as app:
         named = check_extra_apks(app, extra_apks, extra_idsigs)
+        if options["name"] is not None and idsig is None:
+            return _run_kept(app, named, options)
         with (
             _work_dir(idsig, instance) as (idsig, instance),
             service(options["image"], options["verbose"]) as connection,
@@ -92,8 +101,27 @@ def run_app(
             )
             prepared_files(connection, app.apk, idsig, instance, options)
             outcome = run_vm(
-                connection, config, _describe(app), options, _teller(app, config, options)
+                connection, config, describe(app), options, teller_for(app, config, options)
             )
+    return _exit_status(outcome, options, default=app.is_source)
+
+
+def _run_kept(app: App, extra_apks: tuple[Path, ...] | list[Path], options: AppOptions) -> int:
+    with (
+        service(options["image"], options["verbose"]) as connection,
+        kept_vm(connection, app, options, extra_apks) as kept,
+    ):
+        config = replace(
+            kept,
+            task_profiles=options["task_profiles"],
+            gdb=options["gdb"] is not None,
+            gdb_port=options["gdb"] or 0,
+            args=payload_arguments(),
+            env=environment(options["env"]),
+        )
+        outcome = run_vm(
+            connection, config, describe(app), options, teller_for(app, config, options)
+        )
     return _exit_status(outcome, options, default=app.is_source)
 
 
@@ -122,7 +150,7 @@ def run_microdroid(work_dir: Path | None, **options: Unpack[AppOptions]) -> int:
     with service(options["image"], options["verbose"]) as connection:
         prepared_files(connection, apk, idsig, instance, options)
         return _exit_status(
-            run_vm(connection, config, _describe(app), options), options, default=False
+            run_vm(connection, config, describe(app), options), options, default=False
         )
 
 
@@ -144,19 +172,11 @@ def _app_config(app: App, idsig: Path, instance: Path, options: AppOptions) -> A
         gdb=options["gdb"] is not None,
         gdb_port=options["gdb"] or 0,
         args=payload_arguments(),
-        env=_environment(options["env"]),
+        env=environment(options["env"]),
     )
 
 
-def _environment(variables: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    found = dict(variables)
-    if len(found) < len(variables):
-        twice = next(name for name, _ in variables if [n for n, _ in variables].count(name) > 1)
-        raise CliError(f"--env: {twice} comes twice")
-    return found
-
-
-def _teller(app: App, config: AppConfig, options: AppOptions) -> Teller | None:
+def teller_for(app: App, config: AppConfig, options: RunOptions) -> Teller | None:
     """A source's run tells what is of use to the source's author; an APK's tells what Android's does."""
     if not app.is_source or options["as_json"]:
         return None
@@ -170,7 +190,7 @@ def _exit_status(outcome: Outcome, options: AppOptions, *, default: bool) -> int
     return outcome.payload_status if wanted else outcome.status
 
 
-def _describe(app: App) -> str:
+def describe(app: App) -> str:
     if app.is_source:
         return app.description
     if app.config_path is not None:

@@ -12,7 +12,8 @@ import click
 
 from avf.aidl.virtualizationservice import VirtualMachineState
 from avf.binder import RemoteException
-from avf.cli.control import CID, LEAVE, controlled
+from avf.cli.control import LEAVE, controlled
+from avf.cli.names import CID
 from avf.cli.terminal import raw_terminal
 from avf.client import Relay, ShellFailed
 from avf.client.control import ControlledVm

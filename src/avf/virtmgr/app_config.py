@@ -68,7 +68,7 @@ def load_app_config(
             payload,
             fds,
             debuggable=config.debug_level != VirtualMachineAppConfig.DebugLevel.NONE,
-            invocation=invocation or Invocation(),
+            invocation=invocation,
         )
     )
     return machine

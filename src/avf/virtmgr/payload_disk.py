@@ -27,7 +27,7 @@ def payload_disk(
     fds: Fds,
     *,
     debuggable: bool,
-    invocation: Invocation,
+    invocation: Invocation | None = None,
 ) -> DiskConfig:
     """Raises VirtmgrError, or RemoteException for bad descriptors."""
     extra_apks = _extra_apks(payload, config, len(extra_idsigs), fds)
@@ -36,7 +36,7 @@ def payload_disk(
         debuggable=debuggable,
         with_staged=config.prefer_staged,
     )
-    metadata = _metadata(payload, apexes, invocation, fds)
+    metadata = _metadata(payload, apexes, invocation or Invocation(), fds)
     partitions = [
         Partition("payload-metadata", metadata),
         *(Partition(_apex_label(i), _open_apex(apex, fds)) for i, apex in enumerate(apexes)),
