@@ -139,7 +139,7 @@ def test_keygen_leaves_a_dangling_link_alone(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("runapp", "run-app"), ("run_app", "run-app"), ("lst", "list"), ("buld", "build")],
+    [("runapp", "run-app"), ("run_app", "run-app"), ("lst", "list"), ("builds", "build")],
 )
 def test_a_misspelt_command(typed: str, meant: str) -> None:
     result = run(typed)

@@ -671,3 +671,66 @@ def test_an_apk_without_a_name_tells_what_is_in_it(vm: Vm, tmp_path: Path) -> No
         archive.writestr("bin/package/four.py", "")
     result = vm("run-app", "app.apk")
     assert "app.apk has these payloads: two.so, one.py\n" in result.stderr
+
+
+def test_the_kernels_and_the_agents_lines_on_request(vm: Vm, apk: Path) -> None:
+    start = ["run-app", apk, "--payload-binary-name", "a", "--debug", "full"]
+    play = "started,tell:[    1.000] agent: started.,tell:hello,finished:0,died:3"
+    assert "agent" not in vm(*start, play=play).stdout
+    assert "[    1.000] agent: started.\nhello\n" in vm(*start, "--kernel-log", play=play).stdout
+    assert vm(*start, "--log", "log", play=play).returncode == 0
+    assert Path("log").read_text() == "[    1.000] agent: started.\nhello\n"
+    Path("log").unlink()
+    Path("log").write_text("my thesis")
+    result = vm(*start, "--log", "log", play=play)
+    assert result.returncode == 1
+    assert (
+        "log: log is not empty and is no console or log of a VM: it looks like text"
+        in result.stderr
+    )
+    assert Path("log").read_text() == "my thesis"
+
+
+def test_sizes_have_units(vm: Vm, apk: Path) -> None:
+    start = ["run-app", apk, "--payload-binary-name", "a"]
+    for words in (["-m", "512M"], ["-m", "512"], ["--storage", "s.img", "--storage-size", "1M"]):
+        assert vm(*start, *words, play=ENDED).returncode == 0
+    assert Path("s.img").stat().st_size == 1 << 20
+    for words in (["-m", "512k"], ["-m", "much"], ["--storage-size", "0"]):
+        assert vm(*start, *words).returncode == 2
+    assert vm("create-partition", "p.img", "10M").returncode == 0
+    assert Path("p.img").stat().st_size == 10 << 20
+    assert vm("create-partition", "q.img", "0").returncode == 2
+    assert not Path("q.img").exists()
+
+
+def test_a_vm_with_a_name_is_kept(vm: Vm, tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text("print()")
+    start = ["run-app", "hello.py", "--name", "greeter"]
+    assert vm(*start, "--storage-size", "1M", play=ENDED).returncode == 0
+    folder = tmp_path / "tmp/XDG_DATA_HOME/avf/vm/greeter"
+    kept = {path.name for path in folder.iterdir()}
+    assert kept == {"app.apk", "apk.idsig", "config.json", "instance.img", "storage.img", "lock"}
+    instance = (folder / "instance.img").stat()
+    assert vm(*start, "--", "x", play="call,finished:0,died:3").stdout == "['x'] []\n"
+    assert (
+        vm("start", "greeter", "-e", "A=1", "--", "y", play="call,finished:3,died:3").returncode
+        == 3
+    )
+    assert (folder / "instance.img").stat().st_ino == instance.st_ino
+    shown = vm("ls").stdout.splitlines()
+    assert shown[0].split() == ["NAME", "CID", "STATE", "UPTIME", "MEM", "PAYLOAD", "UID"]
+    assert shown[1].split()[:3] == ["greeter", "-", "STOPPED"]
+    (tmp_path / "other.py").write_text("print()")
+    result = vm("run-app", "other.py", "--name", "greeter")
+    assert (
+        "VM greeter is another one: its payload_binary_name is hello.py, not other.py"
+        in result.stderr
+    )
+    assert "`vm rm greeter`" in result.stderr
+    assert "looks like a CID" in vm("run-app", "hello.py", "--name", "2048").stderr
+    assert "is no name for a VM" in vm("run-app", "hello.py", "--name", "../x").stderr
+    assert "--storage does not go" in vm(*start, "--storage", "s.img").stderr
+    assert vm("rm", "greeter").returncode == 0
+    assert not folder.exists()
+    assert "no VM greeter is kept" in vm("rm", "greeter").stderr

@@ -6,6 +6,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
+from avf.cli.invocation import WORDS
+
 _FOLDERS = ("lib/x86_64/", "bin/", "assets/")
 
 
@@ -77,10 +79,9 @@ class PayloadName(click.ParamType):  # type: ignore[type-arg]
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        source = ctx.params.get("source")
-        if source is None:
-            return []
-        names = payload_names(Path(source))
+        words = ctx.meta.get(WORDS, ())
+        sources = [Path(word) for word in words if not word.startswith("-")]
+        names = next((found for found in map(payload_names, sources) if found), [])
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 

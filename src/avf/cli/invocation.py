@@ -10,12 +10,15 @@ from avf.cli.text import CliError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS = "avf.payload_arguments"
+WORDS = "avf.words"
+"""In a context's `meta`: all words behind the command, for completion, which comes before they are understood."""
 
 
 class PayloadCommand(click.Command):
     """A command whose words behind the first `--` are the payload's; `payload_arguments` tells them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[WORDS] = tuple(args)
         if "--" in args:
             at = args.index("--")
             ctx.meta[_ARGUMENTS] = tuple(args[at + 1 :])
