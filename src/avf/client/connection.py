@@ -155,12 +155,15 @@ class VirtualizationService:
     def initialize_writable_partition(
         self, image: FileSource, size: int, type: PartitionType = PartitionType.RAW
     ) -> None:
-        """Empties `image`, which must exist, and makes it a partition image of `size` bytes or a little more."""
+        """Makes `image` a partition image of `size` bytes or a little more.
+
+        It must exist and be empty, or be such an image already.
+        """
         with open_file(image, "image", writable=True) as file, self.translated_errors():
             self._root.initialize_writable_partition(file, size, type)
 
     def create_or_update_idsig_file(self, apk: FileSource, idsig: FileSource) -> None:
-        """Brings `idsig`, which must exist, up to date with the APK."""
+        """Brings `idsig` up to date with the APK. It must exist and be empty, or an idsig."""
         with (
             open_file(apk, "apk") as apk_file,
             open_file(idsig, "idsig", writable=True) as idsig_file,

@@ -39,20 +39,23 @@ class SourceKind(Enum):
 def kind_of(path: Path) -> SourceKind:
     """Raises ProjectError, which says what the file is instead."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            mode = os.fstat(fd).st_mode
-            if not stat.S_ISREG(mode):
-                raise ProjectError(f"{path} is neither a file nor a folder", _WANTED)
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return SourceKind.FOLDER
+        if not stat.S_ISREG(mode):  # not even opened: whoever writes to a pipe would notice
+            raise ProjectError(f"{path} is neither a file nor a folder", _WANTED)
+        with open(path, "rb", opener=_open_without_waiting) as file:
             head = file.read(_HEAD)
-    except IsADirectoryError:
-        return SourceKind.FOLDER
     except OSError as error:
         raise ProjectError(f"{path}: {error.strerror}") from error
     kind = _by_content(path, head)
     if kind is None:
         raise ProjectError(f"{path} is no payload: {_looks_like(path, head)}", _WANTED)
     return kind
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def is_runnable(path: Path) -> bool:

@@ -34,14 +34,16 @@ class IVirtualizationServiceAsync(AsyncInterface[IVirtualizationService]):
     async def initialize_writable_partition(
         self, image_fd: ParcelFileDescriptor, size_bytes: Long, type: PartitionType
     ) -> None:
-        """Empties `image_fd` and makes it a partition image of at least `size_bytes`."""
+        """Makes `image_fd` a partition image of at least `size_bytes`. It must be empty, or such an image: that is
+        gone then.
+        """
         raise NotImplementedError
 
     @abstractmethod
     async def create_or_update_idsig_file(
         self, input_fd: ParcelFileDescriptor, idsig_fd: ParcelFileDescriptor
     ) -> None:
-        """Brings the idsig (APK Signature Scheme v4) of an APK up to date."""
+        """Brings the idsig (APK Signature Scheme v4) of an APK up to date. `idsig_fd` must be empty, or an idsig."""
         raise NotImplementedError
 
     @abstractmethod

@@ -13,10 +13,10 @@ interface IVirtualizationService {
     IVirtualMachine createVm(in VirtualMachineConfig config, in @nullable ParcelFileDescriptor consoleFd,
             in @nullable ParcelFileDescriptor osLogFd) = 0;
 
-    /** Empties `imageFd` and makes it a partition image of at least `sizeBytes`. */
+    /** Makes `imageFd` a partition image of at least `sizeBytes`. It must be empty, or such an image: that is gone then. */
     void initializeWritablePartition(in ParcelFileDescriptor imageFd, long sizeBytes, PartitionType type) = 1;
 
-    /** Brings the idsig (APK Signature Scheme v4) of an APK up to date. */
+    /** Brings the idsig (APK Signature Scheme v4) of an APK up to date. `idsigFd` must be empty, or an idsig. */
     void createOrUpdateIdsigFile(in ParcelFileDescriptor inputFd, in ParcelFileDescriptor idsigFd) = 2;
 
     /** The VMs of all clients on this host. */
