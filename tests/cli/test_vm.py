@@ -35,7 +35,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def vm(environment: None) -> Vm:
     def run(*arguments: str | Path, play: str = "") -> subprocess.CompletedProcess[str]:
         command = [*VM, *map(str, arguments)]
-        environment = os.environ | {"AVF_TEST_PLAY": play}
+        environment = os.environ | {"FAKE_VIRTMGR_PLAY": play}
         return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
     return run
@@ -497,7 +497,7 @@ def test_a_signal_ends_the_vm_and_cleans_up(
     environment: None, apk: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     command = [*VM, "run-app", str(apk), "--payload-binary-name", "a"]
-    playing = os.environ | {"AVF_TEST_PLAY": "started"}
+    playing = os.environ | {"FAKE_VIRTMGR_PLAY": "started"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=playing
     ) as process:

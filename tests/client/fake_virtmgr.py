@@ -1,4 +1,4 @@
-"""A virtmgr whose VMs are plays: $AVF_TEST_PLAY, or else a VM's name, is the script of what happens to it once it is
+"""A virtmgr whose VMs are plays: $FAKE_VIRTMGR_PLAY, or else a VM's name, is the script of what happens to it once it is
 started.
 
 The words are started, ready, finished:N, error:N:TEXT, died:N and report (what happens is told in a report, once it
@@ -233,7 +233,7 @@ class _Service(IVirtualizationService):
         os_log_fd: ParcelFileDescriptor | None,
         invocation: PayloadInvocation,
     ) -> IVirtualMachine:
-        script = os.environ.get("AVF_TEST_PLAY") or getattr(config, config.which).name
+        script = os.environ.get("FAKE_VIRTMGR_PLAY") or getattr(config, config.which).name
         if script.startswith("refuse:"):
             raise RemoteException.security(script.removeprefix("refuse:"))
         cid = self._next_cid
