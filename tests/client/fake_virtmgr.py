@@ -1,5 +1,4 @@
-"""A virtmgr whose VMs are plays: $FAKE_VIRTMGR_PLAY, or else a VM's name, is the script of what happens to it once it is
-started.
+"""A virtmgr whose VMs are plays: $FAKE_VIRTMGR_PLAY, or else a VM's name, tells what happens to it once it is started.
 
 The words are started, ready, finished:N, error:N:TEXT, died:N and report (what happens is told in a report, once it
 has died); to the console go tell:TEXT, pid (of this process), files (what the configuration's instance image, idsigs
