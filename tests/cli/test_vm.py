@@ -676,7 +676,7 @@ def test_an_apk_without_a_name_tells_what_is_in_it(vm: Vm, tmp_path: Path) -> No
 def test_the_kernels_and_the_agents_lines_on_request(vm: Vm, apk: Path) -> None:
     start = ["run-app", apk, "--payload-binary-name", "a", "--debug", "full"]
     play = "started,tell:[    1.000] agent: started.,tell:hello,finished:0,died:3"
-    assert "agent" not in vm(*start, play=play).stdout
+    assert "agent:" not in vm(*start, play=play).stdout
     assert "[    1.000] agent: started.\nhello\n" in vm(*start, "--kernel-log", play=play).stdout
     assert vm(*start, "--log", "log", play=play).returncode == 0
     assert Path("log").read_text() == "[    1.000] agent: started.\nhello\n"

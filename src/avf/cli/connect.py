@@ -32,7 +32,7 @@ VSOCK_PORT = click.IntRange(1024, (1 << 32) - 2)
 
 
 @click.command()
-@click.argument("cid", type=CID)
+@click.argument("cid", type=CID, metavar="VM")
 @click.argument("port", type=VSOCK_PORT)
 def connect(cid: int, port: int) -> int:
     """Connect to vsock PORT of a guest, as nc does to a TCP port.
@@ -61,7 +61,7 @@ def connect(cid: int, port: int) -> int:
 
 
 @click.command()
-@click.argument("cid", type=CID)
+@click.argument("cid", type=CID, metavar="VM")
 @click.argument("source", metavar="FROM", type=ADDRESS)
 @click.argument("target", metavar="TO", type=ADDRESS)
 def forward(cid: int, source: Address, target: Address) -> int:
