@@ -224,7 +224,7 @@ def test_manual_pages(tmp_path: Path) -> None:
     for name, page in pages.items():
         assert "\n\n" not in page, name
         requests = re.findall(r"^[.'](\S+)", page, re.MULTILINE)
-        assert set(requests) <= {"TH", "SH", "PP", "TP", "B", "BR"}, name
+        assert set(requests) <= {"TH", "SH", "PP", "TP", "B", "BR", "nf", "fi"}, name
     if groff := shutil.which("groff"):
         command = [groff, "-man", "-ww", "-Tutf8", "-z", *(tmp_path / "man").iterdir()]
         result = subprocess.run(command, capture_output=True, text=True, check=True)

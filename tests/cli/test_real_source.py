@@ -42,12 +42,13 @@ int AVmPayload_main(void)
 """
 
 SERVICE = """\
-import pathlib, sys
+import os, pathlib, sys
 import avf_payload
 print(avf_payload.get_vm_instance_secret(b"who").hex(), sys.argv[1:], flush=True)
 marker = pathlib.Path(avf_payload.get_encrypted_storage_path(), "runs")
 runs = marker.read_text() if marker.exists() else ""
 marker.write_text(runs + "x")
+os.sync()
 print("runs:", len(runs), flush=True)
 if sys.argv[1:] != ["leave"]:
     avf_payload.notify_payload_ready()
