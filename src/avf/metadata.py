@@ -5,9 +5,15 @@
     ApkPayload    {1 name; 2 payload_partition_name; 3 idsig_partition_name}
     PayloadConfig {1 payload_binary_name; 2 extra_apk_count}
 
-Source: AVF, microdroid/payload/metadata.proto.
+Source: AVF, microdroid/payload/metadata.proto. Not in the original, whose guests pass over it:
+
+    Metadata      {10000 Invocation}
+    Invocation    {1 repeated Argument; 2 repeated Variable}
+    Argument      {1 value}
+    Variable      {1 name; 2 value}
 """
 
+from avf.invocation import MAX_STRINGS
 from avf.proto3 import Message, Repeated, Scalar
 
 VERSION = 1
@@ -28,8 +34,21 @@ APEX = Message(
 )
 APK = Message("ApkPayload", {1: Scalar.STRING, 2: Scalar.STRING, 3: Scalar.STRING})
 CONFIG = Message("PayloadConfig", {1: Scalar.STRING, 2: Scalar.UINT32})
+ARGUMENT = Message("Argument", {1: Scalar.STRING})
+VARIABLE = Message("Variable", {1: Scalar.STRING, 2: Scalar.STRING})
+INVOCATION_FIELD = 10000
+INVOCATION = Message(
+    "Invocation", {1: Repeated(ARGUMENT, MAX_STRINGS), 2: Repeated(VARIABLE, MAX_STRINGS)}
+)
 METADATA = Message(
     "Metadata",
-    {1: Scalar.UINT32, 2: Repeated(APEX, MAX_APEXES), 3: APK, 4: Scalar.STRING, 5: CONFIG},
+    {
+        1: Scalar.UINT32,
+        2: Repeated(APEX, MAX_APEXES),
+        3: APK,
+        4: Scalar.STRING,
+        5: CONFIG,
+        INVOCATION_FIELD: INVOCATION,
+    },
     frozenset({4, 5}),
 )

@@ -185,13 +185,19 @@ def test_a_newer_idsig_saves_reading_the_contents(key: SigningKey, tmp_path: Pat
     assert read[1 << 33] < 1 << 17
 
 
-def test_garbage_is_replaced(signed: Path, tmp_path: Path) -> None:
+def test_garbage_is_replaced_if_it_was_an_idsig(signed: Path, tmp_path: Path) -> None:
     path, fresh = tmp_path / "idsig", tmp_path / "fresh"
     update(signed, fresh)
-    for garbage in (b"Oops", b"Oops" * 100_000, fresh.read_bytes() + b"x"):
+    whole = fresh.read_bytes()
+    for garbage in (whole + b"x", whole[:-1], whole[:20], whole[:20] + b"Oops" * 100_000):
         path.write_bytes(garbage)
         assert update(signed, path)
-        assert path.read_bytes() == fresh.read_bytes()
+        assert path.read_bytes() == whole
+    for precious in (b"Oops", b"Oops" * 100_000):
+        path.write_bytes(precious)
+        with pytest.raises(IdsigError, match="is no idsig: it looks like text"):
+            update(signed, path)
+        assert path.read_bytes() == precious
 
 
 def test_any_wrong_byte_makes_it_stale(signed: Path, tmp_path: Path) -> None:
@@ -379,7 +385,7 @@ def test_an_interruption_leaves_nothing_that_passes_for_an_idsig(
         patch.setattr(two_cores, "build", fail)
         with pytest.raises(OSError, match="disk full"):
             update(signed, path)
-    with path.open("rb") as broken, pytest.raises(IdsigError, match="version 0"):
+    with path.open("rb") as broken, pytest.raises(IdsigError, match="hash algorithm"):
         Idsig.parse(broken)
     assert update(signed, path)
 

@@ -59,7 +59,8 @@ def test_where_there_is_no_vm(vm: Vm) -> None:
         assert result.stderr == (
             "Error: there is no VM with CID 2048\n  try: `vm list` shows the VMs of this host\n"
         )
-    assert vm("stop", "twelve").returncode == 2
+    assert vm("stop", "twelve").returncode == 1
+    assert vm("stop", "4294967296").returncode == 2
 
 
 def test_a_vm_that_was_made(vm: Vm, service: VirtualizationService, config: RawConfig) -> None:
@@ -223,7 +224,7 @@ def test_manual_pages(tmp_path: Path) -> None:
     for name, page in pages.items():
         assert "\n\n" not in page, name
         requests = re.findall(r"^[.'](\S+)", page, re.MULTILINE)
-        assert set(requests) <= {"TH", "SH", "PP", "TP", "B", "BR"}, name
+        assert set(requests) <= {"TH", "SH", "PP", "TP", "B", "BR", "nf", "fi"}, name
     if groff := shutil.which("groff"):
         command = [groff, "-man", "-ww", "-Tutf8", "-z", *(tmp_path / "man").iterdir()]
         result = subprocess.run(command, capture_output=True, text=True, check=True)

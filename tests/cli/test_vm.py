@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 Vm = Callable[..., subprocess.CompletedProcess[str]]
+MUTE = "the payload's output is not shown: the VM is not debuggable (--debug full makes it so)\n"
+ENDED = "started,finished:0,died:3"
 FAKE = f"{sys.executable} -m tests.client.fake_virtmgr"
 VM = [sys.executable, "-m", "avf.cli"]
 
@@ -23,15 +25,18 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setenv("AVF_IMAGE_DIR", str(tmp_path / "image"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "tmp" / name))
     (tmp_path / "tmp").mkdir()
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def vm(environment: None) -> Vm:
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str | Path, play: str = "") -> subprocess.CompletedProcess[str]:
         command = [*VM, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        environment = os.environ | {"FAKE_VIRTMGR_PLAY": play}
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
     return run
 
@@ -121,7 +126,7 @@ def test_run(vm: Vm, raw: Path) -> None:
 
 def test_run_tells_of_an_error(vm: Vm, raw: Path) -> None:
     result = vm("run", raw, "--name", "error:3:no task,died:14")
-    assert result.returncode == 0
+    assert result.returncode == 1
     assert result.stderr == "VM encountered an error: code=PayloadConfigInvalid, message=no task\n"
     assert result.stdout.endswith("VM ended: MicrodroidInvalidPayloadConfig\n")
 
@@ -150,7 +155,7 @@ def test_run_as_json(vm: Vm, raw: Path) -> None:
     result = vm(
         "run", raw, "--json", "--name", "report,tell:hello,started,ready,error:3:no task,died:14"
     )
-    assert result.returncode == 0
+    assert result.returncode == 1
     assert "hello\n" in result.stderr
     created, *events, died = [json.loads(line) for line in result.stdout.splitlines()]
     assert created.pop("state") in ("STARTING", "DEAD")
@@ -180,7 +185,7 @@ def test_the_death_of_virtmgr_ends_the_command(environment: None, raw: Path) -> 
         assert lines[0].startswith("Created VM")
         os.kill(int(lines[1].removeprefix("pid ")), signal.SIGKILL)
         assert process.stdout.read() == "VM ended: VirtualizationServiceDied\n"
-        assert process.wait() == 0
+        assert process.wait() == 1
 
 
 def test_a_vm_that_does_not_start_brings_the_log(vm: Vm, raw: Path) -> None:
@@ -261,9 +266,9 @@ def test_a_virtmgr_that_does_not_start(vm: Vm, raw: Path, monkeypatch: pytest.Mo
 def test_run_app_makes_the_files_it_needs(vm: Vm, apk: Path, tmp_path: Path) -> None:
     result = vm(
         "run-app", apk, "app.idsig", "instance.img", "--payload-binary-name", "lib.so",
-        "--name", "died:3", "--storage", "storage.img", "--storage-size", "8192",
+        "--name", "finished:0,died:3", "--storage", "storage.img", "--storage-size", "8k",
     )  # fmt: skip
-    assert result.stderr == ""
+    assert result.stderr == f"{MUTE}payload finished with exit code 0\n"
     assert result.returncode == 0
     assert result.stdout.split(" with CID")[0] == (
         f'Created VM from "{apk}"!PayloadConfig(VirtualMachinePayloadConfig '
@@ -282,7 +287,7 @@ def test_run_app_keeps_the_files_that_are_there(vm: Vm, apk: Path, tmp_path: Pat
 
 
 def test_run_app_without_files_leaves_none(vm: Vm, apk: Path, tmp_path: Path) -> None:
-    result = vm("run-app", apk, "--config-path", "assets/vm.json", "--name", "died:3")
+    result = vm("run-app", apk, "--config-path", "assets/vm.json", play=ENDED)
     assert result.returncode == 0
     assert f'Created VM from "{apk}"!ConfigPath("assets/vm.json") with CID' in result.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["app.apk", "tmp"]
@@ -339,7 +344,7 @@ def test_run_app_makes_extra_idsigs(vm: Vm, apk: Path, tmp_path: Path) -> None:
     (tmp_path / "extra.apk").write_text("extra")
     result = vm(
         "run-app", apk, "--config-path", "assets/extra.json", "--extra-idsig", "extra.idsig",
-        "--name", "died:3",
+        play=ENDED,
     )  # fmt: skip
     assert result.returncode == 0
     assert (tmp_path / "extra.idsig").read_text() == "idsig of extra"
@@ -348,12 +353,13 @@ def test_run_app_makes_extra_idsigs(vm: Vm, apk: Path, tmp_path: Path) -> None:
 def test_extra_apks_get_their_idsigs_on_the_way(vm: Vm, apk: Path, tmp_path: Path) -> None:
     (tmp_path / "x.apk").write_text("first")
     (tmp_path / "y.apk").write_text("second")
-    start = ["run-app", apk, "--payload-binary-name", "a", "--name", "files,died:3"]
+    start = ["run-app", apk, "--payload-binary-name", "a"]
     start += ["--extra-apk", "x.apk", "--extra-apk", "y.apk"]
     told = "ANDROID_VM_INSTANCE, idsig of first, idsig of second, first, second\n"
-    assert told in vm(*start).stdout
+    assert told in vm(*start, play="files,died:3").stdout
     assert not list(tmp_path.glob("*idsig*"))
-    result = vm(*start, "--extra-idsig", "x.idsig", "--extra-idsig", "y.idsig")
+    start += ["--extra-idsig", "x.idsig", "--extra-idsig", "y.idsig"]
+    result = vm(*start, play="files,died:3")
     assert told in result.stdout
     assert (tmp_path / "y.idsig").read_text() == "idsig of second"
 
@@ -368,7 +374,7 @@ def test_an_empty_instance_file_is_initialised(vm: Vm, apk: Path, tmp_path: Path
         "--payload-binary-name",
         "a",
         "--name",
-        "died:3",
+        ENDED,
     ]
     assert vm(*start).returncode == 0
     assert (tmp_path / "vm.img").read_bytes().startswith(b"ANDROID_VM_INSTANCE")
@@ -377,13 +383,13 @@ def test_an_empty_instance_file_is_initialised(vm: Vm, apk: Path, tmp_path: Path
 def test_storage_is_made_grown_and_never_shrunk(vm: Vm, apk: Path, tmp_path: Path) -> None:
     store = tmp_path / "store.img"
     store.touch()
-    start = ["run-app", apk, "--payload-binary-name", "a", "--name", "died:3", "--storage", store]
-    assert vm(*start, "--storage-size", "8192").returncode == 0
+    start = ["run-app", apk, "--payload-binary-name", "a", "--storage", store]
+    assert vm(*start, "--storage-size", "8192", play=ENDED).returncode == 0
     first = store.read_bytes()
     assert (first[:14], len(first)) == (b"ENCRYPTEDSTORE", 8192)
-    assert vm(*start).returncode == 0
+    assert vm(*start, play=ENDED).returncode == 0
     assert store.read_bytes() == first
-    assert vm(*start, "--storage-size", "20000").returncode == 0
+    assert vm(*start, "--storage-size", "20000", play=ENDED).returncode == 0
     assert store.read_bytes() == first.ljust(20480, b"\0")
     result = vm(*start, "--storage-size", "8192")
     assert result.returncode == 1
@@ -403,25 +409,25 @@ def test_a_qcow2_store_is_not_grown(vm: Vm, apk: Path, tmp_path: Path) -> None:
 
 
 def test_the_payloads_exit_code(vm: Vm, apk: Path) -> None:
-    start = ["run-app", apk, "--payload-binary-name", "a", "--payload-status", "--name"]
-    assert vm(*start, "finished:42,died:3").returncode == 42
-    assert vm(*start, "finished:0,died:3").returncode == 0
-    assert vm(*start, "died:6").returncode == 1
-    result = vm(
-        *start, "error:0:Failed to run payload: Payload exited due to signal: 11 (SIGSEGV),died:3"
-    )
+    start = ["run-app", apk, "--payload-binary-name", "a", "--payload-status"]
+    assert vm(*start, play="finished:42,died:3").returncode == 42
+    assert vm(*start, play="finished:0,died:3").returncode == 0
+    assert vm(*start, play="died:6").returncode == 1
+    killed = "error:0:Failed to run payload: Payload exited due to signal: 11 (SIGSEGV),died:3"
+    result = vm(*start, play=killed)
     assert result.returncode == 139
     assert "SIGSEGV" in result.stderr
 
 
 def test_a_time_limit(vm: Vm, apk: Path, raw: Path) -> None:
-    script = ["--timeout", "0.1", "--name", "started,report"]
+    script = ["--timeout", "0.1"]
+    play = "started,report"
     for start in (["run", raw], ["run-app", apk, "--payload-binary-name", "a", "--payload-status"]):
-        result = vm(*start, *script)
+        result = vm(*start, *script, play=play)
         assert result.returncode == 124
         assert result.stdout.endswith("VM ended: TimedOut\n")
         assert "last step: killed because it had run for 0.1 s, its time limit\n" in result.stderr
-    told = vm("run", raw, "--json", *script).stdout.splitlines()
+    told = vm("run", raw, "--json", *script, play=play).stdout.splitlines()
     assert json.loads(told[-1])["reason"] == "TimedOut"
     assert vm("run", raw, "--timeout", "60", "--name", "died:3").returncode == 0
     assert vm("run", raw, "--timeout", "0").returncode == 2
@@ -490,11 +496,13 @@ def test_run_microdroid_takes_the_images_payload(vm: Vm, tmp_path: Path) -> None
 def test_a_signal_ends_the_vm_and_cleans_up(
     environment: None, apk: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    command = [*VM, "run-app", str(apk), "--payload-binary-name", "a", "--name", "started"]
+    command = [*VM, "run-app", str(apk), "--payload-binary-name", "a"]
+    playing = os.environ | {"FAKE_VIRTMGR_PLAY": "started"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=playing
     ) as process:
         assert process.stdout is not None and process.stderr is not None
+        assert process.stderr.readline() == MUTE
         assert process.stderr.readline() == "payload started\n"
         os.kill(process.pid, number)
         assert process.stdout.read().endswith("VM ended: Killed\n")
@@ -566,3 +574,166 @@ def test_an_idsig_that_cannot_be_made_leaves_no_file(vm: Vm, tmp_path: Path) -> 
         "Error: Failed to open none.apk: No such file"
     )
     assert not (tmp_path / "none.idsig").exists()
+
+
+@pytest.mark.parametrize(
+    ("play", "status"),
+    [
+        ("started,finished:7,died:3", 0),
+        ("started,ready,died:1", 0),
+        ("started,died:6", 1),
+        ("error:0:Unable to access /mnt/apk/bin/a,died:15", 1),
+        ("error:2:changed,died:12", 1),
+        ("died:3", 1),
+        ("died:4", 1),
+        ("died:0", 1),
+    ],
+)
+def test_a_payload_that_did_not_run_is_a_failure(vm: Vm, apk: Path, play: str, status: int) -> None:
+    assert vm("run-app", apk, "--payload-binary-name", "a", play=play).returncode == status
+
+
+def test_a_script_is_run_from_its_source(vm: Vm, tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text("print()")
+    play = "started,tell:[    1.000] agent: started.,tell:hello,call,finished:7,died:3"
+    start = ["run-app", "hello.py", "--env", "A=1", "--env", "TMPDIR", "--", "--name", "x y"]
+    result = vm(*start, play=play)
+    assert result.returncode == 7
+    assert result.stdout == f"hello\n['--name', 'x y'] ['A=1', 'TMPDIR={tmp_path}/tmp']\n"
+    key = tmp_path / "tmp/XDG_CONFIG_HOME/avf/debug-key.pem"
+    assert result.stderr == (
+        f"made your debug key {key}, which signs what is built on the way\n"
+        "running hello.py (Python script) in VM 2048, debuggable\n"
+    )
+    result = vm(*start, play="started,finished:0,died:3")
+    assert result.stderr == "running hello.py (Python script) in VM 2048, debuggable\n"
+    result = vm(*start, "--debug", "full", play="died:3")
+    assert result.returncode == 1  # what stands behind -- is the payload's
+    result = vm("run-app", "--debug", "none", "hello.py", play="started,finished:0,died:3")
+    assert result.returncode == 0
+    assert MUTE in result.stderr
+    killed = "error:0:Failed to run payload: Payload exited due to signal: 11 (SIGSEGV),died:15"
+    result = vm("run-app", "hello.py", play=killed)
+    assert result.returncode == 139
+    assert result.stderr.splitlines()[1:] == [
+        "the payload was killed: Failed to run payload: Payload exited due to signal: 11 (SIGSEGV)"
+        " (Unknown)"
+    ]
+
+
+def test_no_word_behind_a_source_becomes_a_file(vm: Vm, apk: Path, tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text("print()")
+    (tmp_path / "precious.txt").write_text("my thesis")
+    result = vm("run-app", "hello.py", "precious.txt", "more")
+    assert result.returncode == 1
+    assert "hello.py is no APK, so it has no IDSIG precious.txt" in result.stderr
+    assert "vm run-app hello.py -- precious.txt more" in result.stderr
+    assert (tmp_path / "precious.txt").read_text() == "my thesis"
+    result = vm("run-app", apk, "--payload-binary-name", "a", "--", "--x", play=ENDED)
+    assert result.returncode == 0
+    assert not (tmp_path / "--x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["words.txt"], "words.txt is no payload: it is text without a #! line"),
+        (["hello.py", "--payload-binary-name", "x"], "hello.py is none"),
+        (["hello.py", "--config-path", "x"], "hello.py is none"),
+        (["hello.py", "--env", "A=1", "--env", "A=2"], "A comes twice"),
+        (
+            ["hello.py", "--debug", "none", "--env", "LD_PRELOAD=x"],
+            "variable LD_PRELOAD can change",
+        ),
+        (["absent.py"], "absent.py: No such file"),
+        (["empty"], "empty: which file is the payload? no file there can be run"),
+    ],
+)
+def test_sources_that_are_refused(vm: Vm, tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "hello.py").touch()
+    (tmp_path / "words.txt").write_text("words")
+    (tmp_path / "empty").mkdir()
+    result = vm("run-app", *arguments)
+    assert result.returncode == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_payload_given_to_run_is_met_with_the_right_command(vm: Vm, tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text("print()")
+    result = vm("run", "hello.py")
+    assert result.returncode == 1
+    assert "type `vm run-app hello.py`" in result.stderr
+
+
+def test_an_apk_without_a_name_tells_what_is_in_it(vm: Vm, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "app.apk", "w") as archive:
+        archive.writestr("bin/one.py", "")
+        archive.writestr("lib/x86_64/two.so", "")
+        archive.writestr("lib/arm64-v8a/three.so", "")
+        archive.writestr("bin/package/four.py", "")
+    result = vm("run-app", "app.apk")
+    assert "app.apk has these payloads: two.so, one.py\n" in result.stderr
+
+
+def test_the_kernels_and_the_agents_lines_on_request(vm: Vm, apk: Path) -> None:
+    start = ["run-app", apk, "--payload-binary-name", "a", "--debug", "full"]
+    play = "started,tell:[    1.000] agent: started.,tell:hello,finished:0,died:3"
+    assert "agent:" not in vm(*start, play=play).stdout
+    assert "[    1.000] agent: started.\nhello\n" in vm(*start, "--kernel-log", play=play).stdout
+    assert vm(*start, "--log", "log", play=play).returncode == 0
+    assert Path("log").read_text() == "[    1.000] agent: started.\nhello\n"
+    Path("log").unlink()
+    Path("log").write_text("my thesis")
+    result = vm(*start, "--log", "log", play=play)
+    assert result.returncode == 1
+    assert (
+        "log: log is not empty and is no console or log of a VM: it looks like text"
+        in result.stderr
+    )
+    assert Path("log").read_text() == "my thesis"
+
+
+def test_sizes_have_units(vm: Vm, apk: Path) -> None:
+    start = ["run-app", apk, "--payload-binary-name", "a"]
+    for words in (["-m", "512M"], ["-m", "512"], ["--storage", "s.img", "--storage-size", "1M"]):
+        assert vm(*start, *words, play=ENDED).returncode == 0
+    assert Path("s.img").stat().st_size == 1 << 20
+    for words in (["-m", "512k"], ["-m", "much"], ["--storage-size", "0"]):
+        assert vm(*start, *words).returncode == 2
+    assert vm("create-partition", "p.img", "10M").returncode == 0
+    assert Path("p.img").stat().st_size == 10 << 20
+    assert vm("create-partition", "q.img", "0").returncode == 2
+    assert not Path("q.img").exists()
+
+
+def test_a_vm_with_a_name_is_kept(vm: Vm, tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text("print()")
+    start = ["run-app", "hello.py", "--name", "greeter"]
+    assert vm(*start, "--storage-size", "1M", play=ENDED).returncode == 0
+    folder = tmp_path / "tmp/XDG_DATA_HOME/avf/vm/greeter"
+    kept = {path.name for path in folder.iterdir()}
+    assert kept == {"app.apk", "apk.idsig", "config.json", "instance.img", "storage.img", "lock"}
+    instance = (folder / "instance.img").stat()
+    assert vm(*start, "--", "x", play="call,finished:0,died:3").stdout == "['x'] []\n"
+    assert (
+        vm("start", "greeter", "-e", "A=1", "--", "y", play="call,finished:3,died:3").returncode
+        == 3
+    )
+    assert (folder / "instance.img").stat().st_ino == instance.st_ino
+    shown = vm("ls").stdout.splitlines()
+    assert shown[0].split() == ["NAME", "CID", "STATE", "UPTIME", "MEM", "PAYLOAD", "UID"]
+    assert shown[1].split()[:3] == ["greeter", "-", "STOPPED"]
+    (tmp_path / "other.py").write_text("print()")
+    result = vm("run-app", "other.py", "--name", "greeter")
+    assert (
+        "VM greeter is another one: its payload_binary_name is hello.py, not other.py"
+        in result.stderr
+    )
+    assert "`vm rm greeter`" in result.stderr
+    assert "looks like a CID" in vm("run-app", "hello.py", "--name", "2048").stderr
+    assert "is no name for a VM" in vm("run-app", "hello.py", "--name", "../x").stderr
+    assert "--storage does not go" in vm(*start, "--storage", "s.img").stderr
+    assert vm("rm", "greeter").returncode == 0
+    assert not folder.exists()
+    assert "no VM greeter is kept" in vm("rm", "greeter").stderr

@@ -1,8 +1,9 @@
-"""A virtmgr whose VMs are plays: a VM's name is the script of what happens to it once it is started.
+"""A virtmgr whose VMs are plays: $FAKE_VIRTMGR_PLAY, or else a VM's name, tells what happens to it once it is started.
 
 The words are started, ready, finished:N, error:N:TEXT, died:N and report (what happens is told in a report, once it
 has died); to the console go tell:TEXT, pid (of this process), files (what the configuration's instance image, idsigs
-and extra APKs hold) and hear (a line of the console's input). `create_vm` refuses names that begin with "refuse:",
+and extra APKs hold), call (arguments and variables of the payload) and hear (a line of the console's input).
+Of an app, what is told goes to the log if there is one. `create_vm` refuses names that begin with "refuse:",
 `start` the name "unstartable".
 """
 
@@ -25,7 +26,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineDebugInfo,
     VirtualMachineState,
 )
-from avf.aidl.vm_control import DeathReport, IVmControl
+from avf.aidl.vm_control import DeathReport, IVmControl, PayloadInvocation
 from avf.binder import (
     FdMode,
     IBinder,
@@ -62,7 +63,9 @@ class _Machine(IVirtualMachine):
         console: int | None,
         heard: int | None = None,
         files: str = "",
+        call: str = "",
     ) -> None:
+        self._call = call
         self._heard = heard
         self._files = files
         self._service = service
@@ -147,6 +150,8 @@ class _Machine(IVirtualMachine):
                 text = f"pid {os.getpid()}"
             case "files":
                 text = self._files
+            case "call":
+                text = self._call
             case "hear" if self._heard is not None:
                 with open(self._heard, closefd=False) as heard:
                     text = heard.readline().strip()
@@ -214,7 +219,20 @@ class _Service(IVirtualizationService):
         console_in_fd: ParcelFileDescriptor | None,
         os_log_fd: ParcelFileDescriptor | None,
     ) -> IVirtualMachine:
-        script = getattr(config, config.which).name
+        invocation = PayloadInvocation(arguments=[], environment=[])
+        return self.create_vm_with_invocation(
+            config, console_fd, console_in_fd, os_log_fd, invocation
+        )
+
+    def create_vm_with_invocation(
+        self,
+        config: VirtualMachineConfig,
+        console_fd: ParcelFileDescriptor | None,
+        console_in_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+        invocation: PayloadInvocation,
+    ) -> IVirtualMachine:
+        script = os.environ.get("FAKE_VIRTMGR_PLAY") or getattr(config, config.which).name
         if script == "doctor":
             script = "started,ready"
         if script.startswith("refuse:"):
@@ -223,10 +241,13 @@ class _Service(IVirtualizationService):
         self._next_cid += 1
         self._cids[cid] = f"/run/{cid}"
         console = None
+        if config.which == "app_config" and os_log_fd is not None:
+            console_fd = os_log_fd
         if console_fd is not None:  # opened anew, as QEMU does
             console = os.open(f"/proc/self/fd/{console_fd.fileno()}", os.O_WRONLY | os.O_APPEND)
         heard = None if console_in_fd is None else os.dup(console_in_fd.fileno())
-        return _Machine(self, cid, script, console, heard, _files_of(config))
+        call = f"{invocation.arguments} {invocation.environment}"
+        return _Machine(self, cid, script, console, heard, _files_of(config), call)
 
     def forget(self, cid: int) -> None:
         self._cids.pop(cid, None)

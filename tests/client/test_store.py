@@ -77,7 +77,7 @@ def test_names_that_are_none(store: VmStore, config: StoredConfig, name: str) ->
         ({"payload_binary_name": "dir/file.so"}, "must not specify a path"),
         ({"payload_binary_name": None}, "is needed"),
         ({"memory_mib": 0}, "memory_mib must be"),
-        ({"encrypted_storage_size": -1}, "must be a whole number of bytes from 0"),
+        ({"encrypted_storage_size": -1}, "encrypted_storage_size must be a whole number"),
     ],
 )
 def test_refused_configurations(

@@ -28,7 +28,7 @@ def listen(port):
 payload_client.SOCKET_PATH = sys.argv[2]
 if sys.argv[3] == "unix":  # for vsock
     payload_client.listen, payload_client.is_host = listen, lambda peer: True
-launcher.exit_process(launcher.run_library(sys.argv[1]))
+launcher.exit_process(launcher.run_library(sys.argv[1:]))
 """
 
 

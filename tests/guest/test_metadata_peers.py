@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from avf.disk import ApexPayload, ApkPayload, MetadataError, MetadataPartition, PayloadConfig
 from avf.guest.errors import GuestError
 from avf.guest.metadata import parse_metadata
-from avf.metadata import MAX_APEXES
+from avf.invocation import MAX_STRINGS
+from avf.metadata import INVOCATION_FIELD, MAX_APEXES
 from avf.proto3 import message_field, uint_field, varint
 
 FIELDS = {
@@ -21,7 +22,11 @@ FIELDS = {
     "PayloadConfig": "string payload_binary_name; uint32 extra_apk_count",
     "Metadata": "uint32 version; ApexPayload apexes; ApkPayload apk; string config_path;"
     " PayloadConfig config",
+    "Argument": "string value",
+    "Variable": "string name; string value",
+    "Invocation": "Argument arguments; Variable environment",
 }
+REPEATED = {"apexes", "arguments", "environment"}
 TYPES = {"string": 9, "bytes": 12, "uint64": 4, "uint32": 13, "bool": 8}
 
 
@@ -35,12 +40,15 @@ def peer() -> type[Message]:
             made = message.field.add(name=field, number=number, type=TYPES.get(kind, 11), label=1)
             if kind not in TYPES:
                 made.type_name = f".m.{kind}"
-            if field == "apexes":
+            if field in REPEATED:
                 made.label = 3
             if field in ("config_path", "config"):
                 made.oneof_index = 0
         if name == "Metadata":
             message.oneof_decl.add(name="payload")
+            message.field.add(
+                name="invocation", number=INVOCATION_FIELD, type=11, label=1
+            ).type_name = ".m.Invocation"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("m.Metadata"))
@@ -54,7 +62,9 @@ def by_protobuf(data: bytes) -> MetadataPartition | None:
         found: Any = PEER.FromString(data)
     except DecodeError:
         return None
-    if len(found.apexes) > MAX_APEXES:
+    called = found.invocation
+    amounts = (len(called.arguments), len(called.environment))
+    if len(found.apexes) > MAX_APEXES or max(amounts) > MAX_STRINGS:
         return None
     chosen = found.WhichOneof("payload")
     config = PayloadConfig(found.config.payload_binary_name, found.config.extra_apk_count)
@@ -76,6 +86,8 @@ def by_protobuf(data: bytes) -> MetadataPartition | None:
         found.config_path if chosen == "config_path" else None,
         config if chosen == "config" else None,
         found.version,
+        tuple(argument.value for argument in called.arguments),
+        tuple((variable.name, variable.value) for variable in called.environment),
     )
 
 
@@ -102,6 +114,8 @@ def agree(data: bytes) -> None:
         wanted.apk.idsig_partition_name or "microdroid-apk-idsig",
         wanted.config_path,
         wanted.config and wanted.config.payload_binary_name,
+        wanted.arguments,
+        wanted.environment,
     )
 
 
@@ -113,7 +127,7 @@ def numbers() -> st.SearchStrategy[bytes]:
 
 def inside(content: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     """Fields: right ones, of wrong wire types, unknown ones, groups."""
-    number = st.integers(0, 7)
+    number = st.integers(0, 7) | st.just(INVOCATION_FIELD)
 
     def tagged(number: int, kind: int, rest: bytes) -> bytes:
         return varint(number << 3 | kind) + rest

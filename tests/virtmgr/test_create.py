@@ -373,7 +373,7 @@ def test_writable_partitions(
     root: IVirtualizationService, tmp_path: Path, kind: PartitionType, size: int, start: bytes
 ) -> None:
     path = tmp_path / "partition"
-    path.write_bytes(b"what was there before" * 1000)
+    path.write_bytes(start.ljust(100_000, b"x") if start else b"")
     with opened(path, "r+b") as file:
         os.lseek(file.fileno(), 100, os.SEEK_SET)
         root.initialize_writable_partition(file, size, kind)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from avf.arguments import ArgumentParser
 from avf.causes import words
+from avf.overwriting import Kind, foreign
 from avf.printable import printable
 
 from .compiler import Compiled, compile_modules
@@ -162,4 +163,9 @@ def _write_depfile(path: Path, output: Output, compiled: Compiled) -> None:
     targets = [output.path(module.name) for module in compiled.modules]
     targets += [output.init(name) for name in sorted({m.package for m in compiled.modules})]
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        with open(path, "rb") as file:
+            found = foreign(file.fileno(), Kind.DEPFILE)
+        if found is not None:
+            raise AidlError([Diagnostic(f"{path} is in the way: it is no rule of make; {found}")])
     replace_text(path, depfile_text(targets, compiled.inputs))

@@ -28,6 +28,7 @@ from avf.apk.stamp import source_stamp
 from avf.apk.verify import DEFAULT_SDK
 from avf.apk.verify_command import add_verify, run_verify
 from avf.arguments import ArgumentParser
+from avf.overwriting import Kind
 from avf.printable import printable
 from avf.printing import printable_json
 
@@ -121,7 +122,7 @@ def _idsig(options: argparse.Namespace) -> Report:
         if _is_current(apk, options, scheme):
             with opened(options.out) as idsig:
                 return reports.made_idsig(Idsig.parse(idsig), False)
-        out = outputs.open(options.out).fileno()
+        out = outputs.open(options.out, Kind.IDSIG).fileno()
         with about(options.apk), bar("hashing", apk) as progress:
             create_or_update_idsig(apk, out, **scheme, progress=progress)
         report = reports.made_idsig(Idsig.parse(out), True)

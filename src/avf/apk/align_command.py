@@ -18,6 +18,7 @@ from avf.apk.rewrite import (
 from avf.apk.signing_block import MAGIC
 from avf.apk.source import Source, open_source
 from avf.apk.zip import ZipSections, find_sections
+from avf.overwriting import Kind
 
 PAGES = (4096, 16384)
 
@@ -84,7 +85,7 @@ def _check_unsigned(source: Source, sections: ZipSections) -> None:
 def _write(source: Source, sections: ZipSections, page: int, path: Path) -> None:
     with Outputs() as outputs:
         with about(path):
-            out = outputs.open(path)
+            out = outputs.open(path, Kind.APK)
         directory, count = rewrite(source, sections, sections.cd_offset, out, page)
         eocd = source.read_at(sections.eocd_offset, sections.eocd_size)
         out.write(directory + eocd_for(eocd, directory, count, out.tell()))

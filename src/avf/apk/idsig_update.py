@@ -4,10 +4,12 @@ import os
 
 from avf.apk import tree_check, two_cores
 from avf.apk.errors import ApkError, IdsigError, TreeMismatch
-from avf.apk.idsig import Idsig, describe, locate, pwrite_all
+from avf.apk.fields import u32
+from avf.apk.idsig import VERSION, Idsig, describe, locate, pwrite_all
 from avf.apk.signing_block import SignedApk
 from avf.apk.source import FdSource, Progress, open_source, require_regular
 from avf.apk.verify import DEFAULT_SDK
+from avf.overwriting import Kind, foreign
 
 
 def create_or_update_idsig(
@@ -22,7 +24,8 @@ def create_or_update_idsig(
 
     Both must be regular files (InputError before anything is read). Neither file's offset matters or moves. The
     tree is written before the header, so that what an interruption leaves is not taken for an idsig. IdsigError if
-    the APK cannot have one or the output is not open for writing; the output is then untouched.
+    the APK cannot have one, the output is not open for writing, or it is a file of another kind: one that is neither
+    without content nor an idsig. The output is then untouched.
 
     An output that was written after the APK's last change is read as a whole, of the APK only what follows its
     contents. Otherwise all of the APK is read.
@@ -33,7 +36,10 @@ def create_or_update_idsig(
     start = _first_unknown(apk, apk_status, idsig_status)
     if _readable(idsig_fd) and _is_current(idsig_fd, wanted, apk, start):
         return False
+    if (found := foreign(idsig_fd, Kind.IDSIG)) is not None:
+        raise IdsigError(f"output {_name(idsig_fd)} is not empty and is no idsig: {found}")
     os.ftruncate(idsig_fd, 0)
+    pwrite_all(idsig_fd, u32(VERSION), 0)  # by which it is known should we be interrupted
     base = len(wanted.header())
     os.ftruncate(idsig_fd, base + wanted.tree_size)
 
@@ -54,6 +60,13 @@ def idsig_is_current(
     apk = locate(open_source(apk_fd))
     wanted = describe(apk, b"", sdk, allow_v2)
     return _is_current(idsig_fd, wanted, apk, _first_unknown(apk, apk_status, idsig_status))
+
+
+def _name(fd: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
+    except OSError:
+        return f"(descriptor {fd})"
 
 
 def _both_regular(apk_fd: int, idsig_fd: int) -> tuple[os.stat_result, os.stat_result]:

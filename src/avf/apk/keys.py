@@ -8,11 +8,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
 from avf.apk.algorithms import KeyType, SignatureAlgorithm
 from avf.apk.crypto import Algorithm
@@ -105,6 +107,19 @@ class SigningKey:
         """(private key as unencrypted PKCS #8, certificate)."""
         key = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return key, x509.load_der_x509_certificate(self.certificate).public_bytes(Encoding.PEM)
+
+    def to_pkcs12(self, password: str, *, alias: str = "payload") -> bytes:
+        """A key store with the key and its certificates, encrypted with `password`. SigningError if that is empty."""
+        if not password:
+            raise SigningError("a key store needs a password")
+        chain = [x509.load_der_x509_certificate(each) for each in self.certificates]
+        return serialize_key_and_certificates(
+            alias.encode(),
+            self._key,
+            chain[0],
+            chain[1:] or None,
+            BestAvailableEncryption(password.encode()),
+        )
 
     @property
     def algorithm(self) -> SignatureAlgorithm:

@@ -12,6 +12,7 @@ from avf.apk.lineage_files import is_lineage_file, read_lineage
 from avf.apk.output import Outputs, check_collisions
 from avf.apk.reports import Report
 from avf.apk.signer_options import SignerOptions, add_signers, check_signers, load_all
+from avf.overwriting import Kind
 
 _OLD = ("--old-signer", "the options that follow are of the key that hands on")
 _NEW = ("--new-signer", "the options that follow are of the key that takes over")
@@ -106,7 +107,7 @@ def _check_paths(options: argparse.Namespace, signers: Sequence[SignerOptions]) 
 def _written(options: argparse.Namespace, lineage: Sequence[LineageNode]) -> Report:
     if options.out:
         with Outputs() as outputs:
-            outputs.open(options.out).write(encode_lineage_file(lineage))
+            outputs.open(options.out, Kind.LINEAGE).write(encode_lineage_file(lineage))
             outputs.commit()
     out = None if options.out is None else str(options.out)
     shown = reports.lineage(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from avf.apk.errors import InputError, OutputError
+from avf.overwriting import Kind, foreign
 
 
 def check_collisions(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
@@ -51,13 +52,15 @@ class Outputs:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def open(self, path: Path) -> BinaryIO:
+    def open(self, path: Path, kind: Kind) -> BinaryIO:
         """A file for the contents of `path`, open for reading and writing. A symbolic link is followed.
 
-        InputError if `path` is there and is no regular file.
+        InputError if `path` is there and is no regular file; OutputError if it is one of another kind.
         """
         target = Path(os.path.realpath(path))
         old = _status(target)
+        if old:
+            _check_kind(path, target, kind)
         pending = self._stack.enter_context(_pending(target))
         if old:
             os.fchmod(pending.file.fileno(), stat.S_IMODE(old.st_mode) & 0o777)
@@ -111,6 +114,21 @@ def _pending(target: Path) -> Iterator[_Pending]:
     finally:
         if named:
             temporary.unlink(missing_ok=True)
+
+
+def _check_kind(path: Path, target: Path, kind: Kind) -> None:
+    try:
+        fd = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        raise OutputError("not readable, so it may be anything", file=os.fspath(path)) from None
+    try:
+        found = foreign(fd, kind)
+    finally:
+        os.close(fd)
+    if found is not None:
+        raise OutputError(
+            f"the output is not empty and is no {kind.value}: {found}", file=os.fspath(path)
+        )
 
 
 def _status(path: Path) -> os.stat_result | None:

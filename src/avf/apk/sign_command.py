@@ -27,6 +27,7 @@ from avf.apk.signer_options import (
 from avf.apk.signers import MAX_SDK
 from avf.apk.stamp import StampStatus, source_stamp
 from avf.apk.verify import DEFAULT_SDK, V3_1_SDK, Scheme
+from avf.overwriting import Kind
 
 if TYPE_CHECKING:
     from avf.apk.keys import SigningKey
@@ -129,7 +130,9 @@ def run_sign(options: argparse.Namespace) -> Report:
         signed = (
             apk
             if out is None
-            else _write_apk(options, plan, names, apk, outputs.open(out), platforms.low, stamp)
+            else _write_apk(
+                options, plan, names, apk, outputs.open(out, Kind.APK), platforms.low, stamp
+            )
         )
         verdicts = _verdicts(signed, platforms)
         found = _check_stamp(signed, plan) if stamp else {}
@@ -137,7 +140,7 @@ def run_sign(options: argparse.Namespace) -> Report:
         report["idsig"] = None if idsig is None else str(idsig)
         if idsig is not None:
             with about(idsig):
-                idsig_fd = outputs.open(idsig).fileno()
+                idsig_fd = outputs.open(idsig, Kind.IDSIG).fileno()
             _write_idsig(options, plan, signed, idsig_fd, verdicts)
         outputs.commit()
     return {**report, **reports.verified_range(verdicts), **found}

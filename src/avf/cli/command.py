@@ -1,5 +1,6 @@
 """The `vm` command itself: finds the sub-command's module when it is used, and turns errors into text."""
 
+import difflib
 import importlib
 import signal
 import sys
@@ -16,9 +17,15 @@ from avf.cli.text import CliError, error_chain, error_text
 from avf.printable import printable, printable_lines
 
 _COMMANDS = {
-    "run-app": ("avf.cli.run_app:run_app", "Run a payload from a signed APK in a VM of its own."),
+    "run-app": ("avf.cli.run_app:run_app", "Run a script, a program, a folder or a signed APK in a VM of its own."),
     "run-microdroid": ("avf.cli.run_app:run_microdroid", "Run a VM with a payload that does nothing."),
     "run": ("avf.cli.run:run", "Run a VM described by a JSON file."),
+    "start": ("avf.cli.kept:start", "Run a VM that is kept."),
+    "ls": ("avf.cli.kept:ls", "Show your VMs: those that run, and those that are kept."),
+    "rm": ("avf.cli.kept:rm", "Remove VMs that are kept."),
+    "new": ("avf.cli.project:new", "Make a project: a payload to begin with."),
+    "build": ("avf.cli.project:build_command", "Make a signed APK of a source."),
+    "keygen": ("avf.cli.project:keygen", "Make a key that signs APKs."),
     "list": ("avf.cli.host:list_vms", "List the VMs of this host."),
     "top": ("avf.cli.top:top", "Show your VMs and what they use, over and over."),
     "stop": ("avf.cli.control:stop", "Kill a VM."),
@@ -56,6 +63,16 @@ class _Group(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if meant := difflib.get_close_matches(args[0].replace("_", "-"), _COMMANDS, 1, 0.5):
+                error.message = f"No such command {args[0]!r}. Did you mean {meant[0]!r}?"  # type: ignore[misc]
+            raise
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         found = [

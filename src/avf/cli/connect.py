@@ -12,7 +12,8 @@ import click
 from avf.aidl.virtualizationservice import VirtualMachineState
 from avf.binder import BinderError, DeadObjectError, RemoteException
 from avf.cli.addresses import ADDRESS, Address, dialler, listen
-from avf.cli.control import CID, controlled
+from avf.cli.control import controlled
+from avf.cli.names import CID
 from avf.cli.splice import Way, splice
 from avf.cli.text import CliError
 from avf.client.control import ControlledVm
@@ -31,7 +32,7 @@ VSOCK_PORT = click.IntRange(1024, (1 << 32) - 2)
 
 
 @click.command()
-@click.argument("cid", type=CID)
+@click.argument("cid", type=CID, metavar="VM")
 @click.argument("port", type=VSOCK_PORT)
 def connect(cid: int, port: int) -> int:
     """Connect to vsock PORT of a guest, as nc does to a TCP port.
@@ -60,7 +61,7 @@ def connect(cid: int, port: int) -> int:
 
 
 @click.command()
-@click.argument("cid", type=CID)
+@click.argument("cid", type=CID, metavar="VM")
 @click.argument("source", metavar="FROM", type=ADDRESS)
 @click.argument("target", metavar="TO", type=ADDRESS)
 def forward(cid: int, source: Address, target: Address) -> int:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import click
-from click.shell_completion import CompletionItem
 
-from avf.binder import BinderError, DeadObjectError, RemoteException
+from avf.binder import DeadObjectError, RemoteException
+from avf.cli.names import CID
 from avf.cli.terminal import raw_terminal
 from avf.cli.text import CliError
-from avf.client.control import ControlledVm, list_vms, open_vm
+from avf.client.control import ControlledVm, open_vm
 from avf.printable import printable_lines
 
 LEAVE = b"\x1d"
@@ -21,32 +21,16 @@ LEAVE = b"\x1d"
 _CHUNK = 64 << 10
 
 
-class CidType(click.IntRange):
-    """The CID of a VM that runs."""
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        try:
-            cids = [str(info.cid) for info in list_vms()]
-        except (BinderError, OSError):
-            return []
-        return [CompletionItem(cid) for cid in cids if cid.startswith(incomplete)]
-
-
-CID = CidType(0, (1 << 32) - 1)
-
-
-@click.command()
-@click.argument("cid", type=CID)
+@click.command(epilog="Example:  vm stop counter")
+@click.argument("cid", type=CID, metavar="VM")
 def stop(cid: int) -> None:
-    """Kill the VM with that CID, and wait until all of it is gone."""
+    """Kill a VM, named by its CID or its name, and wait until all of it is gone."""
     with controlled(cid) as vm:
         vm.stop()
 
 
-@click.command()
-@click.argument("cid", type=CID)
+@click.command(epilog="Example:  vm console 2048")
+@click.argument("cid", type=CID, metavar="VM")
 def console(cid: int) -> None:
     """Show what the console of a VM said last and goes on to say, and type into it.
 
@@ -65,12 +49,28 @@ def console(cid: int) -> None:
         _converse(stream, speak=details.takes_console_input)
 
 
-@click.command()
-@click.argument("cid", type=CID)
+@click.command(epilog="Example:  vm logs -f counter")
+@click.argument("cid", type=CID, metavar="VM")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the VM ends.")
 def logs(cid: int, follow: bool) -> None:
     """Show what the log of a VM said last."""
-    with controlled(cid) as vm, vm.follow_log(live=follow) as stream:
+    with controlled(cid) as vm:
+        _refuse_mute(vm)
+        _show_log(vm, follow)
+
+
+def _refuse_mute(vm: ControlledVm) -> None:
+    """Only guests that are debuggable or raw write a log; it is they that take input."""
+    details = vm.details()
+    if details.has_console and not details.takes_console_input:
+        raise CliError(
+            f"VM {details.cid} is not debuggable, so its guest writes no log",
+            "`vm run-app --debug full` makes one that is",
+        )
+
+
+def _show_log(vm: ControlledVm, follow: bool) -> None:
+    with vm.follow_log(live=follow) as stream:
         _copy(stream, harmless=True)
 
 

@@ -46,7 +46,7 @@ class Finding:
     fix: str | None = None
 
 
-@click.command()
+@click.command(epilog="Example:  vm doctor")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def doctor(as_json: bool) -> int:
     """Check what this host can do, with a fix for each lack.

@@ -1,5 +1,7 @@
 """The APK of `vm run-microdroid`: it comes with the guest image, or is made on the spot with a key of its own."""
 
+import os
+import tempfile
 from pathlib import Path
 
 from avf.runtime import image_dirs
@@ -33,7 +35,8 @@ def _build(path: Path) -> None:
 
     builder = ApkBuilder("com.android.microdroid.empty_payload")
     builder.add(f"bin/{EMPTY_PAYLOAD_NAME}", _SCRIPT, mode=0o755)
-    new = path.with_name(path.name + ".new")
-    with open(new, "w+b") as file:
-        builder.build(file, SigningKey.generate())
-    new.replace(path)
+    with tempfile.NamedTemporaryFile(dir=path.parent) as file:
+        builder.build(file.file, SigningKey.generate())  # type: ignore[arg-type]
+        file.flush()
+        os.fchmod(file.fileno(), 0o644)
+        os.link(file.name, path)

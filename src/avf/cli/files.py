@@ -8,10 +8,13 @@ from pathlib import Path
 import click
 
 from avf.binder import BinderError
+from avf.cli.completion import SourceFile
 from avf.cli.options import FILE, service
 from avf.cli.progress import bytes_read_by, progress
+from avf.cli.sizes import Size
 from avf.cli.text import CliError
 from avf.client import ClientError, PartitionType, VirtualizationService, grow_storage
+from avf.overwriting import Kind, foreign
 
 _TYPES = {
     "raw": PartitionType.RAW,
@@ -20,8 +23,8 @@ _TYPES = {
 }
 
 
-@click.command("create-idsig")
-@click.argument("apk", type=FILE)
+@click.command("create-idsig", epilog="Example:  vm create-idsig app.apk app.idsig")
+@click.argument("apk", type=SourceFile(apks_only=True))
 @click.argument("path", type=FILE)
 def create_idsig(apk: Path, path: Path) -> None:
     """Make the idsig (APK Signature Scheme v4) of APK in the file PATH, or bring it up to date."""
@@ -29,9 +32,11 @@ def create_idsig(apk: Path, path: Path) -> None:
         make_idsig(connection, apk, path)
 
 
-@click.command("create-partition")
+@click.command(
+    "create-partition", epilog="Example:  vm create-partition store.img 64M -t encryptedstore"
+)
 @click.argument("path", type=FILE)
-@click.argument("size", type=click.IntRange(min=0, max=(1 << 63) - 1))
+@click.argument("size", type=Size(minimum=1))
 @click.option(
     "-t",
     "--type",
@@ -42,12 +47,12 @@ def create_idsig(apk: Path, path: Path) -> None:
     help="What the guest will find in it.",
 )
 def create_partition(path: Path, size: int, kind: str) -> None:
-    """Make a partition image of SIZE bytes, rounded up to 4096, in the new file PATH."""  # fmt: skip
+    """Make a partition image of SIZE bytes (or as in 10M), rounded up to 4096, in the new file PATH."""  # fmt: skip
     with service() as connection:
         make_partition(connection, path, size, _TYPES[kind])
 
 
-@click.command("forget-instance")
+@click.command("forget-instance", epilog="Example:  vm forget-instance instance.img")
 @click.argument("instance", type=FILE)
 def forget_instance(instance: Path) -> None:
     """Have the host forget what it remembers of the instance whose image INSTANCE is.
@@ -71,7 +76,12 @@ def make_idsig(connection: VirtualizationService, apk: Path, idsig: Path) -> Non
         try:
             connection.create_or_update_idsig_file(apk, file)
         except BinderError as error:
-            raise CliError(f"Failed to make the idsig of {apk}") from error
+            hint = None if not _has_content(file) else "the payload's arguments come after --"
+            raise CliError(f"Failed to make the idsig of {apk}", hint) from error
+
+
+def _has_content(fd: int) -> bool:
+    return foreign(fd, Kind.IDSIG) is not None
 
 
 def make_partition(

@@ -12,7 +12,7 @@ from avf.printable import printable
 from avf.printing import printable_json
 
 
-@click.command("list")
+@click.command("list", epilog="Example:  vm list --json")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON array.")
 def list_vms(as_json: bool) -> None:
     """List the VMs of this host, whoever runs them."""
@@ -44,7 +44,7 @@ def _debug_form(infos: list[VmInfo]) -> str:
     return "\n".join([*lines, "]"])
 
 
-@click.command()
+@click.command(epilog="Example:  vm info --json")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def info(as_json: bool) -> None:
     """Say in three lines which VMs this host supports."""

@@ -15,7 +15,7 @@ MAX_CONNECTIONS = 64
 _CHUNK = 64 << 10
 
 
-@click.command()
+@click.command(epilog="Example:  vm listen 5000 --once")
 @click.argument("port", type=click.IntRange(1, (1 << 32) - 2))
 @click.option("--once", is_flag=True, help="Leave when the first guest that connects has ended.")
 def listen(port: int, once: bool) -> int:

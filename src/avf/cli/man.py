@@ -1,6 +1,7 @@
 """`python -m avf.cli.man OUT`: the manual pages of `vm`, made from what its commands say of themselves."""
 
 import argparse
+import errno
 import inspect
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from avf.cli.command import vm
+from avf.overwriting import Kind, foreign
 
 _ENVIRONMENT = {
     "AVF_IMAGE_DIR": "The folder of the guest image.",
@@ -18,7 +20,7 @@ _ENVIRONMENT = {
     "AVF_VIRTMGR": "The virtmgr to run instead of this installation's.",
 }
 _STATUS = {
-    "0": "The command has done its work; for run, the VM has run, whatever it died of.",
+    "0": "The command has done its work; for run-app, the payload has run.",
     "1": "An error, told on standard error.",
     "2": "Wrong usage.",
     "128+N": "Signal N has ended the command.",
@@ -31,9 +33,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="OUT", help="made if it is missing")
     folder = parser.parse_args(arguments).folder
     folder.mkdir(parents=True, exist_ok=True)
-    for name, page in pages(version("avf-linux")):
-        (folder / f"{name}.1").write_text(page)
+    try:
+        for name, page in pages(version("avf-linux")):
+            _write(folder / f"{name}.1", page)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _write(path: Path, page: str) -> None:
+    """Raises FileExistsError for a file that is no manual page."""
+    with open(path, "r+" if path.exists() else "x") as file:
+        if (found := foreign(file.fileno(), Kind.MANUAL)) is not None:
+            raise FileExistsError(errno.EEXIST, f"is no manual page: {found}", str(path))
+        file.truncate(0)
+        file.write(page)
 
 
 def pages(release: str) -> Iterator[tuple[str, str]]:

@@ -8,9 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, TextIO, TypedDict, TypeVar
 
 import click
+
+from avf.cli.invocation import env_option
+from avf.cli.sizes import Size
 
 if TYPE_CHECKING:
     from avf.client import VirtualizationService
@@ -56,18 +59,24 @@ class RunOptions(TypedDict):
     image: Path | None
     as_json: bool
     verbose: bool
+    kernel_log: NotRequired[bool]
+    """Of a payload's VM: whether what its kernel and its agent say is shown, too."""
 
 
 class AppOptions(RunOptions):
     """What the options of `app_options` were."""
 
-    name: str
+    name: str | None
+    """None: not told."""
     storage: Path | None
     storage_size: int | None
-    debug: str
+    debug: str | None
+    """None: not told."""
     protected: bool
     mem: int | None
-    payload_status: bool
+    payload_status: bool | None
+    """None: not told."""
+    env: tuple[tuple[str, str], ...]
 
 
 def run_options(command: F) -> F:
@@ -78,12 +87,14 @@ def run_options(command: F) -> F:
                          show_default=True, help="How many CPUs the VM gets."),
             click.option("--task-profiles", multiple=True, metavar="NAME",
                          help="Cgroup of the VM's process; may be repeated."),
-            click.option("--console", type=FILE, help="Where the console goes.  [default: standard output]"),
+            click.option("--console", type=FILE, help="Where the console goes.  [default: standard output; of a"
+                         " payload's VM with --kernel-log only]"),
             click.option("--console-in", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",
                          help="What is typed into the console; - is standard input."),
             click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
                          help="Kill the VM when its payload has run that long, and exit with status 124."),
-            click.option("--log", type=FILE, help="Where the guest's log goes.  [default: standard output]"),
+            click.option("--log", type=FILE, help="Where the guest's log goes, the payload's output in it."
+                         "  [default: standard output; of a payload's VM without the agent's lines]"),
             click.option("--gdb", type=GdbPort(), is_flag=False, flag_value="socket", metavar="[PORT]",
                          help="Wait for a debugger at a socket in the VM's directory, and on that TCP port of"
                          " localhost if there is one. Write it last, or as --gdb=PORT."),
@@ -97,25 +108,29 @@ def run_options(command: F) -> F:
     return command
 
 
-def app_options(debug_default: str, name: str) -> Callable[[F], F]:
-    """Options of everything that runs a payload from an APK."""
+def app_options(*, debug: str, name: str, kernel_log: bool = False) -> Callable[[F], F]:
+    """Options of everything that runs a payload. `debug` and `name` say in the help what their defaults are."""
 
     def add(command: F) -> F:
         for option in reversed(
             (
-                click.option("--name", default=name, show_default=True, help="What to call the VM."),
+                click.option("--name", metavar="NAME", help=name),
+                env_option,
                 click.option("--storage", type=FILE, help="Encrypted storage, made if it is missing."),
-                click.option("--storage-size", type=click.IntRange(min=1), metavar="BYTES",
+                click.option("--storage-size", type=Size(minimum=1), metavar="SIZE",
                              help="How big to make it; storage that is smaller is made larger."
-                             f"  [default: {DEFAULT_STORAGE_SIZE} for a new one]"),
-                click.option("--debug", type=click.Choice(["none", "full"]), default=debug_default,
-                             show_default=True, help="Whether the VM can be looked into."),
+                             f"  [default: {DEFAULT_STORAGE_SIZE >> 20}M for a new one]"),
+                click.option("--debug", type=click.Choice(["none", "full"]),
+                             help="Whether the VM can be looked into, and shows what its payload writes."
+                             f"  [default: {debug}]"),
+                click.option("--kernel-log", is_flag=True, default=kernel_log, hidden=kernel_log,
+                             help="Show what the guest's kernel and agent say as well."),
                 click.option("-p", "--protected", is_flag=True, help="Run a protected VM."),
-                click.option("-m", "--mem", type=click.IntRange(min=1), metavar="MIB",
-                             help="Memory in MiB.  [default: what the image asks for]"),
-                click.option("--payload-status", is_flag=True,
+                click.option("-m", "--mem", type=Size("m", minimum=1, maximum=(1 << 31) - 1), metavar="SIZE",
+                             help="Memory, in MiB or as in 512M and 2G.  [default: what the image asks for]"),
+                click.option("--payload-status/--no-payload-status", default=None,
                              help="Exit with the payload's exit code, 128+N if signal N ended it, or 1 if it did"
-                             " not finish."),
+                             " not finish.  [default: only for what is not an APK]"),
             )
         ):  # fmt: skip
             command = option(command)

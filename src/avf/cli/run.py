@@ -1,6 +1,9 @@
 """`vm run`, and how any VM is run in the foreground."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
@@ -16,42 +19,63 @@ from avf.cli.options import (
     standard_stream,
     typed_input,
 )
-from avf.cli.tell import JsonTeller, Teller, TextTeller
+from avf.cli.payload_output import copied_output
+from avf.cli.tell import JsonTeller, Teller, TextTeller, print_note
 from avf.cli.text import CliError, quoted
 from avf.client import (
     AppConfig,
     CpuTopology,
     DeathReason,
     DeathReport,
+    DebugLevel,
     PayloadError,
     PayloadFinished,
+    PayloadReady,
+    PayloadStarted,
     RawConfig,
     VirtualizationService,
     VirtualMachine,
     load_raw_config,
     warnings_in,
 )
-from avf.printable import printable, printable_lines
+from avf.printable import printable_lines
 
 TIMED_OUT = 124
 """The exit status when the time limit was over, as of timeout(1)."""
+_STOPPED = (DeathReason.SHUTDOWN, DeathReason.KILLED, DeathReason.REBOOT)
+"""How a VM ends that did nothing wrong: by itself, or because somebody wanted it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a VM ended, as far as an exit status can tell."""
 
+    reason: DeathReason | None
+    is_app: bool
+    started: bool
+    """Whether a payload was."""
     payload: int | None
     """The exit code of the payload; None if it did not finish."""
-    timed_out: bool
 
     @property
     def status(self) -> int:
-        """Of a command that does not pass the payload's on."""
-        return TIMED_OUT if self.timed_out else 0
+        """Of a command that does not pass the payload's on: 1 if the VM did not get as far as it should."""
+        if self.reason == DeathReason.TIMED_OUT:
+            return TIMED_OUT
+        if self.payload is not None:
+            return 0
+        has_run = self.started or not self.is_app
+        return 0 if has_run and self.reason in _STOPPED else 1
+
+    @property
+    def payload_status(self) -> int:
+        """The payload's exit code; 128 and its number for a signal; 1 if it did not finish."""
+        if self.reason == DeathReason.TIMED_OUT:
+            return TIMED_OUT
+        return 1 if self.payload is None else self.payload & 0xFF
 
 
-@click.command()
+@click.command(epilog="Example:  vm run guest.json --console console.txt")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--name", default="VmRun", show_default=True, help="What to call the VM.")
 @run_options
@@ -61,6 +85,7 @@ def run(config: Path, name: str, **options: Unpack[RunOptions]) -> int:
     Its keys are kernel, initrd, params, bootloader, disks, protected, memory_mib and platform_version; paths are
     relative to the file.
     """
+    _refuse_payloads(config)
     raw = replace(
         load_raw_config(config),
         name=name,
@@ -73,30 +98,38 @@ def run(config: Path, name: str, **options: Unpack[RunOptions]) -> int:
         return run_vm(connection, raw, quoted(config), options).status
 
 
+def _refuse_payloads(path: Path) -> None:
+    """A program in the place of a description is a misunderstanding that is worth a word."""
+    from avf.project import ProjectError, kind_of
+
+    try:
+        kind = kind_of(path)
+    except ProjectError:
+        return
+    raise CliError(
+        f"{path} describes no VM; it is a payload ({kind.value})",
+        f"to run it in a VM, type `vm run-app {path}`",
+    )
+
+
 def run_vm(
     connection: VirtualizationService,
     config: AppConfig | RawConfig,
     description: str,
     options: RunOptions,
+    teller: Teller | None = None,
 ) -> Outcome:
     """Creates and starts a VM and tells of it until it ends."""
-    console, log = options["console"], options["log"]
-    teller = _teller(options)
-    flush_output()
-    output = standard_stream(sys.stderr if options["as_json"] else sys.stdout)
-    outputs = (output if console is None else console, output if log is None else log)
-    with (
-        typed_input(options["console_in"]) as typed,
-        _create(connection, config, outputs, typed) as vm,
-    ):
+    teller = teller or _teller(options)
+    with ExitStack() as stack:
+        outputs = stack.enter_context(_outputs(config, options))
+        typed = stack.enter_context(typed_input(options["console_in"]))
+        vm = stack.enter_context(_create(connection, config, outputs, typed))
         _start(vm, options["timeout"])
         report = None
         try:
             teller.created(vm, description)
-            if options["gdb"] is not None and (path := vm.debugger_socket) is not None:
-                click.echo(
-                    printable(f"waiting for a debugger; in gdb: target remote {path}"), err=True
-                )
+            _tell_more(vm, config, options)
             vm.add_listener(teller.event)
             reason = vm.wait_for_death()
             report = vm.death_report
@@ -105,16 +138,49 @@ def run_vm(
                 report = None
         finally:
             vm.close()
+            stack.pop_all().close()  # what the guest wrote comes before the word that it ended
             teller.ended(vm.death_reason, report)
         if vm.death_reason == DeathReason.START_FAILED:
             _tell_log(connection, options)
-        return Outcome(_exit_code(vm), vm.death_reason == DeathReason.TIMED_OUT)
+        return _outcome(vm, is_app=isinstance(config, AppConfig))
+
+
+@contextmanager
+def _outputs(
+    config: AppConfig | RawConfig, options: RunOptions
+) -> Iterator[tuple[Path | int | None, Path | int | None]]:
+    """Where console and log go: to the files that are named; of a payload only its own output is shown, unless the
+    kernel's is asked for, too.
+    """
+    console, log = options["console"], options["log"]
+    flush_output()
+    stream = sys.stderr if options["as_json"] else sys.stdout
+    if options.get("kernel_log") or isinstance(config, RawConfig):
+        shown = standard_stream(stream)
+        yield shown if console is None else console, shown if log is None else log
+        return
+    with ExitStack() as stack:
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        stack.callback(os.close, nowhere)
+        payload = stack.enter_context(copied_output(stream)) if log is None else log
+        yield nowhere if console is None else console, payload
+
+
+def _tell_more(vm: VirtualMachine, config: AppConfig | RawConfig, options: RunOptions) -> None:
+    """What its user has to know beside: how to debug it, and that nothing of it will be seen."""
+    if options["gdb"] is not None and (path := vm.debugger_socket) is not None:
+        print_note(f"waiting for a debugger; in gdb: target remote {path}")
+    if isinstance(config, AppConfig) and config.debug_level == DebugLevel.NONE:
+        print_note(
+            "the payload's output is not shown: the VM is not debuggable (--debug full makes it so)"
+        )
 
 
 def _teller(options: RunOptions) -> Teller:
     if options["as_json"]:
         return JsonTeller()
-    return TextTeller(console_was_shown=options["console"] is None)
+    shown = options.get("kernel_log", True) and options["console"] is None
+    return TextTeller(console_was_shown=shown)
 
 
 def _create(
@@ -139,7 +205,7 @@ def _start(vm: VirtualMachine, timeout: float | None) -> None:
 
 def _tell_lost(report: DeathReport | None) -> None:
     for text in report.lost_output if report is not None else ():
-        click.echo(printable(f"Warning: output of the VM is lost: {text}"), err=True)
+        print_note(f"Warning: output of the VM is lost: {text}")
 
 
 def _tell_log(connection: VirtualizationService, options: RunOptions) -> None:
@@ -148,11 +214,14 @@ def _tell_log(connection: VirtualizationService, options: RunOptions) -> None:
         click.echo(f"virtmgr said:\n{printable_lines(tail)}", err=True)
 
 
-def _exit_code(vm: VirtualMachine) -> int | None:
-    """As a shell has it: of a payload that a signal ended, 128 and its number."""
+def _outcome(vm: VirtualMachine, *, is_app: bool) -> Outcome:
+    """The exit code as a shell has it: of a payload that a signal ended, 128 and its number."""
+    started, code = False, None
     for event in vm.events():
-        if isinstance(event, PayloadFinished):
-            return event.exit_code
-        if isinstance(event, PayloadError) and event.signal is not None:
-            return 128 + event.signal
-    return None
+        if isinstance(event, PayloadStarted | PayloadReady):
+            started = True
+        elif isinstance(event, PayloadFinished):
+            code = event.exit_code
+        elif isinstance(event, PayloadError) and event.signal is not None:
+            code = 128 + event.signal
+    return Outcome(vm.death_reason, is_app, started or code is not None, code)

@@ -1,6 +1,5 @@
-"""`vm run-app` and `vm run-microdroid`: a payload from an APK."""
+"""`vm run-app` and `vm run-microdroid`: a payload from a source or an APK."""
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,33 +9,38 @@ from typing import Unpack
 
 import click
 
+from avf.cli.app_files import check_extra_apks, prepared_files
+from avf.cli.app_source import App, opened_app
+from avf.cli.app_store import kept_vm
+from avf.cli.completion import PayloadName, SourceFile
 from avf.cli.empty_payload import EMPTY_PAYLOAD_APK, EMPTY_PAYLOAD_NAME, find_or_build
-from avf.cli.files import grow_store, make_idsig, make_missing
-from avf.cli.options import (
-    DEFAULT_STORAGE_SIZE,
-    FILE,
-    FOLDER,
-    AppOptions,
-    app_options,
-    service,
-)
+from avf.cli.files import make_idsig
+from avf.cli.invocation import PayloadCommand, environment, payload_arguments
+from avf.cli.options import FILE, FOLDER, AppOptions, RunOptions, app_options, service
 from avf.cli.run import Outcome, run_vm
-from avf.cli.tell import print_line, print_note
-from avf.cli.text import CliError, quoted
-from avf.client import AppConfig, CpuTopology, DebugLevel, PartitionType, VirtualizationService
+from avf.cli.tell import SourceTeller, Teller, print_line, print_note
+from avf.cli.text import quoted
+from avf.client import AppConfig, CpuTopology, DebugLevel
 
-INSTANCE_SIZE = 10 << 20
-_MAX_CONFIG_SIZE = 1 << 20
+_EXAMPLES = """\
+\b
+Examples:
+  vm run-app hello.py -- --verbose input.txt
+  vm run-app ./program --env GREETING=hello --timeout 60
+  vm run-app my-project --name counter --storage-size 64M
+  vm run-app app.apk --payload-binary-name libhello.so --debug full
+"""
 
 
-@click.command("run-app")
-@click.argument("apk", type=FILE)
+@click.command("run-app", cls=PayloadCommand, epilog=_EXAMPLES)
+@click.argument("source", type=SourceFile())
 @click.argument("idsig", type=FILE, required=False)
 @click.argument("instance", type=FILE, required=False)
 @click.option(
     "--payload-binary-name",
     "--payload_path",
     "binary",
+    type=PayloadName(),
     metavar="NAME",
     help="The payload's file in the APK, such as libhello.so.",
 )
@@ -54,9 +58,12 @@ _MAX_CONFIG_SIZE = 1 << 20
 @click.option("--extra-idsig", "extra_idsigs", type=FILE, multiple=True,
               help="Where the idsig of an extra APK goes; once for each that the configuration names, and not needed"
               " for --extra-apk.")  # fmt: skip
-@app_options(debug_default="none", name="VmRunApp")
+@app_options(
+    debug="none for an APK, else full",
+    name="What to call the VM; without INSTANCE it is then kept.",
+)
 def run_app(
-    apk: Path,
+    source: Path,
     idsig: Path | None,
     instance: Path | None,
     binary: str | None,
@@ -65,40 +72,64 @@ def run_app(
     extra_idsigs: tuple[Path, ...],
     **options: Unpack[AppOptions],
 ) -> int:
-    """Run a payload from APK in a VM.
+    """Run SOURCE in a VM, with the ARGUMENTs.
 
-    IDSIG is brought up to date, INSTANCE and the storage are made if they are missing. Without them the VM gets
-    files that are removed afterwards, and so an identity that no other run will have.
+    SOURCE is a Python script, a script with a #! line, an ELF program or library, C source, or a folder with one of
+    them: an APK is made of it on the way, and signed with your debug key. Or it is a signed APK, whose payload an
+    option names.
+
+    Of an APK, IDSIG is brought up to date, INSTANCE and the storage are made if they are missing. Without them the VM
+    gets files that are removed afterwards, and so an identity that no other run will have.
+
+    With --name and without INSTANCE, the VM is kept: `vm start NAME` and the next run of the same payload under that
+    name find its secrets and its storage again.
     """
-    _check_payload(binary, config_path)
-    if config_path is not None and extra_apks:
-        raise CliError("--extra-apk and --config-path exclude each other: the file names its own")
-    named = extra_apks or _extra_apks(apk, config_path)
-    if len(named) != len(extra_idsigs) and (extra_idsigs or not extra_apks):
-        raise CliError(
-            f"Found {len(named)} extra apks, but there are {len(extra_idsigs)} extra idsigs"
-        )
+    with opened_app(source, idsig, instance, binary, config_path) as app:
+        named = check_extra_apks(app, extra_apks, extra_idsigs)
+        if options["name"] is not None and idsig is None:
+            return _run_kept(app, named, options)
+        with (
+            _work_dir(idsig, instance) as (idsig, instance),
+            service(options["image"], options["verbose"]) as connection,
+        ):
+            for extra_apk, extra_idsig in zip(named, extra_idsigs, strict=False):
+                make_idsig(connection, extra_apk, extra_idsig)
+            config = replace(
+                _app_config(app, idsig, instance, options),
+                extra_apks=extra_apks,
+                extra_idsigs=extra_idsigs,
+            )
+            prepared_files(connection, app.apk, idsig, instance, options)
+            outcome = run_vm(
+                connection, config, describe(app), options, teller_for(app, config, options)
+            )
+    return _exit_status(outcome, options, default=app.is_source)
+
+
+def _run_kept(app: App, extra_apks: tuple[Path, ...] | list[Path], options: AppOptions) -> int:
     with (
-        _work_dir(idsig, instance) as (idsig, instance),
         service(options["image"], options["verbose"]) as connection,
+        kept_vm(connection, app, options, extra_apks) as kept,
     ):
-        for extra_apk, extra_idsig in zip(named, extra_idsigs, strict=False):
-            make_idsig(connection, extra_apk, extra_idsig)
         config = replace(
-            _app_config(apk, idsig, instance, binary, config_path, options),
-            extra_apks=extra_apks,
-            extra_idsigs=extra_idsigs,
+            kept,
+            task_profiles=options["task_profiles"],
+            gdb=options["gdb"] is not None,
+            gdb_port=options["gdb"] or 0,
+            args=payload_arguments(),
+            env=environment(options["env"]),
         )
-        _prepare(connection, apk, idsig, instance, options)
-        description = _describe(apk, binary, config_path)
-        return _exit_status(run_vm(connection, config, description, options), options)
+        outcome = run_vm(
+            connection, config, describe(app), options, teller_for(app, config, options)
+        )
+    return _exit_status(outcome, options, default=app.is_source)
 
 
-@click.command("run-microdroid")
+@click.command("run-microdroid", epilog="Example:  vm run-microdroid --work-dir guest")
 @click.option(
     "--work-dir", type=FOLDER, help="Where the VM's files are kept.  [default: a new folder]"
 )
-@app_options(debug_default="full", name="VmRunMicrodroid")
+@app_options(debug="full", name="What to call the VM.  [default: VmRunMicrodroid]", kernel_log=True)
 def run_microdroid(work_dir: Path | None, **options: Unpack[AppOptions]) -> int:
     """Run a VM whose payload says that it is ready and then waits: a guest to look around in."""
     say = print_note if options["as_json"] else print_line
@@ -112,87 +143,60 @@ def run_microdroid(work_dir: Path | None, **options: Unpack[AppOptions]) -> int:
     idsig, instance = work_dir / "apk.idsig", work_dir / "instance.img"
     say(f"apk.idsig path: {idsig}")
     say(f"instance.img path: {instance}")
-    config = _app_config(apk, idsig, instance, EMPTY_PAYLOAD_NAME, None, options)
+    options["name"] = options["name"] or "VmRunMicrodroid"
+    options["debug"] = options["debug"] or "full"
+    app = App(apk, EMPTY_PAYLOAD_NAME, None)
+    config = _app_config(app, idsig, instance, options)
     with service(options["image"], options["verbose"]) as connection:
-        _prepare(connection, apk, idsig, instance, options)
-        description = _describe(apk, EMPTY_PAYLOAD_NAME, None)
-        return _exit_status(run_vm(connection, config, description, options), options)
+        prepared_files(connection, apk, idsig, instance, options)
+        return _exit_status(
+            run_vm(connection, config, describe(app), options), options, default=False
+        )
 
 
-def _app_config(
-    apk: Path,
-    idsig: Path,
-    instance: Path,
-    binary: str | None,
-    config_path: str | None,
-    options: AppOptions,
-) -> AppConfig:
+def _app_config(app: App, idsig: Path, instance: Path, options: AppOptions) -> AppConfig:
+    debug = options["debug"] or ("full" if app.is_source else "none")
     return AppConfig(
-        name=options["name"],
-        apk=apk,
+        name=options["name"] or app.label,
+        apk=app.apk,
         idsig=idsig,
         instance_image=instance,
         encrypted_storage_image=options["storage"],
-        payload_binary_name=binary,
-        config_path=config_path,
-        debug_level=DebugLevel.__members__[options["debug"].upper()],
+        payload_binary_name=app.binary,
+        config_path=app.config_path,
+        debug_level=DebugLevel.__members__[debug.upper()],
         protected=options["protected"],
         memory_mib=options["mem"],
         cpu_topology=CpuTopology[options["cpu_topology"].upper()],
         task_profiles=options["task_profiles"],
         gdb=options["gdb"] is not None,
         gdb_port=options["gdb"] or 0,
+        args=payload_arguments(),
+        env=environment(options["env"]),
     )
 
 
-def _prepare(
-    connection: VirtualizationService, apk: Path, idsig: Path, instance: Path, options: AppOptions
-) -> None:
-    """Brings the idsig up to date and makes the images that are missing."""
-    make_idsig(connection, apk, idsig)
-    make_missing(connection, instance, INSTANCE_SIZE, PartitionType.ANDROID_VM_INSTANCE)
-    storage, size = options["storage"], options["storage_size"]
-    if storage is not None:
-        kind = PartitionType.ENCRYPTEDSTORE
-        if not make_missing(connection, storage, size or DEFAULT_STORAGE_SIZE, kind) and size:
-            grow_store(storage, size)
+def teller_for(app: App, config: AppConfig, options: RunOptions) -> Teller | None:
+    """A source's run tells what is of use to the source's author; an APK's tells what Android's does."""
+    if not app.is_source or options["as_json"]:
+        return None
+    shown = bool(options.get("kernel_log")) and options["console"] is None
+    debuggable = config.debug_level != DebugLevel.NONE
+    return SourceTeller(console_was_shown=shown, debuggable=debuggable)
 
 
-def _exit_status(outcome: Outcome, options: AppOptions) -> int:
-    if outcome.timed_out or not options["payload_status"]:
-        return outcome.status
-    return 1 if outcome.payload is None else outcome.payload & 0xFF
+def _exit_status(outcome: Outcome, options: AppOptions, *, default: bool) -> int:
+    wanted = default if options["payload_status"] is None else options["payload_status"]
+    return outcome.payload_status if wanted else outcome.status
 
 
-def _check_payload(binary: str | None, config_path: str | None) -> None:
-    if binary is not None and config_path is not None:
-        raise CliError("Only one of --config-path or --payload-binary-name can be defined")
-    if binary is None and config_path is None:
-        raise CliError("Either --config-path or --payload-binary-name must be defined")
-
-
-def _describe(apk: Path, binary: str | None, config_path: str | None) -> str:
-    if config_path is not None:
-        return f"{quoted(apk)}!ConfigPath({quoted(config_path)})"
-    config = f"VirtualMachinePayloadConfig {{ payloadBinaryName: {quoted(binary or '')} }}"
-    return f"{quoted(apk)}!PayloadConfig({config})"
-
-
-def _extra_apks(apk: Path, config_path: str | None) -> list[Path]:
-    """The extra APKs that the configuration inside the APK names."""
-    if config_path is None:
-        return []
-    from avf.apk import ApkError, read_entry
-
-    try:
-        with open(apk, "rb") as file:
-            config = json.loads(read_entry(file.fileno(), config_path, limit=_MAX_CONFIG_SIZE))
-        return [Path(extra["path"]) for extra in config.get("extra_apks", ())]
-    except (
-        *(ApkError, OSError, ValueError, KeyError),
-        *(TypeError, AttributeError, RecursionError),
-    ) as error:
-        raise CliError(f"Couldn't read config from {config_path} in {apk}") from error
+def describe(app: App) -> str:
+    if app.is_source:
+        return app.description
+    if app.config_path is not None:
+        return f"{quoted(app.apk)}!ConfigPath({quoted(app.config_path)})"
+    config = f"VirtualMachinePayloadConfig {{ payloadBinaryName: {quoted(app.binary or '')} }}"
+    return f"{quoted(app.apk)}!PayloadConfig({config})"
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import click
 
 from avf.aidl.virtualizationservice import VirtualMachineState
 from avf.binder import RemoteException
-from avf.cli.control import CID, LEAVE, controlled
+from avf.cli.control import LEAVE, controlled
+from avf.cli.names import CID
 from avf.cli.terminal import raw_terminal
 from avf.client import Relay, ShellFailed
 from avf.client.control import ControlledVm
@@ -36,7 +37,7 @@ class _ShellCommand(click.Command):
 
 @click.command(cls=_ShellCommand, context_settings={"allow_interspersed_args": False})
 @click.option("--root", is_flag=True, help="As root, not as the payload's user.")
-@click.argument("cid", type=CID)
+@click.argument("cid", type=CID, metavar="VM")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def shell(cid: int, root: bool, command: tuple[str, ...]) -> int:
     """Run COMMAND inside a debuggable guest, or a shell.
@@ -64,7 +65,7 @@ def shell(cid: int, root: bool, command: tuple[str, ...]) -> int:
 
 @click.command()
 @click.option("--root", is_flag=True, help="As root, not as the payload's user.")
-@click.argument("cid", type=CID)
+@click.argument("cid", type=CID, metavar="VM")
 @click.argument("paths", nargs=-1, required=True, metavar="LOCAL... REMOTE")
 def push(cid: int, root: bool, paths: tuple[str, ...]) -> int:
     """Copy files and folders into a debuggable guest.
@@ -85,7 +86,7 @@ def push(cid: int, root: bool, paths: tuple[str, ...]) -> int:
 
 @click.command()
 @click.option("--root", is_flag=True, help="As root, not as the payload's user.")
-@click.argument("cid", type=CID)
+@click.argument("cid", type=CID, metavar="VM")
 @click.argument("paths", nargs=-1, required=True, metavar="REMOTE... LOCAL")
 def pull(cid: int, root: bool, paths: tuple[str, ...]) -> int:
     """Copy files and folders out of a debuggable guest.

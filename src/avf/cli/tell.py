@@ -62,6 +62,35 @@ class TextTeller:
                 click.echo(printable(line), err=True)
 
 
+class SourceTeller:
+    """For a payload whose source was given: its output alone goes to standard output, all else is a note."""
+
+    def __init__(self, *, console_was_shown: bool, debuggable: bool) -> None:
+        self._console_was_shown = console_was_shown
+        self._debuggable = debuggable
+        self._told_why = False
+
+    def created(self, vm: VirtualMachine, description: str) -> None:
+        level = "debuggable" if self._debuggable else "not debuggable"
+        print_note(f"running {description} in VM {vm.cid}, {level}")
+
+    def event(self, event: Event) -> None:
+        match event:
+            case PayloadError(code, message):
+                self._told_why = True
+                what = "did not run" if event.signal is None else "was killed"
+                print_note(f"the payload {what}: {message} ({code})")
+                if event.remedy:
+                    print_note(f"  try: {event.remedy}")
+
+    def ended(self, reason: DeathReason | None, report: DeathReport | None) -> None:
+        if reason != DeathReason.SHUTDOWN and not self._told_why:
+            print_note(f"VM ended: {reason}")
+        if report is not None and reason != DeathReason.KILLED and not self._told_why:
+            for line in report.lines(console=not self._console_was_shown):
+                print_note(line)
+
+
 class JsonTeller:
     def __init__(self) -> None:
         self._lock = threading.Lock()

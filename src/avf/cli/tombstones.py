@@ -31,7 +31,7 @@ class Tombstone:
     note: dict[str, Any]
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, epilog="Example:  vm tombstones show 0")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON array.")
 @click.pass_context
 def tombstones(ctx: click.Context, as_json: bool) -> None:

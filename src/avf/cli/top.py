@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -10,6 +9,8 @@ from dataclasses import asdict, dataclass
 import click
 
 from avf.binder import BinderError
+from avf.cli.keys import Keys
+from avf.cli.table import columns, duration
 from avf.client import VmInfo
 from avf.client.control import ControlledVm, list_vms, open_vm_in
 from avf.printable import printable
@@ -41,13 +42,13 @@ class Row:
             self.payload_state or "-",
             "-" if self.cpu_percent is None else f"{self.cpu_percent:.1f}",
             "-" if self.rss_mib is None else f"{self.rss_mib:.0f}",
-            "-" if self.uptime is None else _duration(self.uptime),
+            "-" if self.uptime is None else duration(self.uptime),
             str(self.requester_uid),
             "-" if self.vmm_pid is None else str(self.vmm_pid),
         )
 
 
-@click.command()
+@click.command(epilog="Example:  vm top --once --json")
 @click.option("--once", is_flag=True, help="Show one table and leave.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON array a line.")
 @click.option("-a", "--all", "everybody", is_flag=True, help="Show other users' VMs as well.")
@@ -56,35 +57,26 @@ class Row:
 def top(once: bool, as_json: bool, everybody: bool, delay: float) -> None:
     """Show your VMs and what they use, over and over.
 
-    CPU% is that of the VM's process, its guest included: first since its start, then since the last table.
+    The key q leaves. CPU% is that of the VM's process, its guest included: first since its start, then since the last
+    table.
     """
-    with Watcher(None if everybody else os.getuid()) as watcher:
+    live = not once and not as_json and sys.stdout.isatty()
+    with Watcher(None if everybody else os.getuid()) as watcher, Keys(live=live) as keys:
         while True:
             rows = watcher.rows()
             if as_json:
                 click.echo(printable_json([asdict(row) for row in rows]))
             else:
-                live = not once and sys.stdout.isatty()
                 click.echo((_CLEAR if live else "") + table(rows))
             sys.stdout.flush()
-            if once:
+            if once or keys.quit_within(delay):
                 return
-            threading.Event().wait(delay)
 
 
 def table(rows: list[Row]) -> str:
     """The rows as columns of text, numbers to the right."""
-    cells = [_HEAD, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
     right = {"CID", "CPU%", "RSS MiB", "UPTIME", "UID", "PID"}
-    lines = []
-    for line in cells:
-        padded = (
-            text.rjust(width) if head in right else text.ljust(width)
-            for head, text, width in zip(_HEAD, line, widths, strict=True)
-        )
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    return columns(_HEAD, [row.cells() for row in rows], right)
 
 
 class Watcher:
@@ -142,9 +134,3 @@ class Watcher:
         with ExitStack() as stack:
             for vm in self._vms.values():
                 stack.callback(vm.close)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -91,7 +91,10 @@ class VirtualizationService:
     async def initialize_writable_partition(
         self, image: FileSource, size: int, type: PartitionType = PartitionType.RAW
     ) -> None:
-        """Empties `image`, which must exist, and makes it a partition image of `size` bytes or a little more."""
+        """Makes `image` a partition image of `size` bytes or a little more.
+
+        It must exist and be empty, or be such an image already.
+        """
         await _in_thread(lambda: self._service.initialize_writable_partition(image, size, type))
 
     async def create_or_update_idsig_file(self, apk: FileSource, idsig: FileSource) -> None:

@@ -1,7 +1,7 @@
 """Whether the fields of a configuration are of their types; errors name the field and what it was given."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from avf.client.errors import ConfigError
@@ -57,6 +57,12 @@ def check_sequence(field: str, value: object) -> None:
     """A list or a tuple of anything: a text is none, though its characters could be counted. Raises ConfigError."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         raise _wrong(field, value, "a list")
+
+
+def check_mapping(field: str, value: object) -> None:
+    """A dict of anything. Raises ConfigError."""
+    if not isinstance(value, Mapping):
+        raise _wrong(field, value, "a dict")
 
 
 def _wrong(field: str, value: object, wanted: str) -> ConfigError:

@@ -11,6 +11,7 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.binder import ParcelFileDescriptor
 from avf.client.errors import ConfigError
+from avf.overwriting import UNKNOWN, Kind, foreign
 
 INSTANCE_SIZE = 10 << 20
 _BLOCK = 4096
@@ -50,6 +51,8 @@ def grow_storage(path: str | os.PathLike[str], size: int) -> None:
                 raise ConfigError(
                     f"{os.fspath(path)} is a QCOW2 image; `qemu-img resize` can grow it"
                 )
+            if found := _other_kind(file.fileno()):
+                raise ConfigError(f"{os.fspath(path)} is no encrypted storage: {found}")
             present = os.fstat(file.fileno()).st_size
             if present > wanted:
                 raise ConfigError(
@@ -58,6 +61,12 @@ def grow_storage(path: str | os.PathLike[str], size: int) -> None:
             os.ftruncate(file.fileno(), wanted)
     except OSError as error:
         raise ConfigError(f"{os.fspath(path)} cannot be made larger: {error.strerror}") from error
+
+
+def _other_kind(fd: int) -> str | None:
+    """What a file looks like that can be no storage; storage in use looks like nothing, for it is ciphertext."""
+    found = foreign(fd, Kind.STORE)
+    return None if found == UNKNOWN else found
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

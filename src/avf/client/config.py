@@ -2,9 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,10 +18,12 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineRawConfig,
 )
 from avf.aidl.virtualizationservice import Partition as AidlPartition
+from avf.aidl.vm_control import PayloadInvocation
 from avf.binder import ParcelFileDescriptor
 from avf.causes import words
 from avf.client.checks import (
     check_flag,
+    check_mapping,
     check_member,
     check_number,
     check_sequence,
@@ -28,6 +31,8 @@ from avf.client.checks import (
     check_text,
 )
 from avf.client.errors import ConfigError
+from avf.invocation import InvocationError, check
+from avf.overwriting import Kind, foreign, mark_output
 
 DebugLevel = VirtualMachineAppConfig.DebugLevel
 
@@ -74,6 +79,12 @@ class AppConfig:
     """The guest waits for a debugger, at `VirtualMachine.debugger_socket`."""
     gdb_port: int = 0
     """The same at this TCP port of 127.0.0.1 too, where QEMU's monitor is out of reach; 0 for none."""
+    args: Sequence[str] = ()
+    """What the payload is called with, after its own name; at most 1024. Like `env`, no part of its identity."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the payload's environment. Those that change which code runs (LD_PRELOAD, PYTHONPATH, PATH, ...)
+    need a debuggable VM.
+    """
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -91,6 +102,10 @@ class AppConfig:
             raise ConfigError(
                 f"extra_idsigs: {len(self.extra_idsigs)} for {len(self.extra_apks)} extra_apks"
             )
+        try:
+            check(self.args, self.env, debuggable=self.debug_level != DebugLevel.NONE)
+        except InvocationError as error:
+            raise ConfigError(f"args and env: {error}") from None
 
     def _check_types(self) -> None:
         for name in ("apk", "idsig", "instance_image"):
@@ -103,7 +118,23 @@ class AppConfig:
             for index, source in enumerate(getattr(self, name)):
                 check_source(f"{name}[{index}]", source)
         check_member("debug_level", self.debug_level, DebugLevel)
+        check_sequence("args", self.args)
+        check_mapping("env", self.env)
+        for index, argument in enumerate(self.args):
+            check_text(f"args[{index}]", argument)
+        for name, value in self.env.items():
+            check_text("env", name)
+            check_text(f"env[{name!r}]", value)
         _check_common(self)
+
+    def invocation(self) -> PayloadInvocation | None:
+        """As the service takes it; None where there is nothing to say."""
+        if not self.args and not self.env:
+            return None
+        return PayloadInvocation(
+            arguments=list(self.args),
+            environment=[f"{name}={value}" for name, value in self.env.items()],
+        )
 
     def _payload(self, files: "_Files") -> VirtualMachineAppConfig.Payload:
         if self.config_path is not None:
@@ -301,11 +332,28 @@ def open_file(source: FileSource, field: str, *, writable: bool = False) -> Parc
 def open_output(
     source: FileSource | None, field: str, files: ExitStack
 ) -> ParcelFileDescriptor | None:
-    """Where a VM's output goes: a path is created or emptied. It is closed by `files`."""
+    """Where a VM's output goes: a path is created, or emptied if it is output of a VM. It is closed by `files`."""
     if source is None:
         return None
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    return files.enter_context(_open(source, field, flags))
+    file = files.enter_context(_open(source, field, os.O_WRONLY | os.O_CREAT))
+    if isinstance(source, (str, os.PathLike)):
+        _empty_output(file.fileno(), f"{field}: {os.fspath(source)}")
+    return file
+
+
+def _empty_output(fd: int, what: str) -> None:
+    """Raises ConfigError for a file that is somebody's."""
+    try:
+        if (found := foreign(fd, Kind.OUTPUT)) is not None:
+            raise ConfigError(
+                f"{what} is not empty and is no console or log of a VM: {found}; remove it first, or"
+                " choose another name"
+            )
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.ftruncate(fd, 0)
+            mark_output(fd)
+    except OSError as error:
+        raise ConfigError(f"{what} cannot be emptied: {error.strerror}") from error
 
 
 def _open(source: FileSource, field: str, flags: int) -> ParcelFileDescriptor:

@@ -133,6 +133,7 @@ class VirtualizationService:
                 raise ConfigError(
                     f"config must be an AppConfig or a RawConfig, not {config!r:.100}"
                 )
+            invocation = config.invocation() if isinstance(config, AppConfig) else None
             if not isinstance(config, VirtualMachineConfig):
                 config = files.enter_context(config.open())
                 if config.which == "app_config":
@@ -141,23 +142,32 @@ class VirtualizationService:
                 open_output(console, "console", files),
                 open_output(log, "log", files),
             )
-            if console_in is None:
-                handle = self._root.create_vm(config, *outputs)
-            else:
+            typed = None
+            if console_in is not None:
                 typed = files.enter_context(open_file(console_in, "console_in"))
+            if invocation is not None:
+                handle = self._root.create_vm_with_invocation(
+                    config, outputs[0], typed, outputs[1], invocation
+                )
+            elif typed is not None:
                 handle = self._root.create_vm_with_input(config, outputs[0], typed, outputs[1])
+            else:
+                handle = self._root.create_vm(config, *outputs)
             has_payload = config.which == "app_config"
             return VirtualMachine(handle, self.translated_errors, on_event, has_payload=has_payload)
 
     def initialize_writable_partition(
         self, image: FileSource, size: int, type: PartitionType = PartitionType.RAW
     ) -> None:
-        """Empties `image`, which must exist, and makes it a partition image of `size` bytes or a little more."""
+        """Makes `image` a partition image of `size` bytes or a little more.
+
+        It must exist and be empty, or be such an image already.
+        """
         with open_file(image, "image", writable=True) as file, self.translated_errors():
             self._root.initialize_writable_partition(file, size, type)
 
     def create_or_update_idsig_file(self, apk: FileSource, idsig: FileSource) -> None:
-        """Brings `idsig`, which must exist, up to date with the APK."""
+        """Brings `idsig` up to date with the APK. It must exist and be empty, or an idsig."""
         with (
             open_file(apk, "apk") as apk_file,
             open_file(idsig, "idsig", writable=True) as idsig_file,

@@ -28,13 +28,16 @@ from avf.client.errors import ConfigError, VmStateError
 from avf.client.events import VmDied
 from avf.client.machine import VirtualMachine
 
-__all__ = ["StoredConfig", "StoredVm", "VmStore"]
+__all__ = ["OWN_APK", "StoredConfig", "StoredVm", "VmStore"]
+
+OWN_APK = "app.apk"
+"""In StoredConfig: the APK that `StoredVm.held` puts into the VM's folder."""
 
 _MAX_CONFIG_SIZE = 1 << 20
 _CONFIG, _INSTANCE, _STORAGE, _IDSIG, _LOCK = (
     "config.json", "instance.img", "storage.img", "apk.idsig", "lock",
 )  # fmt: skip
-_IDENTITY = (_CONFIG, _INSTANCE, _STORAGE)
+_IDENTITY = (_CONFIG, _INSTANCE, _STORAGE, OWN_APK)
 _MAY_CHANGE = {"memory_mib", "match_host_cpus"}
 
 
@@ -42,7 +45,7 @@ class StoredConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """As AppConfig, but for what a store can do itself. Raises ConfigError."""
 
     apk: str
-    """An absolute path."""
+    """An absolute path; or OWN_APK, for an APK in the VM's own folder."""
     payload_binary_name: str | None = None
     config_path: str | None = None
     extra_apks: tuple[str, ...] = ()
@@ -58,7 +61,7 @@ class StoredConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         check_sequence("extra_apks", self.extra_apks)
         for path in (self.apk, *self.extra_apks):
             check_text("the path of an APK", path)
-            if not Path(path).is_absolute():
+            if not Path(path).is_absolute() and path != OWN_APK:
                 raise ConfigError(f"the path of an APK must be absolute, not {path}")
         size = self.encrypted_storage_size
         check_number("encrypted_storage_size", size, 0, (1 << 63) - 1, " of bytes")
@@ -70,7 +73,7 @@ class StoredConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         """The same with the other files in `folder`."""
         return AppConfig(
             name=name,
-            apk=self.apk,
+            apk=folder / OWN_APK if self.apk == OWN_APK else self.apk,
             idsig=folder / _IDSIG,
             extra_apks=self.extra_apks if self.config_path is None else (),
             extra_idsigs=tuple(folder / f"extra_{_IDSIG}_{i}" for i in range(len(self.extra_apks))),
@@ -167,13 +170,31 @@ class StoredVm:
             undo.pop_all()
         return vm
 
+    @contextmanager
+    def held(
+        self, service: VirtualizationService, *, apk: str | os.PathLike[str] | None = None
+    ) -> Iterator[AppConfig]:
+        """What to make the VM of, its files made or brought up to date, for those who start it themselves.
+
+        The VM counts as running until the context ends. `apk` takes the place of the APK in the VM's folder first.
+        """
+        with self._lock():
+            if apk is not None:
+                new = self.folder / f"{OWN_APK}.new"
+                shutil.copyfile(apk, new)
+                new.replace(self.folder / OWN_APK)
+            config = self.config
+            app = config.app_config(self.name, self.folder)
+            self._prepare(service, config, app)
+            yield app
+
     def _prepare(
         self, service: VirtualizationService, config: StoredConfig, app: AppConfig
     ) -> None:
         idsigs = (app.idsig, *app.extra_idsigs)
         for apk, idsig in zip((config.apk, *config.extra_apks), idsigs, strict=True):
             Path(str(idsig)).touch()
-            service.create_or_update_idsig_file(apk, idsig)
+            service.create_or_update_idsig_file(self.folder / apk, idsig)
         kind = PartitionType.ANDROID_VM_INSTANCE
         _make_image(service, self.folder / _INSTANCE, INSTANCE_SIZE, kind)
         if size := config.encrypted_storage_size:
@@ -183,7 +204,10 @@ class StoredVm:
                 grow_storage(storage, size)
 
     def export_to(self, folder: str | os.PathLike[str]) -> None:
-        """Copies what the VM's identity consists of to a new folder, for `VmStore.import_from` here or elsewhere."""
+        """Copies what the VM's identity consists of to a new folder, for `VmStore.import_from` here or elsewhere.
+
+        Raises ConfigError if there are files in the folder.
+        """
         with self._lock():
             self.config  # noqa: B018 - not of a deleted VM
             _copy_identity(self.folder, Path(folder))
@@ -297,6 +321,8 @@ def _make_image(service: VirtualizationService, path: Path, size: int, kind: Par
 
 def _copy_identity(source: Path, target: Path) -> None:
     target.mkdir(mode=0o700, exist_ok=True)
+    if any((target / name).exists() for name in _IDENTITY):
+        raise ConfigError(f"{target} has files of a VM already")
     for name in _IDENTITY:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from avf import proto3
 from avf.disk.errors import MetadataError
 from avf.disk.files import describe, read_at, write_at
-from avf.metadata import MAX_APEXES, MAX_SIZE, METADATA, VERSION
+from avf.metadata import INVOCATION_FIELD, MAX_APEXES, MAX_SIZE, METADATA, VERSION
 
 _LENGTH = struct.Struct(">i")
 
@@ -47,6 +47,9 @@ class MetadataPartition:
     config_path: str | None = None
     config: PayloadConfig | None = None
     version: int = VERSION
+    arguments: tuple[str, ...] = ()
+    """What the payload is called with, and in which environment: within the bounds of `avf.invocation`."""
+    environment: tuple[tuple[str, str], ...] = ()
 
     def encode(self) -> bytes:
         """The partition's bytes, unpadded. Raises MetadataError for what `decode` would not give back."""
@@ -74,6 +77,7 @@ class MetadataPartition:
                 proto3.message_field(5, _encode_config(self.config))
                 if self.config is not None
                 else b"",
+                _encode_invocation(self.arguments, self.environment),
             ]
         )
 
@@ -132,14 +136,30 @@ def _encode_config(config: PayloadConfig) -> bytes:
     )
 
 
+def _encode_invocation(
+    arguments: tuple[str, ...], environment: tuple[tuple[str, str], ...]
+) -> bytes:
+    """Nothing if there is nothing to tell."""
+    content = b"".join(
+        proto3.message_field(1, proto3.string_field(1, argument)) for argument in arguments
+    ) + b"".join(
+        proto3.message_field(2, proto3.string_field(1, name) + proto3.string_field(2, value))
+        for name, value in environment
+    )
+    return proto3.message_field(INVOCATION_FIELD, content) if content else b""
+
+
 def _decode(data: bytes) -> MetadataPartition:
     found = proto3.decode(data, METADATA)
     apk = found.get(3)
     config = found.get(5)
+    invocation = found.get(INVOCATION_FIELD, {1: [], 2: []})
     return MetadataPartition(
         ApkPayload(apk[1], apk[2], apk[3]) if apk else ApkPayload("", "", ""),
         tuple(ApexPayload(*(apex[number] for number in sorted(apex))) for apex in found[2]),
         found.get(4),
         PayloadConfig(config[1], config[2]) if config else None,
         found[1],
+        tuple(argument[1] for argument in invocation[1]),
+        tuple((variable[1], variable[2]) for variable in invocation[2]),
     )

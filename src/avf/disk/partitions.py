@@ -8,10 +8,11 @@ import struct
 from enum import Enum
 
 from avf.disk.errors import DiskError
-from avf.disk.files import GRANULE, align_up, write_at
+from avf.disk.files import GRANULE, align_up, describe, write_at
 from avf.disk.image import MAX_SIZE
 from avf.disk.reader import ImageReader
 from avf.disk.record import RAW, record_format
+from avf.overwriting import Kind, foreign
 
 INSTANCE_MAGIC = b"Android-VM-instance"
 INSTANCE_VERSION = 1
@@ -35,16 +36,26 @@ class PartitionKind(Enum):
                 return ENCRYPTEDSTORE_MAGIC
 
 
+_KINDS = {
+    PartitionKind.RAW: Kind.RAW,
+    PartitionKind.ANDROID_VM_INSTANCE: Kind.INSTANCE,
+    PartitionKind.ENCRYPTEDSTORE: Kind.STORE,
+}
+
+
 def create_writable_partition(fd: int, size: int, kind: PartitionKind = PartitionKind.RAW) -> None:
     """Makes `fd` a fresh sparse image of `size` bytes, rounded up to 4096, and leaves its offset at 0.
 
-    Earlier content is gone. Raises DiskError for a size that is negative or too large, or 0 where the kind has a
+    What was in it must be nothing, or an image of the same kind that begins with the kind's magic: that is gone then.
+    Raises DiskError for any other content, and for a size that is negative or too large, or 0 where the kind has a
     magic; OSError where the file cannot be written.
     """
     if not 0 <= size <= MAX_SIZE:
         raise DiskError(f"invalid partition size {size}: must be 0 to {MAX_SIZE} bytes")
     if align_up(size) < len(kind.start):
         raise DiskError(f"{size} bytes are too few for a partition of kind {kind.value}")
+    if (found := foreign(fd, _KINDS[kind])) is not None:
+        raise DiskError(f"{describe(fd)} is not empty and is no {kind.value} partition: {found}")
     os.ftruncate(fd, 0)
     record_format(fd, RAW)
     os.ftruncate(fd, align_up(size))

@@ -5,6 +5,7 @@ failure port; the guest's init powers the machine off when this process has ende
 """
 
 import os
+from collections.abc import Sequence
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.binder import BinderError
@@ -39,6 +40,7 @@ from avf.guest.shell import ShellService, start_if_debuggable
 from avf.guest.swap import enable_swap
 from avf.guest.system import mount_system
 from avf.guest.task import APK, Program, find_program
+from avf.invocation import InvocationError, check
 
 METADATA_PARTITION = "payload-metadata"
 INSTANCE_PARTITION = "vm-instance"
@@ -111,13 +113,17 @@ def run_payload(
     task = check_task(config, debuggable)
     if debuggable if config.export_tombstones is None else config.export_tombstones:
         export_tombstones()
+    check_invocation(metadata, debuggable)
     program = prepare(task)
+    program = program._replace(arguments=(*program.arguments, *metadata.arguments))
     serve_payload(host, layer, restricted_allowed=metadata.config_path is not None)
     confine(process, server)
     if shell is not None:
         shell.begin()
     try:
-        return run_process(host, process, program, as_root=task.run_as_root)
+        return run_process(
+            host, process, program, as_root=task.run_as_root, environment=metadata.environment
+        )
     finally:
         if storage is not None:
             from avf.guest.storage import close_storage
@@ -126,14 +132,19 @@ def run_payload(
 
 
 def run_process(
-    host: IVirtualMachineService, process: Process, program: Program, *, as_root: bool
+    host: IVirtualMachineService,
+    process: Process,
+    program: Program,
+    *,
+    as_root: bool,
+    environment: Sequence[tuple[str, str]] = (),
 ) -> int:
     """The exit code of the payload, whose start the host hears of first. Raises GuestError if a signal ended it."""
     log("executing main task")
     if set_clock(host.get_time):
         keep_clock(host.get_time)
     host.notify_payload_started()
-    process.start(program, as_root=as_root)
+    process.start(program, as_root=as_root, environment=environment)
     try:
         return process.wait()
     except PayloadKilled as end:
@@ -208,6 +219,14 @@ def check_task(config: PayloadConfig, debuggable: bool) -> Task:
     if config.task.run_as_root and not debuggable:
         raise InvalidConfig("VM config: task.run_as_root needs a debuggable VM")
     return config.task
+
+
+def check_invocation(metadata: Metadata, debuggable: bool) -> None:
+    """Raises InvalidConfig for arguments and variables that this guest's payloads do not get."""
+    try:
+        check(metadata.arguments, dict(metadata.environment), debuggable=debuggable)
+    except InvocationError as error:
+        raise InvalidConfig(f"payload: {error}") from None
 
 
 def export_tombstones() -> None:

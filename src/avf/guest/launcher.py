@@ -3,34 +3,39 @@
 Runs in a process forked from the agent, which saves the start of an interpreter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from avf.guest import payload_client
-from avf.guest.report import log
+from avf.guest.report import say
 
 LIBRARY = "libvm_payload.so"
 ENTRY = "AVmPayload_main"
 _FAILED = 1
 
 
-def run_library(path: str) -> int:
-    """The value of AVmPayload_main; 1 if it cannot be loaded or has none. It may also just end the process."""
+def run_library(arguments: Sequence[str]) -> int:
+    """The value of AVmPayload_main; 1 if it cannot be loaded or has none. It may also just end the process.
+
+    `arguments`: the library's path, and what AvfPayload_getArguments gives besides.
+    """
     import ctypes
 
+    path = arguments[0]
     calls = _install_calls(ctypes)
+    argv = _install_arguments(ctypes, arguments)
     try:
         payload = ctypes.CDLL(path)
         main = payload[ENTRY]
     except OSError as error:
-        log(f"Failed to load {path}: {error}")
+        say(f"payload: Failed to load {path}: {error}")
         return _FAILED
     except AttributeError:
-        log(f"Failed to find entrypoint {ENTRY} in {path}")
+        say(f"payload: Failed to find entrypoint {ENTRY} in {path}")
         return _FAILED
     main.restype = ctypes.c_int
     code: int = main()
-    del calls  # the C side keeps pointers into it until here
+    del calls, argv  # the C side keeps pointers into it until here
     return code
 
 
@@ -102,6 +107,14 @@ def _install_calls(ctypes: Any) -> Any:
     return calls
 
 
+def _install_arguments(ctypes: Any, arguments: Sequence[str]) -> Any:
+    """Gives libvm_payload.so what it answers for AvfPayload_getArguments; the result must live as long."""
+    words = [argument.encode() for argument in arguments]
+    argv = (ctypes.c_char_p * (len(words) + 1))(*words, None)
+    ctypes.CDLL(LIBRARY).avf_payload_set_arguments(len(words), argv)
+    return argv
+
+
 def _guarded(function: Callable[..., int]) -> Callable[..., int]:
     """No exception may cross C: -1 makes the library abort."""
 
@@ -109,7 +122,7 @@ def _guarded(function: Callable[..., int]) -> Callable[..., int]:
         try:
             return function(*arguments)
         except Exception as error:  # noqa: BLE001
-            log(f"vm_payload: {error}")
+            say(f"vm_payload: {error}")
             return -1
 
     return call

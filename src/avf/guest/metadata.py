@@ -4,7 +4,7 @@ import os
 from typing import NamedTuple
 
 from avf.guest.errors import GuestError
-from avf.metadata import MAX_SIZE, METADATA, VERSION
+from avf.metadata import INVOCATION_FIELD, MAX_SIZE, METADATA, VERSION
 from avf.proto3 import ProtoError, decode
 
 
@@ -15,6 +15,8 @@ class Metadata(NamedTuple):
     idsig_partition: str
     config_path: str | None
     binary_name: str | None
+    arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def read_metadata(device: str) -> Metadata:
@@ -43,9 +45,12 @@ def parse_metadata(data: bytes) -> Metadata:
         raise GuestError(f"payload metadata: version {found[1]} is not supported")
     apk = found.get(3, {})
     config = found.get(5)
+    invocation = found.get(INVOCATION_FIELD, {1: [], 2: []})
     return Metadata(
         apk.get(2) or "microdroid-apk",
         apk.get(3) or "microdroid-apk-idsig",
         found.get(4),
         config[1] if config else None,
+        tuple(argument[1] for argument in invocation[1]),
+        tuple((variable[1], variable[2]) for variable in invocation[2]),
     )

@@ -2,10 +2,10 @@
 
 import marshal
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from avf.guest.errors import PayloadKilled
-from avf.guest.report import log
+from avf.guest.report import say
 from avf.guest.task import Kind, Program
 from avf.guest.user import become_payload_user
 
@@ -27,9 +27,19 @@ class Process:
             _run_child(lambda: _wait_and_run(orders))
         os.close(orders)
 
-    def start(self, program: Program, *, as_root: bool = False) -> None:
-        """Lets it run `program` as the payload's user, or with all the rights of the agent. Once only."""
-        _write_all(self._orders, marshal.dumps((program.kind.value, program.arguments, as_root)))
+    def start(
+        self,
+        program: Program,
+        *,
+        as_root: bool = False,
+        environment: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Lets it run `program` as the payload's user, or with all the rights of the agent. Once only.
+
+        `environment`: variables beside, and in place of, the guest's own.
+        """
+        orders = (program.kind.value, program.arguments, as_root, tuple(environment))
+        _write_all(self._orders, marshal.dumps(orders))
         os.close(self._orders)
 
     def wait(self) -> int:
@@ -55,7 +65,7 @@ def _run_child(run: Callable[[], None]) -> None:
         run()
         code = 0
     except BaseException as error:  # noqa: BLE001
-        log(f"child: {type(error).__name__}: {error}")
+        say(f"payload: {type(error).__name__}: {error}")
     finally:
         os._exit(code)
 
@@ -63,7 +73,7 @@ def _run_child(run: Callable[[], None]) -> None:
 def _wait_and_run(orders: int) -> None:
     try:
         with open(orders, "rb") as file:
-            kind, arguments, as_root = marshal.load(file)
+            kind, arguments, as_root, environment = marshal.load(file)
     except EOFError:
         return  # the agent gave up before the start
     os.closerange(3, _MAX_FD)
@@ -71,6 +81,7 @@ def _wait_and_run(orders: int) -> None:
     _restore_signals()
     if not as_root:
         become_payload_user()
+    os.environ.update(environment)
     _run(Program(Kind(kind), arguments))
 
 
@@ -78,11 +89,11 @@ def _run(program: Program) -> None:
     if program.kind is Kind.LIBRARY:
         from avf.guest.launcher import exit_process, run_library
 
-        exit_process(run_library(program.arguments[0]))
+        exit_process(run_library(program.arguments))
     if program.kind is Kind.SCRIPT:
         from avf.guest.script import run_script
 
-        run_script(program.arguments[0])
+        run_script(program.arguments)
     os.execvp(program.arguments[0], program.arguments)
 
 

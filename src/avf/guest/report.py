@@ -18,6 +18,14 @@ def log(text: str) -> None:
         pass
 
 
+def say(text: str) -> None:
+    """One line to the payload's standard error: what its author has to know. Not one of the agent's own."""
+    try:
+        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+
+
 def report_failure(text: str, port: str = FAILURE_PORT) -> None:
     """Writes a failure reason to the port, opened anew for each piece. A missing port only costs a log line."""
     data = text.encode("utf-8", "backslashreplace")[:_MAX_FAILURE]

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from importlib.machinery import SourceFileLoader
 from types import CodeType, TracebackType
 from typing import Any, NoReturn
@@ -18,17 +19,18 @@ from typing import Any, NoReturn
 _FAILED = 1
 
 
-def run_script(path: str) -> NoReturn:
-    """Ends the process as the interpreter would."""
+def run_script(arguments: Sequence[str]) -> NoReturn:
+    """Ends the process as the interpreter would. `arguments`: the script's path, and its own."""
     gc.freeze()  # what is the agent's must not be looked at again
-    become_interpreter(path)
-    end_interpreter(_run(path))
+    become_interpreter(arguments)
+    end_interpreter(_run(arguments[0]))
 
 
-def become_interpreter(path: str) -> None:
-    """Makes of this interpreter one that has just been started with the script `path`."""
-    sys.argv = [path]
-    sys.orig_argv = [sys.executable, path]
+def become_interpreter(arguments: Sequence[str]) -> None:
+    """Makes of this interpreter one that has just been started with a script and its arguments."""
+    path = arguments[0]
+    sys.argv = list(arguments)
+    sys.orig_argv = [sys.executable, *arguments]
     sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
     sys.path_importer_cache.clear()  # they know the folders of another /usr
     for finder in sys.meta_path:

@@ -14,6 +14,7 @@ SEARCHED = (f"lib/{ABI}", "bin", "assets")
 
 _PYTHON = {("/usr/bin/python3",), ("/usr/bin/env", "python3")}
 _MAX_SHEBANG = 256
+_MAX_TOLD = 10
 
 
 class Kind(Enum):
@@ -44,7 +45,22 @@ def find_program(task: Task, apk: str = APK) -> Program:
         path = f"{apk}/{directory}/{task.command}"
         if os.path.isfile(path):
             return program_at(path)
-    raise GuestError(f"Unable to access {apk}/{SEARCHED[0]}/{task.command}")
+    raise GuestError(f"Unable to access {apk}/{SEARCHED[0]}/{task.command}{_what_is_there(apk)}")
+
+
+def _what_is_there(apk: str) -> str:
+    """Where else was looked, and what a payload could be, for the message of one that is not there."""
+    names = sorted(
+        {
+            name
+            for directory in SEARCHED
+            if os.path.isdir(f"{apk}/{directory}")
+            for name in os.listdir(f"{apk}/{directory}")
+            if os.path.isfile(f"{apk}/{directory}/{name}")
+        }
+    )
+    there = ", ".join(names[:_MAX_TOLD]) + (", ..." if len(names) > _MAX_TOLD else "")
+    return f", nor in bin/ or assets/ of the APK; there are: {there or 'no files'}"
 
 
 def program_at(path: str) -> Program:
@@ -56,6 +72,10 @@ def program_at(path: str) -> Program:
         interpreter = tuple(line.strip().split(None, 1))
         if interpreter in _PYTHON:
             return Program(Kind.SCRIPT, (path,))
+        if not interpreter or not os.path.exists(interpreter[0]):
+            raise GuestError(
+                f"{path} wants the interpreter {line.strip()!r}, which this guest lacks"
+            )
         return Program(Kind.PROGRAM, (*interpreter, path))
     if head.startswith(b"\x7fELF"):
         return Program(Kind.LIBRARY if path.endswith(".so") else Kind.PROGRAM, (path,))

@@ -8,6 +8,7 @@ from pathlib import Path
 import avf
 from avf import runtime
 from avf.image.apt import Progress
+from avf.image.errors import ImageError
 from avf.image.initramfs import build_trees, debuggable, finish
 from avf.image.kernel import KernelFiles, fetch_kernel
 from avf.image.system import build_system
@@ -75,6 +76,8 @@ def build_image(
 
     `update` asks apt for newer packages than those in the cache. Raises ImageError.
     """
+    image = Image(output)
+    _check_is_ours(image)
     check_tools()
     cache = cache or default_cache()
     kernel = fetch_kernel(cache, update=update, progress=progress)
@@ -84,7 +87,7 @@ def build_image(
     progress("making the system's file system")
     system = build_system(tree)
     finish(root, system)
-    image = Image(output)
+    _check_is_ours(image)
     output.mkdir(parents=True, exist_ok=True)
     _replace(image.initrd_normal, root.to_bytes())
     _replace(image.initrd_debuggable, debuggable(root).to_bytes())
@@ -92,6 +95,20 @@ def build_image(
     _replace(image.kernel, kernel.vmlinux.read_bytes())
     _replace(image.config, _config(image, kernel, userland))
     return image
+
+
+def _check_is_ours(image: Image) -> None:
+    """Raises ImageError for a folder with files of the same names that are not from here, such as Android's image."""
+    if not image.config.exists():
+        if image.kernel.exists() and not image.initrd_normal.exists():
+            raise ImageError(f"{image.kernel} is in the way: it is not of an image")
+        return
+    try:
+        config = json.loads(image.config.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict) or "kernel_release" not in config.get("x-avf", {}):
+        raise ImageError(f"{image.config} is in the way: it does not describe an image from here")
 
 
 def default_cache() -> Path:

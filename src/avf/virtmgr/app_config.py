@@ -12,6 +12,7 @@ from avf.virtmgr import payload_config
 from avf.virtmgr.config import DiskConfig, MachineConfig
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.fds import Fds
+from avf.virtmgr.invocation import Invocation
 from avf.virtmgr.opening import open_regular
 from avf.virtmgr.payload_config import PayloadConfigError, VmPayloadConfig
 from avf.virtmgr.payload_disk import payload_disk
@@ -29,7 +30,9 @@ _INITRDS = {
 }
 
 
-def load_app_config(config: VirtualMachineAppConfig, fds: Fds) -> MachineConfig:
+def load_app_config(
+    config: VirtualMachineAppConfig, fds: Fds, invocation: Invocation | None = None
+) -> MachineConfig:
     """Lowers an app configuration. Raises VirtmgrError with its causes, or RemoteException for bad descriptors."""
     if config.apk is None or config.idsig is None or config.instance_image is None:
         missing = (
@@ -66,6 +69,7 @@ def load_app_config(config: VirtualMachineAppConfig, fds: Fds) -> MachineConfig:
             payload,
             fds,
             debuggable=config.debug_level != VirtualMachineAppConfig.DebugLevel.NONE,
+            invocation=invocation,
         )
     )
     return machine

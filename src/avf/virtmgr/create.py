@@ -27,6 +27,7 @@ from avf.virtmgr.errors import VirtmgrError, failure, failure_from, in_one_line
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.generations import InstanceGenerations
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
+from avf.virtmgr.invocation import Invocation
 from avf.virtmgr.loggers import logging_pipe
 from avf.virtmgr.machine import Requester, VmInstance, VmTable
 from avf.virtmgr.metrics import VmMetrics
@@ -71,6 +72,7 @@ class VmCreation:
         input_fd: ParcelFileDescriptor | None,
         log_fd: ParcelFileDescriptor | None,
         requester: Requester,
+        invocation: Invocation | None = None,
     ) -> VmInstance:
         """The new VM, in the table. Raises RemoteException."""
         if _is_custom(config):
@@ -95,7 +97,7 @@ class VmCreation:
             typed = _typed(input_fd, console, files) if takes_input else None
             output = VmOutput(console=console is not None, log=os_log is not None, typed=typed)
             undo.callback(output.close)
-            machine_config = self._load(config, files)
+            machine_config = self._load(config, files, invocation)
             self._check_features(config, machine_config)
             _check_labels(machine_config, is_app, requester.uid)
             spec = replace(
@@ -203,14 +205,16 @@ class VmCreation:
                 context.on_close(DebuggerPort(config.gdb_port, connect).close)
         return listener
 
-    def _load(self, config: VirtualMachineConfig, files: Fds) -> MachineConfig:
+    def _load(
+        self, config: VirtualMachineConfig, files: Fds, invocation: Invocation | None
+    ) -> MachineConfig:
         if config.which == "raw_config":
             self.is_protected = config.raw_config.protected_vm
             with _told("Failed to make composite image: "):
                 return from_raw_config(config.raw_config, files)
         self.is_protected = config.app_config.protected_vm
         with _told("Failed to load app config: "):
-            return load_app_config(config.app_config, files)
+            return load_app_config(config.app_config, files, invocation)
 
     def _specify(
         self,

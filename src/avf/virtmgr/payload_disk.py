@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from dataclasses import replace
 
 from avf.aidl.virtualizationservice import VirtualMachineAppConfig
 from avf.apk import ApkError, verify
@@ -10,6 +11,7 @@ from avf.virtmgr.apexes import ApexInfo, select_apexes
 from avf.virtmgr.config import DiskConfig
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.fds import Fds
+from avf.virtmgr.invocation import Invocation
 from avf.virtmgr.opening import open_regular
 from avf.virtmgr.payload_config import VmPayloadConfig
 
@@ -25,6 +27,7 @@ def payload_disk(
     fds: Fds,
     *,
     debuggable: bool,
+    invocation: Invocation | None = None,
 ) -> DiskConfig:
     """Raises VirtmgrError, or RemoteException for bad descriptors."""
     extra_apks = _extra_apks(payload, config, len(extra_idsigs), fds)
@@ -33,7 +36,7 @@ def payload_disk(
         debuggable=debuggable,
         with_staged=config.prefer_staged,
     )
-    metadata = _metadata(payload, apexes, fds)
+    metadata = _metadata(payload, apexes, invocation or Invocation(), fds)
     partitions = [
         Partition("payload-metadata", metadata),
         *(Partition(_apex_label(i), _open_apex(apex, fds)) for i, apex in enumerate(apexes)),
@@ -84,7 +87,12 @@ def _open_apex(apex: ApexInfo, fds: Fds) -> int:
     return fds.add(open_regular(apex.path, f"the APEX {apex.name}"))
 
 
-def _metadata(payload: VirtualMachineAppConfig.Payload, apexes: list[ApexInfo], fds: Fds) -> int:
+def _metadata(
+    payload: VirtualMachineAppConfig.Payload,
+    apexes: list[ApexInfo],
+    invocation: Invocation,
+    fds: Fds,
+) -> int:
     """The partition, as a file in memory that cannot be changed."""
     payloads = tuple(
         ApexPayload(
@@ -101,6 +109,9 @@ def _metadata(payload: VirtualMachineAppConfig.Payload, apexes: list[ApexInfo], 
         binary = payload.payload_config
         config = PayloadConfig(binary.payload_binary_name, len(binary.extra_apks))
         metadata = MetadataPartition(apexes=payloads, config=config)
+    metadata = replace(
+        metadata, arguments=invocation.arguments, environment=tuple(invocation.environment.items())
+    )
     try:
         fd = fds.add(os.memfd_create("avf-metadata", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
         metadata.write(fd)

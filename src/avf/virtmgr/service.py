@@ -10,6 +10,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineConfig,
     VirtualMachineDebugInfo,
 )
+from avf.aidl.vm_control import PayloadInvocation
 from avf.apk import ApkError, create_or_update_idsig
 from avf.binder import ParcelFileDescriptor, RemoteException, Status, StatusError
 from avf.disk import DiskError, PartitionKind, create_writable_partition
@@ -20,6 +21,7 @@ from avf.virtmgr.errors import VirtmgrError, failure, failure_from
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.generations import InstanceGenerations
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
+from avf.virtmgr.invocation import Invocation
 from avf.virtmgr.machine import Requester, VmTable
 from avf.virtmgr.opening import require_open, require_writable
 from avf.virtmgr.permissions import allowed, require
@@ -60,11 +62,34 @@ class VirtualizationService(IVirtualizationService):
         console_in_fd: ParcelFileDescriptor | None,
         os_log_fd: ParcelFileDescriptor | None,
     ) -> IVirtualMachine:
+        return self._create_vm(config, console_out_fd, console_in_fd, os_log_fd, None)
+
+    def create_vm_with_invocation(
+        self,
+        config: VirtualMachineConfig,
+        console_out_fd: ParcelFileDescriptor | None,
+        console_in_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+        invocation: PayloadInvocation,
+    ) -> IVirtualMachine:
+        return self._create_vm(config, console_out_fd, console_in_fd, os_log_fd, invocation)
+
+    def _create_vm(
+        self,
+        config: VirtualMachineConfig,
+        console_out_fd: ParcelFileDescriptor | None,
+        console_in_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+        invocation: PayloadInvocation | None,
+    ) -> IVirtualMachine:
         creation = VmCreation(self._global_service, self._machines, self._vmm, self._atoms)
         requester = Requester(os.getuid(), self._parent)
         error: RemoteException | None = None
         try:
-            machine = creation.run(config, console_out_fd, console_in_fd, os_log_fd, requester)
+            called = None if invocation is None else Invocation.from_aidl(invocation, config)
+            machine = creation.run(
+                config, console_out_fd, console_in_fd, os_log_fd, requester, called
+            )
         except RemoteException as e:
             error = e
             raise

@@ -34,14 +34,16 @@ class IVirtualizationServiceAsync(AsyncInterface[IVirtualizationService]):
     async def initialize_writable_partition(
         self, image_fd: ParcelFileDescriptor, size_bytes: Long, type: PartitionType
     ) -> None:
-        """Empties `image_fd` and makes it a partition image of at least `size_bytes`."""
+        """Makes `image_fd` a partition image of at least `size_bytes`. It must be empty, or such an image: that is
+        gone then.
+        """
         raise NotImplementedError
 
     @abstractmethod
     async def create_or_update_idsig_file(
         self, input_fd: ParcelFileDescriptor, idsig_fd: ParcelFileDescriptor
     ) -> None:
-        """Brings the idsig (APK Signature Scheme v4) of an APK up to date."""
+        """Brings the idsig (APK Signature Scheme v4) of an APK up to date. `idsig_fd` must be empty, or an idsig."""
         raise NotImplementedError
 
     @abstractmethod
@@ -69,6 +71,23 @@ class IVirtualizationServiceAsync(AsyncInterface[IVirtualizationService]):
         """
         raise NotImplementedError
 
+    @abstractmethod
+    async def create_vm_with_invocation(
+        self,
+        config: VirtualMachineConfig,
+        console_out_fd: ParcelFileDescriptor | None,
+        console_in_fd: ParcelFileDescriptor | None,
+        os_log_fd: ParcelFileDescriptor | None,
+        invocation: PayloadInvocation,
+    ) -> IVirtualMachine:
+        """Not in the original. As create_vm_with_input, for an app config: the payload is called with these
+        arguments and variables. ILLEGAL_ARGUMENT for more than a payload gets, and for variables that only a
+        debuggable VM takes.
+        """
+        raise NotImplementedError
+
+
+from avf.aidl.vm_control import PayloadInvocation  # noqa: E402
 
 from ._IVirtualMachine import IVirtualMachine  # noqa: E402
 from ._PartitionType import PartitionType  # noqa: E402

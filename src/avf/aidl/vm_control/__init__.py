@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ._DeathReport import DeathReport
     from ._IVmControl import IVmControl
     from ._IVmControl_async import IVmControlAsync
+    from ._PayloadInvocation import PayloadInvocation
     from ._PayloadState import PayloadState
     from ._Refusal import Refusal
     from ._VmInfo import VmInfo
@@ -18,6 +19,7 @@ __all__ = [
     "DeathReport",
     "IVmControl",
     "IVmControlAsync",
+    "PayloadInvocation",
     "PayloadState",
     "Refusal",
     "VmInfo",
@@ -28,6 +30,7 @@ _MODULES = {
     "DeathReport": "._DeathReport",
     "IVmControl": "._IVmControl",
     "IVmControlAsync": "._IVmControl_async",
+    "PayloadInvocation": "._PayloadInvocation",
     "PayloadState": "._PayloadState",
     "Refusal": "._Refusal",
     "VmInfo": "._VmInfo",

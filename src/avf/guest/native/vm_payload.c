@@ -55,6 +55,25 @@ void avf_payload_set_calls(const struct avf_payload_calls *given)
 	calls = *given;
 }
 
+static int argument_count;
+static const char *const *argument_values;
+
+void avf_payload_set_arguments(int count, const char *const *values);
+
+void avf_payload_set_arguments(int count, const char *const *values)
+{
+	argument_count = count;
+	argument_values = values;
+}
+
+int AvfPayload_getArguments(const char *const **argv)
+{
+	static const char *const nothing[] = { NULL };
+
+	*argv = argument_values ? argument_values : nothing;
+	return argument_count;
+}
+
 static void __attribute__((noreturn)) fail(const char *function, const char *reason)
 {
 	fprintf(stderr, "%s: %s\n", function, reason);

@@ -16,6 +16,12 @@ extern "C" {
  */
 void AvfPayload_getVmCodeSecret(const void *identifier, size_t identifier_size, void *secret, size_t size);
 
+/*
+ * What the payload was called with, as main() has it: sets `*argv` to the path of the payload, its arguments and a NULL,
+ * and returns how many they are, the NULL not counted. The host gives them: they are not part of the verified code.
+ */
+int AvfPayload_getArguments(const char *const **argv);
+
 #ifdef __cplusplus
 }
 #endif

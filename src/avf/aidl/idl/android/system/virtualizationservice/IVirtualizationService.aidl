@@ -5,6 +5,7 @@ import android.system.virtualizationservice.IVirtualMachine;
 import android.system.virtualizationservice.PartitionType;
 import android.system.virtualizationservice.VirtualMachineConfig;
 import android.system.virtualizationservice.VirtualMachineDebugInfo;
+import org.avf.linux.control.PayloadInvocation;
 
 /** The root object of virtmgr. */
 interface IVirtualizationService {
@@ -12,10 +13,10 @@ interface IVirtualizationService {
     IVirtualMachine createVm(in VirtualMachineConfig config, in @nullable ParcelFileDescriptor consoleFd,
             in @nullable ParcelFileDescriptor osLogFd) = 0;
 
-    /** Empties `imageFd` and makes it a partition image of at least `sizeBytes`. */
+    /** Makes `imageFd` a partition image of at least `sizeBytes`. It must be empty, or such an image: that is gone then. */
     void initializeWritablePartition(in ParcelFileDescriptor imageFd, long sizeBytes, PartitionType type) = 1;
 
-    /** Brings the idsig (APK Signature Scheme v4) of an APK up to date. */
+    /** Brings the idsig (APK Signature Scheme v4) of an APK up to date. `idsigFd` must be empty, or an idsig. */
     void createOrUpdateIdsigFile(in ParcelFileDescriptor inputFd, in ParcelFileDescriptor idsigFd) = 2;
 
     /** The VMs of all clients on this host. */
@@ -34,4 +35,12 @@ interface IVirtualizationService {
      * For an instance that is deleted, or is meant to go back. Nothing if the host knows nothing of it.
      */
     void forgetInstance(in ParcelFileDescriptor instanceImage) = 0x00A00001;
+
+    /**
+     * Not in the original. As createVmWithInput, for an app config: the payload is called with these arguments and
+     * variables. ILLEGAL_ARGUMENT for more than a payload gets, and for variables that only a debuggable VM takes.
+     */
+    IVirtualMachine createVmWithInvocation(in VirtualMachineConfig config,
+            in @nullable ParcelFileDescriptor consoleOutFd, in @nullable ParcelFileDescriptor consoleInFd,
+            in @nullable ParcelFileDescriptor osLogFd, in PayloadInvocation invocation) = 0x00A00002;
 }

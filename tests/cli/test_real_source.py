@@ -1,0 +1,131 @@
+"""From a source to a VM with the real virtmgr: arguments, output, exit status, VMs that are kept."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BUILD = Path(__file__).parents[2] / "build"
+VM = [sys.executable, "-m", "avf.cli"]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.vm
+
+SCRIPT = """\
+import os, sys
+import avf_payload
+print(sys.argv[1:], os.environ["GREETING"], os.environ.get("LD_LIBRARY_PATH"))
+print("to stderr", file=sys.stderr)
+print("no end of line", end="", flush=True)
+sys.exit(7)
+"""
+
+LIBRARY = """\
+#include <stdio.h>
+#include <stdlib.h>
+#include "avf_payload.h"
+#include "vm_payload.h"
+int AVmPayload_main(void)
+{
+	const char *const *argv;
+	int count = AvfPayload_getArguments(&argv);
+	for (int i = 1; i <= count; i++)
+		printf("%s\\n", argv[i] ? argv[i] : "end");
+	puts(getenv("GREETING"));
+	fflush(stdout);
+	abort();
+}
+"""
+
+SERVICE = """\
+import os, pathlib, sys
+import avf_payload
+print(avf_payload.get_vm_instance_secret(b"who").hex(), sys.argv[1:], flush=True)
+marker = pathlib.Path(avf_payload.get_encrypted_storage_path(), "runs")
+runs = marker.read_text() if marker.exists() else ""
+marker.write_text(runs + "x")
+os.sync()
+print("runs:", len(runs), flush=True)
+if sys.argv[1:] != ["leave"]:
+    avf_payload.notify_payload_ready()
+    import time
+    time.sleep(3600)
+"""
+
+
+@pytest.fixture
+def vm(monkeypatch: pytest.MonkeyPatch, runtime_dir: Path, tmp_path: Path) -> Run:
+    if "AVF_IMAGE_DIR" not in os.environ:
+        monkeypatch.setenv("AVF_IMAGE_DIR", str(BUILD / "image"))
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*VM, *words], capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def test_a_script_gets_its_words_and_gives_its_output_and_status(vm: Run) -> None:
+    Path("hello.py").write_text(SCRIPT)
+    words = ["--env", "GREETING=hi", "--env", "LD_LIBRARY_PATH=/x", "--", "a b", "--c", ""]
+    ran = vm("run-app", "hello.py", *words)
+    said = "['a b', '--c', ''] hi /x\nto stderr\nno end of line"
+    assert sorted(ran.stdout.splitlines()) == sorted(said.splitlines())
+    assert ran.returncode == 7
+    assert [path.name for path in Path().iterdir()] == ["hello.py"]
+
+
+def test_a_library_gets_them_too_and_its_signal_is_told(vm: Run) -> None:
+    Path("main.c").write_text(LIBRARY)
+    ran = vm("run-app", "main.c", "-e", "GREETING=hi", "--", "one", "two")
+    assert ran.stdout.splitlines()[:4] == ["one", "two", "end", "hi"]
+    assert ran.returncode == 128 + 6
+    assert "SIGABRT" in ran.stderr
+    assert "last step" not in ran.stderr
+
+
+def test_a_mute_vm_takes_arguments_and_refuses_what_is_code(vm: Run) -> None:
+    Path("hello.py").write_text("import sys; sys.exit(len(sys.argv))")
+    assert vm("build", "hello.py", "--package", "org.example.hello").returncode == 0
+    start = ["run-app", "hello.apk"]
+    ran = vm(*start, "--env", "PYTHONPATH=/mnt/extra-apk/0")
+    assert ran.returncode == 1
+    assert "PYTHONPATH can change which code runs" in ran.stderr
+    ran = vm(*start, "--payload-status", "--", "one", "two")
+    assert ran.returncode == 3
+    assert "the payload's output is not shown" in ran.stderr
+    assert len(ran.stdout.splitlines()) == 2  # "Created VM" and "VM ended": nothing leaks
+
+
+def test_a_vm_with_a_name_is_kept(vm: Run) -> None:
+    Path("counter").mkdir()
+    Path("counter/main.py").write_text(SERVICE)
+    start = [*VM, "run-app", "counter", "--name", "counter", "--storage-size", "16M"]
+    with subprocess.Popen(start, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        secret = running.stdout.readline().split()[0]
+        assert running.stdout.readline() == "runs: 0\n"
+        (line,) = json.loads(vm("ls", "--json").stdout)
+        assert (line["name"], line["payload"], line["kept"]) == ("counter", "main.py", True)
+        assert line["memory_mib"] > 0
+        assert "runs: 0" in vm("logs", "counter").stdout
+        assert "runs already" in vm("start", "counter").stderr
+        assert "runs already" in vm("rm", "counter").stderr
+        assert vm("stop", "counter").returncode == 0
+        assert running.wait() == 1
+    (line,) = json.loads(vm("ls", "--json").stdout)
+    assert (line["state"], line["cid"]) == ("STOPPED", None)
+    again = vm("start", "counter", "--", "leave")
+    assert again.stdout == f"{secret} ['leave']\nruns: 1\n"
+    assert again.returncode == 0
+    other = vm("run-app", "counter", "--name", "counter", "--debug", "none")
+    assert "its debuggable is True, not False" in other.stderr
+    assert vm("rm", "counter").returncode == 0
+    assert json.loads(vm("ls", "--json").stdout) == []
