@@ -67,6 +67,7 @@ class AppOptions(RunOptions):
     debug: str
     protected: bool
     mem: int | None
+    fresh: bool
     payload_status: bool
 
 
@@ -113,6 +114,8 @@ def app_options(debug_default: str, name: str) -> Callable[[F], F]:
                 click.option("-p", "--protected", is_flag=True, help="Run a protected VM."),
                 click.option("-m", "--mem", type=click.IntRange(min=1), metavar="MIB",
                              help="Memory in MiB.  [default: what the image asks for]"),
+                click.option("--fresh", is_flag=True,
+                             help="Boot the guest by itself even where a clone would be quicker."),
                 click.option("--payload-status", is_flag=True,
                              help="Exit with the payload's exit code, 128+N if signal N ended it, or 1 if it did"
                              " not finish."),

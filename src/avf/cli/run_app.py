@@ -142,6 +142,7 @@ def _app_config(
         task_profiles=options["task_profiles"],
         gdb=options["gdb"] is not None,
         gdb_port=options["gdb"] or 0,
+        fresh=options["fresh"],
     )
 
 

@@ -74,6 +74,8 @@ class AppConfig:
     """The guest waits for a debugger, at `VirtualMachine.debugger_socket`."""
     gdb_port: int = 0
     """The same at this TCP port of 127.0.0.1 too, where QEMU's monitor is out of reach; 0 for none."""
+    fresh: bool = False
+    """The guest boots by itself, whatever would be quicker: it shares no address layout with other guests."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -142,6 +144,7 @@ class AppConfig:
                 task_profiles=list(self.task_profiles),
                 gdb_port=self.gdb_port,
                 wait_for_debugger=self.gdb,
+                fresh=self.fresh,
             )
             yield VirtualMachineConfig(app_config=config)
 
