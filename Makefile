@@ -8,13 +8,13 @@ STAMP := $(VENV)/.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench image aidl fuzz clean wheel deb try-deb lock packages
+.PHONY: help run test warm check bench image aidl fuzz clean wheel deb try-deb lock packages
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 packages:
-	@./packaging/install-packages $(or $(if $(filter test bench,$(MAKECMDGOALS)),test),$(if $(filter run image fuzz build/%,$(MAKECMDGOALS)),run),check)
+	@./packaging/install-packages $(or $(if $(filter test warm bench,$(MAKECMDGOALS)),test),$(if $(filter run image fuzz build/%,$(MAKECMDGOALS)),run),check)
 
 $(RUN_STAMP): requirements/run.txt pyproject.toml | packages
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
@@ -47,6 +47,9 @@ run: $(IMAGE) $(SAMPLE) ## run the sample payload in a virtual machine
 
 test: $(STAMP) $(IMAGE) $(SAMPLE) ## run all tests, virtual machines included, a file at a time on each core
 	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/python -m tests -n auto --maxprocesses 4 --dist loadfile
+
+warm: $(STAMP) $(IMAGE) $(SAMPLE) ## run the tests of virtual machines with VMs that begin as clones
+	@AVF_WARM=on AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/pytest -m vm -n auto --maxprocesses 4 --dist loadfile
 
 bench: $(STAMP) $(IMAGE) $(SAMPLE) ## measure, write build/bench.json
 	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/python -m bench

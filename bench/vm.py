@@ -34,7 +34,7 @@ def run() -> dict[str, float]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         os.environ["AVF_RUNTIME_DIR"] = str(folder)
         service = stack.enter_context(connect())
-        config = _app(service, folder)
+        config = prepare_app(service, folder)
         initrd = folder / "initrd"
         initrd.write_bytes(_busybox_initrd())
         cold, bare = _in_turn(lambda: _cold_start(service, config), lambda: _bare_qemu(initrd))
@@ -57,7 +57,7 @@ def _in_turn(
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
-def _app(service: VirtualizationService, folder: Path) -> AppConfig:
+def prepare_app(service: VirtualizationService, folder: Path) -> AppConfig:
     idsig, instance = folder / "idsig", folder / "instance"
     for path in (idsig, instance):
         path.touch()

@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from avf.vmm import user_templates
 from tests import several_uids as uids
 from tests.eventually import eventually
 
@@ -90,7 +93,14 @@ def nothing_is_kept_in_the_home() -> Iterator[None]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("XDG_STATE_HOME", folder)
+        # templates are named by all that they depend on: those of an earlier run are as good as new ones
+        patch.setenv("XDG_CACHE_HOME", str(BUILD / "cache") if is_warm() else f"{folder}/cache")
         yield
+
+
+def is_warm() -> bool:
+    """Whether apps' VMs are to begin as clones of templates in this run."""
+    return os.environ.get("AVF_WARM") == "on"
 
 
 @pytest.fixture
@@ -106,11 +116,24 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def image_dir() -> Path:
+def image_dir() -> Iterator[Path]:
     """The guest image as `make image` has built it."""
     folder = Path(os.environ.setdefault("AVF_IMAGE_DIR", str(BUILD / "image")))
     assert (folder / "microdroid.json").exists(), "no guest image: run `make image`"
-    return folder
+    if not is_warm():
+        yield folder
+        return
+    make_templates()
+    with user_templates().lock():  # whoever has it: no test makes others, which would outlive it
+        yield folder
+
+
+def make_templates() -> None:
+    """Those that tests need mostly; a run on several processors makes each once."""
+    for level in ("full", "none"):
+        command = [sys.executable, "-P", "-m", "avf.virtmgr.template_builder", "--debug", level]
+        while b"somebody else" in subprocess.run(command, capture_output=True, check=True).stdout:
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ READERS: dict[str, Callable[[], object]] = {
     "AVF_VIRTMGR": settings.virtmgr,
     "AVF_VMM": settings.vmm,
     "AVF_VSOCK": settings.vsock,
+    "AVF_WARM": settings.warm,
 }
 
 
@@ -49,6 +50,7 @@ READERS: dict[str, Callable[[], object]] = {
         ("AVF_VIRTMGR", "python3 -m 'a b'", ["python3", "-m", "a b"]),
         ("AVF_VMM", "crosvm", "crosvm"),
         ("AVF_VSOCK", "user", "user"),
+        ("AVF_WARM", "on", "on"),
     ],
 )
 def test_a_value(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
@@ -78,6 +80,7 @@ def test_a_value(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: o
         ("AVF_VIRTMGR", "  ", "a command"),
         ("AVF_VMM", "xen", "qemu or crosvm"),
         ("AVF_VSOCK", "foo", "kernel or user"),
+        ("AVF_WARM", "1", "on or off"),
     ],
 )
 def test_a_value_that_cannot_be(

@@ -18,6 +18,7 @@ SYSTEM_RUNTIME_DIR = Path("/run/avf")
 SYSTEM_STATE_DIR = Path("/var/lib/avf")
 SERVICE_SOCKET_NAME = "virtualizationservice.sock"
 SYSTEM_IMAGE_DIR = Path("/usr/lib/avf/image")
+SYSTEM_TEMPLATE_DIR = SYSTEM_STATE_DIR / "templates"
 MAX_LOG_BYTES = 1 << 20
 _SHARED = Path("/tmp")
 
@@ -47,6 +48,13 @@ def user_state_dir() -> Path:
     `~/.local/state`. It is not made here."""
     state_home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111
     return Path(state_home, "avf")
+
+
+def user_template_dir() -> Path:
+    """Where the calling user's templates are kept: `avf/templates` in `$XDG_CACHE_HOME`, else in `~/.cache`. It is not
+    made here."""
+    cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return Path(cache_home, "avf", "templates")
 
 
 def _fallback(uid: int) -> Path:

@@ -42,6 +42,11 @@ def vmm() -> Literal["qemu", "crosvm"] | None:
     return _one_of("AVF_VMM", "qemu", "crosvm")
 
 
+def warm() -> Literal["on", "off"] | None:
+    """Whether apps' VMs may begin as clones of templates."""
+    return _one_of("AVF_WARM", "on", "off")
+
+
 def log_level() -> Literal["debug", "info", "warning", "error"] | None:
     """From which level on programs log; `debug` also shows where in the program an error came up."""
     return _one_of("AVF_LOG", "debug", "info", "warning", "error")
@@ -131,6 +136,7 @@ _READERS: dict[str, Callable[[], object]] = {
     "AVF_VIRTMGR": virtmgr,
     "AVF_VMM": vmm,
     "AVF_VSOCK": vsock,
+    "AVF_WARM": warm,
 }
 NAMES = frozenset(_READERS)
 """The variables that mean something."""

@@ -77,7 +77,7 @@ def life_of(directory: Path, text: bytes, times: int = 1) -> ExitCause:
 def test_whatever_it_says_only_its_vm_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, times: int
 ) -> None:
-    monkeypatch.setattr("avf.vmm.qemu.vmm._VHOST", "/dev/null")
+    monkeypatch.setattr("avf.vmm.qemu.start._VHOST", "/dev/null")
     assert life_of(tmp_path, text, times) in (
         ExitCause.START_FAILED,
         ExitCause.INFRASTRUCTURE,

@@ -617,7 +617,8 @@ def test_a_script_is_run_from_its_source(vm: Vm, tmp_path: Path) -> None:
     assert result.returncode == 139
     assert result.stderr.splitlines()[1:] == [
         "the payload was killed: Failed to run payload: Payload exited due to signal: 11 (SIGSEGV)"
-        " (Unknown)"
+        " (Unknown)",
+        "  try: `vm tombstones list` shows what a debuggable guest has left",
     ]
 
 

@@ -5,10 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from avf.disk import ImageDisk
+from avf.disk import ImageDisk, ImageFormat, QemuDisk
 from avf.vmm import Accelerator, Machine, VmSpec
 from avf.vmm.outlets import NOWHERE, Outlet
-from avf.vmm.qemu.command import Host, Inputs, board_of, qemu_command
+from avf.vmm.qemu.command import (
+    SLOTS,
+    Host,
+    Inputs,
+    board_of,
+    clone_command,
+    clone_devices,
+    qemu_command,
+    template_command,
+)
 from avf.vsock import HybridVsock
 
 SPEC = VmSpec(
@@ -152,3 +161,57 @@ def test_inherited_descriptors_are_exactly_those_named() -> None:
         vhost=25,
     )
     assert sorted(inputs.fds) == [10, 11, 20, 21, 22, 23, 24, 25]
+
+
+FAST = replace(SPEC, machine=Machine.FAST)
+TEMPLATE = replace(INPUTS, template=20, initrd=12)
+
+
+def test_a_template_has_slots_instead_of_disks_and_vsock() -> None:
+    command = template_command("/qemu", FAST, TEMPLATE, TCG)
+    slots = [text for text in values(command, "-device") if text.startswith("pcie-root-port")]
+    assert slots[0] == "pcie-root-port,id=slot0,chassis=1,slot=1"
+    assert len(slots) == SLOTS
+    assert not [text for text in command if "vsock" in text or "virtio-blk" in text]
+    assert value(command, "-kernel") == "/proc/self/fd/11"
+    assert value(command, "-append") == "tsc_early_khz=2000000 tsc=reliable quiet"
+    assert "socket,id=template,fd=20" in values(command, "-chardev")
+    assert "virtserialport,bus=consoles.0,nr=3,chardev=template,name=avf.template" in command
+    assert value(command, "-cpu") == "qemu64,+rdrand"
+    assert 20 in TEMPLATE.fds
+
+
+def test_a_clone_is_the_same_machine_without_a_kernel() -> None:
+    template = template_command("/qemu", FAST, TEMPLATE, TCG)
+    clone = clone_command("/qemu", FAST, replace(TEMPLATE, kernel=None, initrd=None), TCG)
+    at = template.index("-kernel")
+    assert clone == [*template[:at], *template[at + 6 :], "-incoming", "defer"]
+
+
+@pytest.mark.parametrize("host", [TCG, KVM])
+def test_a_clone_shares_its_memory_whatever_carries_vsock(host: Host) -> None:
+    for change in ({"vhost": 30}, {"vsock_control": 31}):
+        inputs = replace(TEMPLATE, kernel=None, initrd=None, **change)
+        command = clone_command("/qemu", FAST, inputs, host)
+        assert value(command, "-object") == "memory-backend-memfd,id=ram,size=256M,share=on"
+
+
+def test_the_devices_of_a_clone_have_a_slot_each() -> None:
+    disk = QemuDisk("disk0", True, ImageFormat.RAW)
+    other = QemuDisk("disk1", True, None, drive={"driver": "vmdk"})
+    inputs = replace(TEMPLATE, disks=(disk, other), vsock_control=31)
+    assert clone_devices(FAST, inputs) == [
+        {
+            "driver": "virtio-blk-pci",
+            "drive": "disk0",
+            "werror": "report",
+            "rerror": "report",
+            "bus": "slot0",
+        },
+        {"driver": "virtio-blk-pci", "drive": "disk1-drive", "bus": "slot1"},
+        {"driver": "vhost-user-vsock-pci", "chardev": "vsock", "bus": "slot2"},
+    ]
+    kernel = replace(TEMPLATE, vhost=30)
+    assert clone_devices(FAST, kernel) == [
+        {"driver": "vhost-vsock-pci", "guest-cid": "2048", "vhostfd": "30", "bus": "slot0"}
+    ]

@@ -90,19 +90,19 @@ MODERN = "-global virtio-mmio.force-legacy=false"
             "-object rng-builtin,id=entropy -device virtio-rng-device,rng=entropy",
         ),
         (
-            devices.kernel_vsock(PCI, 2048, 8),
+            devices.device(devices.kernel_vsock(PCI, 2048, 8)),
             "-device vhost-vsock-pci,guest-cid=2048,vhostfd=8",
         ),
         (
-            devices.kernel_vsock(FAST, 2048, 8),
+            devices.device(devices.kernel_vsock(FAST, 2048, 8)),
             "-device vhost-vsock-device,guest-cid=2048,vhostfd=8",
         ),
         (
-            devices.user_vsock(FAST, 8),
+            [*devices.vsock_control(8), *devices.device(devices.user_vsock(FAST))],
             "-chardev socket,id=vsock,fd=8 -device vhost-user-vsock-device,chardev=vsock",
         ),
         (
-            devices.user_vsock(PCI, 8),
+            [*devices.vsock_control(8), *devices.device(devices.user_vsock(PCI))],
             "-chardev socket,id=vsock,fd=8 -device vhost-user-vsock-pci,chardev=vsock",
         ),
     ],

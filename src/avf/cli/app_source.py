@@ -5,19 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avf.cli.tell import print_note
 from avf.cli.text import CliError
-from avf.project import (
-    Project,
-    ProjectError,
-    SourceKind,
-    build,
-    debug_key,
-    kind_of,
-    open_project,
-    recorded_main,
-)
+
+if TYPE_CHECKING:
+    from avf.project import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +21,7 @@ class App:
     apk: Path
     binary: str | None
     config_path: str | None
-    project: Project | None = None
+    project: "Project | None" = None
     """What the APK was made of just now."""
     made: bool = False
     """Whether it was made of a source before."""
@@ -57,6 +51,8 @@ def opened_app(
     config_path: str | None,
 ) -> Iterator[App]:
     """The APK, which is there as long as the context if it is made of a source. Raises CliError."""
+    from avf.project import SourceKind, kind_of, open_project
+
     with project_errors():
         kind = kind_of(source) if source.exists() else SourceKind.APK
     if kind is SourceKind.APK:
@@ -71,8 +67,10 @@ def opened_app(
         yield App(apk, project.payload_name, None, project)
 
 
-def make_apk(project: Project, apk: Path) -> None:
+def make_apk(project: "Project", apk: Path) -> None:
     """Builds and signs with the user's debug key. Raises ProjectError."""
+    from avf.project import build, debug_key
+
     key = debug_key()
     if key.is_new:
         print_note(f"made your debug key {key.path}, which signs what is built on the way")
@@ -83,6 +81,8 @@ def make_apk(project: Project, apk: Path) -> None:
 @contextmanager
 def project_errors() -> Iterator[None]:
     """What is wrong with a source becomes an error of the command."""
+    from avf.project import ProjectError
+
     try:
         yield
     except ProjectError as error:
@@ -103,6 +103,8 @@ def _given(apk: Path, binary: str | None, config_path: str | None) -> App:
 
 
 def _recorded(apk: Path) -> str | None:
+    from avf.project import recorded_main
+
     try:
         with open(apk, "rb") as file:
             return recorded_main(file.fileno())

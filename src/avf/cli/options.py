@@ -74,6 +74,7 @@ class AppOptions(RunOptions):
     """None: not told."""
     protected: bool
     mem: int | None
+    fresh: bool
     payload_status: bool | None
     """None: not told."""
     env: tuple[tuple[str, str], ...]
@@ -128,6 +129,8 @@ def app_options(*, debug: str, name: str, kernel_log: bool = False) -> Callable[
                 click.option("-p", "--protected", is_flag=True, help="Run a protected VM."),
                 click.option("-m", "--mem", type=Size("m", minimum=1, maximum=(1 << 31) - 1), metavar="SIZE",
                              help="Memory, in MiB or as in 512M and 2G.  [default: what the image asks for]"),
+                click.option("--fresh", is_flag=True,
+                             help="Boot the guest by itself even where a clone would be quicker."),
                 click.option("--payload-status/--no-payload-status", default=None,
                              help="Exit with the payload's exit code, 128+N if signal N ended it, or 1 if it did"
                              " not finish.  [default: only for what is not an APK]"),

@@ -6,28 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from avf.apk import ApkError, SigningKey
+from avf.apk import ApkError
 from avf.cli.app_source import project_errors
 from avf.cli.completion import SourceFile
 from avf.cli.options import FILE
 from avf.cli.text import CliError
 from avf.overwriting import Kind, foreign
 from avf.printable import printable
-from avf.project import (
-    TEMPLATES,
-    Built,
-    Project,
-    build,
-    check_package,
-    debug_key,
-    make_project,
-    open_project,
-    write_new,
-)
+from avf.project import TEMPLATES
+
+if TYPE_CHECKING:
+    from avf.apk import SigningKey
+    from avf.project import Built, Project
 
 _MAX_KEY = 1 << 20
 _MAX_PASSWORD = 1024
@@ -41,6 +35,8 @@ _PKCS12 = (".p12", ".pfx")
               help="What to begin with: a script, a library in C, or a service that the host calls.")  # fmt: skip
 def new(folder: Path, template: str) -> None:
     """Make the project NAME, a new folder with a payload that runs as it is."""
+    from avf.project import make_project
+
     with project_errors():
         files = make_project(folder, template)
     _say(f"made {folder}: {', '.join(files)}")
@@ -67,6 +63,8 @@ def build_command(
     version: int | None,
 ) -> None:
     """Make a signed APK of SOURCE: a script, a program, a library, C source, or a folder with one of them."""
+    from avf.project import check_package, open_project
+
     with project_errors():
         project = open_project(source)
         if package is not None:
@@ -87,8 +85,10 @@ def _apk_name(source: Path) -> str:
     return whole.name if whole.is_dir() else whole.stem
 
 
-def _build(project: Project, target: Path, key: SigningKey) -> Built:
+def _build(project: "Project", target: Path, key: "SigningKey") -> "Built":
     """The APK appears whole or not at all. Raises CliError for a target that is another kind of file."""
+    from avf.project import build
+
     with _replaced(target) as file:
         return build(project, file, key)
 
@@ -128,8 +128,11 @@ def _umask() -> int:
     return mask
 
 
-def _key(path: Path | None, password_file: Path | None) -> SigningKey:
+def _key(path: Path | None, password_file: Path | None) -> "SigningKey":
     """Raises CliError."""
+    from avf.apk import SigningKey
+    from avf.project import debug_key
+
     if path is None:
         made = debug_key()
         if made.is_new:
@@ -162,6 +165,9 @@ def keygen(path: Path, kind: str, common_name: str, password_file: Path | None) 
     FILE is PEM without a password, or a PKCS #12 key store if its name ends in .p12 or .pfx. No file is written over.
     Keep it: an APK that another key signs is another author's, and gets no secrets of this one's.
     """
+    from avf.apk import SigningKey
+    from avf.project import write_new
+
     if os.path.lexists(path):
         raise CliError(f"{path} is there already; a key is never written over")
     if not 1 <= len(common_name) <= 64:

@@ -173,6 +173,7 @@ def _app_config(app: App, idsig: Path, instance: Path, options: AppOptions) -> A
         gdb_port=options["gdb"] or 0,
         args=payload_arguments(),
         env=environment(options["env"]),
+        fresh=options["fresh"],
     )
 
 

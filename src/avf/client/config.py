@@ -85,6 +85,8 @@ class AppConfig:
     """Variables of the payload's environment. Those that change which code runs (LD_PRELOAD, PYTHONPATH, PATH, ...)
     need a debuggable VM.
     """
+    fresh: bool = False
+    """The guest boots by itself, whatever would be quicker: it shares no address layout with other guests."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -173,6 +175,7 @@ class AppConfig:
                 task_profiles=list(self.task_profiles),
                 gdb_port=self.gdb_port,
                 wait_for_debugger=self.gdb,
+                fresh=self.fresh,
             )
             yield VirtualMachineConfig(app_config=config)
 

@@ -20,6 +20,8 @@ from avf.guest.report import report_failure
 MODULES = "/etc/avf/modules"
 PCI_MODULES = "/etc/avf/pci-modules"
 DEBUGGABLE_MARKER = "/etc/avf/debuggable"
+TEMPLATE_VARIABLE = "AVF_TEMPLATE"
+"""Set by a kernel parameter of this name, which the kernel hands on to init as a variable."""
 
 _PCI_DEVICES = "/sys/bus/pci/devices"
 _CONSOLE = "/dev/hvc0"
@@ -86,6 +88,7 @@ def report(text: str) -> None:
 
 def set_up() -> None:
     """Makes the machine ready for the agent. Raises OSError."""
+    is_template = TEMPLATE_VARIABLE in os.environ
     os.environ.clear()
     os.environ.update(_ENVIRONMENT)
     ignore_interrupts()
@@ -100,9 +103,22 @@ def set_up() -> None:
     if os.listdir(_PCI_DEVICES):
         libc.load_modules(PCI_MODULES)
     set_up_devices()
-    set_up_stdio(debuggable)
     set_up_loopback()
     libc.set_hostname(HOSTNAME)
+    if is_template:
+        be_a_template()
+    set_up_stdio(debuggable)
+
+
+def be_a_template() -> None:
+    """Does beforehand what is the same for every payload, and returns in a clone. Raises OSError or GuestError."""
+    import avf.guest.agent
+    import avf.guest.launcher
+    import avf.guest.payload_service
+    import avf.guest.script  # noqa: F401
+    from avf.guest.template import wait_to_be_cloned
+
+    wait_to_be_cloned()
 
 
 def ignore_interrupts() -> None:

@@ -35,6 +35,8 @@ DEBUGGABLE_PARAMS = "console=ttyS0"
 MEMORY_MIB = 256
 PLATFORM_VERSION = "~1.0"
 SYSTEM_LABEL = "system"
+TEMPLATES = 1
+"""The version of what `avf.guest.template` and a host tell each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ def _config(image: Image, kernel: KernelFiles, userland: Userland) -> bytes:
         "platform_version": PLATFORM_VERSION,
         "x-avf": {
             "machine": "fast",
+            "templates": TEMPLATES,
             "debuggable_params": DEBUGGABLE_PARAMS,
             "kernel_release": kernel.release,
             "packages": {package.name: package.version for package in userland.packages},

@@ -5,15 +5,19 @@
     AppConfig(apk="hello.apk", payload_binary_name=built.main, ...)
 
 What goes wrong raises ProjectError. Nothing of the source is executed, only the C compiler and pip.
+Everything here is loaded when first used, and `cryptography` with it.
 """
 
-from avf.project.build import Built, Project, build, open_project
-from avf.project.errors import ProjectError
-from avf.project.keys import DebugKey, debug_key, debug_key_path, write_new
-from avf.project.recorded import recorded_main
-from avf.project.settings import check_package
-from avf.project.source import SourceKind, kind_of
-from avf.project.templates import TEMPLATES, make_project
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from avf.project.building import Built, Project, build, open_project
+    from avf.project.errors import ProjectError
+    from avf.project.keys import DebugKey, debug_key, debug_key_path, write_new
+    from avf.project.recorded import recorded_main
+    from avf.project.settings import check_package
+    from avf.project.source import SourceKind, kind_of
+    from avf.project.templates import TEMPLATES, make_project
 
 __all__ = [
     "TEMPLATES",
@@ -32,3 +36,28 @@ __all__ = [
     "recorded_main",
     "write_new",
 ]
+
+_MODULES = {
+    "Built": "building",
+    "DebugKey": "keys",
+    "Project": "building",
+    "ProjectError": "errors",
+    "SourceKind": "source",
+    "TEMPLATES": "templates",
+    "build": "building",
+    "check_package": "settings",
+    "debug_key": "keys",
+    "debug_key_path": "keys",
+    "kind_of": "source",
+    "make_project": "templates",
+    "open_project": "building",
+    "recorded_main": "recorded",
+    "write_new": "keys",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = __import__(f"avf.project.{_MODULES[name]}", fromlist=[name])
+    return getattr(module, name)

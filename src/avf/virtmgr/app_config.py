@@ -46,7 +46,7 @@ def load_app_config(
     payload = load_payload_config(apk, config.payload)
     if payload.os.name != OS_NAME:
         raise VirtmgrError(f'Unknown OS "{payload.os.name}"')
-    machine = _image_machine(config.debug_level, fds)
+    machine = image_machine(config.debug_level, fds)
     machine.name = config.name
     machine.protected = config.protected_vm
     machine.cpu_topology = config.cpu_topology
@@ -105,7 +105,8 @@ def load_payload_config(apk: int, payload: VirtualMachineAppConfig.Payload) -> V
         raise VirtmgrError(f"Couldn't read config from {path}") from e
 
 
-def _image_machine(debug_level: VirtualMachineAppConfig.DebugLevel, fds: Fds) -> MachineConfig:
+def image_machine(debug_level: VirtualMachineAppConfig.DebugLevel, fds: Fds) -> MachineConfig:
+    """What the guest image alone says of a VM. Raises VirtmgrError."""
     if debug_level not in _INITRDS:
         raise VirtmgrError(f"unsupported debug level {int(debug_level)}")
     folder = find_image()
@@ -145,6 +146,7 @@ def _image_machine(debug_level: VirtualMachineAppConfig.DebugLevel, fds: Fds) ->
         memory_mib=config.memory_mib or 0,
         platform_version=config.platform_version,
         machine=Machine(config.x_avf.machine),
+        templates=config.x_avf.templates,
     )
 
 

@@ -49,6 +49,8 @@ class MachineConfig:
     gdb_port: int = 0
     wait_for_debugger: bool = False
     machine: Machine = Machine.PCI
+    templates: int = 0
+    """The version of what the guest, as a template, and its host tell each other; 0: it cannot be one."""
 
 
 def from_raw_config(config: VirtualMachineRawConfig, fds: Fds) -> MachineConfig:

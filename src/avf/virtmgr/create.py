@@ -40,6 +40,7 @@ from avf.virtmgr.task_profiles import ConfinedVmm, default_cgroup, load_profiles
 from avf.virtmgr.timeouts import boot_timeout
 from avf.virtmgr.typed import Typed
 from avf.virtmgr.version_req import VersionReqError, matches
+from avf.virtmgr.warm import warm_vmm
 from avf.vmm import Vmm, VmSpec
 
 CONTEXT_ATTEMPTS = 5
@@ -109,7 +110,11 @@ class VmCreation:
                 spec,
                 files,
                 requester,
-                self._confined_vmm(context, machine_config.task_profiles),
+                self._confined_vmm(
+                    warm_vmm(self._vmm, config.app_config, machine_config) if is_app else self._vmm,
+                    context,
+                    machine_config.task_profiles,
+                ),
                 VmMetrics(self._atoms, requester.uid, spec.name),
                 self._boot_timeout(machine_config, spec.kernel) if is_app else None,
                 output,
@@ -154,16 +159,16 @@ class VmCreation:
         except (GlobalServiceError, BinderError, OSError) as e:
             raise failure_from(e, "Failed to create VM context: ") from e
 
-    def _confined_vmm(self, context: VmContext, task_profiles: list[str]) -> Vmm:
+    def _confined_vmm(self, vmm: Vmm, context: VmContext, task_profiles: list[str]) -> Vmm:
         """The VMM within what its task profiles allow."""
         if not task_profiles:
-            return self._vmm
+            return vmm
         with _told("Failed to create VM: "):
             profiles = load_profiles()
             settings = profiles.merged(task_profiles)
-            vmm = ConfinedVmm(self._vmm, profiles.cgroup or default_cgroup(), settings)
-        context.on_close(lambda: vmm.remove_group(context.cid))
-        return vmm
+            confined = ConfinedVmm(vmm, profiles.cgroup or default_cgroup(), settings)
+        context.on_close(lambda: confined.remove_group(context.cid))
+        return confined
 
     def _check_features(self, config: VirtualMachineConfig, machine: MachineConfig) -> None:
         """Refuses, in so many words, what this host or this VM cannot have. Raises RemoteException."""

@@ -26,7 +26,18 @@ from avf.vmm.bounded import BoundedFile
 from avf.vmm.crosvm.probe import CrosvmAbilities, crosvm_abilities, crosvm_runs_kernel
 from avf.vmm.crosvm.vmm import Crosvm, find_crosvm
 from avf.vmm.pace import Pace
+from avf.vmm.qemu.process import QemuProcess
+from avf.vmm.qemu.template import make_template
 from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
+from avf.vmm.templates import (
+    StoredTemplate,
+    TemplateError,
+    TemplateFacts,
+    TemplateLate,
+    TemplateStore,
+    system_templates,
+    user_templates,
+)
 from avf.vmm.tsc import tsc_khz
 
 __all__ = [
@@ -42,6 +53,12 @@ __all__ = [
     "NotSupported",
     "Pace",
     "Qemu",
+    "QemuProcess",
+    "StoredTemplate",
+    "TemplateError",
+    "TemplateFacts",
+    "TemplateLate",
+    "TemplateStore",
     "VmProcess",
     "VmSpec",
     "Vmm",
@@ -56,7 +73,10 @@ __all__ = [
     "find_crosvm",
     "find_qemu",
     "kernel_boots",
+    "make_template",
     "missing_device",
     "qemu_version",
+    "system_templates",
     "tsc_khz",
+    "user_templates",
 ]

@@ -70,6 +70,8 @@ class VirtualMachineAppConfig(
     """Not in the original: the guest waits for a debugger at the socket gdb.sock in the VM's directory. It also does
     with a gdb_port.
     """
+    fresh: bool = False
+    """Not in the original: the guest boots by itself, and is no clone of a template."""
 
 
 from ._CpuTopology import CpuTopology  # noqa: E402

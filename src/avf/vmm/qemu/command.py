@@ -11,6 +11,8 @@ from avf.vmm.qemu import devices
 DEFAULT_MEMORY_MIB = 256
 MAX_DISKS = {Machine.FAST: 20, Machine.PCI: 26}
 """What a board has places for besides the other devices."""
+SLOTS = 6
+"""For the disks and vsock of a clone: a guest of ours has three disks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Inputs:
     """Where kernel, initrd and firmware are found by the numbers of their descriptors."""
     debugger: int | None = None
     """The listening socket of the gdb server, if there is one."""
+    template: int | None = None
+    """Our end of the port over which a template and its host talk, if there is one."""
 
     def image(self, fd: int) -> str:
         return f"{self.image_folder}/{fd}"
@@ -60,6 +64,7 @@ class Inputs:
             self.vhost,
             self.vsock_control,
             self.debugger,
+            self.template,
         )
         return [
             self.monitor,
@@ -71,28 +76,99 @@ class Inputs:
 
 def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
     machine = board_of(spec, host)
+    processor = devices.emulated_processor(machine)
     shared = inputs.vsock_control is not None
+    return [
+        *_before_boot(program, spec, inputs, host, machine, processor, shared=shared),
+        *(devices.debugger(inputs.debugger) if inputs.debugger is not None else []),
+        *_boot(spec, inputs, host, machine),
+        *_ports(machine, inputs),
+        *_common_devices(machine),
+        *(argument for disk in inputs.disks for argument in devices.disk(disk, machine)),
+        *_vsock(spec, inputs, machine),
+    ]
+
+
+def template_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
+    """A machine that boots a guest without disks and vsock, and has slots for them."""
+    boot = _boot(spec, inputs, host, Machine.PCI)
+    return [*_template_machine(program, spec, inputs, host, boot), *devices.slots(SLOTS)]
+
+
+def clone_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
+    """The machine that `template_command` makes, to load its state into and then to add `clone_devices` to."""
+    control = inputs.vsock_control
+    return [
+        *_template_machine(program, spec, inputs, host, []),
+        *devices.slots(SLOTS),
+        *(argument for disk in inputs.disks for argument in devices.disk_nodes(disk)),
+        *(devices.vsock_control(control) if control is not None else []),
+        *devices.incoming(),
+    ]
+
+
+def clone_devices(spec: VmSpec, inputs: Inputs) -> list[devices.Device]:
+    """The disks and vsock of a clone, each in a slot."""
+    wanted = [devices.disk_device(disk, Machine.PCI) for disk in inputs.disks]
+    vsock = _vsock_device(spec, inputs, Machine.PCI)
+    if vsock is not None:
+        wanted.append(vsock)
+    return [{**device, "bus": f"slot{index}"} for index, device in enumerate(wanted)]
+
+
+def _template_machine(
+    program: str, spec: VmSpec, inputs: Inputs, host: Host, boot: list[str]
+) -> list[str]:
+    """All that a template and its clones have in common. Their memory is always shared: a clone may need it to be."""
+    port = inputs.template
+    assert port is not None
+    processor = devices.emulated_processor(spec.machine)
+    return [
+        *_before_boot(program, spec, inputs, host, Machine.PCI, processor, shared=True),
+        *boot,
+        *_ports(Machine.PCI, inputs),
+        *devices.template_port(port, len(_outlets(inputs))),
+        *_common_devices(Machine.PCI),
+    ]
+
+
+def _before_boot(
+    program: str,
+    spec: VmSpec,
+    inputs: Inputs,
+    host: Host,
+    machine: Machine,
+    processor: str,
+    *,
+    shared: bool,
+) -> list[str]:
+    """`processor`: the model where the host has no choice of its own; `shared`: whether memory is, with a process."""
     return [
         program,
         *devices.isolation(),
         *devices.identity(spec.name),
         *devices.board(machine, host.accelerator, shared_memory=shared),
-        *devices.processor(
-            host.processor or devices.emulated_processor(machine), spec.cpus or host.cpus
-        ),
+        *devices.processor(host.processor or processor, spec.cpus or host.cpus),
         *devices.memory(spec.memory_mib or DEFAULT_MEMORY_MIB, shared=shared),
         *devices.lifecycle(pause_on_panic=dumps_on_panic(spec)),
         *devices.monitor(inputs.monitor),
-        *(devices.debugger(inputs.debugger) if inputs.debugger is not None else []),
-        *_boot(spec, inputs, host, machine),
+    ]
+
+
+def _ports(machine: Machine, inputs: Inputs) -> list[str]:
+    return [
         *devices.serial_port(0, "ttyS0", inputs.console[0]),
         *devices.serial_port(1, "ttyS1", inputs.failure),
-        *devices.console_ports(machine, [inputs.console[1], inputs.ramdump, inputs.log]),
-        *devices.balloon(machine),
-        *devices.entropy(machine),
-        *(argument for disk in inputs.disks for argument in devices.disk(disk, machine)),
-        *_vsock(spec, inputs, machine),
+        *devices.console_ports(machine, _outlets(inputs)),
     ]
+
+
+def _outlets(inputs: Inputs) -> list[Outlet]:
+    return [inputs.console[1], inputs.ramdump, inputs.log]
+
+
+def _common_devices(machine: Machine) -> list[str]:
+    return [*devices.balloon(machine), *devices.entropy(machine)]
 
 
 def dumps_on_panic(spec: VmSpec) -> bool:
@@ -138,8 +214,17 @@ def _with_clock(params: str, tsc_khz: int) -> str:
 
 
 def _vsock(spec: VmSpec, inputs: Inputs, machine: Machine) -> list[str]:
+    device = _vsock_device(spec, inputs, machine)
+    control = inputs.vsock_control
+    return [
+        *(devices.vsock_control(control) if control is not None else []),
+        *(devices.device(device) if device is not None else []),
+    ]
+
+
+def _vsock_device(spec: VmSpec, inputs: Inputs, machine: Machine) -> devices.Device | None:
     if inputs.vhost is not None:
         return devices.kernel_vsock(machine, spec.cid, inputs.vhost)
     if inputs.vsock_control is not None:
-        return devices.user_vsock(machine, inputs.vsock_control)
-    return []
+        return devices.user_vsock(machine)
+    return None

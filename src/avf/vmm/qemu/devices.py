@@ -11,6 +11,14 @@ from avf.vmm.outlets import Outlet
 MEMORY_ID = "ram"
 CONSOLE = "hvc0"
 """The character device behind the console that a guest can read from."""
+TEMPLATE_PORT = "avf.template"
+"""The name by which a guest finds the port over which a template and its host talk."""
+TEMPLATE_IS_READY = b"avf-template 1\n"
+CLONE_IS_ITSELF = b"avf-clone 1\n"
+"""What the guest says there: see `avf.guest.template`."""
+
+Device = dict[str, str]
+"""One device as QMP's device_add takes it: `driver` and its properties."""
 
 
 def escape(text: str) -> str:
@@ -160,21 +168,28 @@ def entropy(machine: Machine) -> list[str]:
 
 
 def disk(disk: QemuDisk, machine: Machine) -> list[str]:
+    return [*disk_nodes(disk), *device(disk_device(disk, machine))]
+
+
+def disk_nodes(disk: QemuDisk) -> list[str]:
+    """Everything behind the device."""
     arguments = []
     for fd in disk.fds:
         arguments += add_fd(fd)
     for node in disk.blockdevs:
         arguments += ["-blockdev", _json(node)]
-    device = f"{virtio('blk', machine)},drive={disk.name}"
-    if disk.drive is None:
-        device += ",werror=report,rerror=report"
-        if disk.format is ImageFormat.QCOW2:
-            # crosvm reads stale data from a cluster that QEMU zeroed in place.
-            device += ",discard=off,write-zeroes=off"
-    else:
-        arguments += _drive(disk, disk.drive)
-        device = f"{virtio('blk', machine)},drive={disk.name}-drive"
-    return [*arguments, "-device", device]
+    return arguments if disk.drive is None else [*arguments, *_drive(disk, disk.drive)]
+
+
+def disk_device(disk: QemuDisk, machine: Machine) -> Device:
+    driver = virtio("blk", machine)
+    if disk.drive is not None:
+        return {"driver": driver, "drive": f"{disk.name}-drive"}
+    device = {"driver": driver, "drive": disk.name, "werror": "report", "rerror": "report"}
+    if disk.format is ImageFormat.QCOW2:
+        # crosvm reads stale data from a cluster that QEMU zeroed in place.
+        device |= {"discard": "off", "write-zeroes": "off"}
+    return device
 
 
 def _drive(disk: QemuDisk, node: Node) -> list[str]:
@@ -190,16 +205,49 @@ def _drive(disk: QemuDisk, node: Node) -> list[str]:
     return ["-drive", ",".join(options)]
 
 
-def kernel_vsock(machine: Machine, cid: int, vhost_fd: int) -> list[str]:
+def kernel_vsock(machine: Machine, cid: int, vhost_fd: int) -> Device:
     model = "vhost-vsock-device" if machine is Machine.FAST else "vhost-vsock-pci"
-    return ["-device", f"{model},guest-cid={cid},vhostfd={vhost_fd}"]
+    return {"driver": model, "guest-cid": str(cid), "vhostfd": str(vhost_fd)}
 
 
-def user_vsock(machine: Machine, control_fd: int) -> list[str]:
-    """The device is another process, at the other end of `control_fd`."""
+def user_vsock(machine: Machine) -> Device:
+    """The device is another process, at the other end of `vsock_control`."""
     model = "vhost-user-vsock-device" if machine is Machine.FAST else "vhost-user-vsock-pci"
-    chardev_argument = f"socket,id=vsock,fd={control_fd}"
-    return ["-chardev", chardev_argument, "-device", f"{model},chardev=vsock"]
+    return {"driver": model, "chardev": "vsock"}
+
+
+def vsock_control(fd: int) -> list[str]:
+    return ["-chardev", f"socket,id=vsock,fd={fd}"]
+
+
+def device(device: Device) -> list[str]:
+    return ["-device", _option(device)]
+
+
+def template_port(fd: int, index: int) -> list[str]:
+    """The port `index` of the consoles' device."""
+    port = f"virtserialport,bus=consoles.0,nr={index},chardev=template,name={TEMPLATE_PORT}"
+    return ["-chardev", f"socket,id=template,fd={fd}", "-device", port]
+
+
+def slots(count: int) -> list[str]:
+    """Empty slots of a q35, `slot0`, `slot1`, ..., each for one device that is added later."""
+    arguments = []
+    for index in range(count):
+        number = index + 1
+        arguments += ["-device", f"pcie-root-port,id=slot{index},chassis={number},slot={number}"]
+    return arguments
+
+
+def incoming() -> list[str]:
+    """The machine is in the state it is made in until another's is loaded into it."""
+    return ["-incoming", "defer"]
+
+
+def _option(device: Device) -> str:
+    """A device as the command line takes it."""
+    properties = (f"{name}={value}" for name, value in device.items() if name != "driver")
+    return ",".join([device["driver"], *properties])
 
 
 def _json(node: Node) -> str:

@@ -27,6 +27,7 @@ from avf.vmm.vsock_device import VsockDevice
 if TYPE_CHECKING:
     import asyncio
 
+    from avf.vmm.qemu.clone import Clone
     from avf.vmm.qemu.monitor import Monitor
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT = 10.0
 _DUMP_TIMEOUT = 600.0
+_SAVE_TIMEOUT = 120.0
 _DEVICE_GRACE = 5.0
 """The device itself takes up to 2 s to deliver what the guest sent last."""
 _HANG_UP_GRACE = 2.0
@@ -69,10 +71,12 @@ class QemuProcess:
         frozen: bool = False,
         on_event: Callable[[str], None] | None = None,
         panic_dump: PanicDump | None = None,
+        clone: "Clone | None" = None,
         confinement: str = "none",
     ) -> None:
         """`memory`: the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: a debugger lets the guest run;
-        `panic_dump`: for a guest that QEMU pauses when it panics; `confinement`: how tight it is, for the report.
+        `panic_dump`: for a guest that QEMU pauses when it panics; `clone`: what QEMU, started for it, is to become;
+        `confinement`: how tight it is, for the report.
         """
         self._qemu = qemu
         self._device = device
@@ -83,6 +87,7 @@ class QemuProcess:
         self._frozen = frozen
         self._on_event = on_event
         self._panic_dump = panic_dump
+        self._clone = clone
         self._panic: asyncio.Task[None] | None = None
         self._check: asyncio.Task[None] | None = None
         self._outcome = Outcome(debugged=frozen)
@@ -110,6 +115,19 @@ class QemuProcess:
 
     def kill(self) -> None:
         self._qemu.kill()
+
+    def wait_until_started(self, timeout: float) -> bool:
+        """Waits until the guest runs, a clone as itself; False if it never will. TimeoutError after `timeout` s."""
+        with self._link:
+            if not self._link.wait_for(lambda: self._link_state is not _Link.OPENING, timeout):
+                raise TimeoutError(f"QEMU {self.pid} has not let its guest run")
+        return self._outcome.started
+
+    def save(self, fd: int) -> None:
+        """Stops the guest for good and writes all of its state, memory included, to `fd`. Raises VmmControlError."""
+        from avf.vmm.qemu.clone import save_state
+
+        self._request(save_state(self._execute, fd), _SAVE_TIMEOUT)
 
     def guest_seconds(self) -> float | None:
         return self._clock.seconds()
@@ -187,7 +205,7 @@ class QemuProcess:
         try:
             await monitor.open(self._socket)
             self._monitor = monitor
-            await monitor.execute("query-status" if self._frozen else "cont")
+            await self._let_run(monitor)
         except VmmControlError as error:
             self._outcome.note(str(error))
             if monitor.is_open:  # it lives but does not let the guest run
@@ -197,6 +215,15 @@ class QemuProcess:
             self._report_line("started")
             self._set_link(_Link.OPEN)
         await monitor.closed()
+
+    async def _let_run(self, monitor: "Monitor") -> None:
+        if self._clone is None:
+            await monitor.execute("query-status" if self._frozen else "cont")
+            return
+        try:
+            await self._clone.begin(monitor.execute)
+        finally:
+            self._clone.close()
 
     def _set_link(self, state: "_Link") -> None:
         with self._link:
@@ -214,6 +241,8 @@ class QemuProcess:
         self._socket.close()
         if self._panic_dump is not None:
             self._panic_dump.close()
+        if self._clone is not None:
+            self._clone.close()
         self._tail.pump()
         self._report = ExitReport(
             self._outcome.cause(returncode), returncode, self._tail.close(), self._outcome.events

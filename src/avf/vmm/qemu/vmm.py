@@ -5,39 +5,24 @@ import shutil
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from avf import settings
 from avf.causes import words
-from avf.confine import (
-    ConfinementError,
-    SpawnError,
-    explain_confinement,
-    image_folder,
-    spawn,
-)
-from avf.disk import DiskError, qemu_disk
+from avf.confine import ConfinementError, SpawnError
+from avf.disk import DiskError
 from avf.vmm.accel import Acceleration, Accelerator, acceleration_for
-from avf.vmm.base import Machine, VmmStartError, VmmUnavailable, VmSpec
-from avf.vmm.images import open_firmware, open_image
-from avf.vmm.outlets import open_outlet
-from avf.vmm.qemu.box import qemu_box
-from avf.vmm.qemu.command import (
-    DEFAULT_MEMORY_MIB,
-    MAX_DISKS,
-    Host,
-    Inputs,
-    qemu_command,
-)
-from avf.vmm.qemu.panic import PanicDump
+from avf.vmm.base import ExitReport, Machine, VmmStartError, VmmUnavailable, VmSpec
+from avf.vmm.qemu.command import MAX_DISKS, Host
 from avf.vmm.qemu.process import QemuProcess
+from avf.vmm.qemu.start import CloneStart, Start, TemplateStart
+from avf.vmm.qemu.template_key import check_clock, template_key
+from avf.vmm.templates import TemplateError, TemplateFacts, TemplateLate
 from avf.vmm.tsc import tsc_khz
-from avf.vmm.vsock_device import VsockDevice, start_vsock_device
-from avf.vsock import HybridVsock, KernelVsock
 
 PROGRAM = "qemu-system-x86_64"
-_VHOST = "/dev/vhost-vsock"
+CLONE_SECONDS = 45.0
+"""How long a clone may take to be one."""
 
 
 def find_qemu(program: str | None = None) -> str:
@@ -87,12 +72,58 @@ class Qemu:
 
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> QemuProcess:
         """See Vmm.start. `on_event` is called in the thread that watches the VM."""
+        return self._start(spec, Start(spec, on_event))
+
+    def start_clone(
+        self,
+        spec: VmSpec,
+        state: int,
+        known: TemplateFacts,
+        on_event: Callable[[str], None] | None = None,
+    ) -> QemuProcess:
+        """As `start`, but the VM begins as a clone of a template with the key `template_key` gives for `spec`.
+
+        Returns once the clone has taken an identity of its own. Raises TemplateError if it does not, TemplateLate if it
+        does not in time: nothing is left then, and its disks were not touched.
+        """
+        host = self._host(spec, find_qemu(self._program))
+        check_clock(host.tsc_khz, known.tsc_khz)
+        process = self._start(spec, CloneStart(spec, on_event, state))
+        try:
+            if process.wait_until_started(CLONE_SECONDS):
+                return process
+        except TimeoutError:
+            process.kill()
+            process.wait()
+            raise TemplateLate(f"no clone was made within {CLONE_SECONDS:g} s") from None
+        process.kill()
+        raise TemplateError(f"no clone can be made: {explain(process.wait())}")
+
+    def start_template(self, spec: VmSpec) -> tuple[QemuProcess, socket.socket]:
+        """Boots a guest that becomes a template, and the host's end of its port: see `template`."""
+        start = TemplateStart(spec, None)
+        process = self._start(spec, start)
+        return process, start.port
+
+    def template_key(self, spec: VmSpec) -> str | None:
+        """The digest of all that a template for `spec` depends on; None if there can be none.
+
+        Raises VmmUnavailable or OSError.
+        """
+        program = find_qemu(self._program)
+        return template_key(program, spec, self._host(spec, program))
+
+    def tsc_khz(self, spec: VmSpec) -> int | None:
+        """The rate of the counter that a guest is told, if it is told one. Raises VmmUnavailable."""
+        return self._host(spec, find_qemu(self._program)).tsc_khz
+
+    def _start(self, spec: VmSpec, start: Start) -> QemuProcess:
         program = find_qemu(self._program)
         _check(spec)
         host = self._host(spec, program)
         try:
             with ExitStack() as stack:
-                return _Start(spec, stack).run(program, host, on_event)
+                return start.run(program, host, stack)
         except (DiskError, SpawnError) as error:
             raise VmmStartError(str(error)) from error
         except ConfinementError as error:
@@ -111,6 +142,11 @@ class Qemu:
         )
 
 
+def explain(report: ExitReport) -> str:
+    """Why a VMM that was to do something has ended, for people."""
+    return "; ".join(filter(None, [*report.events, report.stderr_tail.strip()]))
+
+
 def _check(spec: VmSpec) -> None:
     if spec.protected:
         raise VmmUnavailable("QEMU runs no protected VMs")
@@ -118,104 +154,3 @@ def _check(spec: VmSpec) -> None:
         raise VmmStartError("neither a kernel nor a bootloader is given")
     if len(spec.disks) > MAX_DISKS[Machine.PCI]:
         raise VmmStartError(f"{len(spec.disks)} disks; QEMU takes {MAX_DISKS[Machine.PCI]}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Vsock:
-    """What carries the guest's vsock: the kernel's device, or one end of a socket to a device process."""
-
-    vhost: int | None = None
-    control: int | None = None
-    device: VsockDevice | None = None
-
-
-class _Start:
-    """One start: everything opened lives in `stack` and is closed when the children have it."""
-
-    def __init__(self, spec: VmSpec, stack: ExitStack) -> None:
-        self._spec = spec
-        self._stack = stack
-
-    def run(self, program: str, host: Host, on_event: Callable[[str], None] | None) -> QemuProcess:
-        spec = self._spec
-        with ExitStack() as undo:
-            ours, theirs = socket.socketpair()
-            undo.callback(ours.close)
-            self._stack.callback(theirs.close)
-            stderr, stderr_write = os.pipe2(os.O_CLOEXEC)
-            undo.callback(os.close, stderr)
-            self._stack.callback(os.close, stderr_write)
-            os.set_blocking(stderr, False)
-            vsock = self._vsock(stderr_write, undo)
-            dump = self._panic_dump(undo)
-            inputs = self._inputs(theirs.fileno(), vsock)
-            command = qemu_command(program, spec, inputs, host)
-            console = inputs.console[1]
-            box = qemu_box(program, spec, inputs, host.accelerator)
-            qemu = spawn(command, fds=inputs.fds, stderr=stderr_write, box=box)
-            undo.callback(qemu.abort)
-            memory = (spec.memory_mib or DEFAULT_MEMORY_MIB) << 20
-            process = QemuProcess(
-                qemu,
-                vsock.device,
-                ours,
-                stderr,
-                memory,
-                console=console,
-                frozen=spec.gdb_listener is not None,
-                on_event=on_event,
-                panic_dump=dump,
-                confinement=str(explain_confinement()),
-            )
-            undo.pop_all()
-            return process
-
-    def _panic_dump(self, undo: ExitStack) -> PanicDump | None:
-        if self._spec.panic_dump is None:
-            return None
-        dump = PanicDump(self._spec.panic_dump, self._spec.panic_dump_limit)
-        undo.callback(dump.close)
-        return dump
-
-    def _inputs(self, monitor: int, vsock: "_Vsock") -> Inputs:
-        spec, stack = self._spec, self._stack
-        return Inputs(
-            monitor=monitor,
-            console=(
-                open_outlet(spec.console, "console", stack, copy=spec.console_copy),
-                open_outlet(spec.console, "console", stack, copy=spec.console_copy),
-            ),
-            failure=open_outlet(spec.failure, "failure", stack),
-            ramdump=open_outlet(spec.ramdump, "ramdump", stack),
-            log=open_outlet(spec.log, "log", stack, copy=spec.log_copy),
-            disks=tuple(
-                qemu_disk(disk, f"disk{index}", stack) for index, disk in enumerate(spec.disks)
-            ),
-            kernel=open_image(spec.kernel, "kernel", stack) if spec.kernel is not None else None,
-            initrd=open_image(spec.initrd, "initrd", stack) if spec.initrd is not None else None,
-            firmware=open_firmware(spec.bootloader, stack) if spec.bootloader is not None else None,
-            vhost=vsock.vhost,
-            vsock_control=vsock.control,
-            image_folder=image_folder(),
-            debugger=spec.gdb_listener,
-        )
-
-    def _vsock(self, stderr: int, undo: ExitStack) -> "_Vsock":
-        vsock = self._spec.vsock
-        if isinstance(vsock, KernelVsock):
-            return _Vsock(vhost=self._open_vhost())
-        if not isinstance(vsock, HybridVsock):
-            raise VmmUnavailable(f"QEMU cannot use {type(vsock).__name__}")
-        qemu_end, device_end = socket.socketpair()
-        self._stack.callback(qemu_end.close)
-        with device_end:
-            device = start_vsock_device(self._spec.cid, vsock, device_end.fileno(), stderr, undo)
-        return _Vsock(control=qemu_end.fileno(), device=device)
-
-    def _open_vhost(self) -> int:
-        try:
-            fd = os.open(_VHOST, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise VmmUnavailable(f"{_VHOST} cannot be opened: {error.strerror}") from error
-        self._stack.callback(os.close, fd)
-        return fd

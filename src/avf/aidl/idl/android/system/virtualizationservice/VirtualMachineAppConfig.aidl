@@ -41,4 +41,6 @@ parcelable VirtualMachineAppConfig {
      * with a gdbPort.
      */
     boolean waitForDebugger;
+    /** Not in the original: the guest boots by itself, and is no clone of a template. */
+    boolean fresh;
 }

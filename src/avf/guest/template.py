@@ -1,0 +1,112 @@
+"""A guest that becomes a template: booted, with neither disks nor vsock nor identity, it waits until its host has made
+a clone of it and says who the clone is.
+
+Over a virtio port of its own, one line of ASCII each:
+
+    guest   avf-template 1
+                it has nothing left to do: its host may save it and start any number of clones
+    host    identity SEED TIME
+                SEED: 32 random bytes in hex; TIME: nanoseconds since 1970
+    guest   avf-clone 1
+                the clone has taken that identity, and has not looked at its disks yet
+"""
+
+import fcntl
+import os
+import struct
+import time
+
+from avf.guest.errors import GuestError
+
+PORT_NAME = "avf.template"
+READY = b"avf-template 1\n"
+TAKEN = b"avf-clone 1\n"
+SEED_SIZE = 32
+
+_PORTS = "/sys/class/virtio-ports"
+_RANDOM = "/dev/random"
+_DROP_CACHES = "/proc/sys/vm/drop_caches"
+_PCI_RESCAN = "/sys/bus/pci/rescan"
+_ADD_ENTROPY, _RESEED = 0x4008_5203, 0x5207
+"""RNDADDENTROPY and RNDRESEEDCRNG of random(4)."""
+_MAX_LINE = 256
+_POLL = 0.001
+_PORT_TRIES = 5000
+
+
+def wait_to_be_cloned() -> None:
+    """Returns in a clone, once it has an identity of its own and its devices. Raises OSError or GuestError."""
+    port = os.open(find_port(), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        _write(_DROP_CACHES, b"3")
+        os.write(port, READY)
+        seed, now = parse_identity(read_line(port))
+        reseed(seed)
+        time.clock_settime_ns(time.CLOCK_REALTIME, now)
+        os.write(port, TAKEN)
+    finally:
+        os.close(port)
+    _write(_PCI_RESCAN, b"1")
+
+
+def find_port(ports: str = _PORTS) -> str:
+    """The device of the port, which appears once the host's end has answered. Raises GuestError."""
+    for _ in range(_PORT_TRIES):
+        for name in os.listdir(ports) if os.path.isdir(ports) else ():
+            if _read(f"{ports}/{name}/name").strip() == PORT_NAME:
+                return f"/dev/{name}"
+        time.sleep(_POLL)
+    raise GuestError(f"there is no virtio port {PORT_NAME}")
+
+
+def read_line(fd: int) -> bytes:
+    """Without its end. Raises GuestError if it is too long."""
+    line = b""
+    while not line.endswith(b"\n"):
+        if len(line) > _MAX_LINE:
+            raise GuestError("the line that should give this guest an identity has no end")
+        piece = os.read(fd, _MAX_LINE)
+        if not piece:  # the host's end is not open yet
+            time.sleep(_POLL)
+        line += piece
+    return line[:-1]
+
+
+def parse_identity(line: bytes) -> tuple[bytes, int]:
+    """Seed, nanoseconds since 1970. Raises GuestError."""
+    try:
+        word, seed_text, time_text = line.decode("ascii").split(" ")
+        seed, now = bytes.fromhex(seed_text), int(time_text)
+    except ValueError:
+        raise GuestError("the line that should give this guest an identity is malformed") from None
+    if word != "identity" or len(seed) != SEED_SIZE or now <= 0:
+        raise GuestError("the line that should give this guest an identity is malformed")
+    return seed, now
+
+
+def reseed(seed: bytes) -> None:
+    """From now on the kernel's random numbers are this clone's own: also the boot ID, which is made when it is read
+    first.
+    """
+    fd = os.open(_RANDOM, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _ADD_ENTROPY, struct.pack("=ii", 8 * len(seed), len(seed)) + seed)
+        fcntl.ioctl(fd, _RESEED)
+    finally:
+        os.close(fd)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(_MAX_LINE)
+    except FileNotFoundError:
+        return ""  # the port is just coming up
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

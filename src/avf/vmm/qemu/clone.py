@@ -1,0 +1,104 @@
+"""From a running guest to a template, and from a template to a guest of its own.
+
+See `avf.guest.template` for what guest and host tell each other.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from avf.vmm.base import VmmControlError
+from avf.vmm.qemu.devices import CLONE_IS_ITSELF, Device
+
+_SEED_SIZE = 32
+_STATE = "state"
+_NO_LIMIT = 1 << 50
+"""Bytes a second at which QEMU may save; it would take its time for the sake of a network."""
+_POLL = 0.002
+_MAX_LINE = 64
+
+
+class Execute(Protocol):
+    """Runs a QMP command, sending `fd` along. Raises VmmControlError."""
+
+    def __call__(
+        self, command: str, arguments: dict[str, object] | None = None, fd: int | None = None
+    ) -> Awaitable[object]: ...
+
+
+class Clone:
+    """What one fresh QEMU is to become a clone of."""
+
+    def __init__(self, state: int, port: socket.socket, devices: Sequence[Device]) -> None:
+        """Takes over `state`, a template's, and `port`, the host's end of the template's port."""
+        self._state: int | None = state
+        self._port = port
+        self._devices = devices
+        port.setblocking(False)
+
+    async def begin(self, execute: Execute) -> None:
+        """Loads the state, adds the devices, lets the guest run and returns once it has taken an identity of its own.
+
+        It may take for ever, unless QEMU ends. Raises VmmControlError.
+        """
+        try:
+            assert self._state is not None
+            await load_state(execute, self._state)
+            for device in self._devices:
+                await execute("device_add", dict(device))
+            await self._give_identity(execute)
+        except OSError as error:
+            raise VmmControlError(f"the clone cannot be given an identity: {error}") from error
+
+    async def _give_identity(self, execute: Execute) -> None:
+        loop = asyncio.get_running_loop()
+        seed = secrets.token_hex(_SEED_SIZE)
+        await loop.sock_sendall(self._port, f"identity {seed} {time.time_ns()}\n".encode())
+        await execute("cont")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            piece = await loop.sock_recv(self._port, _MAX_LINE)
+            answer += piece
+            if not piece or len(answer) > _MAX_LINE:
+                break
+        if answer != CLONE_IS_ITSELF:
+            raise VmmControlError(f"instead of taking an identity the clone said {answer!r}")
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._state is not None:
+            os.close(self._state)
+            self._state = None
+        self._port.close()
+
+
+async def load_state(execute: Execute, fd: int) -> None:
+    """Loads a saved state into a QEMU that was started for it and stays paused. Raises VmmControlError.
+
+    A state that does not fit makes QEMU end, and say why on its standard error.
+    """
+    await execute("getfd", {"fdname": _STATE}, fd)
+    await execute("migrate-incoming", {"uri": f"fd:{_STATE}"})
+    while await _answer(execute, "query-status") == "inmigrate":
+        await asyncio.sleep(_POLL)
+
+
+async def save_state(execute: Execute, fd: int) -> None:
+    """Stops the guest and writes its whole state to `fd`. Raises VmmControlError."""
+    await execute("stop")
+    await execute("migrate-set-parameters", {"max-bandwidth": _NO_LIMIT})
+    await execute("getfd", {"fdname": _STATE}, fd)
+    await execute("migrate", {"uri": f"fd:{_STATE}"})
+    while (status := await _answer(execute, "query-migrate")) != "completed":
+        if status in ("failed", "cancelled", "cancelling"):
+            raise VmmControlError(f"QEMU cannot save the guest: {status}")
+        await asyncio.sleep(_POLL)
+
+
+async def _answer(execute: Execute, command: str) -> object:
+    answer = await execute(command)
+    return answer.get("status") if isinstance(answer, dict) else None

@@ -1,0 +1,79 @@
+"""Makes a template: boots a guest that has nothing of its own, and saves it when it waits for an identity."""
+
+import mmap
+import os
+import socket
+import time
+from dataclasses import replace
+
+from avf.vmm.base import VmmControlError, VmSpec
+from avf.vmm.qemu.devices import MEMORY_ID, TEMPLATE_IS_READY
+from avf.vmm.qemu.process import QemuProcess
+from avf.vmm.qemu.stream import StreamError, without_empty_pages
+from avf.vmm.qemu.template_key import template_spec
+from avf.vmm.qemu.vmm import Qemu, explain, find_qemu
+from avf.vmm.templates import TemplateError, TemplateFacts, TemplateLate, new_facts
+
+_BOOT_SECONDS = 600.0
+"""It has the time: it is made while others work."""
+_MAX_LINE = 64
+_MAX_FAILURE = 4096
+
+
+def make_template(
+    qemu: Qemu, spec: VmSpec, state: int, seconds: float = _BOOT_SECONDS
+) -> TemplateFacts:
+    """Writes the state of a template for VMs like `spec` to the empty file `state`.
+
+    Raises TemplateError, or what `Qemu.start` raises.
+    """
+    ours = template_spec(spec)
+    failure = os.memfd_create("avf-failure", os.MFD_CLOEXEC)
+    raw = os.memfd_create("avf-template", os.MFD_CLOEXEC)
+    try:
+        process, port = qemu.start_template(replace(ours, failure=failure))
+        try:
+            with port:
+                _wait_until_ready(process, port, failure, time.monotonic() + seconds)
+                process.save(raw)
+        except VmmControlError as error:
+            raise TemplateError(f"no template can be made: {error}") from error
+        finally:
+            process.kill()
+            process.wait()
+        _keep(raw, state)
+    finally:
+        os.close(raw)
+        os.close(failure)
+    cpus = ours.cpus or os.sysconf("SC_NPROCESSORS_CONF")
+    return new_facts(find_qemu(), ours.memory_mib or 0, cpus, qemu.tsc_khz(spec))
+
+
+def _wait_until_ready(
+    process: QemuProcess, port: socket.socket, failure: int, deadline: float
+) -> None:
+    said = b""
+    try:
+        while not said.endswith(b"\n") and len(said) < _MAX_LINE:
+            port.settimeout(max(0.001, deadline - time.monotonic()))
+            piece = port.recv(_MAX_LINE)
+            if not piece:
+                break
+            said += piece
+    except TimeoutError:
+        raise TemplateLate("no template was made: its guest has not booted in time") from None
+    if said == TEMPLATE_IS_READY:
+        return
+    process.kill()
+    why = os.pread(failure, _MAX_FAILURE, 0).decode("utf-8", "replace").strip()
+    raise TemplateError(f"no template can be made: {why or explain(process.wait())}")
+
+
+def _keep(raw: int, state: int) -> None:
+    """What a clone needs of what QEMU has saved."""
+    saved = memoryview(mmap.mmap(raw, 0, prot=mmap.PROT_READ))
+    try:
+        with open(state, "wb", closefd=False) as file:
+            file.writelines(without_empty_pages(saved, MEMORY_ID))
+    except StreamError as error:
+        raise TemplateError(f"no template can be made: {error}") from error

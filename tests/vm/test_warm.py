@@ -1,0 +1,159 @@
+"""VMs that begin as clones of a template: each is somebody of its own, and a template that is no good harms nobody."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from avf.apk import ApkBuilder, SigningKey, sign
+from avf.binder import RemoteException
+from avf.client import (
+    DeathReason,
+    PartitionType,
+    PayloadFinished,
+    ServiceDied,
+    VirtualizationService,
+    connect,
+)
+from avf.vmm import TemplateFacts, user_templates
+from tests.eventually import eventually
+from tests.fault.test_kill_phases import SECONDS, in_background, nothing_is_left
+from tests.vm.conftest import INSTANCE_SIZE, App, prepare_app
+
+pytestmark = pytest.mark.vm
+
+CLONES = 8
+SCRIPT = Path(__file__).with_name("clone.py")
+
+
+@pytest.fixture(scope="module")
+def cache(image_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache with a template for debuggable VMs, as the builder makes it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("AVF_WARM", "on")
+        command = [sys.executable, "-P", "-m", "avf.virtmgr.template_builder", "--debug", "full"]
+        subprocess.run(command, check=True)
+        yield folder
+
+
+@pytest.fixture
+def warm(cache: Path, runtime_dir: Path) -> Iterator[VirtualizationService]:
+    with connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def clone_app(warm: VirtualizationService, tmp_path: Path) -> App:
+    builder = ApkBuilder("com.example.clone", version_code=1)
+    builder.add("bin/clone.py", SCRIPT, mode=0o755)
+    apk = tmp_path / "app.apk"
+    with apk.with_suffix(".unsigned").open("w+b") as plain, apk.open("w+b") as signed:
+        builder.write(plain)
+        sign(plain, signed, SigningKey.generate())
+    app = prepare_app(warm, tmp_path, apk)
+    return replace(app, config=app.running("clone.py"))
+
+
+def test_clones_have_nothing_in_common_that_must_differ(
+    warm: VirtualizationService, clone_app: App, tmp_path: Path
+) -> None:
+    logs = [tmp_path / f"log{number}" for number in range(CLONES)]
+    with ExitStack() as stack:
+        vms = []
+        for number, log in enumerate(logs):
+            instance = tmp_path / f"instance{number}"
+            instance.touch()
+            warm.initialize_writable_partition(
+                instance, INSTANCE_SIZE, PartitionType.ANDROID_VM_INSTANCE
+            )
+            config = replace(clone_app.config, instance_image=instance)
+            vm = stack.enter_context(warm.create_vm(config, console=tmp_path / "console", log=log))
+            vm.start()
+            line = f"VM with CID {vm.cid} begins as a clone"
+            eventually(lambda line=line: line in warm.log_tail, True)  # type: ignore[misc]
+            vms.append(vm)
+        for vm, log in zip(vms, logs, strict=True):
+            assert PayloadFinished(0) in list(vm.events()), log.read_text()
+        assert len({vm.cid for vm in vms}) == CLONES
+    said = [dict(line.split(" ", 1) for line in log.read_text().splitlines()) for log in logs]
+    for what in ("urandom", "random", "uuid", "boot", "secret", "new"):
+        words = [word for clone in said for word in clone[what].split()]
+        assert len(set(words)) == len(words) >= CLONES, what
+    for clone, log in zip(said, logs, strict=True):
+        assert abs(float(clone["time"]) - log.stat().st_mtime) < 30  # not the template's time
+
+
+def test_a_template_that_is_no_good_harms_no_vm(
+    warm: VirtualizationService, cache: Path, app_of_sample: App, tmp_path: Path
+) -> None:
+    """Its digest was changed along, so that it is QEMU that finds out. It is not made anew while we hold the lock."""
+    store = user_templates()
+    (found,) = store.list()
+    folder, kept = store.folder / found.key, cache / "kept"
+    with store.lock():
+        folder.rename(kept)
+        store.add(found.key, lambda fd: nonsense(fd, found.facts))
+        console, os_log = tmp_path / "console", tmp_path / "log"
+        with warm.create_vm(app_of_sample.config, console=console, log=os_log) as vm:
+            vm.start()
+            eventually(lambda: "does not begin as its clone" in warm.log_tail, True)
+            assert "begins as a clone" not in warm.log_tail
+            assert PayloadFinished(0) in list(vm.events())
+        assert store.open(found.key) is None
+        log = store.folder / "build.log"
+        eventually(lambda: "somebody else makes a template" in log.read_text(), True)
+        kept.rename(folder)
+
+
+def nonsense(fd: int, known: TemplateFacts | None) -> TemplateFacts:
+    assert known is not None
+    os.write(fd, b"QEVM, but no machine")
+    return known
+
+
+def test_a_vm_whose_disk_is_in_use_costs_no_template(
+    warm: VirtualizationService, app_of_sample: App, tmp_path: Path
+) -> None:
+    config, console = app_of_sample.config, tmp_path / "console"
+    with warm.create_vm(config, console=console) as first, warm.create_vm(config) as second:
+        first.start()
+        with suppress(RemoteException):  # which it is depends on who finds out
+            second.start()
+        assert second.wait_for_death(60) is DeathReason.START_FAILED
+    (found,) = user_templates().list()
+    assert found.problem is None
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.2, 0.4, 0.8])
+def test_virtmgr_is_killed_while_clones_begin(
+    app_of_sample: App, warm: VirtualizationService, runtime_dir: Path, moment: float
+) -> None:
+    with nothing_is_left(warm, runtime_dir), connect() as service:
+
+        def make() -> None:
+            with suppress(ServiceDied):
+                while True:
+                    with service.create_vm(app_of_sample.config) as vm:
+                        vm.start()
+
+        making = in_background(make)
+        time.sleep(moment)
+        os.kill(service.pid, signal.SIGKILL)
+        making.join(SECONDS)
+        assert not making.is_alive()
+
+
+@pytest.fixture
+def app_of_sample(warm: VirtualizationService, tmp_path: Path, sample_apk: Path) -> App:
+    folder = tmp_path / "sample"
+    folder.mkdir()
+    return prepare_app(warm, folder, sample_apk)

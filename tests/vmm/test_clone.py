@@ -1,0 +1,147 @@
+"""QEMUs that become clones of a template, or do not."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from avf.vmconfig import VmConfig
+from avf.vmm import Machine, Qemu, TemplateError, TemplateFacts, VmSpec, make_template
+from avf.vsock import HybridVsock
+
+pytestmark = pytest.mark.vm
+
+
+@contextmanager
+def specified(image_dir: Path, folder: Path) -> Iterator[VmSpec]:
+    """A debuggable VM without disks."""
+    image = VmConfig.load(image_dir / "microdroid.json")
+    assert image.kernel is not None
+    with (
+        open(image_dir / image.kernel, "rb") as kernel,
+        open(image_dir / "microdroid_initrd_debuggable.img", "rb") as initrd,
+    ):
+        yield VmSpec(
+            cid=2048,
+            name="clone",
+            temporary_directory=folder,
+            vsock=HybridVsock(2048, folder / "vsock"),
+            kernel=kernel.fileno(),
+            initrd=initrd.fileno(),
+            params=f"{image.params} {image.x_avf.debuggable_params}",
+            memory_mib=image.memory_mib,
+            machine=Machine.FAST,
+        )
+
+
+@pytest.fixture
+def spec(image_dir: Path, tmp_path: Path, runtime_dir: Path) -> Iterator[VmSpec]:
+    with specified(image_dir, tmp_path) as spec:
+        yield spec
+
+
+@pytest.fixture(scope="module")
+def template(
+    image_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TemplateFacts]:
+    """The state of one, and what is known about it."""
+    folder = tmp_path_factory.mktemp("template")
+    state = folder / "state"
+    with specified(image_dir, folder) as spec, state.open("wb") as file:
+        return state, make_template(Qemu(), spec, file.fileno())
+
+
+Template = tuple[Path, TemplateFacts]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    with path.open("rb") as file:
+        yield file.fileno()
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_clones_of_one_template_are_of_different_vms(spec: VmSpec, template: Template) -> None:
+    """Neither the VM's name, nor its CID, nor where its output goes changes the key."""
+    path, known = template
+    with opened(path) as state, open(os.devnull, "wb") as nowhere:
+        other = replace(spec, name="another", cid=2049, console=nowhere.fileno())
+        assert Qemu().template_key(other) == Qemu().template_key(spec)
+        for one in (spec, other):
+            process = Qemu().start_clone(one, state, known)
+            assert not writable(process.pid, path)
+            assert str(path) not in Path(f"/proc/{process.pid}/maps").read_text()
+            process.kill()
+            assert "started" in process.wait().events
+
+
+def writable(pid: int, path: Path) -> bool:
+    """Whether a process has the file open for writing."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        if str(fd.readlink()) == str(path):
+            lines = Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text().splitlines()
+            flags = next(int(line.split()[1], 8) for line in lines if line.startswith("flags:"))
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                return True
+    return False
+
+
+def test_whatever_a_guest_could_notice_is_another_key(spec: VmSpec) -> None:
+    keys = {
+        Qemu().template_key(replace(spec, **change))  # type: ignore[arg-type]
+        for change in (
+            {},
+            {"memory_mib": 300},
+            {"cpus": 2},
+            {"params": "quiet"},
+            {"initrd": spec.kernel},
+            {"kernel": spec.initrd},
+            {"machine": Machine.PCI},
+        )
+    }
+    assert len(keys - {None}) == 7
+
+
+@pytest.mark.parametrize("change", [{"gdb_listener": 0}, {"initrd": None}, {"kernel": None}])
+def test_some_can_be_no_clone(spec: VmSpec, change: dict[str, object]) -> None:
+    assert Qemu().template_key(replace(spec, **change)) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+@pytest.mark.parametrize("length", [0, 8, 300, 1 << 20, -200_000])
+def test_a_state_that_was_cut_makes_no_clone(
+    spec: VmSpec, template: Template, tmp_path: Path, length: int
+) -> None:
+    path, known = template
+    cut = tmp_path / "cut"
+    with path.open("rb") as file:
+        cut.write_bytes(file.read()[:length])
+    with opened(cut) as state, pytest.raises(TemplateError, match="no clone can be made: "):
+        Qemu().start_clone(spec, state, known)
+    assert not (tmp_path / "vsock").exists()
+
+
+def test_a_clock_of_another_rate_makes_no_clone(spec: VmSpec, template: Template) -> None:
+    path, known = template
+    assert known.tsc_khz is not None
+    with opened(path) as state:
+        for rate in (None, known.tsc_khz * 101 // 100):
+            wrong = msgspec.structs.replace(known, tsc_khz=rate)
+            with pytest.raises(TemplateError, match="kHz"):
+                Qemu().start_clone(spec, state, wrong)
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_a_guest_that_gives_up_makes_no_template(spec: VmSpec, tmp_path: Path) -> None:
+    """This one looks for its host at once, having been told nothing of templates: words behind -- are arguments."""
+    deaf = replace(spec, params=f"{spec.params} --")
+    with (
+        (tmp_path / "state").open("wb") as state,
+        pytest.raises(TemplateError, match="FAILED_TO_CONNECT"),
+    ):
+        make_template(Qemu(), deaf, state.fileno())
+    assert not (tmp_path / "state").stat().st_size
