@@ -164,14 +164,14 @@ def test_doctor_points_to_the_documents(installed: Path, tmp_path: Path) -> None
     assert Path(line.partition(": ")[2], "docs/payloads.md").exists()
 
 
-def test_pages_are_made_without_what_the_package_depends_on() -> None:
-    """The build knows of click alone."""
+def test_pages_are_made_with_what_the_build_requires() -> None:
+    """As the build has it."""
     code = """
 import sys
 class Hidden:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top not in sys.stdlib_module_names and top not in ("avf", "click"):
+        if top not in sys.stdlib_module_names and top not in ("avf", "click", "msgspec"):
             raise ImportError(f"{name} is needed")
 sys.meta_path.insert(0, Hidden())
 from avf.cli.man import pages
