@@ -11,6 +11,7 @@ from avf.disk import (
     Component,
     CompositeDisk,
     Disk,
+    DiskError,
     ImageDisk,
     ImageError,
     ImageFormat,
@@ -149,6 +150,9 @@ def test_an_image_made_anew_as_raw_is_raw_whatever_it_was(tmp_path: Path) -> Non
     path = tmp_path / "disk.qcow2"
     with path.open("w+b") as file:
         create_qcow2(file.fileno(), 1 << 20)
+        with pytest.raises(DiskError, match="it looks like a QCOW2 image"):
+            create_writable_partition(file.fileno(), 8192)
+        file.truncate(0)
         create_writable_partition(file.fileno(), 8192)
         assert attached_format(file.fileno(), writable=True) is ImageFormat.RAW
         assert attached_size(file.fileno(), writable=True) == 8192
