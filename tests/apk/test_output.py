@@ -2,6 +2,7 @@
 
 import os
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +13,11 @@ import pytest
 from avf.apk import InputError, OutputError, SigningKey, entries, read_entry
 from avf.apk.__main__ import main
 from avf.apk.output import Outputs, check_collisions
+from avf.overwriting import Kind
 
-KEEP = b"an older file that somebody needs"
+APK = b"PK\x03\x04, an older APK that somebody needs"
+IDSIG = struct.pack("<IIIB", 2, 1, 1, 12) + b", an older idsig that somebody needs"
+LINEAGE = struct.pack("<I", 0x3EFF39D1) + b", an older lineage that somebody needs"
 
 
 @pytest.fixture
@@ -46,8 +50,8 @@ def test_a_failed_sign_changes_no_file(files: dict[str, Path], damaged: str, old
     out, idsig = directory / "out.apk", directory / "out.idsig"
     files[damaged].write_bytes(b"damaged")
     if old:
-        out.write_bytes(KEEP)
-        idsig.write_bytes(KEEP)
+        out.write_bytes(APK)
+        idsig.write_bytes(IDSIG)
     before = snapshot(directory)
     assert main(sign_arguments(files, out, "--idsig", idsig)) == 1
     assert snapshot(directory) == before
@@ -56,7 +60,7 @@ def test_a_failed_sign_changes_no_file(files: dict[str, Path], damaged: str, old
 def test_a_failed_idsig_of_a_sign_leaves_the_apk_too(files: dict[str, Path]) -> None:
     directory = files["apk"].parent
     out = directory / "out.apk"
-    out.write_bytes(KEEP)
+    out.write_bytes(APK)
     before = snapshot(directory)
     assert main(sign_arguments(files, out, "--idsig", directory / "none" / "idsig")) == 1
     assert snapshot(directory) == before
@@ -112,7 +116,7 @@ def test_rotate_keeps_the_keys_the_apk_and_a_lineage_that_it_cannot_read(
             *("--key", str(files[f"{name}-key"]), "--cert", str(files[f"{name}-cert"])),
         )
     ]
-    (directory / "lineage").write_bytes(KEEP)
+    (directory / "lineage").write_bytes(LINEAGE)
     before = snapshot(directory)
     lineage = str(directory / "lineage")
     assert main(["rotate", "--in", lineage, "--out", lineage, *signers]) == 1
@@ -134,7 +138,7 @@ def test_in_place_replaces_the_apk_and_keeps_its_mode(files: dict[str, Path]) ->
 
 def test_a_symbolic_link_stays_one(files: dict[str, Path]) -> None:
     directory = files["apk"].parent
-    (directory / "real.apk").write_bytes(KEEP)
+    (directory / "real.apk").write_bytes(APK)
     (directory / "link.apk").symlink_to("real.apk")
     assert main(sign_arguments(files, directory / "link.apk")) == 0
     assert (directory / "link.apk").is_symlink()
@@ -194,8 +198,8 @@ def test_a_killed_sign_leaves_whole_files(
     source.mkdir()
     for path in files.values():
         path.rename(source / path.name)
-    (source / "out.apk").write_bytes(KEEP)
-    (source / "out.apk.idsig").write_bytes(KEEP)
+    (source / "out.apk").write_bytes(APK)
+    (source / "out.apk.idsig").write_bytes(IDSIG)
     old, new = (["--key", f"{name}.key", "--cert", f"{name}.cert"] for name in ("old", "new"))
     rotate = ["--old-signer", *old, "--new-signer", *new]
     at = str(source / "lineage")
@@ -241,7 +245,7 @@ def check_whole(path: Path, *, changed: bool) -> None:
     elif path.suffix == ".idsig":
         apk = path.with_name("in.apk")
         signed = path.with_name("out.apk")
-        if signed.read_bytes() != KEEP:
+        if signed.read_bytes() != APK:
             apk = signed
         assert main(["verify", str(apk), "--idsig", str(path)]) == 0
     elif main(["info", str(path)]) == 0:
@@ -271,12 +275,12 @@ def test_a_file_system_without_unnamed_files(
 
     monkeypatch.setattr(os, "open", refuse)
     target = tmp_path / "file"
-    target.write_bytes(KEEP)
+    target.write_bytes(APK)
     with Outputs() as outputs:
-        outputs.open(target).write(b"new")
-    assert snapshot(tmp_path) == {"file": KEEP}
+        outputs.open(target, Kind.APK).write(b"new")
+    assert snapshot(tmp_path) == {"file": APK}
     with Outputs() as outputs:
-        outputs.open(target).write(b"new")
+        outputs.open(target, Kind.APK).write(b"new")
         outputs.commit()
     assert snapshot(tmp_path) == {"file": b"new"}
 
@@ -287,4 +291,4 @@ def test_errors_name_the_output(tmp_path: Path) -> None:
     assert caught.value.file == str(tmp_path / "a")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="not a regular file"), Outputs() as outputs:
-        outputs.open(tmp_path / "pipe")
+        outputs.open(tmp_path / "pipe", Kind.APK)
