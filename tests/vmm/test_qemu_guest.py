@@ -366,7 +366,6 @@ def test_qemu_has_no_other_descriptors(tmp_path: Path) -> None:
 def test_relative_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vm").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AVF_RUNTIME_DIR", "runtime")
     with running("sleep 1000", Path("vm")), open_when_there(tmp_path / "vm/vsock") as sock:
         sock.sendall(b"CONNECT 7\n")
 
