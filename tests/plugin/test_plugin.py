@@ -1,6 +1,6 @@
 """The plugin as a project has it that has installed the package: pytest in a process and a folder of its own."""
 
-import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,9 @@ def test_it_ends_too_early(make_vm):
 """
 
 
-GUIDE = Path(__file__).parents[2] / "docs/testing.md"
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs/testing.md"
+EXAMPLE = ("parrot.py", "test_parrot.py")
 
 
 @pytest.fixture
@@ -51,12 +53,10 @@ def project(pytester: pytest.Pytester, runtime_dir: Path) -> pytest.Pytester:
 @pytest.mark.usefixtures("image_dir")
 def test_machines_of_tests(project: pytest.Pytester, runtime_dir: Path) -> None:
     project.makepyfile(test_it=TESTS)
-    for name, code in re.findall(
-        r"^`(\w+\.py)`.*?```python\n(.*?)```", GUIDE.read_text(), re.M | re.S
-    ):
-        (project.path / name).write_text(code)
+    for name in EXAMPLE:
+        shutil.copy(ROOT / "examples/testing" / name, project.path)
     result = project.runpytest_subprocess("-p", "no:cacheprovider", "-v")
-    result.assert_outcomes(passed=2, failed=2)  # the guide's test is one of them
+    result.assert_outcomes(passed=2, failed=2)  # one of them is the example's
     result.stdout.fnmatch_lines_random(
         [
             "*- VM service: log -*",
@@ -92,3 +92,9 @@ def test_a_source_that_is_none(project: pytest.Pytester) -> None:
 def test_the_marker_is_known(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess("--markers")
     result.stdout.fnmatch_lines(["@pytest.mark.avf(source, *"])
+
+
+@pytest.mark.parametrize("name", EXAMPLE)
+def test_the_guide_shows_the_example(name: str) -> None:
+    code = (ROOT / "examples/testing" / name).read_text()
+    assert f"```python\n{code}```\n" in GUIDE.read_text()
