@@ -43,6 +43,8 @@ _LOOK_AFTER = 0.5
 """Seconds after which whoever waits for its turn looks at the clock again."""
 _SPARE = 8
 """Descriptors kept for connections of privileged parties."""
+_WAITING = 128
+"""Connections that have come and are not accepted yet, at most."""
 _GRACE_STEP = 0.02
 """Seconds after which `shutdown` looks again whether calls are being served."""
 _MAX_INCOMING = 64
@@ -110,6 +112,9 @@ class Server:
         self._threads: set[threading.Thread] = set()
         self._setting_up: set[Connection] = set()
         self._stopped = False
+        """No session begins any more, and soon nothing is accepted."""
+        self._ended = False
+        """No connection is served any more."""
         self._stopping: set[threading.Thread] = set()
         self._wakes: set[int] = set()
         """An eventfd for each accept loop that runs."""
@@ -164,6 +169,18 @@ class Server:
             spare.refill()
             while wait(listener.sock, wake):
                 self._accept_one(listener, wake, spare)
+            self._accept_the_rest(listener)
+
+    def _accept_the_rest(self, listener: Listener) -> None:
+        """Takes the connections that have come: a session whose calls may finish would not survive their loss."""
+        for _ in range(_WAITING):
+            if self._ended:
+                return
+            try:
+                sock, _ = listener.sock.accept()
+            except OSError:
+                return
+            self._take(sock, listener.tls)
 
     def _start_accepting(self, source: Listener | socket.socket, serve: Callable[[], None]) -> None:
         thread = threading.Thread(
@@ -306,7 +323,7 @@ class Server:
             target=self._run, args=(connection, tls), name="binder-serve", daemon=True
         )
         with self._lock:
-            if self._stopped:
+            if self._ended:
                 connection.close()
                 return False
             try:
@@ -430,17 +447,19 @@ class Server:
         `grace` seconds.
         """
         deadline = time.monotonic() + grace
-        self._over.set()
         with self._lock:
             self._stopped = True
+            self._ended = self._ended or grace <= 0
             for wake in self._wakes:
                 os.eventfd_write(wake, 1)
-            for connection in self._setting_up:
-                connection.shutdown()
             self._stopping.add(threading.current_thread())
             endpoints = list(self._sessions.values())
         self._end_all(endpoints, deadline)
+        self._over.set()
         with self._lock:
+            self._ended = True
+            for connection in self._setting_up:
+                connection.shutdown()
             threads = self._threads - self._stopping
         for thread in threads:
             thread.join()
