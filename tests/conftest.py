@@ -48,6 +48,13 @@ def several_uids() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def programs_heed_interrupts() -> None:
+    """They would ignore SIGINT as a test run in the background does."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_process_is_left() -> Iterator[None]:
     """Orphans come to us; any that has not ended by itself some seconds after the last test fails the session."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -58,7 +58,7 @@ def script(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 def run(*command: object) -> tuple[int, str, str]:
     environment = {name: os.environ[name] for name in os.environ if not name.startswith("PYTHON")}
     done = subprocess.run(
-        ["env", "--default-signal=INT", sys.executable, *map(str, command)],
+        [sys.executable, *map(str, command)],
         env=environment,
         capture_output=True,
         text=True,
