@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -32,3 +33,11 @@ def in_a_namespace() -> bool:
         return subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode == 0
     except FileNotFoundError:
         return False
+
+
+def open_to_all(folder: Path) -> None:
+    """Lets every user reach a test's folder; pytest makes it and the folders above it for one user."""
+    folder.chmod(0o755)
+    for parent in folder.relative_to(tempfile.gettempdir()).parents[:-1]:
+        above = tempfile.gettempdir() / parent
+        above.chmod(above.stat().st_mode | 0o111)

@@ -17,6 +17,7 @@ import pytest
 from avf.apk import ApkBuilder, SigningKey
 from avf.runtime import SYSTEM_RUNTIME_DIR
 from tests.eventually import eventually
+from tests.several_uids import open_to_all
 from tests.virtualizationservice.daemon import ALICE, BOB
 
 pytestmark = pytest.mark.vm
@@ -85,9 +86,7 @@ def as_user(uid: int) -> list[str]:
 
 @pytest.fixture
 def system(tmp_path: Path, image_dir: Path) -> Iterator[System]:
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(parent.stat().st_mode | 0o111)
+    open_to_all(tmp_path)
     shutil.copytree("/etc", tmp_path / "etc", symlinks=True, ignore_dangling_symlinks=True)
     (tmp_path / "etc" / "avf").mkdir(exist_ok=True)
     (tmp_path / "etc" / "avf" / "policy.toml").write_text(POLICY)

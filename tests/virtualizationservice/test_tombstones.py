@@ -16,6 +16,7 @@ from avf.virtualizationservice.receiver import ReceiverLimits, TombstoneReceiver
 from avf.virtualizationservice.tombstones import Ended, Sender, TombstoneRing, TombstoneStore
 from avf.vsock import listen_host
 from tests.eventually import eventually
+from tests.several_uids import open_to_all
 from tests.virtualizationservice.daemon import ALICE, BOB, Host, effective_uid
 
 
@@ -57,9 +58,7 @@ class TestRing:
         age = datetime.now(UTC) - datetime.fromisoformat(note.pop("time"))
         assert 0 <= age.total_seconds() < 60
         assert note == {"uid": ALICE, "cid": 2048, "pid": 77, "size": 5, "ended": "truncated"}
-        tmp_path.chmod(0o755)
-        for parent in tmp_path.parents[:2]:
-            parent.chmod(0o755)
+        open_to_all(tmp_path)
         for file in tmp_path.iterdir():
             assert file.stat().st_uid == os.geteuid()
             with effective_uid(ALICE):
