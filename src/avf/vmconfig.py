@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 import msgspec
 
+from avf.decoding import in_words
 from avf.reading import read_file
 
 MAX_FILE_SIZE = 1 << 20
@@ -68,10 +69,8 @@ class VmConfig(msgspec.Struct, frozen=True):
         """As `load`, from the text; `source` names it in errors."""
         try:
             config = msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
-            raise VmConfigError(f"{source}: {e}") from e
-        except RecursionError as e:
-            raise VmConfigError(f"{source}: nested too deeply") from e
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+            raise VmConfigError(f"{source}: {in_words(e)}") from None
         if problem := config._problem():
             raise VmConfigError(f"{source}: {problem}")
         return config
@@ -84,8 +83,7 @@ class VmConfig(msgspec.Struct, frozen=True):
         for index, disk in enumerate(self.disks):
             if (disk.image is None) == (not disk.partitions):
                 return (
-                    "Exactly one of image and partitions must be specified."
+                    f"disks[{index}]: Exactly one of image and partitions must be specified."
                     f" (Was image {disk.image!r}, {len(disk.partitions)} partitions)"
-                    f" - at `$.disks[{index}]`"
                 )
         return None

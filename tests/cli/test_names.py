@@ -41,8 +41,8 @@ def test_a_running_vm_is_found_by_name_and_by_number() -> None:
         ("VmRunApp", "several VMs are called VmRunApp: CIDs 2049, 2050", "name one by its CID"),
         ("sleeper", "VM sleeper does not run", "`vm start sleeper` starts it"),
         ("countre", "no VM is called countre", "did you mean counter?"),
-        ("xyz", "no VM is called xyz", "`vm ls` shows the VMs."),
-        ("", "no VM is called ", "`vm ls` shows the VMs."),
+        ("xyz", "no VM is called xyz", "`vm ls` shows the VMs"),
+        ("", "no VM is called ", "`vm ls` shows the VMs"),
     ],
 )
 def test_names_that_stand_for_no_running_vm(name: str, said: str, hint: str) -> None:

@@ -52,6 +52,33 @@ def test_a_script(tmp_path: Path, key: SigningKey) -> None:
     assert entries == {"bin/Hello World.py": 0o755}
 
 
+def test_a_c_program(tmp_path: Path, key: SigningKey) -> None:
+    """Sources with a main become a program, which is not linked like a payload library."""
+    (tmp_path / "hello.c").write_text("int main(void) { return 3; }")
+    built, entries = made(tmp_path / "hello.c", key, tmp_path)
+    assert built.main == "hello"
+    assert entries == {"bin/hello": 0o755}
+    folder = write(
+        tmp_path / "tool",
+        {
+            "main.c": "int help(void);\nint main (void) { return help(); }",
+            "help.c": "int help(void) { return 0; }",
+            "data.txt": "x",
+        },
+    )
+    built, entries = made(folder, key, tmp_path)
+    assert built.main == "main"
+    assert entries == {"bin/main": 0o755, "bin/data.txt": 0o644}
+
+
+def test_c_sources_with_both_beginnings_are_a_library(tmp_path: Path, key: SigningKey) -> None:
+    (tmp_path / "both.c").write_text(
+        "int main() { return 1; }\nint AVmPayload_main() { return 0; }"
+    )
+    _, entries = made(tmp_path / "both.c", key, tmp_path)
+    assert entries == {"lib/x86_64/libboth.so": 0o755}
+
+
 def test_a_python_project(tmp_path: Path, key: SigningKey) -> None:
     folder = write(
         tmp_path / "greeter",
@@ -102,8 +129,8 @@ def test_c_that_does_not_compile(
 
 
 def test_c_without_its_function(tmp_path: Path, key: SigningKey) -> None:
-    (tmp_path / "x.c").write_text("int main(void) { return 0; }")
-    with pytest.raises(ProjectError, match="has no function AVmPayload_main"):
+    (tmp_path / "x.c").write_text("int main_one(void) { return 0; }")
+    with pytest.raises(ProjectError, match=r"/x\.c has no function AVmPayload_main"):
         build(open_project(tmp_path / "x.c"), io.BytesIO(), key)
 
 
@@ -136,7 +163,7 @@ def test_which_file_is_the_payload(tmp_path: Path, files: list[str], main: str, 
         ({"main.py": "", "payload.toml": 'main = "absent.py"'}, "absent.py, which is not there"),
         ({"main.py": "", "payload.toml": 'main = "../x.py"'}, "must name a file at the top"),
         ({"main.py": "", "payload.toml": "nonsense"}, "payload.toml: "),
-        ({"main.py": "", "payload.toml": "build = 'rm -rf /'"}, "unknown field `build`"),
+        ({"main.py": "", "payload.toml": "build = 'rm -rf /'"}, "build is no known field"),
         ({"main.py": "", "payload.toml": "version = 0"}, "version must be from 1"),
         ({"main.py": "", "payload.toml": "package = 'one'"}, "looks like org.example.greeter"),
     ],

@@ -28,8 +28,11 @@ def load_private_key(data: bytes, password: Callable[[], bytes] | None) -> Priva
             if password is None:
                 raise SigningError("the signing key is encrypted: it needs a password") from None
             private = load(data, password())
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UnsupportedAlgorithm as error:
         raise SigningError(f"cannot read the signing key: {error}") from None
+    except (ValueError, TypeError) as error:
+        what = "PEM and no DER" if _PEM not in data else f"usable PEM ({error})"
+        raise SigningError(f"cannot read the signing key: it is no {what}") from None
     return check_kind(private)
 
 

@@ -95,6 +95,7 @@ def _given(apk: Path, binary: str | None, config_path: str | None) -> App:
     if binary is None and config_path is None:
         binary = _recorded(apk)
         if binary is None:
+            _require_apk(apk)
             raise CliError(
                 "Either --config-path or --payload-binary-name must be defined", _candidates(apk)
             )
@@ -110,6 +111,17 @@ def _recorded(apk: Path) -> str | None:
             return recorded_main(file.fileno())
     except OSError as error:
         raise CliError(f"Failed to open {apk}: {error.strerror}") from error
+
+
+def _require_apk(apk: Path) -> None:
+    """Raises CliError for a file that only its name makes an APK."""
+    from avf.apk import ApkError, entries
+
+    try:
+        with open(apk, "rb") as file:
+            entries(file.fileno())
+    except (ApkError, OSError) as error:
+        raise CliError(f"{apk} is no APK") from error
 
 
 def _candidates(apk: Path) -> str | None:

@@ -29,7 +29,7 @@ _TYPES = {
 def create_idsig(apk: Path, path: Path) -> None:
     """Make the idsig (APK Signature Scheme v4) of APK in the file PATH, or bring it up to date."""
     with service() as connection:
-        make_idsig(connection, apk, path)
+        make_idsig(connection, apk, path, hint=None)
 
 
 @click.command(
@@ -64,8 +64,14 @@ def forget_instance(instance: Path) -> None:
         connection.forget_instance(instance)
 
 
-def make_idsig(connection: VirtualizationService, apk: Path, idsig: Path) -> None:
-    """Brings `idsig` up to date; a new file is removed again if that fails."""
+def make_idsig(
+    connection: VirtualizationService,
+    apk: Path,
+    idsig: Path,
+    *,
+    hint: str | None = "the payload's arguments come after --",
+) -> None:
+    """Brings `idsig` up to date; a new file is removed again if that fails. `hint`: for a file that is no idsig."""
     if not apk.exists():
         raise CliError(f"Failed to open {apk}: No such file or directory")
     done = bytes_read_by(connection.pid)
@@ -76,12 +82,10 @@ def make_idsig(connection: VirtualizationService, apk: Path, idsig: Path) -> Non
         try:
             connection.create_or_update_idsig_file(apk, file)
         except BinderError as error:
-            hint = None if not _has_content(file) else "the payload's arguments come after --"
-            raise CliError(f"Failed to make the idsig of {apk}", hint) from error
-
-
-def _has_content(fd: int) -> bool:
-    return foreign(fd, Kind.IDSIG) is not None
+            foreign_file = foreign(file, Kind.IDSIG) is not None
+            raise CliError(
+                f"Failed to make the idsig of {apk}", hint if foreign_file else None
+            ) from error
 
 
 def make_partition(

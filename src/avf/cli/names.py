@@ -47,6 +47,8 @@ class StoredName(click.ParamType):  # type: ignore[type-arg]
     name = "name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("A VM's name is not empty.", param, ctx)
         return str(value)
 
     def shell_complete(
@@ -98,4 +100,4 @@ def stored_vm(name: str) -> StoredVm:
 def closest(word: str, known: Iterable[str]) -> str | None:
     """A hint at what might have been meant."""
     found = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {found[0]}?" if found else "`vm ls` shows the VMs."
+    return f"did you mean {found[0]}?" if found else "`vm ls` shows the VMs"

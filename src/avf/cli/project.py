@@ -1,10 +1,13 @@
 """`vm new`, `vm build` and `vm keygen`: from nothing to a signed APK."""
 
 import os
+import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from getpass import GetPassWarning
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -27,6 +30,9 @@ _MAX_KEY = 1 << 20
 _MAX_PASSWORD = 1024
 _KINDS = ("ec-p256", "ec-p384", "ec-p521", "rsa-2048", "rsa-3072", "rsa-4096")
 _PKCS12 = (".p12", ".pfx")
+_KEY_HINT = (
+    "`vm keygen FILE` makes a key; one made elsewhere is PEM with its certificate, or PKCS #12"
+)
 
 
 @click.command(epilog="Example:  vm new greeter --template service")
@@ -108,7 +114,7 @@ def _replaced(target: Path) -> Iterator[BinaryIO]:
                 Path(file.name).unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise CliError(f"{target} cannot be written: {error.strerror}") from error
+        raise CliError(f"{target} cannot be written: {error.strerror}") from None
 
 
 def _check_replaceable(target: Path) -> None:
@@ -134,6 +140,8 @@ def _key(path: Path | None, password_file: Path | None) -> "SigningKey":
     from avf.project import debug_key
 
     if path is None:
+        if password_file is not None:
+            raise CliError("--password-file is for the key that --key names")
         made = debug_key()
         if made.is_new:
             _say(f"made your debug key {made.path}")
@@ -147,7 +155,7 @@ def _key(path: Path | None, password_file: Path | None) -> "SigningKey":
         given = None if password_file is None else _password(password_file, path, confirm=False)
         return SigningKey.load(content, content, password=given.encode() if given else None)
     except ApkError as error:
-        raise CliError(f"the key {path} cannot be used: {error}") from error
+        raise CliError(f"the key {path} cannot be used: {error}", _KEY_HINT) from error
 
 
 @click.command(epilog="Example:  vm keygen release.pem --common-name 'Example Ltd'")
@@ -182,17 +190,14 @@ def keygen(path: Path, kind: str, common_name: str, password_file: Path | None) 
     except ApkError as error:
         raise CliError(str(error)) from error
     except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror}") from error
+        raise CliError(f"{path} cannot be written: {error.strerror}") from None
     _say(f"made {path}: {kind}, {common_name}")
     _say(f"sign with it:  vm build SOURCE --key {path}")
 
 
 def _password(source: Path | None, key: Path, *, confirm: bool) -> str:
     if source is None:
-        asked = click.prompt(
-            f"Password of {key}", hide_input=True, confirmation_prompt=confirm, err=True
-        )
-        return str(asked)
+        return _asked_password(key, confirm=confirm)
     line = _read(source, _MAX_PASSWORD).splitlines()[:1]
     try:
         password = line[0].decode() if line else ""
@@ -201,6 +206,25 @@ def _password(source: Path | None, key: Path, *, confirm: bool) -> str:
     if not password:
         raise CliError(f"{source} has no password in its first line")
     return password
+
+
+def _asked_password(key: Path, *, confirm: bool) -> str:
+    """What is typed, or comes out of a pipe. Raises CliError if nothing does."""
+    question = f"Password of {key}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", GetPassWarning
+            )  # that a pipe shows what comes out of it
+            return str(
+                click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
+            )
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise CliError(
+            f"{key} needs a password", "--password-file names a file that has it"
+        ) from None
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -19,7 +19,7 @@ from avf.cli.invocation import PayloadCommand, environment, payload_arguments
 from avf.cli.options import FILE, FOLDER, AppOptions, RunOptions, app_options, service
 from avf.cli.run import Outcome, run_vm
 from avf.cli.tell import SourceTeller, Teller, print_line, print_note
-from avf.cli.text import quoted
+from avf.cli.text import CliError, quoted
 from avf.client import AppConfig, CpuTopology, DebugLevel
 
 _EXAMPLES = """\
@@ -84,6 +84,7 @@ def run_app(
     With --name and without INSTANCE, the VM is kept: `vm start NAME` and the next run of the same payload under that
     name find its secrets and its storage again.
     """
+    _check_storage(options, kept=options["name"] is not None and idsig is None)
     with opened_app(source, idsig, instance, binary, config_path) as app:
         named = check_extra_apks(app, extra_apks, extra_idsigs)
         if options["name"] is not None and idsig is None:
@@ -104,6 +105,15 @@ def run_app(
                 connection, config, describe(app), options, teller_for(app, config, options)
             )
     return _exit_status(outcome, options, default=app.is_source)
+
+
+def _check_storage(options: AppOptions, *, kept: bool) -> None:
+    """Raises CliError for a size of nothing: only a VM that is kept has storage of its own."""
+    if options["storage_size"] and options["storage"] is None and not kept:
+        raise CliError(
+            "--storage-size is of no use without --storage or --name",
+            "--storage FILE names the file; --name keeps the VM and its storage",
+        )
 
 
 def _run_kept(app: App, extra_apks: tuple[Path, ...] | list[Path], options: AppOptions) -> int:
@@ -132,6 +142,7 @@ def _run_kept(app: App, extra_apks: tuple[Path, ...] | list[Path], options: AppO
 @app_options(debug="full", name="What to call the VM.  [default: VmRunMicrodroid]", kernel_log=True)
 def run_microdroid(work_dir: Path | None, **options: Unpack[AppOptions]) -> int:
     """Run a VM whose payload says that it is ready and then waits: a guest to look around in."""
+    _check_storage(options, kept=False)
     say = print_note if options["as_json"] else print_line
     if work_dir is None:
         work_dir = Path(tempfile.mkdtemp(prefix="avf-microdroid-"))

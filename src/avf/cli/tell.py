@@ -10,6 +10,7 @@ from avf.cli.options import flush_output
 from avf.client import (
     DeathReason,
     DeathReport,
+    ErrorCode,
     Event,
     PayloadError,
     PayloadFinished,
@@ -79,7 +80,8 @@ class SourceTeller:
             case PayloadError(code, message):
                 self._told_why = True
                 what = "did not run" if event.signal is None else "was killed"
-                print_note(f"the payload {what}: {message} ({code})")
+                kind = "" if code == ErrorCode.UNKNOWN else f" ({code})"
+                print_note(f"the payload {what}: {message}{kind}")
                 if event.remedy:
                     print_note(f"  try: {event.remedy}")
 

@@ -9,7 +9,7 @@ from avf.aidl.virtualizationservice import (
     PartitionType,
     VirtualMachineAppConfig,
 )
-from avf.binder import ParcelFileDescriptor
+from avf.binder import ParcelFileDescriptor, RemoteException
 from avf.client.errors import ConfigError
 from avf.overwriting import UNKNOWN, Kind, foreign
 
@@ -21,15 +21,24 @@ _QCOW2 = b"QFI\xfb"
 def complete(
     config: VirtualMachineAppConfig, service: IVirtualizationService, files: ExitStack
 ) -> None:
-    """Makes what `config` lacks; what is opened for that is closed by `files`. Raises RemoteException or OSError."""
+    """Makes what `config` lacks; what is opened for that is closed by `files`.
+
+    Raises ConfigError for an extra APK that is none, else RemoteException or OSError.
+    """
     if config.instance_image and _is_empty(config.instance_image):
         kind = PartitionType.ANDROID_VM_INSTANCE
         service.initialize_writable_partition(config.instance_image, INSTANCE_SIZE, kind)
     if config.payload.which == "payload_config":
-        for apk in config.payload.payload_config.extra_apks[len(config.extra_idsigs) :]:
+        apks = config.payload.payload_config.extra_apks
+        for index in range(len(config.extra_idsigs), len(apks)):
             fd = os.memfd_create("avf-idsig", os.MFD_CLOEXEC)
             idsig = files.enter_context(ParcelFileDescriptor(fd))
-            service.create_or_update_idsig_file(apk, idsig)
+            try:
+                service.create_or_update_idsig_file(apks[index], idsig)
+            except RemoteException as error:
+                raise ConfigError(
+                    f"extra_apks[{index}] can have no idsig: {error.message}"
+                ) from error
             config.extra_idsigs.append(idsig)
 
 

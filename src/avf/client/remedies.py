@@ -4,6 +4,7 @@ import re
 
 _NEW_INSTANCE = "or use a new instance image (a new file name)"
 REMEDIES: tuple[tuple[str, str], ...] = (
+    (r"memoryMib is \d+, but this host", "give the VM less memory (`--mem`), or leave that to the image"),
     (r"memoryMib is \d+", "give the VM more memory (`--mem`), or leave that to the image"),
     (r"no guest image|Failed to load the guest image|microdroid\.json",
      "`vm doctor` says how to get a guest image; `--image` names its folder"),

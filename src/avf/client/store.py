@@ -27,6 +27,7 @@ from avf.client.connection import VirtualizationService
 from avf.client.errors import ConfigError, VmStateError
 from avf.client.events import VmDied
 from avf.client.machine import VirtualMachine
+from avf.decoding import in_words
 
 __all__ = ["OWN_APK", "StoredConfig", "StoredVm", "VmStore"]
 
@@ -121,10 +122,8 @@ class StoredVm:
             raise ConfigError(f"{path}: longer than {_MAX_CONFIG_SIZE} bytes")
         try:
             return msgspec.json.decode(text.decode(), type=StoredConfig)
-        except RecursionError as error:
-            raise ConfigError(f"{path}: nested too deeply") from error
-        except (msgspec.DecodeError, ConfigError, ValueError) as error:
-            raise ConfigError(f"{path}: {error}") from error
+        except (msgspec.DecodeError, ConfigError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: {in_words(error)}") from None
 
     def set_config(self, config: StoredConfig) -> None:
         """For the next run. Only memory and CPUs may change and storage grow, for all else is the VM's identity.
@@ -268,8 +267,11 @@ class VmStore:
         return StoredVm(name, self._folder(name))
 
     def _folder(self, name: str) -> Path:
-        if not name or name.startswith(".") or "/" in name or "\0" in name:
-            raise ConfigError(f"{name!r} is no name for a VM")
+        if not name.isprintable() or not name or name.startswith(".") or "/" in name:
+            raise ConfigError(
+                f"{name!r} is no name for a VM: a name is not empty, begins with no dot and has no / and no control"
+                " character"
+            )
         return self.directory / name
 
     @contextmanager

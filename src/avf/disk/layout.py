@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avf.disk.errors import ImageError, LayoutError
-from avf.disk.files import GRANULE, align_up
+from avf.disk.files import GRANULE, align_up, describe
 from avf.disk.image import attached_size, check_whole_disk
 from avf.disk.model import Disk, ImageDisk, Partition
 
@@ -102,9 +102,10 @@ def encode_label(label: str) -> bytes:
 
 def _place(partition: Partition, label: bytes, offset: int, size: int, writable: bool) -> Placement:
     if size <= 0:
-        raise LayoutError(f"partition {partition.label!r} is empty")
+        raise LayoutError(f"partition {partition.label!r} is empty: {describe(partition.fd)}")
     if writable and size % GRANULE:
         raise LayoutError(
-            f"writable partition {partition.label!r} has {size} bytes, which is no multiple of {GRANULE}"
+            f"writable partition {partition.label!r} has {size} bytes, which is no multiple of {GRANULE}:"
+            f" {describe(partition.fd)}"
         )
     return Placement(label, offset, size, align_up(size), writable)

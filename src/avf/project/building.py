@@ -3,18 +3,19 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from avf.apk import ApkBuilder, ApkError, SigningKey
 from avf.project import files, recorded, settings, source, vendor
-from avf.project.compile import compile_library
+from avf.project.compile import compile_c
 from avf.project.errors import ProjectError
 from avf.project.source import SourceKind, kind_of
 
 _LIBRARIES, _PROGRAMS, _ASSETS = f"lib/{source.ABI}", "bin", "assets"
 _EXECUTABLE, _PLAIN = 0o755, 0o644
+_COMPILED = (SourceKind.C, SourceKind.C_PROGRAM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Project:
     @property
     def payload_name(self) -> str:
         """Of the payload in the APK."""
+        if self.kind is SourceKind.C_PROGRAM:
+            return self.main.stem
         return f"lib{self.main.stem}.so" if self.kind is SourceKind.C else self.main.name
 
     @property
@@ -75,6 +78,8 @@ def _open_folder(path: Path) -> Project:
 
 
 def _checked(project: Project) -> Project:
+    if project.kind is SourceKind.C and source.is_c_program(_c_sources(project)):
+        project = replace(project, kind=SourceKind.C_PROGRAM)
     name = project.main.name
     if not name.isprintable() or "\\" in name:
         raise ProjectError(f"{name!r} is no name for a payload")
@@ -114,11 +119,14 @@ def _contents(project: Project) -> Iterator[Iterator[_Content]]:
 
 
 def _entries(project: Project, made: Path) -> Iterator[_Content]:
-    if project.kind is SourceKind.C:
-        library = made / project.payload_name
-        compile_library(_c_sources(project), library)
-        source.require_entry(library)
-        yield f"{_LIBRARIES}/{project.payload_name}", library, _EXECUTABLE
+    if project.kind in _COMPILED:
+        is_library = project.kind is SourceKind.C
+        compiled = made / project.payload_name
+        compile_c(_c_sources(project), compiled, is_library=is_library)
+        if is_library:
+            source.require_entry(compiled, project.main)
+        folder = _LIBRARIES if is_library else _PROGRAMS
+        yield f"{folder}/{project.payload_name}", compiled, _EXECUTABLE
     elif project.rule is None:
         yield _place(project, project.main.name, project.main)
     if project.rule is not None:
@@ -135,7 +143,7 @@ def _c_sources(project: Project) -> list[Path]:
 def _folder_entries(project: Project) -> Iterator[_Content]:
     own = set()
     for name, path in files.walk(project.path):
-        if project.kind is SourceKind.C and path.suffix in (".c", ".h"):
+        if project.kind in _COMPILED and path.suffix in (".c", ".h"):
             continue
         own.add(name)
         yield _place(project, name, path)

@@ -1,4 +1,4 @@
-"""Compiles C source to a payload library. The compiler is the host's; none of the project's own commands runs."""
+"""Compiles C source to a payload. The compiler is the host's; none of the project's own commands runs."""
 
 import os
 import shlex
@@ -10,13 +10,16 @@ from pathlib import Path
 from avf.project.errors import ProjectError
 from avf.sdk import cflags, libs
 
-_OPTIONS = ("-shared", "-fPIC", "-O2", "-g", "-Wall", "-Wl,-rpath,$ORIGIN")
+_OPTIONS = ("-O2", "-g", "-Wall", "-Wl,-rpath,$ORIGIN")
+_LIBRARY = ("-shared", "-fPIC")
 
 
-def compile_library(sources: Sequence[Path], target: Path) -> None:
-    """What the compiler says goes to standard error. Raises ProjectError."""
-    command = [*_compiler(), *_OPTIONS, *cflags(), "-o", str(target)]
-    command += [*(str(source.absolute()) for source in sources), *libs()]
+def compile_c(sources: Sequence[Path], target: Path, *, is_library: bool) -> None:
+    """To a library or a program. What the compiler says goes to standard error. Raises ProjectError."""
+    kind = _LIBRARY if is_library else ()
+    command = [*_compiler(), *kind, *_OPTIONS, *cflags(), "-o", str(target)]
+    command += [str(source.absolute()) for source in sources]
+    command += libs() if is_library else []
     try:
         status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
     except OSError as error:

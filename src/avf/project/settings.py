@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from avf.decoding import in_words
 from avf.project.errors import ProjectError
 
 NAME = "payload.toml"
@@ -40,7 +41,7 @@ def load(folder: Path) -> Settings:
     try:
         settings = msgspec.convert(tomllib.loads(content.decode()), Settings)
     except (msgspec.ValidationError, ValueError, RecursionError) as error:
-        raise ProjectError(f"{path}: {error}") from error
+        raise ProjectError(f"{path}: {in_words(error)}") from None
     _check(path, settings)
     return settings
 

@@ -1,8 +1,10 @@
 """What kind of payload a file is, told by its first bytes and its name."""
 
 import os
+import re
 import stat
 import struct
+from collections.abc import Iterable
 from enum import Enum
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -12,6 +14,8 @@ from avf.project.errors import ProjectError
 ABI = "x86_64"
 ENTRY = b"AVmPayload_main"
 _HEAD = 4096
+_MAX_SOURCE = 16 << 20
+_MAIN = re.compile(rb"\bmain\s*\(")
 _ELF = b"\x7fELF"
 _ELF_HEAD = struct.Struct("<4sBB10xHH")
 _CLASS_64, _LITTLE_ENDIAN = 2, 1
@@ -33,6 +37,7 @@ class SourceKind(Enum):
     PROGRAM = "program"
     LIBRARY = "library"
     C = "C source"
+    C_PROGRAM = "C program"
     FOLDER = "folder"
 
 
@@ -94,13 +99,28 @@ def _elf(path: Path, head: bytes) -> SourceKind:
     return SourceKind.LIBRARY if path.suffix == ".so" else SourceKind.PROGRAM
 
 
-def require_entry(path: Path) -> None:
-    """Raises ProjectError for a library that does not have the function a payload begins with."""
+def is_c_program(sources: Iterable[Path]) -> bool:
+    """Whether C sources have a `main`, and not the function that a payload library begins with. Raises ProjectError."""
+    has_main = False
+    for path in sources:
+        try:
+            with open(path, "rb", opener=_open_without_waiting) as file:
+                text = file.read(_MAX_SOURCE)
+        except OSError as error:
+            raise ProjectError(f"{path}: {error.strerror}") from error
+        if ENTRY in text:
+            return False
+        has_main |= _MAIN.search(text) is not None
+    return has_main
+
+
+def require_entry(path: Path, name: Path | None = None) -> None:
+    """Raises ProjectError for a library without the function that a payload begins with. `name`: of its source."""
     with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         found = content.find(ENTRY + b"\0") >= 0
     if not found:
         raise ProjectError(
-            f"{path} has no function {ENTRY.decode()}",
+            f"{name or path} has no function {ENTRY.decode()}" + (", and no main" if name else ""),
             "a payload that is a library begins there; include vm_payload.h (python -m avf.sdk --cflags)",
         )
 

@@ -55,7 +55,7 @@ def load_app_config(
     machine.wait_for_debugger = config.wait_for_debugger or config.gdb_port > 0
     if config.memory_mib > 0:
         machine.memory_mib = config.memory_mib
-        _require_memory(machine)
+        require_memory(machine)
     machine.disks.append(_instance_disk(instance, storage))
     extra_idsigs = [
         fds.clone_file(file, f"extraIdsigs[{i}]") for i, file in enumerate(config.extra_idsigs)
@@ -75,7 +75,7 @@ def load_app_config(
     return machine
 
 
-def _require_memory(machine: MachineConfig) -> None:
+def require_memory(machine: MachineConfig) -> None:
     """Raises VirtmgrError if the guest's memory could not even hold kernel and initrd while they unpack.
 
     The initrd counts twice: as it was loaded, and as the file system that is made of it.

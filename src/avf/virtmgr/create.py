@@ -8,6 +8,7 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from avf.aidl.virtualizationservice import (
     CpuTopology,
@@ -386,6 +387,12 @@ def _cpus(topology: CpuTopology) -> int | None:
     raise failure(f"Failed to parse CPU topology value: {int(topology)}")
 
 
+def _host_memory_mib() -> int:
+    """RAM and swap together."""
+    info = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return sum(int(info[name].split()[0]) for name in ("MemTotal", "SwapTotal")) >> 10
+
+
 def _platform_version_matches(requirement: str) -> bool:
     try:
         return matches(requirement, PLATFORM_VERSION)
@@ -396,6 +403,8 @@ def _platform_version_matches(requirement: str) -> bool:
 
 
 def _validate(config: MachineConfig, version_matches: bool) -> None:
+    if config.memory_mib > (most := _host_memory_mib()):
+        raise VirtmgrError(f"memoryMib is {config.memory_mib}, but this host has {most}")
     if config.bootloader is None and config.kernel is None:
         raise VirtmgrError("VM must have either a bootloader or a kernel image.")
     if config.bootloader is not None and (config.kernel is not None or config.initrd is not None):

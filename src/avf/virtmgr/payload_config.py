@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from avf.decoding import in_words
+
 MAX_SIZE = 1 << 20
 
 
@@ -45,7 +47,7 @@ class VmPayloadConfig(msgspec.Struct, frozen=True):
         try:
             return msgspec.json.decode(text.decode(), type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-            raise PayloadConfigError(f"{source}: {e}") from e
+            raise PayloadConfigError(f"{source}: {in_words(e)}") from None
 
     @classmethod
     def for_binary(cls, name: str) -> "VmPayloadConfig":

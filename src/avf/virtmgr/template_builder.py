@@ -15,7 +15,7 @@ from avf import facts, settings
 from avf.aidl.virtualizationservice import VirtualMachineAppConfig
 from avf.arguments import ArgumentParser
 from avf.printable import printable
-from avf.virtmgr.app_config import image_machine
+from avf.virtmgr.app_config import image_machine, require_memory
 from avf.virtmgr.errors import VirtmgrError, full_chain
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.warm import TEMPLATES, failure_key
@@ -51,6 +51,9 @@ def main(words: list[str] | None = None) -> int:
         machine = image_machine(level, fds)
         if machine.templates != TEMPLATES:
             raise VirtmgrError("this guest image can be no template")
+        if arguments.memory:
+            machine.memory_mib = arguments.memory
+            require_memory(machine)
         spec = VmSpec(
             cid=_NOBODYS_CID,
             name="",
@@ -59,7 +62,7 @@ def main(words: list[str] | None = None) -> int:
             kernel=machine.kernel,
             initrd=machine.initrd,
             params=machine.params,
-            memory_mib=arguments.memory or machine.memory_mib or None,
+            memory_mib=machine.memory_mib or None,
             cpus=None if arguments.cpu_topology == "match_host" else 1,
             machine=machine.machine,
         )

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 
+from avf.decoding import in_words
 from avf.runtime import SYSTEM_TEMPLATE_DIR, user_template_dir
 from avf.trust import others_may_write
 from avf.vmm.base import VmmError
@@ -250,7 +251,7 @@ class TemplateStore:
         try:
             known = msgspec.json.decode(text, type=TemplateFacts)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise TemplateError(f"template {path}: {_FACTS}: {error}") from error
+            raise TemplateError(f"template {path}: {_FACTS}: {in_words(error)}") from None
         if known.format != FORMAT:
             raise TemplateError(
                 f"template {path}: {_FACTS}: format is {known.format}, not {FORMAT}"

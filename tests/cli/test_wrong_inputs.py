@@ -1,0 +1,75 @@
+"""What users mistype and mistake: each is told what is wrong with what, and how to go on, before any VM starts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one file of each kind that somebody could give by mistake."""
+    folder = tmp_path_factory.mktemp("wrong")
+    files = {
+        "a.py": b"print('hi')\n",
+        "text.txt": b"text\n",
+        "noise.apk": os.urandom(5000),
+        "empty.c": b"int nothing;\n",
+        "half.json": b"{",
+        "name.json": b'{"name": 3}',
+        "list.json": b"[]",
+        "kernel.json": b'{"kernel": "/nowhere"}',
+    }
+    for name, content in files.items():
+        folder.joinpath(name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        ("run-app noise.apk", "noise.apk is no APK", "an APK is needed"),
+        ("run-app empty.c", "empty.c has no function AVmPayload_main, and no main", "vm_payload.h"),
+        ("run-app a.py --mem 5T", "memoryMib is 5242880, but this host has", "less memory"),
+        ("run-app a.py --name ../x", "'../x' is no name for a VM", ""),
+        ("run-app a.py --name a\nb", "'a\\nb' is no name for a VM", ""),
+        ("run-app a.py --storage text.txt", "has 5 bytes, which is no multiple of 4096: ", ""),
+        ("run-app a.py --storage-size 10M", "no use without --storage or --name", "--storage FILE"),
+        (
+            "run-app a.py --extra-apk text.txt",
+            "extra_apks[0] can have no idsig",
+            "an APK is needed",
+        ),
+        ("run half.json", "half.json: it is no JSON", ""),
+        ("run name.json", "name.json: name must be text or null, not a whole number", ""),
+        ("run list.json", "list.json: it must be an object, not a list", ""),
+        ("run kernel.json", "kernel.json: platform_version is missing", ""),
+        ("start ", "A VM's name is not empty", ""),
+        ("build a.py --key text.txt", "it is no PEM and no DER", "vm keygen"),
+        ("build a.py --password-file text.txt", "--password-file is for the key", ""),
+        ("keygen nowhere/k.pem", "Error: nowhere/k.pem cannot be written: No such file", ""),
+        ("keygen k.p12", "k.p12 needs a password", "--password-file"),
+        ("template build --mem 1", "memoryMib is 1, but this guest image needs", ""),
+        ("create-idsig a.py text.txt", "Failed to make the idsig of a.py", "an APK is needed"),
+    ],
+)
+def test_a_mistake_is_explained(
+    folder: Path, image_dir: Path, runtime_dir: Path, words: str, said: str, hint: str
+) -> None:
+    before = sorted(folder.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-m", "avf.cli", *words.split(" ")],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "defect" not in done.stderr
+    if hint:
+        assert hint in done.stderr.partition("  try: ")[2]
+    assert sorted(folder.iterdir()) == before
