@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What runs VMs, and what is needed to work on the project.
+# What runs VMs, what makes the documentation site, and what is needed to work on the project.
 RUN_STAMP := $(VENV)/.run-stamp
+DOCS_STAMP := $(VENV)/.docs-stamp
 STAMP := $(VENV)/.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run test warm check bench image aidl fuzz clean wheel deb try-deb lock packages
+.PHONY: help run test warm check bench image docs aidl fuzz clean wheel deb try-deb lock packages
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -22,7 +23,11 @@ $(RUN_STAMP): requirements/run.txt pyproject.toml | packages
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(STAMP): requirements/dev.txt $(RUN_STAMP)
+$(DOCS_STAMP): requirements/docs.txt $(RUN_STAMP)
+	@$(PIP) install --require-hashes -r requirements/docs.txt
+	@touch $@
+
+$(STAMP): requirements/dev.txt $(DOCS_STAMP)
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
@@ -61,6 +66,9 @@ check: $(STAMP) ## format, lint, types, import rules, spelling
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
 
+docs: $(DOCS_STAMP) ## build the documentation site into build/site
+	@$(BIN)/python -m website build/site
+
 aidl: $(STAMP) ## generate src/avf/aidl from its .aidl files
 	@$(BIN)/avf-aidl @src/avf/aidl/idl/avf-aidl.args
 
@@ -88,4 +96,4 @@ COMPILE := pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-l
 lock: $(STAMP) ## resolve requirements anew
 	@$(PIP) install pip-tools
 	@cd requirements && ../$(BIN)/$(COMPILE) --upgrade -o dev.txt dev.in
-	@cd requirements && for name in run package; do ../$(BIN)/$(COMPILE) --upgrade -o $$name.txt $$name.in || exit 1; done
+	@cd requirements && for name in run package docs; do ../$(BIN)/$(COMPILE) --upgrade -o $$name.txt $$name.in || exit 1; done

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     MakeVm = Callable[..., VirtualMachine]
 
+__all__ = ["make_vm", "vm", "vm_service"]
+
 _MARKER = (
     "avf(source, *, ready=True, timeout=300, **config): the machine that the fixture `vm` starts."
     " `source` is an APK, or what `vm run-app` takes: a script, a program, a folder; relative to the test's file."

@@ -51,7 +51,7 @@ def test_one_end_is_a_vsock_port(pair: tuple[str, str]) -> None:
 
 def test_examples_keep_their_lines_in_the_manual() -> None:
     page = dict(man.pages("1.0"))["vm-forward"]
-    assert "\n.nf\nExamples:\n  vm forward 2048 tcp:8080 vsock:5678\n" in page
+    assert "\n.SH EXAMPLES\n.nf\nvm forward 2048 tcp:8080 vsock:5678\n" in page
 
 
 def test_a_unix_socket_is_for_its_owner_and_goes_in_the_end(tmp_path: Path) -> None:

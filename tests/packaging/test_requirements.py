@@ -28,6 +28,15 @@ def test_a_lock_is_a_part_of_the_large_one(name: str) -> None:
     assert part.items() <= locked("dev").items()
 
 
+def test_what_makes_the_site_agrees_with_the_large_one() -> None:
+    """Both are installed into one environment."""
+    all_tools = {line.partition("==")[0]: line for line in locked("dev")}
+    assert asked_for("docs") <= {line.partition("==")[0] for line in locked("docs")}
+    for line in locked("docs"):
+        name = line.partition("==")[0]
+        assert all_tools.get(name, line) == line
+
+
 def test_everything_that_the_package_depends_on_is_asked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {re.split("[<>=]", text)[0] for text in project["dependencies"]}

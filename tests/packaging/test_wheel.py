@@ -64,7 +64,7 @@ def shared(wheel: Path) -> Iterator[str]:
 
 def test_documents_examples_pages_and_completion_are_in_it(wheel: Path) -> None:
     documents = "share/doc/avf-linux/"
-    expected = {f"{documents}docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    expected = {f"{documents}{path.relative_to(ROOT)}" for path in (ROOT / "docs").rglob("*.md")}
     expected |= {
         f"{documents}README.md",
         f"{documents}examples/payload/hello.py",

@@ -39,7 +39,9 @@ class Rate(NamedTuple):
 
 
 PARTY_LIMITS = Limits(connections=256, descriptors=1024, memory=32 << 20)
+"""What one party may hold of a budget, unless the budget says otherwise."""
 TOTAL_LIMITS = Limits(connections=1024, descriptors=4096, memory=128 << 20)
+"""What all parties together may hold of a budget, unless the budget says otherwise."""
 ARRIVALS = Rate(burst=512, per_second=128)
 REFUSALS = Rate(burst=256, per_second=2048)
 
@@ -196,6 +198,7 @@ def user(party: Hashable) -> bool:
 
 
 def nobody(party: Hashable) -> bool:
+    """False for every party: nobody is exempt from the limits of a budget."""
     return False
 
 

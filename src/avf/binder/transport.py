@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import ssl  # slow to import, and hardly ever needed
 
 Connector = Callable[[], socket.socket | TlsSocket]
+"""Makes one connection to a server each time that it is called."""
 
 BOOTSTRAP_MESSAGE = bytes(4)
 _SUN_PATH_MAX = 107

@@ -1,11 +1,11 @@
 """Run VMs from Python: connect, create, watch, talk. `avf.client.aio` is the same for asyncio, `avf.client.store` keeps
 VMs with names, `avf.client.control` looks into VMs that other processes run.
 
-with connect() as service, service.create_vm(config) as vm:
-    vm.start()
-    vm.wait_until_ready(timeout=60)
-    with vm.connect_vsock(5678) as stream:
-        ...
+    with connect() as service, service.create_vm(config) as vm:
+        vm.start()
+        vm.wait_until_ready(timeout=60)
+        with vm.connect_vsock(5678) as stream:
+            ...
 """
 
 from avf.aidl.virtualizationservice import (

@@ -131,3 +131,4 @@ class VmDied:
 
 
 Event = PayloadStarted | PayloadReady | PayloadFinished | PayloadError | VmDied
+"""What happens to a VM, in this order; see `VirtualMachine.events`."""

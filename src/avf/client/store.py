@@ -1,9 +1,11 @@
 """VMs with names: what makes a VM the same one the next time - configuration, instance image, storage - in a directory.
 
-store = VmStore()
-vm = store.get_or_create("greeter", StoredConfig(apk="/srv/app.apk", payload_binary_name="libgreeter.so"))
-with connect() as service, vm.run(service) as running:
-    running.wait_until_ready()
+    store = VmStore()
+    vm = store.get_or_create("greeter", StoredConfig(apk="/srv/app.apk", payload_binary_name="libgreeter.so"))
+    with connect() as service, vm.run(service) as running:
+        running.wait_until_ready()
+
+A stored VM runs at most once at a time, in whatever process.
 """
 
 import errno

@@ -39,6 +39,8 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConfinementReport:
+    """How well programs that face a guest can be confined on this host, and why."""
+
     level: Level
     reason: str
     """Why this level and no higher one, for people."""

@@ -38,6 +38,8 @@ _DISK = proto3.Message(
 
 @dataclass(frozen=True, slots=True)
 class Component:
+    """A file that is a part of a composite disk."""
+
     path: str
     offset: int
     """Where it begins on the disk, in bytes."""
@@ -47,6 +49,8 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class CompositeDisk:
+    """A disk put together of files, in the format of crosvm (`cdisk_spec.proto`)."""
+
     components: tuple[Component, ...]
     length: int
     version: int = VERSION

@@ -53,6 +53,7 @@ def qemu_disk(disk: Disk, name: str, stack: ExitStack) -> QemuDisk:
 
 
 def fdset_path(fd: int) -> str:
+    """The path by which QEMU opens the descriptor set with that number."""
     return f"/dev/fdset/{fd}"
 
 

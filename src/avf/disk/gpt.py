@@ -38,6 +38,8 @@ _ENTRIES_LBA = 2
 
 
 class Dialect(Enum):
+    """Whose partition tables to write: those of the UEFI specification, or those of a version of crosvm."""
+
     STRICT = "strict"
     CROSVM = "crosvm"
     CROSVM_2023 = "crosvm-2023"
@@ -45,6 +47,8 @@ class Dialect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PartitionTable:
+    """Both copies of a GUID partition table, as bytes of the disk."""
+
     header: bytes
     """The disk's first 20480 bytes."""
     footer: bytes

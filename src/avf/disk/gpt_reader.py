@@ -35,6 +35,8 @@ _NO_TYPE = bytes(16)
 
 
 class TableCopy(Enum):
+    """The two copies of a table: at the beginning and at the end of a disk."""
+
     PRIMARY = "primary"
     BACKUP = "backup"
 
@@ -55,6 +57,8 @@ class GptPartition:
 
 @dataclass(frozen=True, slots=True)
 class GptTable:
+    """A GUID partition table that was read and checked. Positions count in sectors of 512 bytes."""
+
     disk_guid: UUID
     partitions: tuple[GptPartition, ...]
     """In the order of their entries."""

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 
 class ImageFormat(Enum):
+    """The formats of disk images that can be read."""
+
     RAW = "raw"
     QCOW2 = "qcow2"
     COMPOSITE = "composite"

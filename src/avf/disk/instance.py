@@ -21,12 +21,14 @@ from avf.disk.partitions import INSTANCE_MAGIC, INSTANCE_VERSION
 from avf.disk.reader import ImageReader, RawReader
 
 MICRODROID_UUID = UUID("cf9afe9a-0662-11ec-a329-c32663a09d75")
+"""Marks the entry of Microdroid in an instance image."""
 SLOT_UUIDS = (
     UUID("5f0a4ab2-f20c-4bd4-a1d2-2c57a3e4d601"),
     UUID("5f0a4ab2-f20c-4bd4-a1d2-2c57a3e4d602"),
 )
 """The two of this project's guest, which writes them in turn; microdroid's entry holds zeros then."""
 PVMFW_UUID = UUID("90d2174a-038a-4bc6-adf3-824848fc5825")
+"""Marks the entry of the firmware of protected VMs in an instance image."""
 NONCE_SIZE = 12
 TAG_SIZE = 16
 MAX_PAYLOAD = 1 << 20
@@ -42,6 +44,8 @@ _NIL = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class InstanceEntry:
+    """An entry of an instance image. Its contents are sealed."""
+
     uuid: UUID
     offset: int
     """Of its header; the payload is 512 bytes further."""

@@ -42,6 +42,8 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
+    """Where each partition of a disk lies. Offsets and sizes are in bytes."""
+
     placements: tuple[Placement, ...]
     footer_offset: int
     size: int

@@ -17,6 +17,8 @@ _LENGTH = struct.Struct(">i")
 
 @dataclass(frozen=True, slots=True)
 class ApexPayload:
+    """An APEX that a guest is to activate, and the partition that it is on."""
+
     name: str
     partition_name: str
     public_key: bytes = b""
@@ -27,6 +29,8 @@ class ApexPayload:
 
 @dataclass(frozen=True, slots=True)
 class ApkPayload:
+    """The APK that a guest is to mount, and the partitions of the APK and of its idsig."""
+
     name: str = "apk"
     payload_partition_name: str = "microdroid-apk"
     idsig_partition_name: str = "microdroid-apk-idsig"
@@ -34,6 +38,8 @@ class ApkPayload:
 
 @dataclass(frozen=True, slots=True)
 class PayloadConfig:
+    """The payload's file in the APK, and how many further APKs there are."""
+
     payload_binary_name: str
     extra_apk_count: int = 0
 

@@ -29,3 +29,4 @@ class PartitionedDisk:
 
 
 Disk = ImageDisk | PartitionedDisk
+"""A disk: a whole image, or partitions with a table around them."""

@@ -15,11 +15,16 @@ from avf.disk.record import RAW, record_format
 from avf.overwriting import Kind, foreign
 
 INSTANCE_MAGIC = b"Android-VM-instance"
+"""The first bytes of an instance image."""
 INSTANCE_VERSION = 1
+"""The version of the format of instance images."""
 ENCRYPTEDSTORE_MAGIC = b"UNFORMATTED-STORAGE"
+"""The first bytes of a storage image that no guest has formatted yet."""
 
 
 class PartitionKind(Enum):
+    """What a partition image is for, by the names that `vm create-partition` takes."""
+
     RAW = "raw"
     ANDROID_VM_INSTANCE = "instance"
     ENCRYPTEDSTORE = "encryptedstore"

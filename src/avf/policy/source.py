@@ -13,6 +13,7 @@ from avf.policy.model import Grant, Permission, Policy, PolicyError
 from avf.trust import others_may_write
 
 SYSTEM_POLICY_FILE = Path("/etc/avf/policy.toml")
+"""The policy of the system's service; see `load_policy`."""
 MAX_POLICY_BYTES = 64 << 10
 """Reading TOML takes time that may grow with the square of the size."""
 MAX_ID = (1 << 32) - 2

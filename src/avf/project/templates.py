@@ -8,6 +8,7 @@ from pathlib import Path
 from avf.project.errors import ProjectError
 
 TEMPLATES = ("python", "c", "service")
+"""The projects that `make_project` can make."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 

@@ -14,6 +14,8 @@ _GET_API_VERSION = 0xAE00
 
 
 class Accelerator(Enum):
+    """What runs the guest's instructions: the processor through KVM, or QEMU's emulation (TCG)."""
+
     KVM = "kvm"
     TCG = "tcg"
 

@@ -100,6 +100,8 @@ class ExitCause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
+    """How a VMM process ended."""
+
     cause: ExitCause
     returncode: int
     """As of subprocess: negative is the signal that ended it."""

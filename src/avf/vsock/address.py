@@ -3,8 +3,11 @@
 HYPERVISOR_CID = 0
 LOCAL_CID = 1
 HOST_CID = 2
+"""The host's address, as guests see it."""
 GUEST_CID_MIN = 2048
+"""The lowest address that a guest of AVF gets."""
 GUEST_CID_MAX = 65535
+"""The highest address that a guest of AVF gets."""
 
 PORT_MAX = 0xFFFF_FFFE
 """The highest port; 0xFFFFFFFF means "any port" to the kernel."""

@@ -1,0 +1,92 @@
+"""The site: it is built without a warning, all its links lead somewhere, and it needs no network."""
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+
+from tests.docs.site import Site
+from website import stage
+
+ROOT = Path(__file__).parents[2]
+LOADING = {"script": "src", "img": "src", "link": "href", "iframe": "src"}
+"""Elements by which a page loads something, and the attribute that names it."""
+
+
+class Page(HTMLParser):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.anchors = {""}
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.anchors.add(values.get("id", ""))
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        if tag in LOADING and LOADING[tag] in values and values.get("rel") != "canonical":
+            self.loaded.append(values[LOADING[tag]])
+
+
+@pytest.fixture(scope="module")
+def pages(site: Site) -> dict[Path, Page]:
+    return {path: Page(path) for path in site.folder.rglob("*.html")}
+
+
+def broken(pages: dict[Path, Page]) -> Iterator[str]:
+    for path, page in pages.items():
+        for link in page.links:
+            if link.startswith(("https:", "mailto:", "javascript:")):
+                continue
+            name, anchor = urldefrag(link)
+            target = (path.parent / unquote(name)).resolve() if name else path
+            if target not in pages or unquote(anchor) not in pages[target].anchors:
+                yield f"{path.name}: {link}"
+
+
+def test_nothing_is_wrong_with_it(site: Site) -> None:
+    """Warnings count as errors."""
+    assert site.status == 0, site.told
+    assert "WARNING" not in site.told
+
+
+def test_links_lead_somewhere(pages: dict[Path, Page]) -> None:
+    assert len(pages) > 60
+    assert sum(len(page.links) for page in pages.values()) > 5000
+    assert not list(broken(pages))
+
+
+def test_it_needs_no_network(pages: dict[Path, Page]) -> None:
+    for path, page in pages.items():
+        assert page.loaded
+        assert not [name for name in page.loaded if "//" in name], path
+
+
+def test_the_landing_page_leads_to_every_page() -> None:
+    index = (ROOT / "docs/index.md").read_text()
+    listed = "".join(stage.contents(index))
+    for path in (ROOT / "docs").rglob("*.md"):
+        name = str(path.relative_to(ROOT / "docs"))
+        assert name == "index.md" or f"<{name}>" in listed, name
+
+
+def test_a_link_that_leads_nowhere_is_an_error() -> None:
+    page = ROOT / "docs/vsock.md"
+    for text in ("[a](none.md)", "[a](../none/)", "see [a](../../etc/passwd) there"):
+        with pytest.raises(stage.BrokenLink, match=r"docs/vsock\.md"):
+            stage.with_links(text, page)
+
+
+def test_links_out_of_the_documentation_lead_to_the_repository() -> None:
+    page = ROOT / "docs/reference/python.md"
+    source = stage.project_table()["urls"]["Source"]
+    text = "[a](../../examples/) [b](../../LICENSE) [c](../../CHANGELOG.md#x) [d](../vsock.md#protocol) [e](#x)"
+    assert stage.with_links(text, page) == (
+        f"[a]({source}/tree/main/examples) [b]({source}/blob/main/LICENSE)"
+        " [c](../changelog.md#x) [d](../vsock.md#protocol) [e](#x)"
+    )
+    assert stage.with_links(f"```\n{text}\n```", page) == f"```\n{text}\n```"
