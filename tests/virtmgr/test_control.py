@@ -63,6 +63,7 @@ def test_what_it_is(service: VirtualizationService, tmp_path: Path) -> None:
         assert (details.has_console, details.has_log) == (True, False)
         assert details.takes_console_input
         assert control.metrics() == VmMetrics(0, 0, 0, 0, 0, 0)
+        assert control.history() == []
         assert control.death_report() is None
 
 

@@ -51,6 +51,10 @@ def test_looking_into_a_vm_and_ending_it(app: App) -> None:
         metrics = control.metrics()
         assert metrics.cpu_time_millis > 0
         assert 0 < metrics.rss_vm_kb < metrics.rss_vmm_kb
+        known = control.history()
+        assert known and 0 <= known[0].uptime <= known[-1].uptime < details.uptime + 60
+        assert 0 < known[-1].rss_vm_kb < known[-1].rss_vmm_kb
+        assert all(later.uptime > known[-1].uptime for later in control.history(known[-1].uptime))
 
         (row,) = json.loads(vm_command("top", "--once", "--json"))
         assert (row["cid"], row["state"], row["vmm_pid"]) == (vm.cid, "READY", details.vmm_pid)
@@ -76,6 +80,7 @@ def test_looking_into_a_vm_and_ending_it(app: App) -> None:
         assert report.console_tail[-1] == console.read_text().splitlines()[-1].rstrip()
         assert control.details().vmm_pid is None
         assert control.metrics().peak_rss_vm_kb > 0
+        assert control.history()[: len(known)] == known
 
 
 def test_the_report_of_a_vm_that_could_not_run_its_payload(app: App) -> None:

@@ -28,7 +28,15 @@ from avf.client.report import DeathReport
 from avf.mounts import open_inside
 from avf.runtime import SYSTEM_RUNTIME_DIR, SYSTEM_STATE_DIR, service_sockets, user_runtime_dir
 
-__all__ = ["ControlledVm", "PayloadState", "VmDetails", "VmMetrics", "list_vms", "open_vm"]
+__all__ = [
+    "ControlledVm",
+    "MetricsSample",
+    "PayloadState",
+    "VmDetails",
+    "VmMetrics",
+    "list_vms",
+    "open_vm",
+]
 
 _TIMEOUT = 10.0
 
@@ -72,6 +80,21 @@ class VmMetrics:
     rss_vmm_kb: int
     peak_rss_vm_kb: int
     peak_rss_vmm_kb: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSample:
+    """What a VM used at one moment."""
+
+    uptime: float
+    """Seconds since the VM was started."""
+    cpu_time_millis: int
+    """Since the start, of the VMM, its guest included."""
+    guest_time_millis: int
+    """0 under emulation."""
+    rss_vm_kb: int
+    rss_vmm_kb: int
+    """Of the whole VMM, the guest's memory included."""
 
 
 def list_vms() -> list[VmInfo]:
@@ -212,6 +235,27 @@ class ControlledVm(GuestAccess):
             now.peak_rss_vm_kb,
             now.peak_rss_vmm_kb,
         )
+
+    def history(self, after: float | None = None) -> list[MetricsSample]:
+        """What the VM has used since its start, oldest first, also of one that has died.
+
+        The last two minutes second by second, what was before in at most 240 steps: each has the highest memory in it
+        and the CPU time at its end. `after`: only samples of a later uptime, in seconds, such as that of the last one
+        that is known.
+        """
+        millis = -1 if after is None else round(after * 1000)
+        with _told("the VM"):
+            samples = self._control.get_metrics_history(millis)
+        return [
+            MetricsSample(
+                sample.uptime_millis / 1000,
+                sample.cpu_time_millis,
+                sample.guest_time_millis,
+                sample.rss_vm_kb,
+                sample.rss_vmm_kb,
+            )
+            for sample in samples
+        ]
 
     def death_report(self) -> DeathReport | None:
         """None while the VM has not died."""

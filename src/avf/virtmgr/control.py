@@ -4,7 +4,14 @@ import logging
 import time
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
-from avf.aidl.vm_control import DeathReport, IVmControl, PayloadState, VmInfo, VmMetrics
+from avf.aidl.vm_control import (
+    DeathReport,
+    IVmControl,
+    MetricsSample,
+    PayloadState,
+    VmInfo,
+    VmMetrics,
+)
 from avf.binder import ParcelFileDescriptor, calling_peer
 from avf.virtmgr.errors import VirtmgrError, failure, failure_from
 from avf.virtmgr.machine import Running, VmInstance
@@ -58,6 +65,9 @@ class VmControl(IVmControl):
             except (OSError, ValueError, IndexError) as e:
                 log.debug("no metrics of %s: %s", self._machine, e)
         return metrics
+
+    def get_metrics_history(self, after_millis: int) -> list[MetricsSample]:
+        return self._machine.metrics.history(after_millis)
 
     def get_death_report(self) -> DeathReport | None:
         return self._machine.death_report

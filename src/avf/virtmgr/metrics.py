@@ -1,5 +1,6 @@
 """What is measured of one VM, and the atoms that tell it."""
 
+import itertools
 import logging
 import os
 import threading
@@ -8,10 +9,15 @@ from pathlib import Path
 
 from avf.aidl.virtualizationcommon import DeathReason
 from avf.aidl.virtualizationservice_internal import AtomVmBooted, AtomVmExited
+from avf.aidl.vm_control import MetricsSample
 from avf.aidl.vm_control import VmMetrics as MetricsSnapshot
 from avf.virtmgr.atoms import AtomSender
+from avf.virtmgr.history import History, Sample
 
 SAMPLE_SECONDS = 1.0
+FIRST_SAMPLE_SECONDS = 0.25
+FIRST_SAMPLES = 12
+"""At first samples are taken more often: many VMs live for some seconds only."""
 USER_TIME_FIELD, SYSTEM_TIME_FIELD, GUEST_TIME_FIELD = 13, 14, 42
 GUEST_MEMORY_NAMES = (b"crosvm_guest", b"memfd:memory-backend-memfd", b"/dev/zero (deleted)")
 
@@ -19,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class VmMetrics:
-    """Sampled once a second from start to death; one lock, never held while another is taken."""
+    """Sampled about once a second from start to death; one lock, never held while another is taken."""
 
     def __init__(self, sender: AtomSender, uid: int, identifier: str) -> None:
         self._sender = sender
@@ -33,6 +39,7 @@ class VmMetrics:
         self._cpu_millis = 0
         self._rss_vm_kb = 0
         self._rss_vmm_kb = 0
+        self._history = History()
 
     def started(self) -> None:
         with self._lock:
@@ -89,26 +96,40 @@ class VmMetrics:
                 peak_rss_vmm_kb=self._rss_vmm_kb,
             )
 
-    def _elapsed(self) -> int:
+    def history(self, after_millis: int) -> list[MetricsSample]:
+        """See IVmControl.getMetricsHistory."""
         with self._lock:
-            return (
-                0 if self._started_at is None else int((time.monotonic() - self._started_at) * 1000)
+            samples = self._history.after(after_millis)
+        return [
+            MetricsSample(
+                uptime_millis=sample.uptime_millis,
+                cpu_time_millis=sample.cpu_millis,
+                guest_time_millis=sample.guest_millis,
+                rss_vm_kb=sample.rss_vm_kb,
+                rss_vmm_kb=sample.rss_vmm_kb,
             )
+            for sample in samples
+        ]
+
+    def _elapsed(self) -> int:
+        return max(0, self.millis_since_start())
 
     def _run(self, pid: int) -> None:
-        while True:
+        for number in itertools.count():
             try:
                 cpu, guest = cpu_time_millis(pid), guest_time_millis(pid)
                 rss_vm, rss_vmm = resident_kb(pid)
             except (OSError, ValueError, IndexError) as e:
                 log.debug("no more metrics of process %d: %s", pid, e)
                 return
+            uptime = self.millis_since_start()
             with self._lock:
                 self._cpu_millis = cpu
                 self._guest_millis = guest
                 self._rss_vm_kb = max(self._rss_vm_kb, rss_vm)
                 self._rss_vmm_kb = max(self._rss_vmm_kb, rss_vmm)
-            if self._ended.wait(SAMPLE_SECONDS):
+                self._history.add(Sample(uptime, cpu, guest, rss_vm, rss_vmm))
+            if self._ended.wait(FIRST_SAMPLE_SECONDS if number < FIRST_SAMPLES else SAMPLE_SECONDS):
                 return
 
 

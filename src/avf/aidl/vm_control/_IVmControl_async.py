@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from avf.binder import AsyncInterface, ParcelFileDescriptor
+from avf.binder import AsyncInterface, Long, ParcelFileDescriptor
 
 from ._IVmControl import IVmControl
 
@@ -64,7 +64,17 @@ class IVmControlAsync(AsyncInterface[IVmControl]):
         """As connect_vsock, to the guest's shell service. Only debuggable guests have one; others refuse."""
         raise NotImplementedError
 
+    @abstractmethod
+    async def get_metrics_history(self, after_millis: Long) -> list[MetricsSample]:
+        """What the VM has used since its start, oldest first: the last two minutes second by second, what was before in
+        at most 240 steps; each step has the highest memory and the CPU time at its end. Kept when the VM has died.
+
+        `after_millis`: only samples of a later uptime, -1 for all.
+        """
+        raise NotImplementedError
+
 
 from ._DeathReport import DeathReport  # noqa: E402
+from ._MetricsSample import MetricsSample  # noqa: E402
 from ._VmInfo import VmInfo  # noqa: E402
 from ._VmMetrics import VmMetrics  # noqa: E402

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ._DeathReport import DeathReport
     from ._IVmControl import IVmControl
     from ._IVmControl_async import IVmControlAsync
+    from ._MetricsSample import MetricsSample
     from ._PayloadInvocation import PayloadInvocation
     from ._PayloadState import PayloadState
     from ._Refusal import Refusal
@@ -19,6 +20,7 @@ __all__ = [
     "DeathReport",
     "IVmControl",
     "IVmControlAsync",
+    "MetricsSample",
     "PayloadInvocation",
     "PayloadState",
     "Refusal",
@@ -30,6 +32,7 @@ _MODULES = {
     "DeathReport": "._DeathReport",
     "IVmControl": "._IVmControl",
     "IVmControlAsync": "._IVmControl_async",
+    "MetricsSample": "._MetricsSample",
     "PayloadInvocation": "._PayloadInvocation",
     "PayloadState": "._PayloadState",
     "Refusal": "._Refusal",

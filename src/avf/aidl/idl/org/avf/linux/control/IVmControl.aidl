@@ -2,6 +2,7 @@
 package org.avf.linux.control;
 
 import org.avf.linux.control.DeathReport;
+import org.avf.linux.control.MetricsSample;
 import org.avf.linux.control.VmInfo;
 import org.avf.linux.control.VmMetrics;
 
@@ -39,4 +40,12 @@ interface IVmControl {
 
     /** As connectVsock, to the guest's shell service. Only debuggable guests have one; others refuse. */
     ParcelFileDescriptor connectShell();
+
+    /**
+     * What the VM has used since its start, oldest first: the last two minutes second by second, what was before in at
+     * most 240 steps; each step has the highest memory and the CPU time at its end. Kept when the VM has died.
+     *
+     * `afterMillis`: only samples of a later uptime, -1 for all.
+     */
+    MetricsSample[] getMetricsHistory(long afterMillis);
 }
