@@ -13,6 +13,7 @@ from avf.virtmgr.death import death_reason
 from avf.virtmgr.fds import Fds
 from avf.virtmgr.machine import Requester, VmInstance
 from avf.virtmgr.output import VmOutput
+from avf.virtmgr.timeline import Timeline
 from avf.vmm import ExitCause, ExitReport, VmSpec
 from avf.vsock import HybridVsock
 
@@ -110,6 +111,7 @@ def test_a_watcher_without_memory_tells_the_death_all_the_same(
         VmOutput(console=False, log=False),
         None,
         takes_console_input=False,
+        timeline=Timeline(),
     )
     deaths = Deaths()
     machine.register_callback(deaths)

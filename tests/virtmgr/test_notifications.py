@@ -16,12 +16,14 @@ from avf.aidl.virtualizationservice import (
     IVirtualMachineCallback,
 )
 from avf.aidl.virtualmachineservice import IVirtualMachineService
+from avf.aidl.vm_control import IVmControl, Timeline
 from avf.binder import (
     BinderError,
     DeadObjectError,
     ExceptionCode,
     RemoteException,
     connect,
+    interface_cast,
     ping,
     release,
     unix,
@@ -103,6 +105,51 @@ def test_a_guest_hears_the_time(guest: IVirtualMachineService) -> None:
     before = time.time_ns()
     told = guest.get_time()
     assert before <= told <= time.time_ns()
+
+
+def told_timeline(vm: IVirtualMachine) -> Timeline:
+    return interface_cast(IVmControl, vm.get_control()).get_timeline()
+
+
+def told_phases(vm: IVirtualMachine) -> list[str]:
+    return [phase.name for phase in told_timeline(vm).phases if phase.in_guest]
+
+
+def test_a_guest_tells_the_phases_of_its_start(
+    vm: IVirtualMachine, guest: IVirtualMachineService
+) -> None:
+    asked = time.monotonic_ns()
+    guest.get_time()
+    answered = time.monotonic_ns()
+    ends = [asked + 1, answered]
+    guest.report_start_phases(["verify", "clock"], ends, asked, answered, time.monotonic_ns())
+    guest.notify_payload_started()
+    assert told_phases(vm) == ["verify", "clock"]
+    timeline = told_timeline(vm)
+    assert 0 <= timeline.guest_error_nanos <= time.monotonic_ns() - asked
+
+
+def test_what_a_guest_may_not_tell_of_its_start_is_left_out(
+    vm: IVirtualMachine, guest: IVirtualMachineService
+) -> None:
+    for names, ends in (
+        (["<script>"], [1]),
+        (["a"] * 100, list(range(100))),
+        (["kernel"], [2, 1]),
+        (["kernel"], [1 << 62]),
+    ):
+        guest.report_start_phases(names, ends, 0, 0, 1 << 61)
+    guest.get_time()
+    assert told_phases(vm) == []
+
+
+def test_once_the_payload_has_the_word_it_cannot_tell_of_the_start(
+    vm: IVirtualMachine, guest: IVirtualMachineService
+) -> None:
+    guest.notify_payload_started()
+    guest.report_start_phases(["payload"], [1], 0, 0, 1)
+    guest.get_time()
+    assert told_phases(vm) == []
 
 
 def test_an_error_ends_it(

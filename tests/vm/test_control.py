@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -14,7 +15,10 @@ from avf.client import (
     AppConfig,
     DeathReason,
     DebugLevel,
+    LifecycleStep,
     RawConfig,
+    StartKind,
+    Timeline,
     VirtualizationService,
     VirtualMachineState,
 )
@@ -31,6 +35,27 @@ def vm_command(*arguments: object) -> str:
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60
     ).stdout
+
+
+def check_start(timeline: Timeline) -> None:
+    """Its phases follow each other and cover what time there was, but for what is nobody's."""
+    host = [phase for phase in timeline.phases if not phase.in_guest]
+    guest = [phase for phase in timeline.phases if phase.in_guest]
+    names = [phase.name for phase in host]
+    if timeline.kind is StartKind.CLONE:  # nothing of what its template did
+        assert names[-5:] == ["spawn", "monitor", "state", "devices", "identity"]
+        assert guest[0].name == "devices"
+    else:
+        assert timeline.kind is StartKind.COLD
+        assert names[-3:] == ["spawn", "monitor", "resume"]
+        assert [phase.name for phase in guest[:2]] == ["firmware", "kernel"]
+    assert names[:3] == ["context", "files", "disks"]
+    assert [phase.name for phase in guest[-3:]] == ["mount", "prepare", "clock"]
+    for phases in (host, guest):
+        assert all(0 <= phase.begin <= phase.end for phase in phases)
+        assert all(one.end <= next.begin + 1e-6 for one, next in pairwise(phases))
+    assert timeline.duration is not None and guest[-1].end <= timeline.duration
+    assert timeline.guest_error is not None and timeline.guest_error < timeline.duration
 
 
 def test_looking_into_a_vm_and_ending_it(app: App) -> None:
@@ -62,6 +87,10 @@ def test_looking_into_a_vm_and_ending_it(app: App) -> None:
         assert vm_command("logs", vm.cid) == log.read_text()
         assert vm_command("logs", vm.cid).count("executing main task") == 1
 
+        timeline = control.timeline()
+        assert timeline == vm.timeline()
+        check_start(timeline)
+
         assert vm.death_report is None
         assert vm_command("stop", vm.cid) == ""
         assert vm.wait_for_death(60) is DeathReason.KILLED
@@ -81,6 +110,17 @@ def test_looking_into_a_vm_and_ending_it(app: App) -> None:
         assert control.details().vmm_pid is None
         assert control.metrics().peak_rss_vm_kb > 0
         assert control.history()[: len(known)] == known
+        assert report.timeline is not None
+        assert report.timeline.phases == timeline.phases
+        assert [moment.step for moment in report.timeline.moments] == [
+            LifecycleStep.CREATION_ASKED,
+            LifecycleStep.CREATED,
+            LifecycleStep.START_ASKED,
+            LifecycleStep.STARTED,
+            LifecycleStep.PAYLOAD_STARTED,
+            LifecycleStep.PAYLOAD_READY,
+            LifecycleStep.DIED,
+        ]
 
 
 def test_the_report_of_a_vm_that_could_not_run_its_payload(app: App) -> None:
@@ -99,6 +139,9 @@ def test_the_report_of_a_vm_that_could_not_run_its_payload(app: App) -> None:
     assert len(report.console_tail) == 20
     assert details in report.last_step
     assert not any(line.startswith("the guest said: ") for line in report.lines())  # told already
+    assert report.timeline is not None
+    assert report.timeline.duration is None
+    assert report.timeline.phases[-1].name == "failure"
 
 
 def test_a_vm_that_is_not_debuggable(app: App) -> None:

@@ -19,6 +19,7 @@ from avf.client import (
     PartitionType,
     PayloadFinished,
     ServiceDied,
+    StartKind,
     VirtualizationService,
     connect,
 )
@@ -26,6 +27,7 @@ from avf.vmm import TemplateFacts, user_templates
 from tests.eventually import eventually
 from tests.fault.test_kill_phases import SECONDS, in_background, nothing_is_left
 from tests.vm.conftest import INSTANCE_SIZE, App, prepare_app
+from tests.vm.test_control import check_start
 
 pytestmark = pytest.mark.vm
 
@@ -83,6 +85,8 @@ def test_clones_have_nothing_in_common_that_must_differ(
             vms.append(vm)
         for vm, log in zip(vms, logs, strict=True):
             assert PayloadFinished(0) in list(vm.events()), log.read_text()
+            check_start(vm.timeline())
+            assert vm.timeline().kind is StartKind.CLONE
         assert len({vm.cid for vm in vms}) == CLONES
     said = [dict(line.split(" ", 1) for line in log.read_text().splitlines()) for log in logs]
     for what in ("urandom", "random", "uuid", "boot", "secret", "new"):
@@ -108,6 +112,9 @@ def test_a_template_that_is_no_good_harms_no_vm(
             eventually(lambda: "does not begin as its clone" in warm.log_tail, True)
             assert "begins as a clone" not in warm.log_tail
             assert PayloadFinished(0) in list(vm.events())
+            timeline = vm.timeline()
+            assert timeline.kind is StartKind.COLD
+            assert "clone given up" in [phase.name for phase in timeline.phases]
         assert store.open(found.key) is None
         log = store.folder / "build.log"
         eventually(lambda: "somebody else makes a template" in log.read_text(), True)

@@ -58,6 +58,7 @@ class RunOptions(TypedDict):
     """The TCP port, 0 for none; None: no debugger."""
     image: Path | None
     as_json: bool
+    timeline: bool
     verbose: bool
     kernel_log: NotRequired[bool]
     """Of a payload's VM: whether what its kernel and its agent say is shown, too."""
@@ -102,6 +103,7 @@ def run_options(command: F) -> F:
             click.option("--image", type=FOLDER, help="Folder of the guest image (microdroid.json)."),
             click.option("--json", "as_json", is_flag=True,
                          help="Tell events as JSON lines; console and log go to standard error."),
+            click.option("--timeline", is_flag=True, help="Show in the end where the time of the start went."),
             click.option("-v", "--verbose", is_flag=True, help="Show what virtmgr logs."),
         )
     ):  # fmt: skip

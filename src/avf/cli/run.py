@@ -20,6 +20,7 @@ from avf.cli.options import (
     typed_input,
 )
 from avf.cli.payload_output import copied_output
+from avf.cli.records import Records
 from avf.cli.tell import JsonTeller, Teller, TextTeller, print_note
 from avf.cli.text import CliError, quoted
 from avf.client import (
@@ -125,7 +126,13 @@ def run_vm(
         outputs = stack.enter_context(_outputs(config, options))
         typed = stack.enter_context(typed_input(options["console_in"]))
         vm = stack.enter_context(_create(connection, config, outputs, typed))
-        _start(vm, options["timeout"])
+        records = Records(options)
+        try:
+            _start(vm, options["timeout"])
+        except CliError:
+            records.take(vm)
+            records.leave()
+            raise
         report = None
         try:
             teller.created(vm, description)
@@ -137,9 +144,11 @@ def run_vm(
             if reason == DeathReason.SHUTDOWN:
                 report = None
         finally:
+            records.take(vm)
             vm.close()
             stack.pop_all().close()  # what the guest wrote comes before the word that it ended
             teller.ended(vm.death_reason, report)
+            records.leave()
         if vm.death_reason == DeathReason.START_FAILED:
             _tell_log(connection, options)
         return _outcome(vm, is_app=isinstance(config, AppConfig))

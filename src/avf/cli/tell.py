@@ -112,12 +112,18 @@ class JsonTeller:
                 self._write("payload_error", code=str(code), message=message)
 
     def ended(self, reason: DeathReason | None, report: DeathReport | None) -> None:
-        details = None if report is None else asdict(report) | {"reason": str(report.reason)}
+        details = None if report is None else report_as_dict(report)
         self._write("died", reason=str(reason), report=details)
 
     def _write(self, event: str, **fields: object) -> None:
         with self._lock:
             print_line(printable_json({"event": event, **fields}))
+
+
+def report_as_dict(report: DeathReport) -> dict[str, object]:
+    """For JSON."""
+    timeline = None if report.timeline is None else report.timeline.as_dict()
+    return asdict(report) | {"reason": str(report.reason), "timeline": timeline}
 
 
 def print_note(text: str) -> None:

@@ -49,12 +49,15 @@ from avf.client.events import (
     PayloadStarted,
     VmDied,
 )
+from avf.client.history import MetricsSample
 from avf.client.inside import CompletedCommand, GuestAccess
+from avf.client.inspection import Inspection, VmDetails, VmMetrics
 from avf.client.json_config import load_raw_config
 from avf.client.machine import GuestService, VirtualMachine
 from avf.client.relay import Ending, Relay
 from avf.client.remedies import remedy_for
 from avf.client.report import DeathReport
+from avf.client.timeline import LifecycleStep, Moment, Phase, StartKind, Timeline
 from avf.settings import SettingWarning
 
 __all__ = [
@@ -77,7 +80,11 @@ __all__ = [
     "GuestAccess",
     "GuestCommand",
     "GuestService",
+    "Inspection",
+    "LifecycleStep",
     "MemoryTrimLevel",
+    "MetricsSample",
+    "Moment",
     "NoSuchVm",
     "Partition",
     "PartitionType",
@@ -85,6 +92,7 @@ __all__ = [
     "PayloadFinished",
     "PayloadReady",
     "PayloadStarted",
+    "Phase",
     "RawConfig",
     "Refusal",
     "Refused",
@@ -94,14 +102,18 @@ __all__ = [
     "ServiceStartError",
     "SettingWarning",
     "ShellFailed",
+    "StartKind",
     "TimedOut",
+    "Timeline",
     "VirtualMachine",
     "VirtualMachineState",
     "VirtualizationService",
     "VmClosed",
+    "VmDetails",
     "VmDied",
     "VmGone",
     "VmInfo",
+    "VmMetrics",
     "VmStateError",
     "WaitError",
     "check_settings",

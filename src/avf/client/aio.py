@@ -31,10 +31,12 @@ from avf.client.config import AppConfig, FileSource, RawConfig
 from avf.client.connection import START_TIMEOUT, VmInfo
 from avf.client.errors import Died, Finished, ShellFailed, VmClosed
 from avf.client.events import DeathReason, Event, VmDied
+from avf.client.history import MetricsSample
 from avf.client.inside import OUTPUT_LIMIT, CompletedCommand, GuestAccess, StrPath
 from avf.client.lifecycle import Lifecycle
 from avf.client.machine import REPORT_TIMEOUT, SERVICE_TIMEOUT, GuestService
 from avf.client.report import DeathReport
+from avf.client.timeline import Timeline
 
 __all__ = ["GuestCommand", "VirtualMachine", "VirtualizationService", "connect"]
 
@@ -158,6 +160,14 @@ class VirtualMachine:
     async def death_report(self) -> DeathReport | None:
         """How the VM died, for people; None while it lives or if virtmgr cannot tell. To be asked before `close`."""
         return await _in_thread(lambda: self._vm.death_report)
+
+    async def timeline(self) -> Timeline:
+        """Where the time of the VM's start went, as far as it has come. To be asked before `close`."""
+        return await _in_thread(self._vm.timeline)
+
+    async def history(self, after: float | None = None) -> list[MetricsSample]:
+        """What the VM has used since its start, as of `avf.client`. To be asked before `close`."""
+        return await _in_thread(lambda: self._vm.history(after))
 
     async def wait_until_ready(self, timeout: float | None = None) -> None:
         """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished, with the death report."""

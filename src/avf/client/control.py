@@ -11,18 +11,19 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from avf.aidl.virtualizationservice import VirtualMachineDebugInfo, VirtualMachineState
+from avf.aidl.virtualizationservice import VirtualMachineDebugInfo
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
 from avf.aidl.vm_control import IVmControl, PayloadState
 from avf.binder import BinderError, DeadObjectError, FdMode, RemoteException, Session, connect, unix
 from avf.causes import words
 from avf.client.connection import VmInfo, check_settings
 from avf.client.errors import NoSuchVm, Refused, ServiceError, VmGone
+from avf.client.history import MetricsSample
 from avf.client.inside import GuestAccess
+from avf.client.inspection import Inspection, VmDetails, VmMetrics
 from avf.client.ports import aidl_port
 from avf.client.report import DeathReport
 from avf.mounts import open_inside
@@ -39,62 +40,6 @@ __all__ = [
 ]
 
 _TIMEOUT = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class VmDetails:
-    """What a VM is, and how far it has come."""
-
-    cid: int
-    name: str
-    state: VirtualMachineState
-    payload_state: PayloadState
-    vmm: str
-    vmm_pid: int | None
-    """None unless the VM runs."""
-    requester_uid: int
-    requester_pid: int
-    protected: bool
-    memory_mib: int | None
-    """None: whatever the VMM gives."""
-    cpus: int | None
-    """None: as many as the host has."""
-    age: float
-    """Seconds since it was created."""
-    uptime: float | None
-    """Seconds since it was started; None: never."""
-    has_console: bool
-    has_log: bool
-    takes_console_input: bool
-    debugger_socket: str | None
-    """The path of the unix socket at which it waits for a debugger; None: it does not."""
-
-
-@dataclass(frozen=True, slots=True)
-class VmMetrics:
-    """What a VM uses; the present values are 0 unless it runs."""
-
-    cpu_time_millis: int
-    guest_time_millis: int
-    rss_vm_kb: int
-    rss_vmm_kb: int
-    peak_rss_vm_kb: int
-    peak_rss_vmm_kb: int
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsSample:
-    """What a VM used at one moment."""
-
-    uptime: float
-    """Seconds since the VM was started."""
-    cpu_time_millis: int
-    """Since the start, of the VMM, its guest included."""
-    guest_time_millis: int
-    """0 under emulation."""
-    rss_vm_kb: int
-    rss_vmm_kb: int
-    """Of the whole VMM, the guest's memory included."""
 
 
 def list_vms() -> list[VmInfo]:
@@ -188,7 +133,7 @@ def _control_socket(directory: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{control}"
 
 
-class ControlledVm(GuestAccess):
+class ControlledVm(Inspection, GuestAccess):
     """A VM seen from outside. What virtmgr refuses raises Refused, a VM that is gone VmGone."""
 
     def __init__(self, session: Session) -> None:
@@ -200,62 +145,10 @@ class ControlledVm(GuestAccess):
             session.close()
             raise
 
-    def details(self) -> VmDetails:
+    @contextmanager
+    def _inspected(self) -> Iterator[IVmControl]:
         with _told("the VM"):
-            info = self._control.get_info()
-        started = info.started_millis_ago
-        return VmDetails(
-            cid=info.cid,
-            name=info.name,
-            state=info.state,
-            payload_state=info.payload_state,
-            vmm=info.vmm,
-            vmm_pid=info.vmm_pid or None,
-            requester_uid=info.requester_uid,
-            requester_pid=info.requester_pid,
-            protected=info.is_protected,
-            memory_mib=info.memory_mib or None,
-            cpus=info.num_cpus or None,
-            age=info.created_millis_ago / 1000,
-            uptime=None if started < 0 else started / 1000,
-            has_console=info.has_console,
-            has_log=info.has_log,
-            takes_console_input=info.takes_console_input,
-            debugger_socket=info.debugger_socket or None,
-        )
-
-    def metrics(self) -> VmMetrics:
-        with _told("the VM"):
-            now = self._control.get_metrics()
-        return VmMetrics(
-            now.cpu_time_millis,
-            now.guest_time_millis,
-            now.rss_vm_kb,
-            now.rss_vmm_kb,
-            now.peak_rss_vm_kb,
-            now.peak_rss_vmm_kb,
-        )
-
-    def history(self, after: float | None = None) -> list[MetricsSample]:
-        """What the VM has used since its start, oldest first, also of one that has died.
-
-        The last two minutes second by second, what was before in at most 240 steps: each has the highest memory in it
-        and the CPU time at its end. `after`: only samples of a later uptime, in seconds, such as that of the last one
-        that is known.
-        """
-        millis = -1 if after is None else round(after * 1000)
-        with _told("the VM"):
-            samples = self._control.get_metrics_history(millis)
-        return [
-            MetricsSample(
-                sample.uptime_millis / 1000,
-                sample.cpu_time_millis,
-                sample.guest_time_millis,
-                sample.rss_vm_kb,
-                sample.rss_vmm_kb,
-            )
-            for sample in samples
-        ]
+            yield self._control
 
     def death_report(self) -> DeathReport | None:
         """None while the VM has not died."""
@@ -267,21 +160,6 @@ class ControlledVm(GuestAccess):
         """Kills the VM; returns when all of it is gone."""
         with suppress(DeadObjectError), _told("the VM"):  # dead: its owner was faster
             self._control.stop()
-
-    def attach_console(self, *, live: bool = True) -> socket.socket:
-        """A stream: the last of what the console said, then, if `live`, what it goes on to say, until it ends.
-
-        What is written to it goes to the guest's console, if that takes input.
-        """
-        with _told("the VM"):
-            stream = self._control.attach_console(live)
-        return socket.socket(fileno=stream.detach())
-
-    def follow_log(self, *, live: bool = True) -> socket.socket:
-        """As attach_console, for the log, which takes no input."""
-        with _told("the VM"):
-            stream = self._control.follow_log(live)
-        return socket.socket(fileno=stream.detach())
 
     def connect_vsock(self, port: int) -> socket.socket:
         """A stream to `port` (unsigned 32 bit, from 1024 on) of the running guest."""

@@ -39,6 +39,7 @@ from avf.client.events import (
     VmDied,
 )
 from avf.client.inside import GuestAccess
+from avf.client.inspection import Inspection
 from avf.client.ports import aidl_port
 from avf.client.report import DeathReport
 from avf.client.time_limit import TimeLimit, reason_of
@@ -51,7 +52,7 @@ REPORT_TIMEOUT = 5.0
 _LAST_WORD_TIMEOUT = 5.0
 
 
-class VirtualMachine(GuestAccess):
+class VirtualMachine(Inspection, GuestAccess):
     """Made by `VirtualizationService.create_vm`. Letting go of it - `close`, or the end of a `with` - kills the VM.
 
     What the service refuses raises Refused; if virtmgr is gone, ServiceDied; after `close`, VmClosed.
@@ -147,8 +148,7 @@ class VirtualMachine(GuestAccess):
     def death_report(self) -> DeathReport | None:
         """How the VM died, for people; None while it lives or if virtmgr cannot tell. To be asked before `close`."""
         try:
-            with self._using() as handle:
-                control = interface_cast(IVmControl, handle.get_control())
+            with self._inspected() as control:
                 report = control.get_death_report()
         except ServiceError:
             return None
@@ -167,9 +167,7 @@ class VirtualMachine(GuestAccess):
 
         In gdb: `target remote PATH`.
         """
-        with self._using() as handle:
-            control = interface_cast(IVmControl, handle.get_control())
-            return control.get_info().debugger_socket or None
+        return self.details().debugger_socket
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
         """Waits for the payload to say that it is ready. Raises TimedOut, Died or Finished, with the death report."""
@@ -210,8 +208,7 @@ class VirtualMachine(GuestAccess):
 
     def connect_shell(self) -> socket.socket:
         """A stream to the shell service of the guest, which only a debuggable one has."""
-        with self._using() as handle:
-            control = interface_cast(IVmControl, handle.get_control())
+        with self._inspected() as control:
             stream = control.connect_shell()
         return socket.socket(fileno=stream.detach())
 
@@ -260,6 +257,11 @@ class VirtualMachine(GuestAccess):
             raise VmClosed(f"the VM with CID {self.cid} was closed")
         with self._translated_errors():
             yield handle
+
+    @contextmanager
+    def _inspected(self) -> Iterator[IVmControl]:
+        with self._using() as handle:
+            yield interface_cast(IVmControl, handle.get_control())
 
     def __enter__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ from typing import Self
 
 from avf.aidl import vm_control as aidl
 from avf.client.events import DeathReason
+from avf.client.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class DeathReport:
     console_tail: tuple[str, ...]
     lost_output: tuple[str, ...] = ()
     """What of its output its owner did not get, and why: `console: No space left on device`."""
+    timeline: Timeline | None = None
+    """Where the time of its start went."""
 
     @classmethod
     def from_aidl(cls, report: aidl.DeathReport) -> Self:
@@ -37,6 +40,7 @@ class DeathReport:
             report.failure,
             tuple(report.console_tail),
             tuple(report.lost_output),
+            None if report.timeline is None else Timeline.from_aidl(report.timeline),
         )
 
     def lines(self, *, console: bool = True) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.binder import BinderError
-from avf.guest import libc, limits, partitions
+from avf.guest import libc, limits, partitions, phases
 from avf.guest.clock import keep_clock, set_clock
 from avf.guest.config import MAX_SIZE, PayloadConfig, Task, explicit_config, parse_config
 from avf.guest.errors import (
@@ -55,6 +55,7 @@ def main() -> int:
     shell = start_if_debuggable()
     try:
         session, host = connect_to_host()
+        phases.ended("connect")
     except FailedToConnect as error:
         log(chain(error))
         report_failure(failure_text(error))
@@ -81,6 +82,8 @@ def _run(host: IVirtualMachineService, process: Process, shell: ShellService | N
             else GuestError(str(error) or type(error).__name__)
         )
         try:
+            phases.ended("failure")
+            tell_phases(host)
             host.notify_error(known.code, str(known))
         except (BinderError, OSError) as failure:
             raise GuestError("cannot tell the host about an error") from failure
@@ -95,10 +98,13 @@ def run_payload(
 ) -> int:
     """Verifies, mounts and runs the payload in `process`; its exit code. `shell` serves from then on."""
     mount_system()
+    phases.ended("system")
     debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     metadata = read_metadata(partitions.wait_for(METADATA_PARTITION))
     cdi = agent_cdi(debuggable)
+    phases.ended("disks")
     payload, identity = verify_and_remember(host, metadata, cdi)
+    phases.ended("verify")
     if metadata.config_path is None and metadata.binary_name is None:
         raise InvalidConfig("No payload config in metadata")
     inputs = payload_inputs(identity, debuggable, metadata.config_path, metadata.binary_name)
@@ -108,7 +114,9 @@ def run_payload(
         from avf.guest.storage import mount_storage
 
         mount_storage(f"/dev/{storage}", layer.cdi)
+        phases.ended("storage")
     server = mount_apks(payload)
+    phases.ended("mount")
     config = load_config(metadata, payload)
     task = check_task(config, debuggable)
     if debuggable if config.export_tombstones is None else config.export_tombstones:
@@ -141,14 +149,25 @@ def run_process(
 ) -> int:
     """The exit code of the payload, whose start the host hears of first. Raises GuestError if a signal ended it."""
     log("executing main task")
-    if set_clock(host.get_time):
+    phases.ended("prepare")
+    if set_clock(phases.asking(host.get_time)):
         keep_clock(host.get_time)
+    phases.ended("clock")
+    tell_phases(host)
     host.notify_payload_started()
     process.start(program, as_root=as_root, environment=environment)
     try:
         return process.wait()
     except PayloadKilled as end:
         raise GuestError(f"Failed to run payload: {why_killed(end)}") from None
+
+
+def tell_phases(host: IVirtualMachineService) -> None:
+    """Before the payload may have the word; best effort, and without waiting for an answer."""
+    try:
+        host.report_start_phases(*phases.report())
+    except (BinderError, OSError) as error:
+        log(f"the host does not hear of the phases of this start: {error}")
 
 
 def why_killed(end: PayloadKilled) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from avf.guest import HOSTNAME, PAYLOAD_ID, libc
+from avf.guest import HOSTNAME, PAYLOAD_ID, libc, phases
 from avf.guest.processor import BOOT_MODULES, load_processor_modules
 from avf.guest.report import report_failure
 
@@ -98,16 +98,19 @@ def set_up() -> None:
     debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     if not debuggable:
         libc.klogctl(libc.SYSLOG_CONSOLE_OFF)
+    phases.ended("init")
     load_processor_modules(BOOT_MODULES)
     libc.load_modules(MODULES)
     if os.listdir(_PCI_DEVICES):
         libc.load_modules(PCI_MODULES)
+    phases.ended("modules")
     set_up_devices()
     set_up_loopback()
     libc.set_hostname(HOSTNAME)
     if is_template:
         be_a_template()
     set_up_stdio(debuggable)
+    phases.ended("devices")
 
 
 def be_a_template() -> None:
@@ -245,6 +248,7 @@ def run_agent() -> int:
 
     gc.freeze()
     gc.enable()
+    phases.ended("agent")
     return agent()
 
 

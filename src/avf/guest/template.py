@@ -16,6 +16,7 @@ import os
 import struct
 import time
 
+from avf.guest import phases
 from avf.guest.errors import GuestError
 
 PORT_NAME = "avf.template"
@@ -43,6 +44,7 @@ def wait_to_be_cloned() -> None:
         seed, now = parse_identity(read_line(port))
         reseed(seed)
         time.clock_settime_ns(time.CLOCK_REALTIME, now)
+        phases.begin_anew()
         os.write(port, TAKEN)
     finally:
         os.close(port)

@@ -9,6 +9,7 @@ from avf.aidl.vm_control import (
     IVmControl,
     MetricsSample,
     PayloadState,
+    Timeline,
     VmInfo,
     VmMetrics,
 )
@@ -16,6 +17,7 @@ from avf.binder import ParcelFileDescriptor, calling_peer
 from avf.virtmgr.errors import VirtmgrError, failure, failure_from
 from avf.virtmgr.machine import Running, VmInstance
 from avf.virtmgr.metrics import cpu_time_millis, resident_kb
+from avf.virtmgr.told_timeline import told_timeline
 from avf.vsock import AddressError, port_from_aidl
 
 FIRST_UNPRIVILEGED_PORT = 1024
@@ -68,6 +70,9 @@ class VmControl(IVmControl):
 
     def get_metrics_history(self, after_millis: int) -> list[MetricsSample]:
         return self._machine.metrics.history(after_millis)
+
+    def get_timeline(self) -> Timeline:
+        return told_timeline(self._machine.timeline.picture())
 
     def get_death_report(self) -> DeathReport | None:
         return self._machine.death_report

@@ -15,6 +15,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineConfig,
 )
 from avf.aidl.virtualizationservice_internal import AtomVmCreationRequested
+from avf.aidl.vm_control import LifecycleStep
 from avf.binder import BinderError, ParcelFileDescriptor, RemoteException
 from avf.disk import Disk, DiskError, check_disk
 from avf.virtmgr import labels
@@ -38,6 +39,7 @@ from avf.virtmgr.owner import is_socket
 from avf.virtmgr.permissions import require_custom
 from avf.virtmgr.ramdump import Ramdump, dump_limit
 from avf.virtmgr.task_profiles import ConfinedVmm, default_cgroup, load_profiles
+from avf.virtmgr.timeline import Timeline
 from avf.virtmgr.timeouts import boot_timeout
 from avf.virtmgr.typed import Typed
 from avf.virtmgr.version_req import VersionReqError, matches
@@ -64,6 +66,7 @@ class VmCreation:
         self._machines = machines
         self._vmm = vmm
         self._atoms = atoms
+        self._timeline = Timeline()
         self.is_protected = False
         """As far as it is known, for the atom."""
 
@@ -77,6 +80,7 @@ class VmCreation:
         invocation: Invocation | None = None,
     ) -> VmInstance:
         """The new VM, in the table. Raises RemoteException."""
+        timeline = self._timeline
         if _is_custom(config):
             require_custom(self._global_service)
         _check_gdb_port(config)
@@ -85,6 +89,7 @@ class VmCreation:
             is_app = config.which == "app_config"
             context = self._create_context(requester.pid, is_app)
             undo.callback(context.close)
+            timeline.ended("context")
             files = Fds()
             undo.callback(files.close)
             console = _output(config, console_fd, f"Console({context.cid})", files)
@@ -100,6 +105,7 @@ class VmCreation:
             output = VmOutput(console=console is not None, log=os_log is not None, typed=typed)
             undo.callback(output.close)
             machine_config = self._load(config, files, invocation)
+            timeline.ended("files")
             self._check_features(config, machine_config)
             _check_labels(machine_config, is_app, requester.uid)
             spec = replace(
@@ -121,10 +127,13 @@ class VmCreation:
                 output,
                 Ramdump(dump_limit(spec.memory_mib)) if debuggable else None,
                 takes_console_input=console is not None and takes_input,
+                timeline=timeline,
             )
             context.serve_control(VmControl(machine))
             self._machines.add(machine)
             undo.pop_all()
+        timeline.ended("disks")
+        timeline.reached(LifecycleStep.CREATED)
         log.info("%s created", machine)
         return machine
 

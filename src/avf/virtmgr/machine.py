@@ -18,7 +18,7 @@ from pathlib import Path
 
 from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
 from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
-from avf.aidl.vm_control import DeathReport, IVmControl, Refusal
+from avf.aidl.vm_control import DeathReport, IVmControl, LifecycleStep, Refusal
 from avf.binder import RemoteException
 from avf.runtime import host_vsock_dirs
 from avf.virtmgr.callbacks import VirtualMachineCallbacks
@@ -33,6 +33,8 @@ from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.ramdump import Ramdump
 from avf.virtmgr.report import death_report
+from avf.virtmgr.timeline import GuestReport, ReportError, Timeline
+from avf.virtmgr.told_timeline import told_timeline
 from avf.vmm import ExitReport, Vmm, VmmControlError, VmmError, VmProcess, VmSpec
 
 CALLBACK_SECONDS = 5
@@ -82,7 +84,7 @@ class NotStarted:
 def _shown(value: object) -> str:
     """A value for people: texts and numbers as they are, of objects what they consist of."""
     if dataclasses.is_dataclass(value):
-        names = (field.name for field in dataclasses.fields(value))
+        names = (field.name for field in dataclasses.fields(value) if field.repr)
         parts = ", ".join(f"{name}: {_shown(getattr(value, name))}" for name in names)
         return f"{{ {parts} }}"
     if isinstance(value, tuple):
@@ -147,6 +149,7 @@ class VmInstance:
         output: VmOutput,
         ramdump: Ramdump | None,
         takes_console_input: bool,
+        timeline: Timeline,
     ) -> None:
         """Takes over `context`, `files`, `output` and `ramdump`.
 
@@ -164,6 +167,7 @@ class VmInstance:
         self.metrics = metrics
         self.output = output
         self.takes_console_input = takes_console_input
+        self.timeline = timeline
         self.callbacks = VirtualMachineCallbacks(self.cid)
         self._files = files
         self._ramdump = ramdump
@@ -242,6 +246,8 @@ class VmInstance:
             spec = self._state.spec
             self._state = Failed()
             self.metrics.started()
+            self.timeline.begin()
+            self.timeline.reached(LifecycleStep.START_ASKED)
             self._last_step = "starting the VMM"
             try:
                 return self._launch(spec)
@@ -261,13 +267,17 @@ class VmInstance:
         step = f"starting the VMM failed: {in_one_line(error.__cause__ or error)}"
         with self._changed:
             self._last_step = step
-            self._death_report = DeathReport(reason=reason, last_step=step)
+            self.timeline.reached(LifecycleStep.DIED)
+            self._death_report = DeathReport(
+                reason=reason, last_step=step, timeline=told_timeline(self.timeline.picture())
+            )
             self._changed.notify_all()
         self.callbacks.notify_died(reason, CALLBACK_SECONDS)
 
     def _launch(self, spec: VmSpec) -> VmProcess:
         """Starts the VMM and the thread that watches it: both or neither."""
         require_unused(spec.disks)
+        self.timeline.ended("locks")
         failure = Collector()
         try:
             process = self._start_vmm(spec, failure)
@@ -284,6 +294,7 @@ class VmInstance:
             process.wait()
             raise
         self._state = Running(process, monitor)
+        self.timeline.reached(LifecycleStep.STARTED)
         return process
 
     def _start_vmm(self, spec: VmSpec, failure: Collector) -> VmProcess:
@@ -291,7 +302,9 @@ class VmInstance:
             spec = stack.enter_context(self.output.connected(spec))
             if self._ramdump is not None:
                 spec = stack.enter_context(self._ramdump.connected(spec))
-            return self._vmm.start(dataclasses.replace(spec, failure=failure.write_end))
+            return self._vmm.start(
+                dataclasses.replace(spec, failure=failure.write_end, ended=self.timeline.ended)
+            )
 
     def stop(self, why: str = "stopped by its owner") -> None:
         """Kills the VM and returns when all of it is gone and told. Raises VirtmgrError unless it is running."""
@@ -333,6 +346,7 @@ class VmInstance:
             report = self._wait(process)
             signal = report.signal if report else 0
             self.metrics.ended()
+            self.timeline.reached(LifecycleStep.DIED)
             self.context.stop_serving()
             self._set_dead()
             log.info("%s exited", self)
@@ -367,6 +381,7 @@ class VmInstance:
             self._death_report = death_report(
                 reason, last_step, report, failure_text, console, lost
             )
+            self._death_report.timeline = told_timeline(self.timeline.picture())
         log.info("%s died: %s, %s%s", self, reason.name, last_step, _account(report))
         return reason
 
@@ -441,9 +456,19 @@ class VmInstance:
 
     # What the guest tells
 
+    def start_phases_reported(self, report: GuestReport) -> None:
+        """Once the payload may have the word, it could be the one that tells."""
+        try:
+            if self.payload_state is not PayloadState.STARTING:
+                raise ReportError("the payload has been started")
+            self.timeline.reported(report)
+        except ReportError as e:
+            log.info("what %s tells of its start is left out: %s", self, e)
+
     def payload_started(self) -> None:
         with self._payload_events:
             self._advance(PayloadState.STARTED, "the payload was started")
+            self.timeline.reached(LifecycleStep.PAYLOAD_STARTED)
             log.info("VM with CID %d started payload", self.cid)
             self.callbacks.notify_payload_started()
             self.metrics.booted()
@@ -451,12 +476,14 @@ class VmInstance:
     def payload_ready(self) -> None:
         with self._payload_events:
             self._advance(PayloadState.READY, "the payload was ready")
+            self.timeline.reached(LifecycleStep.PAYLOAD_READY)
             log.info("VM with CID %d reported payload is ready", self.cid)
             self.callbacks.notify_payload_ready()
 
     def payload_finished(self, exit_code: int) -> None:
         with self._payload_events:
             self._advance(PayloadState.FINISHED, f"the payload finished with exit code {exit_code}")
+            self.timeline.reached(LifecycleStep.PAYLOAD_FINISHED)
             log.info("VM with CID %d finished payload", self.cid)
             self.callbacks.notify_payload_finished(exit_code)
 
@@ -465,6 +492,7 @@ class VmInstance:
             self._advance(
                 PayloadState.FINISHED, f"the guest told of an error, {code.name}: {message}"
             )
+            self.timeline.reached(LifecycleStep.PAYLOAD_FAILED)
             log.info("VM with CID %d encountered an error", self.cid)
             self.callbacks.notify_error(code, message)
 

@@ -9,6 +9,7 @@ from avf.binder import RemoteException
 from avf.virtmgr.errors import failure
 from avf.virtmgr.generations import InstanceGenerations, OneInstance
 from avf.virtmgr.machine import PayloadState, VmInstance, VmTable
+from avf.virtmgr.timeline import GuestReport
 
 MAX_MESSAGE = 4096
 
@@ -39,7 +40,21 @@ class VirtualMachineService(IVirtualMachineService):
         self._machine("notifyError").payload_failed(error_code, message[:MAX_MESSAGE])
 
     def get_time(self) -> int:
+        machine = self._machines.get(self._cid)
+        if machine is not None:
+            machine.timeline.answered()
         return time.time_ns()
+
+    def report_start_phases(
+        self,
+        names: list[str],
+        end_nanos: list[int],
+        began_nanos: int,
+        answered_nanos: int,
+        sent_nanos: int,
+    ) -> None:
+        report = GuestReport(names, end_nanos, began_nanos, answered_nanos, sent_nanos)
+        self._machine("reportStartPhases").start_phases_reported(report)
 
     def get_instance_generation(self, instance_id: bytes) -> int:
         return self._own_instance("getInstanceGeneration").get(instance_id)

@@ -104,6 +104,7 @@ class WarmVmm:
             try:
                 return self._start_clone(key, opened, spec, on_event)
             except TemplateError as e:
+                spec.ended("clone given up")
                 log.warning("%s; VM with CID %d does not begin as its clone", e, spec.cid)
                 if not isinstance(e, TemplateLate):
                     suspects.append(store)

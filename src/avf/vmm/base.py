@@ -46,6 +46,10 @@ class Machine(Enum):
     """The quickest board the VMM has, for guests known to cope (the AVF image: QEMU's microvm)."""
 
 
+def nobody_listens(phase: str) -> None:
+    """Listens to nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class VmSpec:
     """Everything one VM is started from. Descriptors stay the caller's; a VMM dups what it keeps."""
@@ -82,6 +86,8 @@ class VmSpec:
     gdb_listener: int | None = None
     """Listening unix socket behind which the VMM serves a debugger, which lets the guest run; None for no debugger."""
     task_profiles: tuple[str, ...] = ()
+    ended: Callable[[str], None] = field(default=nobody_listens, repr=False, compare=False)
+    """Told of each phase of the start as it ends, by its name, in any thread."""
 
 
 class ExitCause(Enum):

@@ -70,5 +70,25 @@ class IVirtualMachineService(
         """Not in the original. Has the host remember a generation, which takes the place of lower ones alone."""
         raise NotImplementedError
 
+    @method(0x00A00004, oneway=True)
+    @abstractmethod
+    def report_start_phases(
+        self,
+        names: list[str],
+        end_nanos: list[Long],
+        began_nanos: Long,
+        answered_nanos: Long,
+        sent_nanos: Long,
+    ) -> None:
+        """Not in the original. When the phases of the guest's start ended, by the guest's CLOCK_MONOTONIC, in
+        nanoseconds; each began where the one before it ended, the first one at `began_nanos`. Once, before
+        notify_payload_started, and never refused: what cannot be is left out of the VM's timeline.
+
+        `names`: lower case letters, digits, spaces and hyphens, 24 at most; 32 names at most. `answered_nanos`: when
+        the guest had the last answer to get_time, 0 if it has not asked; `sent_nanos`: when it sent this. Between the
+        two the host can tell how the guest's clock stands to its own.
+        """
+        raise NotImplementedError
+
 
 from avf.aidl.virtualizationcommon import ErrorCode  # noqa: E402

@@ -27,6 +27,10 @@ class DeathReport(Parcelable, descriptor="org.avf.linux.control.DeathReport"):
     """The last lines."""
     lost_output: list[str] = []
     """What of its output its owner did not get, and why: "console: No space left on device"."""
+    timeline: Timeline | None = None
+    """As of getTimeline."""
 
 
 from avf.aidl.virtualizationcommon import DeathReason  # noqa: E402
+
+from ._Timeline import Timeline  # noqa: E402

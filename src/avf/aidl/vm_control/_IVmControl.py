@@ -83,8 +83,15 @@ class IVmControl(Interface, descriptor="org.avf.linux.control.IVmControl"):
         """
         raise NotImplementedError
 
+    @method(10)
+    @abstractmethod
+    def get_timeline(self) -> Timeline:
+        """Where the time of the VM's start went, as far as it has come. Kept when the VM has died."""
+        raise NotImplementedError
+
 
 from ._DeathReport import DeathReport  # noqa: E402
 from ._MetricsSample import MetricsSample  # noqa: E402
+from ._Timeline import Timeline  # noqa: E402
 from ._VmInfo import VmInfo  # noqa: E402
 from ._VmMetrics import VmMetrics  # noqa: E402

@@ -9,10 +9,15 @@ if TYPE_CHECKING:
     from ._DeathReport import DeathReport
     from ._IVmControl import IVmControl
     from ._IVmControl_async import IVmControlAsync
+    from ._LifecycleMoment import LifecycleMoment
+    from ._LifecycleStep import LifecycleStep
     from ._MetricsSample import MetricsSample
     from ._PayloadInvocation import PayloadInvocation
     from ._PayloadState import PayloadState
     from ._Refusal import Refusal
+    from ._StartKind import StartKind
+    from ._StartPhase import StartPhase
+    from ._Timeline import Timeline
     from ._VmInfo import VmInfo
     from ._VmMetrics import VmMetrics
 
@@ -20,10 +25,15 @@ __all__ = [
     "DeathReport",
     "IVmControl",
     "IVmControlAsync",
+    "LifecycleMoment",
+    "LifecycleStep",
     "MetricsSample",
     "PayloadInvocation",
     "PayloadState",
     "Refusal",
+    "StartKind",
+    "StartPhase",
+    "Timeline",
     "VmInfo",
     "VmMetrics",
 ]
@@ -32,10 +42,15 @@ _MODULES = {
     "DeathReport": "._DeathReport",
     "IVmControl": "._IVmControl",
     "IVmControlAsync": "._IVmControl_async",
+    "LifecycleMoment": "._LifecycleMoment",
+    "LifecycleStep": "._LifecycleStep",
     "MetricsSample": "._MetricsSample",
     "PayloadInvocation": "._PayloadInvocation",
     "PayloadState": "._PayloadState",
     "Refusal": "._Refusal",
+    "StartKind": "._StartKind",
+    "StartPhase": "._StartPhase",
+    "Timeline": "._Timeline",
     "VmInfo": "._VmInfo",
     "VmMetrics": "._VmMetrics",
 }

@@ -8,10 +8,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from avf.vmm.base import VmmControlError
+from avf.vmm.base import VmmControlError, nobody_listens
 from avf.vmm.qemu.devices import CLONE_IS_ITSELF, Device
 
 _SEED_SIZE = 32
@@ -33,11 +33,21 @@ class Execute(Protocol):
 class Clone:
     """What one fresh QEMU is to become a clone of."""
 
-    def __init__(self, state: int, port: socket.socket, devices: Sequence[Device]) -> None:
-        """Takes over `state`, a template's, and `port`, the host's end of the template's port."""
+    def __init__(
+        self,
+        state: int,
+        port: socket.socket,
+        devices: Sequence[Device],
+        ended: Callable[[str], None] = nobody_listens,
+    ) -> None:
+        """Takes over `state`, a template's, and `port`, the host's end of the template's port.
+
+        `ended` is told of each phase as it ends.
+        """
         self._state: int | None = state
         self._port = port
         self._devices = devices
+        self._ended = ended
         port.setblocking(False)
 
     async def begin(self, execute: Execute) -> None:
@@ -48,9 +58,12 @@ class Clone:
         try:
             assert self._state is not None
             await load_state(execute, self._state)
+            self._ended("state")
             for device in self._devices:
                 await execute("device_add", dict(device))
+            self._ended("devices")
             await self._give_identity(execute)
+            self._ended("identity")
         except OSError as error:
             raise VmmControlError(f"the clone cannot be given an identity: {error}") from error
 

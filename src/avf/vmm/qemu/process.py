@@ -15,6 +15,7 @@ from avf.vmm.base import (
     ExitReport,
     NotSupported,
     VmmControlError,
+    nobody_listens,
 )
 from avf.vmm.outlets import NOWHERE, Outlet
 from avf.vmm.qemu.clock import GuestClock
@@ -73,10 +74,11 @@ class QemuProcess:
         panic_dump: PanicDump | None = None,
         clone: "Clone | None" = None,
         confinement: str = "none",
+        ended: Callable[[str], None] = nobody_listens,
     ) -> None:
         """`memory`: the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: a debugger lets the guest run;
         `panic_dump`: for a guest that QEMU pauses when it panics; `clone`: what QEMU, started for it, is to become;
-        `confinement`: how tight it is, for the report.
+        `confinement`: how tight it is, for the report; `ended` is told of the phases of the start.
         """
         self._qemu = qemu
         self._device = device
@@ -88,6 +90,7 @@ class QemuProcess:
         self._on_event = on_event
         self._panic_dump = panic_dump
         self._clone = clone
+        self._ended = ended
         self._panic: asyncio.Task[None] | None = None
         self._check: asyncio.Task[None] | None = None
         self._outcome = Outcome(debugged=frozen)
@@ -205,6 +208,7 @@ class QemuProcess:
         try:
             await monitor.open(self._socket)
             self._monitor = monitor
+            self._ended("monitor")
             await self._let_run(monitor)
         except VmmControlError as error:
             self._outcome.note(str(error))
@@ -219,6 +223,7 @@ class QemuProcess:
     async def _let_run(self, monitor: "Monitor") -> None:
         if self._clone is None:
             await monitor.execute("query-status" if self._frozen else "cont")
+            self._ended("resume")
             return
         try:
             await self._clone.begin(monitor.execute)

@@ -69,6 +69,7 @@ class Start:
             box = qemu_box(program, spec, inputs, host.accelerator)
             qemu = spawn(command, fds=inputs.fds, stderr=stderr_write, box=box)
             undo.callback(qemu.abort)
+            spec.ended("spawn")
             memory = (spec.memory_mib or DEFAULT_MEMORY_MIB) << 20
             clone = self._clone(inputs)
             if clone is not None:
@@ -85,6 +86,7 @@ class Start:
                 panic_dump=dump,
                 clone=clone,
                 confinement=str(explain_confinement()),
+                ended=spec.ended,
             )
             undo.pop_all()
             return process
@@ -184,4 +186,5 @@ class CloneStart(_WithPort):
 
         # opened anew, so that each clone reads it from its start
         state = os.open(f"/proc/self/fd/{self._state}", os.O_RDONLY | os.O_CLOEXEC)
-        return Clone(state, self.port, clone_devices(self._spec, inputs))
+        devices = clone_devices(self._spec, inputs)
+        return Clone(state, self.port, devices, self._spec.ended)

@@ -33,4 +33,16 @@ interface IVirtualMachineService {
 
     /** Not in the original. Has the host remember a generation, which takes the place of lower ones alone. */
     void raiseInstanceGeneration(in byte[] instanceId, long generation) = 0x00A00002;
+
+    /**
+     * Not in the original. When the phases of the guest's start ended, by the guest's CLOCK_MONOTONIC, in nanoseconds;
+     * each began where the one before it ended, the first one at `beganNanos`. Once, before notifyPayloadStarted, and
+     * never refused: what cannot be is left out of the VM's timeline.
+     *
+     * `names`: lower case letters, digits, spaces and hyphens, 24 at most; 32 names at most. `answeredNanos`: when the
+     * guest had the last answer to getTime, 0 if it has not asked; `sentNanos`: when it sent this. Between the two the
+     * host can tell how the guest's clock stands to its own.
+     */
+    oneway void reportStartPhases(in @utf8InCpp String[] names, in long[] endNanos, long beganNanos,
+            long answeredNanos, long sentNanos) = 0x00A00003;
 }

@@ -1,6 +1,7 @@
 package org.avf.linux.control;
 
 import android.system.virtualizationcommon.DeathReason;
+import org.avf.linux.control.Timeline;
 
 /** How a VM died, for people. */
 parcelable DeathReport {
@@ -18,4 +19,6 @@ parcelable DeathReport {
     String[] consoleTail;
     /** What of its output its owner did not get, and why: "console: No space left on device". */
     String[] lostOutput;
+    /** As of getTimeline. */
+    @nullable Timeline timeline;
 }

@@ -3,6 +3,7 @@ package org.avf.linux.control;
 
 import org.avf.linux.control.DeathReport;
 import org.avf.linux.control.MetricsSample;
+import org.avf.linux.control.Timeline;
 import org.avf.linux.control.VmInfo;
 import org.avf.linux.control.VmMetrics;
 
@@ -48,4 +49,7 @@ interface IVmControl {
      * `afterMillis`: only samples of a later uptime, -1 for all.
      */
     MetricsSample[] getMetricsHistory(long afterMillis);
+
+    /** Where the time of the VM's start went, as far as it has come. Kept when the VM has died. */
+    Timeline getTimeline();
 }
