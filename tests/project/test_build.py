@@ -71,6 +71,25 @@ def test_a_c_program(tmp_path: Path, key: SigningKey) -> None:
     assert entries == {"bin/main": 0o755, "bin/data.txt": 0o644}
 
 
+def test_cpp_sources(tmp_path: Path, key: SigningKey) -> None:
+    """Each file is compiled as what its name says: a C++ compiler would take the C file for C++."""
+    folder = write(
+        tmp_path / "mixed",
+        {
+            "main.cpp": """
+                #include <string>
+                #include "vm_payload.h"
+                extern "C" int length(const char *);
+                extern "C" int AVmPayload_main() { return length(std::string("four").c_str()); }
+            """,
+            "length.c": "int length(const char *class) { int n = 0; while (class[n]) n++; return n; }",
+            "length.hpp": "",
+        },
+    )
+    _, entries = made(folder, key, tmp_path)
+    assert entries == {"lib/x86_64/libmain.so": 0o755}
+
+
 def test_c_sources_with_both_beginnings_are_a_library(tmp_path: Path, key: SigningKey) -> None:
     (tmp_path / "both.c").write_text(
         "int main() { return 1; }\nint AVmPayload_main() { return 0; }"

@@ -68,7 +68,7 @@ def build_command(
     package: str | None,
     version: int | None,
 ) -> None:
-    """Make a signed APK of SOURCE: a script, a program, a library, C source, or a folder with one of them."""
+    """Make a signed APK of SOURCE: a script, a program, a library, C or C++ source, or a folder with one of them."""
     from avf.project import check_package, open_project
 
     with project_errors():

@@ -74,9 +74,9 @@ def run_app(
 ) -> int:
     """Run SOURCE in a VM, with the ARGUMENTs.
 
-    SOURCE is a Python script, a script with a #! line, an ELF program or library, C source, or a folder with one of
-    them: an APK is made of it on the way, and signed with your debug key. Or it is a signed APK, whose payload an
-    option names.
+    SOURCE is a Python script, a script with a #! line, an ELF program or library, C or C++ source, or a folder with
+    one of them: an APK is made of it on the way, and signed with your debug key. Or it is a signed APK, whose payload
+    an option names.
 
     Of an APK, IDSIG is brought up to date, INSTANCE and the storage are made if they are missing. Without them the VM
     gets files that are removed afterwards, and so an identity that no other run will have.

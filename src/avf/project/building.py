@@ -16,6 +16,7 @@ from avf.project.source import SourceKind, kind_of
 _LIBRARIES, _PROGRAMS, _ASSETS = f"lib/{source.ABI}", "bin", "assets"
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 _COMPILED = (SourceKind.C, SourceKind.C_PROGRAM)
+_SOURCE_SUFFIXES = source.C_SUFFIXES | source.CPP_SUFFIXES | source.HEADER_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +138,14 @@ def _c_sources(project: Project) -> list[Path]:
     """All at the top of the folder, or the one file."""
     if project.rule is None:
         return [project.main]
-    return sorted(project.path.glob("*.c"))
+    suffixes = source.C_SUFFIXES | source.CPP_SUFFIXES
+    return sorted(path for path in project.path.iterdir() if path.suffix in suffixes)
 
 
 def _folder_entries(project: Project) -> Iterator[_Content]:
     own = set()
     for name, path in files.walk(project.path):
-        if project.kind in _COMPILED and path.suffix in (".c", ".h"):
+        if project.kind in _COMPILED and path.suffix in _SOURCE_SUFFIXES:
             continue
         own.add(name)
         yield _place(project, name, path)

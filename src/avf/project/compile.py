@@ -1,4 +1,4 @@
-"""Compiles C source to a payload. The compiler is the host's; none of the project's own commands runs."""
+"""Compiles C and C++ source to a payload. The compiler is the host's; none of the project's own commands runs."""
 
 import os
 import shlex
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avf.project.errors import ProjectError
+from avf.project.source import CPP_SUFFIXES
 from avf.sdk import cflags, libs
 
 _OPTIONS = ("-O2", "-g", "-Wall", "-Wl,-rpath,$ORIGIN")
@@ -20,6 +21,8 @@ def compile_c(sources: Sequence[Path], target: Path, *, is_library: bool) -> Non
     command = [*_compiler(), *kind, *_OPTIONS, *cflags(), "-o", str(target)]
     command += [str(source.absolute()) for source in sources]
     command += libs() if is_library else []
+    if any(source.suffix in CPP_SUFFIXES for source in sources):
+        command.append("-lstdc++")
     try:
         status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
     except OSError as error:

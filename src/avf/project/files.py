@@ -13,7 +13,7 @@ from avf.project.source import is_runnable
 REQUIREMENTS = "requirements.txt"
 MAX_FILES = 20_000
 MAX_BYTES = 1 << 30
-_MAIN_NAMES = ("main.py", "__main__.py", "main.sh", "main.c", "main")
+_MAIN_NAMES = ("main.py", "__main__.py", "main.sh", "main.c", "main.cpp", "main")
 _LEFT_OUT_FOLDERS = {"__pycache__", "build", "dist", "node_modules", "tests"}
 _LEFT_OUT_NAMES = {settings.NAME, REQUIREMENTS}
 _LEFT_OUT_SUFFIXES = {".pyc", ".apk", ".idsig", ".img", ".p12", ".jks"}
@@ -31,7 +31,7 @@ class Main:
 
 
 def find_main(folder: Path, chosen: str | None) -> Main:
-    """What payload.toml names; else main.py, __main__.py, main.sh, main.c or main; else the only file that can be run.
+    """What payload.toml names; else the first of `_MAIN_NAMES` that is there; else the only file that can be run.
 
     Raises ProjectError.
     """
@@ -48,7 +48,7 @@ def find_main(folder: Path, chosen: str | None) -> Main:
     what = ", ".join(path.name for path in found[:10]) if found else "no file there can be run"
     raise ProjectError(
         f"{folder}: which file is the payload? {what}",
-        f'call it main.py, main.sh, main.c or main, or write  main = "FILE"  into {folder / settings.NAME}',
+        f'call it main.py, main.sh, main.c, main.cpp or main, or write  main = "FILE"  into {folder / settings.NAME}',
     )
 
 

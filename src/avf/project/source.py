@@ -13,6 +13,9 @@ from avf.project.errors import ProjectError
 
 ABI = "x86_64"
 ENTRY = b"AVmPayload_main"
+C_SUFFIXES = frozenset({".c"})
+CPP_SUFFIXES = frozenset({".cc", ".cpp", ".cxx"})
+HEADER_SUFFIXES = frozenset({".h", ".hh", ".hpp"})
 _HEAD = 4096
 _MAX_SOURCE = 16 << 20
 _MAIN = re.compile(rb"\bmain\s*\(")
@@ -23,8 +26,8 @@ _X86_64 = 62
 _TYPES = {1: "an object file, which has to be linked first", 4: "a core dump"}
 _MACHINES = {3: "x86", 40: "arm", 183: "aarch64", 243: "riscv"}
 _WANTED = (
-    "a payload is a Python script (*.py), a script with a #! line, an ELF program, a library (*.so), C source (*.c),"
-    " a folder with one of them, or an APK"
+    "a payload is a Python script (*.py), a script with a #! line, an ELF program, a library (*.so), C or C++"
+    " source (*.c, *.cpp), a folder with one of them, or an APK"
 )
 
 
@@ -37,6 +40,7 @@ class SourceKind(Enum):
     PROGRAM = "program"
     LIBRARY = "library"
     C = "C source"
+    """Of a library, in C or C++."""
     C_PROGRAM = "C program"
     FOLDER = "folder"
 
@@ -80,7 +84,7 @@ def _by_content(path: Path, head: bytes) -> SourceKind | None:
         return SourceKind.PYTHON
     if head.startswith(b"#!"):
         return SourceKind.SCRIPT
-    if path.suffix == ".c":
+    if path.suffix in C_SUFFIXES | CPP_SUFFIXES:
         return SourceKind.C
     return None
 
