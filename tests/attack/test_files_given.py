@@ -27,7 +27,6 @@ from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.global_service import GlobalService
 from avf.virtmgr.opening import open_regular
 from avf.virtmgr.service import VirtualizationService
-from avf.vmm import Qemu
 from tests.eventually import eventually
 from tests.virtmgr.conftest import create, opened, raw, root, virtmgr
 from tests.virtmgr.test_create import app, config_path, image
@@ -233,7 +232,7 @@ def test_a_create_vm_that_hangs_holds_up_no_other(
 
     monkeypatch.setattr(VmCreation, "run", run)
     atoms = Mock(AtomSender)
-    service = VirtualizationService(GlobalService(), Qemu(), atoms)
+    service = VirtualizationService(GlobalService(), atoms)
 
     def create_named(name: str) -> None:
         config = raw(runtime_dir, name=name)

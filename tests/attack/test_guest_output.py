@@ -14,11 +14,12 @@ import pytest
 
 from avf.apk import ApkBuilder, SigningKey
 from avf.client import DebugLevel, VirtualizationService
+from avf.pace import Pace
 from avf.virtmgr import loggers, output, owner
 from avf.virtmgr.loggers import Collector, StatementLimit, logging_pipe
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.ramdump import Ramdump, dump_limit
-from avf.vmm import BoundedFile, Pace, VmSpec
+from avf.vmm import BoundedFile, VmSpec
 from avf.vmm.qemu.outcome import EVENTS_AT_ONCE, Outcome
 from avf.vmm.tail import LIMIT as TAIL_LIMIT
 from avf.vmm.tail import Tail

@@ -18,7 +18,8 @@ from avf.virtmgr import context
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.create import CONTEXT_ATTEMPTS, VmCreation
 from avf.virtmgr.global_service import GlobalService
-from avf.virtmgr.machine import Requester, VmTable
+from avf.virtmgr.requester import Requester
+from avf.virtmgr.table import VmTable
 from avf.vmm import Qemu
 from tests.eventually import eventually
 from tests.fault import counts

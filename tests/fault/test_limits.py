@@ -18,7 +18,8 @@ from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.create import VmCreation
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.global_service import GlobalService
-from avf.virtmgr.machine import Requester, VmTable
+from avf.virtmgr.requester import Requester
+from avf.virtmgr.table import VmTable
 from avf.vmm import Qemu
 from tests.eventually import eventually
 from tests.fault import counts

@@ -11,8 +11,9 @@ from avf.aidl.virtualizationcommon import DeathReason
 from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
 from avf.virtmgr.death import death_reason
 from avf.virtmgr.fds import Fds
-from avf.virtmgr.machine import Requester, VmInstance
+from avf.virtmgr.machine import VmInstance
 from avf.virtmgr.output import VmOutput
+from avf.virtmgr.requester import Requester
 from avf.virtmgr.timeline import Timeline
 from avf.vmm import ExitCause, ExitReport, VmSpec
 from avf.vsock import HybridVsock

@@ -1,6 +1,5 @@
 """The `vm` command itself: finds the sub-command's module when it is used, and turns errors into text."""
 
-import difflib
 import importlib
 import signal
 import sys
@@ -71,6 +70,8 @@ class _Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            import difflib
+
             if meant := difflib.get_close_matches(args[0].replace("_", "-"), _COMMANDS, 1, 0.5):
                 error.message = f"No such command {args[0]!r}. Did you mean {meant[0]!r}?"  # type: ignore[misc]
             raise

@@ -38,6 +38,7 @@ from avf.disk.partitions import (
 )
 from avf.disk.qcow2 import create_qcow2
 from avf.disk.reader import ImageReader, copy_image
+from avf.lazy import lazily
 
 if TYPE_CHECKING:
     from avf.disk.gpt_reader import (
@@ -63,24 +64,17 @@ if TYPE_CHECKING:
     )
     from avf.disk.opening import open_disk, open_image
     from avf.disk.qcow2_reader import check_qcow2
-
-_LAZY = {
-    "gpt_reader": "GptPartition GptTable TableCopy open_partition read_partition_table",
-    "instance": "MICRODROID_UUID PVMFW_UUID SLOT_UUIDS InstanceEntry InstanceImage instance_id read_instance"
-    " read_payload seal sealing_key unseal write_payload",
-    "opening": "open_disk open_image",
-    "qcow2_reader": "check_qcow2",
-}
-
-
-def __getattr__(name: str) -> object:
-    """What only looks into disks is imported when it is used: virtmgr starts once per client."""
-    from importlib import import_module
-
-    for module, names in _LAZY.items():
-        if name in names.split():
-            return getattr(import_module(f"avf.disk.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "gpt_reader": "GptPartition GptTable TableCopy open_partition read_partition_table",
+            "instance": "MICRODROID_UUID PVMFW_UUID SLOT_UUIDS InstanceEntry InstanceImage instance_id read_instance"
+            " read_payload seal sealing_key unseal write_payload",
+            "opening": "open_disk open_image",
+            "qcow2_reader": "check_qcow2",
+        },
+    )
 
 
 __all__ = [

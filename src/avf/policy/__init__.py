@@ -11,9 +11,22 @@ uid 0 passes every check. A permission without a table is granted to nobody else
 grants its user everything, and the system service grants group `avf` everything.
 """
 
-from avf.policy.explanation import Explanation, explain
+from typing import TYPE_CHECKING
+
+from avf.lazy import lazily
 from avf.policy.model import Grant, Permission, Policy, PolicyError, denial
-from avf.policy.source import SYSTEM_POLICY_FILE, PolicyFile, load_policy
+
+if TYPE_CHECKING:
+    from avf.policy.explanation import Explanation, explain
+    from avf.policy.source import SYSTEM_POLICY_FILE, PolicyFile, load_policy
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "explanation": "Explanation explain",
+            "source": "SYSTEM_POLICY_FILE PolicyFile load_policy",
+        },
+    )
 
 __all__ = [
     "SYSTEM_POLICY_FILE",

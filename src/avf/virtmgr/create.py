@@ -31,13 +31,15 @@ from avf.virtmgr.generations import InstanceGenerations
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
 from avf.virtmgr.invocation import Invocation
 from avf.virtmgr.loggers import logging_pipe
-from avf.virtmgr.machine import Requester, VmInstance, VmTable
+from avf.virtmgr.machine import VmInstance
 from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.notifications import VirtualMachineService
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.owner import is_socket
 from avf.virtmgr.permissions import require_custom
 from avf.virtmgr.ramdump import Ramdump, dump_limit
+from avf.virtmgr.requester import Requester
+from avf.virtmgr.table import VmTable
 from avf.virtmgr.task_profiles import ConfinedVmm, default_cgroup, load_profiles
 from avf.virtmgr.timeline import Timeline
 from avf.virtmgr.timeouts import boot_timeout

@@ -5,22 +5,25 @@ import fcntl
 import logging
 import os
 import select
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from avf import settings
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
 from avf.aidl.vm_control import Refusal
 from avf.binder import BinderError, DeadObjectError, FdMode, Session, connect, unix
 from avf.causes import words
-from avf.policy import Policy, PolicyError, load_policy
 from avf.runtime import rotate, service_sockets, user_runtime_dir, user_service_socket
 from avf.virtmgr.errors import VirtmgrError
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from avf.policy import Policy
 
 IDLE_SECONDS = 5
 START_SECONDS = 20
@@ -134,8 +137,10 @@ class GlobalService:
         except (BinderError, GlobalServiceError, OSError) as e:
             log.debug("the limit on locked memory stays: %s", e)
 
-    def policy(self) -> Policy:
+    def policy(self) -> "Policy":
         """What the user of this process may do. Raises GlobalServiceError if the policy cannot be read."""
+        from avf.policy import PolicyError, load_policy
+
         self.call(lambda service: None)
         try:
             return load_policy(system=self.is_system)
@@ -237,8 +242,10 @@ def _locked(fd: int) -> bool:
     return True
 
 
-def _start(log_file: Path) -> subprocess.Popen[bytes]:
+def _start(log_file: Path) -> "subprocess.Popen[bytes]":
     """Starts the user's service in a session of its own; returns when it is ready, or has failed, or takes too long."""
+    import subprocess
+
     ready, ready_child = os.pipe()
     with open(ready, "rb") as waiting, log_file.open("ab") as output:
         try:
@@ -263,8 +270,10 @@ def _start(log_file: Path) -> subprocess.Popen[bytes]:
     return child
 
 
-def _last_words(child: subprocess.Popen[bytes], log_file: Path, start: int) -> str:
+def _last_words(child: "subprocess.Popen[bytes]", log_file: Path, start: int) -> str:
     """The last line that a service has written that ended at once; nothing if it runs."""
+    import subprocess
+
     try:
         status = child.wait(_END_SECONDS)
     except subprocess.TimeoutExpired:

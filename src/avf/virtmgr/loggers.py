@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from avf.log_lines import PrintableFormatter, wanted_level
-from avf.vmm import Pace
+from avf.pace import Pace
 
 MAX_LINE = 4096
 PIECE = 4096

@@ -8,7 +8,6 @@ The payload inside has a state of its own that only goes forward: Starting < Sta
 
 import dataclasses
 import logging
-import pwd
 import threading
 import time
 from contextlib import ExitStack
@@ -33,6 +32,7 @@ from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.ramdump import Ramdump
 from avf.virtmgr.report import death_report
+from avf.virtmgr.requester import Requester
 from avf.virtmgr.timeline import GuestReport, ReportError, Timeline
 from avf.virtmgr.told_timeline import told_timeline
 from avf.vmm import ExitReport, Vmm, VmmControlError, VmmError, VmProcess, VmSpec
@@ -118,20 +118,6 @@ class Failed:
 
 
 VmState = NotStarted | Running | Dead | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class Requester:
-    """Who asked for the VM. The pid is for people; it is not checked."""
-
-    uid: int
-    pid: int
-
-    def __str__(self) -> str:
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return str(self.uid)
 
 
 class VmInstance:
@@ -506,34 +492,6 @@ class VmInstance:
             self._payload_state = new
             self._last_step = step
             self._changed.notify_all()
-
-
-class VmTable:
-    """The VMs of this virtmgr that somebody holds a handle of, by CID."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._machines: dict[int, VmInstance] = {}
-
-    def add(self, machine: VmInstance) -> None:
-        with self._lock:
-            self._machines[machine.cid] = machine
-
-    def remove(self, machine: VmInstance) -> bool:
-        """Whether it was there: whoever takes it out releases it."""
-        with self._lock:
-            if self._machines.get(machine.cid) is not machine:
-                return False
-            del self._machines[machine.cid]
-            return True
-
-    def get(self, cid: int) -> VmInstance | None:
-        with self._lock:
-            return self._machines.get(cid)
-
-    def all(self) -> list[VmInstance]:
-        with self._lock:
-            return list(self._machines.values())
 
 
 def _account(report: ExitReport | None) -> str:

@@ -24,8 +24,6 @@ from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.global_service import GlobalService
 from avf.virtmgr.loggers import log_to_stderr
 from avf.virtmgr.service import VirtualizationService
-from avf.virtmgr.vmms import choose_vmm
-from avf.vmm import Vmm
 
 ATOM_SECONDS = 2
 END_SECONDS = 15
@@ -39,7 +37,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings.check()
         log_to_stderr()
-        vmm = choose_vmm()
     except settings.SettingError as e:
         print(f"virtmgr: {printable(str(e))}", file=sys.stderr)
         return 2
@@ -54,22 +51,23 @@ def main(arguments: list[str] | None = None) -> int:
     _raise_descriptor_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=rpc_fd) as bootstrap:
-        serve(bootstrap, ready_fd, vmm)
+        serve(bootstrap, ready_fd)
     return 0
 
 
-def serve(bootstrap: socket.socket, ready_fd: int, vmm: Vmm) -> None:
+def serve(bootstrap: socket.socket, ready_fd: int) -> None:
     """Serves until `bootstrap` ends or SIGTERM comes, then ends every VM."""
     global_service = GlobalService()
     atoms = AtomSender(global_service)
-    service = VirtualizationService(global_service, vmm, atoms)
+    service = VirtualizationService(global_service, atoms)
     # The client owns this process and may be stopped at any point of a frame: no deadline, and no bound but the whole.
     server = Server(service, fd_modes=frozenset({FdMode.UNIX}))
-    threading.Thread(target=global_service.prepare, name="global-service", daemon=True).start()
     try:
         _end_bootstrap_on_sigterm(bootstrap)
         os.write(ready_fd, b"o")
         os.close(ready_fd)
+        for work in (global_service.prepare, service.load):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
         server.serve_bootstrap(bootstrap)
     finally:
         deadline = _end_anyway_after(END_SECONDS)

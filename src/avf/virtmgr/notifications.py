@@ -8,7 +8,8 @@ from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.binder import RemoteException
 from avf.virtmgr.errors import failure
 from avf.virtmgr.generations import InstanceGenerations, OneInstance
-from avf.virtmgr.machine import PayloadState, VmInstance, VmTable
+from avf.virtmgr.machine import PayloadState, VmInstance
+from avf.virtmgr.table import VmTable
 from avf.virtmgr.timeline import GuestReport
 
 MAX_MESSAGE = 4096

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
+from avf.pace import Pace
 from avf.virtmgr.errors import VirtmgrError
 from avf.virtmgr.owner import Owner
 from avf.virtmgr.typed import Typed
-from avf.vmm import Pace, VmSpec
+from avf.vmm import VmSpec
 
 RECENT_SIZE = 64 << 10
 """How much is kept of each, and how much of it may wait for a listener."""

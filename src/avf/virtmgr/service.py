@@ -1,4 +1,7 @@
-"""IVirtualizationService: what a client can ask of its virtmgr."""
+"""IVirtualizationService: what a client can ask of its virtmgr.
+
+What does the work is imported by the methods that need it: virtmgr starts once per client, and must answer soon.
+"""
 
 import logging
 import os
@@ -11,28 +14,12 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineDebugInfo,
 )
 from avf.aidl.vm_control import PayloadInvocation
-from avf.apk import ApkError, create_or_update_idsig
 from avf.binder import ParcelFileDescriptor, RemoteException, Status, StatusError
-from avf.disk import DiskError, PartitionKind, create_writable_partition
-from avf.policy import Permission
 from avf.virtmgr.atoms import AtomSender
-from avf.virtmgr.create import VmCreation, creation_atom
-from avf.virtmgr.errors import VirtmgrError, failure, failure_from
-from avf.virtmgr.fds import Fds
-from avf.virtmgr.generations import InstanceGenerations
+from avf.virtmgr.errors import failure_from
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
-from avf.virtmgr.invocation import Invocation
-from avf.virtmgr.machine import Requester, VmTable
-from avf.virtmgr.opening import require_open, require_writable
-from avf.virtmgr.permissions import allowed, require
-from avf.virtmgr.virtual_machine import VirtualMachine
-from avf.vmm import Vmm
-
-_PARTITION_KINDS = {
-    PartitionType.RAW: PartitionKind.RAW,
-    PartitionType.ANDROID_VM_INSTANCE: PartitionKind.ANDROID_VM_INSTANCE,
-    PartitionType.ENCRYPTEDSTORE: PartitionKind.ENCRYPTEDSTORE,
-}
+from avf.virtmgr.requester import Requester
+from avf.virtmgr.table import VmTable
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +27,18 @@ log = logging.getLogger(__name__)
 class VirtualizationService(IVirtualizationService):
     """The root object. The caller is our parent, and we have its rights."""
 
-    def __init__(self, global_service: GlobalService, vmm: Vmm, atoms: AtomSender) -> None:
+    def __init__(self, global_service: GlobalService, atoms: AtomSender) -> None:
         self._global_service = global_service
-        self._vmm = vmm
         self._atoms = atoms
         self._machines = VmTable()
         self._parent = os.getppid()
+
+    def load(self) -> None:
+        """Imports what creating a VM takes, ahead of the first call that needs it."""
+        import avf.virtmgr.create
+        import avf.virtmgr.files
+        import avf.virtmgr.virtual_machine
+        import avf.virtmgr.vmms  # noqa: F401
 
     def create_vm(
         self,
@@ -82,7 +75,12 @@ class VirtualizationService(IVirtualizationService):
         os_log_fd: ParcelFileDescriptor | None,
         invocation: PayloadInvocation | None,
     ) -> IVirtualMachine:
-        creation = VmCreation(self._global_service, self._machines, self._vmm, self._atoms)
+        from avf.virtmgr.create import VmCreation, creation_atom
+        from avf.virtmgr.invocation import Invocation
+        from avf.virtmgr.virtual_machine import VirtualMachine
+        from avf.virtmgr.vmms import choose_vmm
+
+        creation = VmCreation(self._global_service, self._machines, choose_vmm(), self._atoms)
         requester = Requester(os.getuid(), self._parent)
         error: RemoteException | None = None
         try:
@@ -112,46 +110,21 @@ class VirtualizationService(IVirtualizationService):
     def initialize_writable_partition(
         self, image_fd: ParcelFileDescriptor, size_bytes: int, type: PartitionType
     ) -> None:
-        require(self._global_service, Permission.MANAGE_VIRTUAL_MACHINE)
-        if size_bytes < 0:
-            raise RemoteException.illegal_argument(
-                f"Invalid size {size_bytes}: must not be negative"
-            )
-        kind = _PARTITION_KINDS.get(type)
-        if kind is None:
-            raise failure(
-                f"Failed to initialize partition as {int(type)}: Unsupported partition type"
-            )
-        try:
-            require_writable(image_fd.fileno(), "image")
-            create_writable_partition(image_fd.fileno(), size_bytes, kind)
-        except (DiskError, VirtmgrError, OSError) as e:
-            raise failure_from(e, f"Failed to initialize partition as {type.name}: ") from e
+        from avf.virtmgr.files import initialize_writable_partition
+
+        initialize_writable_partition(self._global_service, image_fd, size_bytes, type)
 
     def create_or_update_idsig_file(
         self, input_fd: ParcelFileDescriptor, idsig_fd: ParcelFileDescriptor
     ) -> None:
-        require(self._global_service, Permission.MANAGE_VIRTUAL_MACHINE)
-        try:
-            require_open(input_fd.fileno(), "input", "reading")
-            create_or_update_idsig(input_fd.fileno(), idsig_fd.fileno())
-        except (ApkError, VirtmgrError, OSError) as e:
-            raise failure_from(e) from e
+        from avf.virtmgr.files import create_or_update_idsig_file
+
+        create_or_update_idsig_file(self._global_service, input_fd, idsig_fd)
 
     def forget_instance(self, instance_image: ParcelFileDescriptor) -> None:
-        from avf.disk import instance_id, open_image
+        from avf.virtmgr.files import forget_instance
 
-        require(self._global_service, Permission.MANAGE_VIRTUAL_MACHINE)
-        files = Fds()
-        try:
-            with open_image(files.clone_file(instance_image, "instanceImage")) as image:
-                identifier = instance_id(image)
-        except (DiskError, VirtmgrError, OSError) as e:
-            raise failure_from(e, "Failed to read the instance image: ") from e
-        finally:
-            files.close()
-        if identifier is not None:
-            InstanceGenerations(self._global_service).forget(identifier)
+        forget_instance(self._global_service, instance_image)
 
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
         try:
@@ -160,6 +133,9 @@ class VirtualizationService(IVirtualizationService):
             raise failure_from(e) from e
 
     def dump(self, fd: int, args: list[str]) -> None:
+        from avf.policy import Permission
+        from avf.virtmgr.permissions import allowed
+
         if not allowed(self._global_service, Permission.DUMP):
             raise StatusError(Status.PERMISSION_DENIED)
         machines = self._machines.all()

@@ -11,7 +11,8 @@ from avf.aidl.virtualizationservice import (
 from avf.binder import IBinder, ParcelFileDescriptor
 from avf.virtmgr.control import VmControl
 from avf.virtmgr.errors import VirtmgrError, failure, failure_from, in_one_line
-from avf.virtmgr.machine import VmInstance, VmTable
+from avf.virtmgr.machine import VmInstance
+from avf.virtmgr.table import VmTable
 from avf.vmm import NotSupported, VmmControlError
 
 BALLOON_PERCENT = {

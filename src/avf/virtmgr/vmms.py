@@ -1,12 +1,16 @@
 """Which VMM runs this client's VMs, and whether they may begin as clones."""
 
 from avf import settings
-from avf.vmm import Crosvm, Qemu, Vmm
+from avf.vmm import Qemu, Vmm
 
 
 def choose_vmm() -> Vmm:
     """The one that `$AVF_VMM` names, QEMU if unset. Raises SettingError."""
-    return Crosvm() if settings.vmm() == "crosvm" else Qemu()
+    if settings.vmm() == "crosvm":
+        from avf.vmm import Crosvm
+
+        return Crosvm()
+    return Qemu()
 
 
 def warm_starts() -> bool:

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import logging
 import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -253,7 +252,7 @@ def _move_up(name: str, fd: int, top: int) -> None:
         _take_over(child)
     finally:
         os.close(child)
-    os.rename(name, uuid.uuid4().hex, src_dir_fd=fd, dst_dir_fd=top)
+    os.rename(name, os.urandom(16).hex(), src_dir_fd=fd, dst_dir_fd=top)
 
 
 def _take_over(fd: int) -> None:

@@ -1,5 +1,8 @@
 """Runs one virtual machine process: QEMU or crosvm, behind one small protocol."""
 
+from typing import TYPE_CHECKING
+
+from avf.lazy import lazily
 from avf.vmm.accel import (
     Acceleration,
     Accelerator,
@@ -23,11 +26,7 @@ from avf.vmm.base import (
     VmSpec,
 )
 from avf.vmm.bounded import BoundedFile
-from avf.vmm.crosvm.probe import CrosvmAbilities, crosvm_abilities, crosvm_runs_kernel
-from avf.vmm.crosvm.vmm import Crosvm, find_crosvm
-from avf.vmm.pace import Pace
 from avf.vmm.qemu.process import QemuProcess
-from avf.vmm.qemu.template import make_template
 from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
 from avf.vmm.templates import (
     StoredTemplate,
@@ -40,6 +39,20 @@ from avf.vmm.templates import (
 )
 from avf.vmm.tsc import tsc_khz
 
+if TYPE_CHECKING:
+    from avf.vmm.crosvm.probe import CrosvmAbilities, crosvm_abilities, crosvm_runs_kernel
+    from avf.vmm.crosvm.vmm import Crosvm, find_crosvm
+    from avf.vmm.qemu.template import make_template
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "crosvm.probe": "CrosvmAbilities crosvm_abilities crosvm_runs_kernel",
+            "crosvm.vmm": "Crosvm find_crosvm",
+            "qemu.template": "make_template",
+        },
+    )
+
 __all__ = [
     "Acceleration",
     "Accelerator",
@@ -51,7 +64,6 @@ __all__ = [
     "ExitReport",
     "Machine",
     "NotSupported",
-    "Pace",
     "Qemu",
     "QemuProcess",
     "StoredTemplate",

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 
-from avf.vmm.pace import Pace
+from avf.pace import Pace
 
 _CHUNK = 256 << 10
 _LEAST_COST = 16 << 10

@@ -2,7 +2,7 @@
 
 import os
 
-from avf.vmm.pace import Pace
+from avf.pace import Pace
 
 LIMIT = 16 << 10
 RATE = 1 << 20

@@ -3,8 +3,8 @@
 from collections import Counter, deque
 from collections.abc import Mapping
 
+from avf.pace import Pace
 from avf.vmm.base import ExitCause
-from avf.vmm.pace import Pace
 
 EVENTS_AT_ONCE, EVENTS_PER_SECOND = 10_000, 100
 """How many events of a guest's making are followed; each costs time that its client's other VMs lack."""

@@ -1,4 +1,4 @@
-"""How fast a guest may have its host work for it."""
+"""How fast one party may have another work for it."""
 
 import threading
 import time
