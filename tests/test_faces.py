@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = {"avf.binder.aio", "avf.client.aio", "avf.client.control", "avf.client.store"}
+PUBLIC = {
+    "avf.binder.aio",
+    "avf.client.aio",
+    "avf.client.control",
+    "avf.client.spans",
+    "avf.client.store",
+}
 
 OWNERS = {"avf_payload": "guest"}
 """Packages beside `avf`, and the one of its packages each belongs to."""

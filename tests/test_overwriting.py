@@ -13,12 +13,18 @@ from avf.aidlc.main import main as avf_aidl
 from avf.apk import ApkBuilder, IdsigError, SigningKey, create_or_update_idsig
 from avf.apk.__main__ import main as avf_apk
 from avf.cli.man import main as man
+from avf.cli.output_file import check_target, write_target
+from avf.cli.text import CliError
 from avf.client import ConfigError, grow_storage
 from avf.client.config import open_output
+from avf.client.spans import TraceContext, otlp_json, start_spans
 from avf.disk import DiskError, PartitionKind, create_writable_partition
 from avf.image import ImageError, build_image
 from avf.overwriting import Kind, foreign, looks_like
+from avf.report import render
+from tests.report.made import report, timeline
 
+SPAN = start_spans(timeline(), {})
 FOREIGN = {
     "text": b"my thesis\n" * 100,
     "one byte": b"x",
@@ -177,6 +183,38 @@ def test_manual_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert man([str(tmp_path)]) == 1
     assert "is no manual page: it looks like text" in capsys.readouterr().err
     assert (tmp_path / "vm.1").read_text() == "my thesis"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(Kind.REPORT, render(report())), (Kind.SPANS, otlp_json(SPAN, TraceContext.new(), {}))],
+)
+def test_reports_and_spans(tmp_path: Path, kind: Kind, text: str) -> None:
+    path = tmp_path / "file"
+    check_target(path, kind)
+    for content in (text + "more", text):
+        write_target(path, content, kind)
+        assert path.read_text() == content
+    for other in (Kind.REPORT, Kind.SPANS, Kind.OUTPUT):
+        if other is not kind:
+            with pytest.raises(
+                CliError, match=f"is no {other.value}: it looks like a {kind.value}"
+            ):
+                check_target(path, other)
+    path.write_text("my thesis")
+    with pytest.raises(CliError, match="it looks like text"):
+        write_target(path, text, kind)
+    assert path.read_text() == "my thesis"
+    with pytest.raises(CliError, match="Failed to write"):
+        check_target(tmp_path, kind)
+
+
+def test_a_report_goes_into_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with open(os.open(path, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        write_target(path, "page", Kind.REPORT)
+        assert reader.read(10) == b"page"
 
 
 def test_rules_of_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

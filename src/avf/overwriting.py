@@ -43,6 +43,8 @@ class Kind(Enum):
     OUTPUT = "console or log of a VM"
     MANUAL = "manual page"
     DEPFILE = "rule of make"
+    REPORT = "report of a VM"
+    SPANS = "file of spans"
 
 
 def foreign(fd: int, kind: Kind) -> str | None:
@@ -71,7 +73,7 @@ def mark_output(fd: int) -> None:
 
 def looks_like(head: bytes) -> str:
     """In words, what a file is that begins so."""
-    for kind in (Kind.IDSIG, Kind.INSTANCE, Kind.STORE, Kind.LINEAGE, Kind.MANUAL):
+    for kind in _TOLD_APART:
         if _TELLS[kind](head):
             return f"it looks like {'an' if kind.value[0] in 'aeiou' else 'a'} {kind.value}"
     for start, name in _KNOWN:
@@ -84,6 +86,15 @@ def looks_like(head: bytes) -> str:
     return UNKNOWN if b"\0" in head else "it looks like text"
 
 
+_TOLD_APART = (
+    Kind.IDSIG,
+    Kind.INSTANCE,
+    Kind.STORE,
+    Kind.LINEAGE,
+    Kind.MANUAL,
+    Kind.REPORT,
+    Kind.SPANS,
+)
 _KNOWN = (
     (b"PK\x03\x04", "an APK or another ZIP file"),
     (b"\x7fELF", "a program or library"),
@@ -158,5 +169,7 @@ _TELLS: dict[Kind, Callable[[bytes], bool]] = {
     Kind.LINEAGE: _starts(struct.pack("<I", 0x3EFF39D1)),
     Kind.OUTPUT: lambda head: _LOG_START.match(head) is not None,
     Kind.MANUAL: lambda head: _ROFF.match(head) is not None,
+    Kind.REPORT: _starts(b"<!DOCTYPE html>\n<!-- vm report -->"),
+    Kind.SPANS: _starts(b'{"resourceSpans":'),
     Kind.DEPFILE: lambda head: re.match(rb"[^\n:]*: ", head) is not None,
 }

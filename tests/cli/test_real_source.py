@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -89,6 +90,33 @@ def test_a_library_gets_them_too_and_its_signal_is_told(vm: Run) -> None:
     assert ran.returncode == 128 + 6
     assert "SIGABRT" in ran.stderr
     assert "last step" not in ran.stderr
+
+
+def test_what_a_run_leaves_to_be_looked_at(vm: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    monkeypatch.setenv("TRACEPARENT", f"00-{trace}-{parent}-01")
+    Path("words.py").write_text("print('hello <b>')")
+    Path("report.html").write_text("mine")
+    files = ("--timeline", "--report", "report.html", "--otlp", "start.json")
+    refused = vm("run-app", "words.py", *files)
+    assert refused.returncode == 1
+    assert "report.html is no report of a VM: it looks like text" in refused.stderr
+    assert Path("report.html").read_text() == "mine"
+
+    Path("report.html").unlink()
+    done = vm("run-app", "words.py", *files)
+    assert (done.returncode, done.stdout) == (0, "hello <b>\n")
+    assert re.search(
+        r"^(cold start|start as a clone): \d+\.\d ms until the payload", done.stderr, re.M
+    )
+    assert re.search(r"^  guest  \w+ +\d+\.\d +\d+\.\d% ", done.stderr, re.M)
+    page = Path("report.html").read_text()
+    assert "hello &lt;b&gt;" in page and "hello <b>" not in page
+    assert page.count("proved") == 4
+    (told,) = json.loads(Path("start.json").read_text())["resourceSpans"][0]["scopeSpans"]
+    whole = told["spans"][0]
+    assert (whole["traceId"], whole["parentSpanId"]) == (trace, parent)
+    assert {"vm start", "spawn", "guest", "verify"} <= {span["name"] for span in told["spans"]}
 
 
 def test_a_mute_vm_takes_arguments_and_refuses_what_is_code(vm: Run) -> None:

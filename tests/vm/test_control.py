@@ -91,6 +91,11 @@ def test_looking_into_a_vm_and_ending_it(app: App) -> None:
         assert timeline == vm.timeline()
         check_start(timeline)
 
+        page = vm_command("report", vm.cid)
+        assert page.startswith("<!DOCTYPE html>\n<!-- vm report -->\n")
+        assert page.count("proved") == 4 and "not proved" not in page
+        assert "Ready" in page and "How it died" not in page
+
         assert vm.death_report is None
         assert vm_command("stop", vm.cid) == ""
         assert vm.wait_for_death(60) is DeathReason.KILLED
@@ -110,6 +115,7 @@ def test_looking_into_a_vm_and_ending_it(app: App) -> None:
         assert control.details().vmm_pid is None
         assert control.metrics().peak_rss_vm_kb > 0
         assert control.history()[: len(known)] == known
+        assert "How it died" in vm_command("report", vm.cid)
         assert report.timeline is not None
         assert report.timeline.phases == timeline.phases
         assert [moment.step for moment in report.timeline.moments] == [

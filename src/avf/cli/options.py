@@ -59,6 +59,8 @@ class RunOptions(TypedDict):
     image: Path | None
     as_json: bool
     timeline: bool
+    report: Path | None
+    otlp: Path | None
     verbose: bool
     kernel_log: NotRequired[bool]
     """Of a payload's VM: whether what its kernel and its agent say is shown, too."""
@@ -104,6 +106,8 @@ def run_options(command: F) -> F:
             click.option("--json", "as_json", is_flag=True,
                          help="Tell events as JSON lines; console and log go to standard error."),
             click.option("--timeline", is_flag=True, help="Show in the end where the time of the start went."),
+            click.option("--report", type=FILE, help="Where a page about the VM goes in the end, as of `vm report`."),
+            click.option("--otlp", type=FILE, help="Where the spans of the start go in the end: OpenTelemetry's JSON."),
             click.option("-v", "--verbose", is_flag=True, help="Show what virtmgr logs."),
         )
     ):  # fmt: skip

@@ -122,17 +122,13 @@ def run_vm(
 ) -> Outcome:
     """Creates and starts a VM and tells of it until it ends."""
     teller = teller or _teller(options)
+    records = Records(options)
     with ExitStack() as stack:
         outputs = stack.enter_context(_outputs(config, options))
         typed = stack.enter_context(typed_input(options["console_in"]))
         vm = stack.enter_context(_create(connection, config, outputs, typed))
-        records = Records(options)
-        try:
+        with records.of_start(vm):
             _start(vm, options["timeout"])
-        except CliError:
-            records.take(vm)
-            records.leave()
-            raise
         report = None
         try:
             teller.created(vm, description)

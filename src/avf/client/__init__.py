@@ -51,7 +51,7 @@ from avf.client.events import (
 )
 from avf.client.history import MetricsSample
 from avf.client.inside import CompletedCommand, GuestAccess
-from avf.client.inspection import Inspection, VmDetails, VmMetrics
+from avf.client.inspection import Inspection, VmDetails, VmFile, VmMetrics, VmParts
 from avf.client.json_config import load_raw_config
 from avf.client.machine import GuestService, VirtualMachine
 from avf.client.relay import Ending, Relay
@@ -111,9 +111,11 @@ __all__ = [
     "VmClosed",
     "VmDetails",
     "VmDied",
+    "VmFile",
     "VmGone",
     "VmInfo",
     "VmMetrics",
+    "VmParts",
     "VmStateError",
     "WaitError",
     "check_settings",

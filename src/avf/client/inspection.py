@@ -1,5 +1,6 @@
 """What can be asked of a VM, by its owner and by those who look into it from outside."""
 
+import os
 import socket
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
@@ -9,6 +10,8 @@ from avf.aidl.virtualizationservice import VirtualMachineState
 from avf.aidl.vm_control import IVmControl, PayloadState
 from avf.client.history import MetricsSample, after_millis, samples
 from avf.client.timeline import Timeline
+
+_UNSIGNED = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,44 @@ class VmMetrics:
     rss_vmm_kb: int
     peak_rss_vm_kb: int
     peak_rss_vmm_kb: int
+
+
+@dataclass(frozen=True, slots=True)
+class VmFile:
+    """A file that a VM was made of, as it was then."""
+
+    label: str
+    """`kernel`, `initrd`, `bootloader`, `disk`, or the label of a partition."""
+    disk: int | None
+    """Which disk it is a part of, from 0."""
+    path: str
+    """By which it was opened, as far as the kernel knows; empty for a file in memory."""
+    size: int
+    writable: bool
+    """By the guest."""
+    device: int
+    inode: int
+    modified_ns: int
+
+    def is_at(self, status: os.stat_result) -> bool:
+        """Whether a file that was found at the path is this one, and as it was."""
+        same = (status.st_dev, status.st_ino) == (self.device, self.inode)
+        return same and (status.st_size, status.st_mtime_ns) == (self.size, self.modified_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class VmParts:
+    """What a VM was made of."""
+
+    payload: str
+    """Of an app: the payload's file, or the path of its configuration in the APK; else empty."""
+    is_app: bool
+    is_debuggable: bool
+    arguments: tuple[str, ...]
+    """The payload's."""
+    variables: tuple[str, ...]
+    """The names of the payload's variables."""
+    files: tuple[VmFile, ...]
 
 
 class Inspection(ABC):
@@ -109,6 +150,32 @@ class Inspection(ABC):
         """Where the time of the VM's start went, as far as it has come."""
         with self._inspected() as control:
             return Timeline.from_aidl(control.get_timeline())
+
+    def parts(self) -> VmParts:
+        """What the VM was made of: its payload and its files, at most 256 of them."""
+        with self._inspected() as control:
+            told = control.get_parts()
+        files = (
+            VmFile(
+                file.label,
+                None if file.disk < 0 else file.disk,
+                file.path,
+                file.size,
+                file.is_writable,
+                file.device & _UNSIGNED,
+                file.inode & _UNSIGNED,
+                file.modified_nanos,
+            )
+            for file in told.files
+        )
+        return VmParts(
+            told.payload,
+            told.is_app,
+            told.is_debuggable,
+            tuple(told.arguments),
+            tuple(told.variables),
+            tuple(files),
+        )
 
     def attach_console(self, *, live: bool = True) -> socket.socket:
         """A stream: the last of what the console said, then, if `live`, what it goes on to say, until it ends.

@@ -1,5 +1,6 @@
 """A death told to people."""
 
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +8,10 @@ from typing import Self
 
 from avf.aidl import vm_control as aidl
 from avf.client.events import DeathReason
+from avf.client.remedies import guest_remedy_for, remedy_for
 from avf.client.timeline import Timeline
+
+_GUEST_ERROR = re.compile(r"the guest told of an error, \w+: (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,13 @@ class DeathReport:
             tuple(report.lost_output),
             None if report.timeline is None else Timeline.from_aidl(report.timeline),
         )
+
+    @property
+    def remedy(self) -> str:
+        """What to try, in words; empty if that depends."""
+        if told := _GUEST_ERROR.match(self.last_step):
+            return guest_remedy_for(told[1])
+        return remedy_for(f"{self.last_step}\n{self.vmm_stderr}")
 
     def lines(self, *, console: bool = True) -> Iterator[str]:
         """The report as lines of text, with or without what the console said."""

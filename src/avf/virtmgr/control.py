@@ -12,6 +12,7 @@ from avf.aidl.vm_control import (
     Timeline,
     VmInfo,
     VmMetrics,
+    VmParts,
 )
 from avf.binder import ParcelFileDescriptor, calling_peer
 from avf.virtmgr.errors import VirtmgrError, failure, failure_from
@@ -73,6 +74,9 @@ class VmControl(IVmControl):
 
     def get_timeline(self) -> Timeline:
         return told_timeline(self._machine.timeline.picture())
+
+    def get_parts(self) -> VmParts:
+        return self._machine.parts
 
     def get_death_report(self) -> DeathReport | None:
         return self._machine.death_report

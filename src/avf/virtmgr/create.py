@@ -15,7 +15,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineConfig,
 )
 from avf.aidl.virtualizationservice_internal import AtomVmCreationRequested
-from avf.aidl.vm_control import LifecycleStep
+from avf.aidl.vm_control import LifecycleStep, VmParts
 from avf.binder import BinderError, ParcelFileDescriptor, RemoteException
 from avf.disk import Disk, DiskError, check_disk
 from avf.virtmgr import labels
@@ -36,6 +36,7 @@ from avf.virtmgr.metrics import VmMetrics
 from avf.virtmgr.notifications import VirtualMachineService
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.owner import is_socket
+from avf.virtmgr.parts import noted_parts
 from avf.virtmgr.permissions import require_custom
 from avf.virtmgr.ramdump import Ramdump, dump_limit
 from avf.virtmgr.requester import Requester
@@ -131,6 +132,7 @@ class VmCreation:
                 takes_console_input=console is not None and takes_input,
                 timeline=timeline,
             )
+            machine.parts = _parts(config, machine_config, invocation)
             context.serve_control(VmControl(machine))
             self._machines.add(machine)
             undo.pop_all()
@@ -314,6 +316,17 @@ def _require_descriptors() -> None:
         raise failure(
             f"Failed to create VM: {used} of at most {limit} file descriptors are in use (RLIMIT_NOFILE)"
         )
+
+
+def _parts(
+    config: VirtualMachineConfig, machine: MachineConfig, invocation: Invocation | None
+) -> VmParts:
+    """What cannot be noted is missing."""
+    try:
+        return noted_parts(config, machine, invocation)
+    except OSError as e:
+        log.warning("what the VM is made of cannot be told: %s", e)
+        return VmParts()
 
 
 def _is_custom(config: VirtualMachineConfig) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
 from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
-from avf.aidl.vm_control import DeathReport, IVmControl, LifecycleStep, Refusal
+from avf.aidl.vm_control import DeathReport, IVmControl, LifecycleStep, Refusal, VmParts
 from avf.binder import RemoteException
 from avf.runtime import host_vsock_dirs
 from avf.virtmgr.callbacks import VirtualMachineCallbacks
@@ -154,6 +154,8 @@ class VmInstance:
         self.output = output
         self.takes_console_input = takes_console_input
         self.timeline = timeline
+        self.parts = VmParts()
+        """What it is made of, for those who look at it."""
         self.callbacks = VirtualMachineCallbacks(self.cid)
         self._files = files
         self._ramdump = ramdump

@@ -89,9 +89,16 @@ class IVmControl(Interface, descriptor="org.avf.linux.control.IVmControl"):
         """Where the time of the VM's start went, as far as it has come. Kept when the VM has died."""
         raise NotImplementedError
 
+    @method(11)
+    @abstractmethod
+    def get_parts(self) -> VmParts:
+        """Kept when the VM has died."""
+        raise NotImplementedError
+
 
 from ._DeathReport import DeathReport  # noqa: E402
 from ._MetricsSample import MetricsSample  # noqa: E402
 from ._Timeline import Timeline  # noqa: E402
 from ._VmInfo import VmInfo  # noqa: E402
 from ._VmMetrics import VmMetrics  # noqa: E402
+from ._VmParts import VmParts  # noqa: E402

@@ -78,9 +78,15 @@ class IVmControlAsync(AsyncInterface[IVmControl]):
         """Where the time of the VM's start went, as far as it has come. Kept when the VM has died."""
         raise NotImplementedError
 
+    @abstractmethod
+    async def get_parts(self) -> VmParts:
+        """Kept when the VM has died."""
+        raise NotImplementedError
+
 
 from ._DeathReport import DeathReport  # noqa: E402
 from ._MetricsSample import MetricsSample  # noqa: E402
 from ._Timeline import Timeline  # noqa: E402
 from ._VmInfo import VmInfo  # noqa: E402
 from ._VmMetrics import VmMetrics  # noqa: E402
+from ._VmParts import VmParts  # noqa: E402

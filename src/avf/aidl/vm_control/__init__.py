@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from ._StartKind import StartKind
     from ._StartPhase import StartPhase
     from ._Timeline import Timeline
+    from ._VmFile import VmFile
     from ._VmInfo import VmInfo
     from ._VmMetrics import VmMetrics
+    from ._VmParts import VmParts
 
 __all__ = [
     "DeathReport",
@@ -34,8 +36,10 @@ __all__ = [
     "StartKind",
     "StartPhase",
     "Timeline",
+    "VmFile",
     "VmInfo",
     "VmMetrics",
+    "VmParts",
 ]
 
 _MODULES = {
@@ -51,8 +55,10 @@ _MODULES = {
     "StartKind": "._StartKind",
     "StartPhase": "._StartPhase",
     "Timeline": "._Timeline",
+    "VmFile": "._VmFile",
     "VmInfo": "._VmInfo",
     "VmMetrics": "._VmMetrics",
+    "VmParts": "._VmParts",
 }
 
 if not TYPE_CHECKING:

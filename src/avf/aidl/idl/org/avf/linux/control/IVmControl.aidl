@@ -6,6 +6,7 @@ import org.avf.linux.control.MetricsSample;
 import org.avf.linux.control.Timeline;
 import org.avf.linux.control.VmInfo;
 import org.avf.linux.control.VmMetrics;
+import org.avf.linux.control.VmParts;
 
 /** One VM, seen from outside. Holding this is not holding the VM: it neither keeps it alive nor ends it. */
 interface IVmControl {
@@ -52,4 +53,7 @@ interface IVmControl {
 
     /** Where the time of the VM's start went, as far as it has come. Kept when the VM has died. */
     Timeline getTimeline();
+
+    /** Kept when the VM has died. */
+    VmParts getParts();
 }
