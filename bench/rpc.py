@@ -3,6 +3,7 @@
 python -m bench.rpc        prints the figures as JSON
 """
 
+import asyncio
 import json
 import os
 import socket
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from avf.binder import FdMode, Interface, Server, connect, method, unix
+from avf.binder import FdMode, Interface, Server, aio, connect, method, unix
 
 from . import _dbus_peer, _grpc_peer
 
@@ -67,7 +68,7 @@ def run() -> dict[str, float]:
     """Medians: microseconds per call, oneway calls a second, MB/s each way of echoed arrays.
 
     `vs_raw_socket` says how often a bare ping-pong fits into a call; `vs_grpcio` (the faster of its two faces) and
-    `vs_dbus_fast` how often a call fits into one of theirs.
+    `vs_dbus_fast` how often a call fits into one of theirs; `aio.vs_blocking` how often it fits into one of asyncio's.
     """
     figures: dict[str, float] = {}
     with one_cpu():
@@ -79,6 +80,7 @@ def run() -> dict[str, float]:
                     root = session.get_root(IBench)
                     latency = _median_us(lambda root=root: root.add_ints(1, 2), CALLS)
                     figures[f"rpc.add_ints.p50_us{suffix}"] = latency
+            figures["rpc.add_ints.aio.p50_us"] = asyncio.run(_median_us_aio(path, CALLS))
     with _peer("serve") as path:
         for mode, suffix in MODES:
             with connect(unix(path), fd_mode=mode) as session:
@@ -90,6 +92,7 @@ def run() -> dict[str, float]:
     ours = figures["rpc.add_ints.p50_us"]
     grpcio = min(figures["rpc.peer.grpcio.p50_us"], figures["rpc.peer.grpcio_aio.p50_us"])
     figures["rpc.add_ints.vs_raw_socket"] = ours / raw
+    figures["rpc.add_ints.aio.vs_blocking"] = figures["rpc.add_ints.aio.p50_us"] / ours
     figures["rpc.add_ints.vs_grpcio"] = grpcio / ours
     figures["rpc.add_ints.vs_dbus_fast"] = figures["rpc.peer.dbus_fast.p50_us"] / ours
     return figures
@@ -131,6 +134,19 @@ def _median_us(call: object, count: int) -> float:
         start = time.perf_counter_ns()
         call()
         times.append(time.perf_counter_ns() - start)
+    return statistics.median(times) / 1000
+
+
+async def _median_us_aio(path: str, count: int) -> float:
+    async with await aio.connect(unix(path)) as session:
+        root = aio.proxy(await session.get_root(IBench))
+        for _ in range(count // 10):
+            await root.add_ints(1, 2)
+        times = []
+        for _ in range(count):
+            start = time.perf_counter_ns()
+            await root.add_ints(1, 2)
+            times.append(time.perf_counter_ns() - start)
     return statistics.median(times) / 1000
 
 

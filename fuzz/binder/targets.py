@@ -94,7 +94,7 @@ class _End:
             while call is not None:
                 result = execute(core, call)
                 if not call.oneway:
-                    _sent(core.finish(call, result))
+                    _sent(core.finish(call.node, result))
                     break
                 if isinstance(result, Parcel):
                     result.discard()

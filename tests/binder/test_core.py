@@ -89,7 +89,7 @@ class End:
             while call is not None:
                 result = execute(self.core, call)
                 if not call.oneway:
-                    return sender.take(self.core.finish(call, result).data, self)
+                    return sender.take(self.core.finish(call.node, result).data, self)
                 call = self.core.next_oneway(call)
         return None
 
@@ -349,7 +349,7 @@ def test_calls_that_end_the_session(body: bytes, text: str) -> None:
 def status_of(server: End, body: bytes) -> int:
     call = server.core.receive(body, None)
     assert call is not None
-    frame: Frame = server.core.finish(call, execute(server.core, call))
+    frame: Frame = server.core.finish(call.node, execute(server.core, call))
     reply = frames(frame.data)[-1]
     assert reply[0] == wire.REPLY
     status: int = struct.unpack_from("<i", reply[1])[0]
@@ -444,7 +444,7 @@ def test_an_object_refused_for_its_stability_is_given_back(stability: int) -> No
     body = transact_body(ROOT, 11, with_token(binder(1, CALLBACK, stability)))
     call = server.core.receive(body, None)
     assert call is not None
-    frame = server.core.finish(call, execute(server.core, call))
+    frame = server.core.finish(call.node, execute(server.core, call))
     assert wire.dec_strong(CALLBACK, 1) in bytes(frame.data)
     assert server.counts() == {ROOT: (1, 0)}
 

@@ -13,10 +13,11 @@
 methods as coroutine functions. What a method takes and returns are binder objects of the interfaces themselves:
 `binder` makes one of an asyncio object, `proxy` an asyncio object of a proxy.
 
-What is awaited means what the blocking call means. Each call occupies a thread while it lasts; a cancelled one goes on
-there, unwatched, and its session stays usable. A coroutine that serves a call may await calls to its caller, which take
-the way nested calls take. Objects may also be ordinary ones whose methods run in binder threads; `in_loop` brings what
-they say to the loop.
+What is awaited means what the blocking call means. A call that only waits for its reply is the loop's own; one that may
+have to wait for something else, such as a free connection, occupies a thread while it lasts. A cancelled one goes on in
+a thread, unwatched, and its session stays usable. A coroutine that serves a call may await calls to its caller, which
+take the way nested calls take. Objects may also be ordinary ones whose methods run in binder threads; `in_loop` brings
+what they say to the loop.
 """
 
 import asyncio
@@ -27,8 +28,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
 from . import client, predefined, workers
-from .contract import AsyncInterface, Interface, as_declared
+from .contract import AsyncInterface, Interface, Method, as_declared
 from .in_loop import (
+    call_method,
     calling_peer,
     cancel_served,
     in_thread,
@@ -288,14 +290,17 @@ class AsyncProxy:
         self._methods = {made.attribute: made for made in contract.methods().values()}
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        if name not in self._methods:
+        method = self._methods.get(name)
+        if method is None:
             raise AttributeError(f"{type(self.binder).__name__} has no AIDL method {name}")
-        bound = getattr(self.binder, name)
+
+        binder = self.binder
 
         async def call(*args: Any, **named: Any) -> Any:
-            return await in_thread(bound, *args, **named)
+            return await call_method(binder, method, args, named)
 
-        return as_declared(call, bound)
+        made = self.__dict__[name] = as_declared(call, getattr(binder, name))
+        return made
 
 
 @overload
@@ -340,7 +345,7 @@ def _proxy_class(face: type[_A]) -> type[_A]:
         contract = interface_of(face)._contract
         methods = contract.methods().values() if contract is not None else ()
         calls: dict[str, Any] = {
-            made.attribute: _call(made.attribute, getattr(face, made.attribute, made.function))
+            made.attribute: _call(made, getattr(face, made.attribute, made.function))
             for made in methods
         }
         calls["__doc__"] = face.__doc__
@@ -349,9 +354,9 @@ def _proxy_class(face: type[_A]) -> type[_A]:
     return known  # type: ignore[return-value]
 
 
-def _call(name: str, declared: Any) -> Any:
+def _call(method: Method, declared: Any) -> Any:
     async def call(self: AsyncInterface[Any], *args: Any, **named: Any) -> Any:
-        return await in_thread(getattr(self._made, name), *args, **named)
+        return await call_method(self._made, method, args, named)
 
     return as_declared(call, declared)
 

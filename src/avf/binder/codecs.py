@@ -47,10 +47,29 @@ FileDescriptor = Annotated[ParcelFileDescriptor, Scalar.FILE_DESCRIPTOR]
 """AIDL FileDescriptor: a descriptor without what AIDL's ParcelFileDescriptor has around it. Never null."""
 
 
+class Fixed:
+    """How a value that always takes the same number of bytes is packed beside others like it."""
+
+    __slots__ = ("into", "letter", "out")
+
+    def __init__(
+        self,
+        letter: str,
+        out: Callable[[Any], Any] | None = None,
+        into: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.letter = letter
+        """struct's letter for what travels."""
+        self.out = out
+        """What makes that of a value, or raises TypeError or ValueError; None if struct does."""
+        self.into = into
+        """What makes a value of what has come, if it is not one yet."""
+
+
 class Codec:
     """How one AIDL type is written and read."""
 
-    __slots__ = ("check", "convert", "default", "nullable", "packed", "read", "write")
+    __slots__ = ("check", "convert", "default", "fixed", "nullable", "packed", "read", "write")
 
     def __init__(
         self,
@@ -61,6 +80,7 @@ class Codec:
         packed: str = "",
         convert: Callable[[Any], Any] | None = None,
         check: Callable[[Any], None] | None = None,
+        fixed: Fixed | None = None,
     ) -> None:
         self.write = write
         self.read = read
@@ -74,6 +94,8 @@ class Codec:
         """What makes a value of an element so unpacked, if it is not one yet."""
         self.check = check
         """What raises TypeError for an element that must not be packed although it is a number."""
+        self.fixed = fixed
+        """How it is packed together with its neighbours, if it is always of one size."""
 
 
 def codec_for(annotation: object) -> Codec:
@@ -185,46 +207,66 @@ write_i32, read_i32 = _fixed("i")
 write_i64, read_i64 = _fixed("q")
 
 
-def _write_bool(parcel: Parcel, value: bool) -> None:
-    if value is True:
-        parcel.data += b"\1\0\0\0"
-    elif value is False:
-        parcel.data += b"\0\0\0\0"
-    else:
+def _bool_out(value: bool) -> int:
+    if value is not True and value is not False:
         raise TypeError(f"bool wanted, not {type(value).__name__}")
+    return value
+
+
+def _write_bool(parcel: Parcel, value: bool) -> None:
+    parcel.data += b"\1\0\0\0" if _bool_out(value) else b"\0\0\0\0"
 
 
 def _read_bool(reader: ParcelReader) -> bool:
     return reader.read_int() != 0
 
 
-def write_byte(parcel: Parcel, value: int) -> None:
+def byte_out(value: int) -> int:
+    """Raises TypeError or ValueError for what is no byte."""
     if not isinstance(value, int) or not -128 <= value <= 127:
         raise _unfit("b", value)
-    parcel.write_int(value)
+    return value
+
+
+def byte_into(number: int) -> int:
+    """The byte that an int from a parcel stands for."""
+    return ((number + 128) & 0xFF) - 128
+
+
+def write_byte(parcel: Parcel, value: int) -> None:
+    parcel.write_int(byte_out(value))
 
 
 def read_byte(reader: ParcelReader) -> int:
-    return ((reader.read_int() + 128) & 0xFF) - 128
+    return byte_into(reader.read_int())
 
 
-def _write_char(parcel: Parcel, value: str) -> None:
+def _char_out(value: str) -> int:
     if not isinstance(value, str):
         raise TypeError(f"str wanted, not {type(value).__name__}")
     if len(value) != 1 or value > "\uffff":
         raise ValueError("a char is one UTF-16 unit")
-    parcel.write_int(ord(value))
+    return ord(value)
+
+
+def _char_into(number: int) -> str:
+    return chr(number & 0xFFFF)
+
+
+def _write_char(parcel: Parcel, value: str) -> None:
+    parcel.write_int(_char_out(value))
 
 
 def _read_char(reader: ParcelReader) -> str:
-    return chr(reader.read_int() & 0xFFFF)
+    return _char_into(reader.read_int())
 
 
+_BYTE, _CHAR = Fixed("i", byte_out, byte_into), Fixed("i", _char_out, _char_into)
 _SCALARS = {
-    Scalar.BYTE: Codec(write_byte, read_byte, int, packed="b"),
-    Scalar.CHAR: Codec(_write_char, _read_char, lambda: "\0"),
-    Scalar.LONG: Codec(write_i64, read_i64, int, packed="q"),
-    Scalar.FLOAT: Codec(*_fixed("f"), float, packed="f"),
+    Scalar.BYTE: Codec(write_byte, read_byte, int, packed="b", fixed=_BYTE),
+    Scalar.CHAR: Codec(_write_char, _read_char, lambda: "\0", fixed=_CHAR),
+    Scalar.LONG: Codec(write_i64, read_i64, int, packed="q", fixed=Fixed("q")),
+    Scalar.FLOAT: Codec(*_fixed("f"), float, packed="f", fixed=Fixed("f")),
 }
 
 
@@ -232,10 +274,9 @@ _SCALARS = {
 
 
 def _write_string(parcel: Parcel, value: str) -> None:
-    try:
-        parcel.write_string(value)
-    except (AttributeError, TypeError):
-        raise TypeError(f"str wanted, not {type(value).__name__}") from None
+    if not isinstance(value, str):
+        raise TypeError(f"str wanted, not {type(value).__name__}")
+    parcel.write_string(value)
 
 
 def _read_string(reader: ParcelReader) -> str:
@@ -483,9 +524,9 @@ def _tuple_codec(parts: list[Codec]) -> Codec:
 
 
 _cache: dict[object, Codec] = {
-    bool: Codec(_write_bool, _read_bool, bool),
-    int: Codec(write_i32, read_i32, int, packed="i"),
-    float: Codec(*_fixed("d"), float, packed="d"),
+    bool: Codec(_write_bool, _read_bool, bool, fixed=Fixed("i", _bool_out, bool)),
+    int: Codec(write_i32, read_i32, int, packed="i", fixed=Fixed("i")),
+    float: Codec(*_fixed("d"), float, packed="d", fixed=Fixed("d")),
     str: Codec(
         _write_string, _read_string, str, (_or_minus_one(_write_string), ParcelReader.read_string)
     ),

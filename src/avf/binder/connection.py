@@ -89,6 +89,7 @@ class Connection:
         "lent",
         "on_return",
         "peer",
+        "poller",
         "posts",
         "running",
         "session",
@@ -122,6 +123,8 @@ class Connection:
         """Whether it is looked at while no call uses it."""
         self.fresh = False
         """Whether it has been used since that was last considered."""
+        self.poller: object = None
+        """What is told, without asking for it, when something has come."""
         self.posts = 0
         """Oneway calls sent on it."""
         self.running = 0
@@ -208,6 +211,56 @@ class Connection:
             self.account.give(MEMORY, size)
 
     # Receiving
+
+    def ask(self, frame: bytes | bytearray | memoryview) -> bytes | None:
+        """Sends a frame, or the rest of one, and receives what comes next, as `receive` does."""
+        if frame:
+            self.send(frame)
+        return self.receive()
+
+    def receive(self) -> bytes | None:
+        """Blocks for the next bytes, which are most often one frame or an answer; None if `read_frame` is to be used.
+
+        Who cannot tell what they are gives them to `unread`. Raises EOFError, OSError.
+        """
+        begun = self._pos != len(self._buffer) or self._size >= 0
+        if begun or self._receives_fds or self._watched or self._early:
+            return None
+        piece = self.sock.recv(_PIECE)
+        if not piece:
+            raise EOFError("the peer closed the connection")
+        return piece
+
+    @property
+    def can_be_polled(self) -> bool:
+        """Whether its socket tells all there is to know of what has come, and nothing else ends the waiting."""
+        return self._tls is None and self._frame_timeout is None and not self._watched
+
+    def send_now(self, frame: bytes | bytearray) -> bytes | bytearray | memoryview:
+        """Sends without waiting; what is left to be sent."""
+        try:
+            sent = self.sock.send(frame, _SEND_FLAGS)
+        except BlockingIOError:
+            return frame
+        return memoryview(frame)[sent:] if sent < len(frame) else b""
+
+    def receive_now(self) -> bytes | None:
+        """`receive` without waiting; empty if nothing has come."""
+        begun = self._pos != len(self._buffer) or self._size >= 0
+        if begun or self._receives_fds or self._watched or self._early:
+            return None
+        try:
+            piece = self.sock.recv(_PIECE, _DONTWAIT)
+        except BlockingIOError:
+            return b""
+        if not piece:
+            raise EOFError("the peer closed the connection")
+        return piece
+
+    def unread(self, piece: bytes) -> None:
+        """Has `read_frame` go on with the bytes that `receive` has just returned."""
+        self._buffer = piece
+        self._pos = 0
 
     def read_frame(self) -> ReceivedFrame:
         """Blocks for a frame. Raises EOFError, OSError, ProtocolError."""

@@ -20,6 +20,7 @@ from .codecs import Codec, Reader, Writer, codec_for
 from .errors import ExceptionCode, RemoteException, Status, StatusError
 from .objects import Handle, IBinder
 from .parcel import Parcel, ParcelReader, misfit, refused
+from .shapes import FixedReply, FixedRequest, Shape, runs
 from .values import resolve
 from .wire import DUMP, MAX_USER_CODE, META_CODES, Stability
 
@@ -55,15 +56,22 @@ def method(
     return mark
 
 
+_MAX_TOKEN = 2000
+"""Bytes of an interface token that are packed together with arguments."""
+
+
 class Method:
     """One AIDL method with its codecs."""
 
     __slots__ = (
+        "_pieces",
         "all_of",
         "any_of",
         "arguments",
         "attribute",
         "code",
+        "fixed_reply",
+        "fixed_request",
         "function",
         "name",
         "oneway",
@@ -87,11 +95,27 @@ class Method:
         codecs = [_codec(hints, name, self.name, contract.module) for name in variables]
         self.writers: list[Writer] = [codec.write for codec in codecs]
         self.readers: list[Reader] = [codec.read for codec in codecs]
+        self._pieces = _pieces(codecs)
         self.result: Codec | None = None
         if hints.get("return") not in (None, "None"):
             self.result = _codec(hints, "return", self.name, contract.module)
         if self.oneway and self.result is not None:
             raise TypeError(f"{self.name}: a oneway method returns nothing")
+        self.fixed_request = self._fixed_request(codecs)
+        """For arguments that always take as much room as these; else None."""
+        self.fixed_reply = self._fixed_reply()
+        """The same for the result."""
+
+    def _fixed_request(self, codecs: list[Codec]) -> FixedRequest | None:
+        parts = [codec.fixed for codec in codecs if codec.fixed is not None]
+        if self.oneway or len(parts) < len(codecs) or len(self.token) > _MAX_TOKEN:
+            return None
+        return FixedRequest(self.code, self.token, parts)
+
+    def _fixed_reply(self) -> FixedReply | None:
+        if self.result is None:
+            return FixedReply([])
+        return None if self.result.fixed is None else FixedReply([self.result.fixed])
 
     def of(self, target: IBinder) -> Callable[..., Any]:
         """A local object's implementation, for a peer's call.
@@ -142,13 +166,26 @@ class Method:
         if len(args) != len(writers):
             raise self._wrong_arguments(args, {})
         parcel.data += self.token
-        for index, write in enumerate(writers):
-            try:
-                write(parcel, args[index])
-            except (StatusError, OSError):
-                raise
-            except Exception as error:
-                raise misfit(error, f"{self.name}: {self.arguments[index]}") from error
+        if self._pieces is None:
+            self._write_each(parcel, args, 0, len(args))
+            return
+        for start, stop, shape in self._pieces:
+            packed = None if shape is None else shape.packed(args[start:stop])
+            if packed is None:
+                self._write_each(parcel, args, start, stop)
+            else:
+                parcel.data += packed
+
+    def _write_each(self, parcel: Parcel, args: tuple[Any, ...], index: int, stop: int) -> None:
+        writers = self.writers
+        try:
+            while index < stop:
+                writers[index](parcel, args[index])
+                index += 1
+        except (StatusError, OSError):
+            raise
+        except Exception as error:
+            raise misfit(error, f"{self.name}: {self.arguments[index]}") from error
 
     def read_arguments(self, reader: ParcelReader) -> list[Any]:
         """Checks the interface token and reads what follows. Raises StatusError or RemoteException."""
@@ -158,7 +195,7 @@ class Method:
             raise StatusError(Status.BAD_TYPE, f"{self.name}: wrong interface token")
         reader.pos = start + len(token)
         try:
-            args = [read(reader) for read in self.readers]
+            args = self._read_values(reader)
         except Exception as error:
             if isinstance(error, StatusError) and error.status == Status.UNEXPECTED_NULL:
                 raise RemoteException(ExceptionCode.NULL_POINTER) from None
@@ -168,6 +205,18 @@ class Method:
             raise RemoteException.bad_parcelable(
                 f"Parcel data not fully consumed, unread size: {unread}"
             )
+        return args
+
+    def _read_values(self, reader: ParcelReader) -> list[Any]:
+        if self._pieces is None:
+            return [read(reader) for read in self.readers]
+        args: list[Any] = []
+        for start, stop, shape in self._pieces:
+            if shape is None:
+                args += [read(reader) for read in self.readers[start:stop]]
+            else:
+                args += shape.unpacked(reader.buf, reader.pos)
+                reader.pos += shape.size
         return args
 
     def write_result(self, parcel: Parcel, value: Any) -> None:
@@ -192,6 +241,15 @@ class Method:
             raise
         except Exception as error:
             raise refused(error, f"{self.name}: result") from error
+
+
+def _pieces(codecs: list[Codec]) -> list[tuple[int, int, Shape | None]] | None:
+    """The arguments in pieces, with the shape of those of several of fixed size; None if there is no such piece."""
+    made: list[tuple[int, int, Shape | None]] = []
+    for start, stop in runs([codec.fixed for codec in codecs]):
+        parts = [codec.fixed for codec in codecs[start:stop] if codec.fixed is not None]
+        made.append((start, stop, Shape(parts) if len(parts) > 1 else None))
+    return made if any(shape is not None for _, _, shape in made) else None
 
 
 def _codec(hints: dict[str, Any], name: str, where: str, module: str) -> Codec:

@@ -8,20 +8,21 @@ out on the connection being served, where the peer is waiting.
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from . import idle, wire
 from .budget import OverBudget
 from .connection import Connection, TooMuchData, wait_to_read
 from .contract import Method
-from .dispatch import execute
+from .dispatch import execute, plain_call
 from .errors import DeadObjectError, ProtocolError, Status, StatusError, note, report
 from .fd import close_fds
 from .objects import Handle
 from .outgoing import Outgoing
 from .parcel import Parcel, ParcelReader
-from .peer import context
-from .session import SessionCore
+from .peer import running
+from .session import Frame, SessionCore
 from .transaction import Transaction
 
 GONE = (OSError, EOFError)
@@ -37,8 +38,13 @@ _MAX_RETURNS_READ = 1024
 """Frames read in one go from a connection that no call uses."""
 _SETTLE_STEP = 0.02
 """Seconds for which `settle` waits in one go."""
+_ANSWER_HEAD = wire.ANSWER_FRAME.size
+_unpack_answer = wire.ANSWER_FRAME.unpack_from
 _POSTS = 64
 """Oneway calls sent on a connection before what has come back on it is read."""
+
+
+_B = TypeVar("_B", bound="BegunCall")
 
 
 def _nothing() -> None:
@@ -160,12 +166,12 @@ class Endpoint:
         if core.attention and taken:
             self._collect()
 
-    def _give_back(self, connection: Connection) -> None:
-        """`_release` after a call."""
+    def _give_back(self, connection: Connection, *, in_passing: bool = False) -> None:
+        """`_release` after a call. `in_passing`, where no user code may run, another thread tells objects."""
         self._release(connection)
         table = self.core.table
         if table.released or table.ready:
-            self._tell_news()
+            self._run_or_start(in_passing, self._tell_news)
 
     def _forget(self, connection: Connection) -> None:
         """With the lock held."""
@@ -179,15 +185,134 @@ class Endpoint:
 
     def call(self, handle: Handle, method: Method, args: tuple[Any, ...]) -> Any:
         """An AIDL call through a proxy."""
+        fixed, parcel = method.fixed_request, None
+        frame: bytes | bytearray | None = None
+        if fixed is not None:
+            frame = fixed.frame(handle.node.address, args)
+        if frame is None:
+            parcel = self._written(method, args)
+            if method.oneway:
+                self._post(handle, method.code, parcel)
+                return None
+            frame = self.core.plain_request(handle, method.code, parcel)
+        lent = self._lend(handle) if frame is not None else None
+        if lent is not None and frame is not None:
+            return self._ask(lent, handle, method, frame)
+        return self._call(handle, method, self._written(method, args) if parcel is None else parcel)
+
+    def _written(self, method: Method, args: tuple[Any, ...]) -> Parcel:
         parcel = self.core.request_parcel()
         try:
             method.write_arguments(parcel, args)
         except BaseException:
             parcel.discard()
             raise
-        if method.oneway:
-            self._post(handle, method.code, parcel)
+        return parcel
+
+    def _lend(self, handle: Handle) -> Connection | None:
+        """The connection for a sync call that needs nothing else, which is now counted as sent; None for other calls,
+        with nothing done.
+        """
+        if self in running.context.connections:
             return None
+        core = self.core
+        with core.lock:
+            if core.lost or core.version == 0 or handle.closed:
+                return None
+            connection = self._outgoing.take_current()
+            if connection is None:
+                return None
+            node = handle.node
+            node.times_sent += 1
+            node.hold = handle
+        connection.fresh = True
+        if connection.watched:
+            idle.reader.forget(connection)
+        return connection
+
+    def _ask(
+        self,
+        connection: Connection,
+        handle: Handle,
+        method: Method,
+        frame: bytes | bytearray | memoryview,
+    ) -> Any:
+        """A call whose frame is ready, on a connection that `_lend` has lent for it."""
+        reader = given_back = None
+        try:
+            try:
+                piece = connection.ask(frame)
+                if piece is not None:
+                    given_back = plain_answer(piece)
+                    if given_back is None:
+                        connection.unread(piece)
+                    else:
+                        fixed = method.fixed_reply
+                        values = None if fixed is None else fixed.values(piece)
+                        if values is not None:
+                            return values[0] if values else None
+                        reader = ParcelReader(piece, _ANSWER_HEAD, self.core)
+            except BaseException as error:
+                failure = self._failed(error)
+                if failure is error:
+                    raise
+                raise failure from error
+            if reader is None:
+                reader = self._await_reply(connection)
+            return method.read_result(reader)
+        except BaseException:
+            if reader is not None:
+                reader.close_taken()
+            raise
+        finally:
+            if reader is not None:
+                reader.close()
+            self._settle_call(connection, handle, given_back)
+
+    def _settle_call(
+        self,
+        connection: Connection,
+        handle: Handle,
+        given_back: tuple[int, int] | None,
+        *,
+        in_passing: bool = False,
+    ) -> None:
+        """Gives a lent connection back, and counts what the peer has given back right before its reply."""
+        core, table = self.core, self.core.table
+        with core.lock:
+            if given_back is not None and table.given_back(handle, *given_back):
+                given_back = None
+                due = core.attention or core.owing or table.released or table.ready
+                if self._told and not due and self._outgoing.put_back(connection):
+                    return
+        if given_back is not None:
+            core.given_back(*given_back)
+        self._give_back(connection, in_passing=in_passing)
+
+    def begin(
+        self, handle: Handle, method: Method, args: tuple[Any, ...], kind: "type[_B]"
+    ) -> "_B | None":
+        """Sends a sync call without waiting for anything; None if it might have to wait before, and nothing is done."""
+        current = self._outgoing.current()
+        if method.oneway or current is None or current.lent or not current.can_be_polled:
+            return None
+        fixed, parcel = method.fixed_request, None
+        frame: bytes | bytearray | None = None
+        if fixed is not None:
+            frame = fixed.frame(handle.node.address, args)
+        if frame is None:
+            parcel = self._written(method, args)
+            frame = self.core.plain_request(handle, method.code, parcel)
+        connection = None if frame is None else self._lend(handle)
+        if connection is None or frame is None:
+            if parcel is not None:
+                parcel.discard()
+            return None
+        begun = kind(self, connection, handle, method)
+        begun.send(frame)
+        return begun
+
+    def _call(self, handle: Handle, method: Method, parcel: Parcel) -> Any:
         reader = None
         connection, borrowed = self._for_sync_call(parcel)
         try:
@@ -213,7 +338,7 @@ class Endpoint:
                 self._give_back(connection)
 
     def _for_sync_call(self, parcel: Parcel) -> tuple[Connection, bool]:
-        nested = context.connections.get(self)
+        nested = running.context.connections.get(self)
         if nested is not None:
             return nested, False  # type: ignore[return-value]
         return self._borrow(parcel, oneway=False), True
@@ -257,6 +382,10 @@ class Endpoint:
         self, connection: Connection, handle: Handle | None, code: int, parcel: Parcel
     ) -> ParcelReader:
         self._send_request(connection, handle, code, parcel, oneway=False)
+        return self._await_reply(connection)
+
+    def _await_reply(self, connection: Connection) -> ParcelReader:
+        """What a call that was sent is answered with. Serves the calls that come before."""
         core = self.core
         try:
             while True:
@@ -267,17 +396,21 @@ class Endpoint:
                     core.dec_strong(body)
                 else:
                     self._serve_call(connection, body, fds)
-        except StatusError:
-            raise
-        except TimeoutError:
-            self.end()
-            raise
-        except BROKEN as error:
-            self._broken(error)
-            raise DeadObjectError(str(error)) from error
-        except BaseException:
-            self.end()
-            raise
+        except BaseException as error:
+            failure = self._failed(error)
+            if failure is error:
+                raise
+            raise failure from error
+
+    def _failed(self, error: BaseException, *, in_passing: bool = False) -> BaseException:
+        """What a call raises whose reply could not be read; the session ends unless it is the call's own failure."""
+        if isinstance(error, StatusError):
+            return error
+        if isinstance(error, BROKEN) and not isinstance(error, TimeoutError):
+            self._broken(error, in_passing=in_passing)
+            return DeadObjectError(str(error))
+        self.end(in_passing=in_passing)
+        return error
 
     def _read_returns(self, connection: Connection) -> None:
         """Reads the references that have come back on a borrowed connection, without waiting.
@@ -346,6 +479,11 @@ class Endpoint:
                 if frame is None:
                     connection.wait_either()
                     continue
+            if frame is None and (piece := connection.receive()) is not None:
+                if self._serve_plain(connection, piece):
+                    owed_calls += 1
+                    continue
+                connection.unread(piece)
             command, body, fds = frame or connection.read_frame()
             if command == wire.TRANSACT:
                 self._serve_call(connection, body, fds)
@@ -366,6 +504,38 @@ class Endpoint:
         if not alone:
             self.lose()
 
+    def _serve_plain(self, connection: Connection, piece: bytes) -> bool:
+        """Serves a sync call as `_serve_call` does, if that is all there is; False, with nothing done, if not."""
+        core, context = self.core, running.context
+        depth = context.depth
+        call = plain_call(core, piece) if depth < wire.MAX_NESTED_CALLS else None
+        if call is None:
+            return False
+        connections = context.connections
+        outer_served, outer_connection = context.served, connections.get(self)
+        answering = connection.answering
+        context.depth = depth + 1
+        context.served = connections[self] = connection
+        connection.running += 1
+        connection.answering = True
+        try:
+            if core.lost:
+                self._end_if_served()
+            answer = call.answer(core)
+            del connections[self]
+            if isinstance(answer, Frame):
+                self._send_answer(connection, answer)
+            else:
+                connection.send(answer)
+        finally:
+            connection.answering = answering
+            connection.running -= 1
+            context.depth = depth
+            context.served = outer_served
+            if outer_connection is not None:
+                connections[self] = outer_connection
+        return True
+
     def _serve_call(
         self, connection: Connection, body: bytes | bytearray, fds: list[int] | None
     ) -> None:
@@ -373,6 +543,7 @@ class Endpoint:
         call = core.receive(body, fds)
         if call is None:
             return
+        context = running.context
         depth = context.depth
         if depth >= wire.MAX_NESTED_CALLS and call.refusal is None:
             text = f"{depth} calls are being served within one another already"
@@ -392,13 +563,9 @@ class Endpoint:
                 self._end_if_served()
             # Only now, while it waits for the reply, does the peer take calls on this connection.
             context.connections[self] = connection
-            frame = core.finish(call, execute(core, call))
+            frame = core.finish(call.node, execute(core, call))
             del context.connections[self]
-            try:
-                connection.send_frame(frame)
-            finally:
-                if frame.parcel is not None:
-                    frame.parcel.close_descriptors()
+            self._send_answer(connection, frame)
         finally:
             connection.answering = answering
             connection.running -= 1
@@ -406,6 +573,13 @@ class Endpoint:
             context.served = outer_served
             if outer_connection is not None:
                 context.connections[self] = outer_connection
+
+    def _send_answer(self, connection: Connection, frame: Frame) -> None:
+        try:
+            connection.send_frame(frame)
+        finally:
+            if frame.parcel is not None:
+                frame.parcel.close_descriptors()
 
     def _run_oneway(self, first: Transaction) -> None:
         """Runs a oneway call and those that waited for it."""
@@ -609,7 +783,7 @@ class Endpoint:
 
     def _run_ready(self) -> None:
         with self.core.lock:
-            context.served = next(iter(self._serving), None)
+            running.context.served = next(iter(self._serving), None)
         while (call := self.core.take_ready()) is not None:
             self._run_oneway(call)
 
@@ -622,6 +796,155 @@ class Endpoint:
     def __del__(self) -> None:
         if self._entered:
             idle.reader.leave()
+
+
+class BegunCall:
+    """A call that was sent, and whose reply is taken as it comes: `advance` when there is something to read.
+
+    Nothing waits here but `finish`, and no user code runs but that of values.
+    """
+
+    __slots__ = (
+        "_endpoint",
+        "_handle",
+        "_method",
+        "_unsent",
+        "connection",
+        "error",
+        "unfinished",
+        "value",
+    )
+
+    def __init__(
+        self, endpoint: Endpoint, connection: Connection, handle: Handle, method: Method
+    ) -> None:
+        self._endpoint = endpoint
+        self.connection: Connection | None = connection
+        """What is read; None when the call is over."""
+        self._handle = handle
+        self._method = method
+        self._unsent: bytes | bytearray | memoryview = b""
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.unfinished = False
+        """Whether the rest may have to wait, and is for a thread that calls `finish`."""
+
+    def send(self, frame: bytes | bytearray) -> None:
+        assert self.connection is not None
+        try:
+            self._unsent = self.connection.send_now(frame)
+            self.unfinished = bool(self._unsent)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
+            self._fail(error)
+
+    def advance(self) -> None:
+        """Takes what has come."""
+        connection, method = self.connection, self._method
+        assert connection is not None
+        given_back = None
+        try:
+            piece = connection.receive_now()
+            if piece == b"":
+                return
+            given_back = None if piece is None else plain_answer(piece)
+            if piece is None or given_back is None:
+                if piece is not None:
+                    connection.unread(piece)
+                reader = self._read_frames(connection)
+                if reader is None:
+                    return
+            else:
+                fixed = method.fixed_reply
+                values = None if fixed is None else fixed.values(piece)
+                if values is not None:
+                    self.value = values[0] if values else None
+                    self._settle(given_back)
+                    return
+                reader = ParcelReader(piece, _ANSWER_HEAD, self._endpoint.core)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
+            self._fail(error)
+            return
+        self._read_result(reader, given_back)
+
+    def _read_frames(self, connection: Connection) -> ParcelReader | None:
+        """The reply, if it has come and nothing else is to be done before."""
+        core = self._endpoint.core
+        while (frame := connection.poll_frame()) is not None:
+            command, body, fds = frame
+            if command == wire.REPLY:
+                return core.answer(body, fds)
+            if command == wire.TRANSACT:
+                connection.keep(frame)
+                self.unfinished = True
+                return None
+            core.dec_strong(body)
+        return None
+
+    def _read_result(self, reader: ParcelReader, given_back: tuple[int, int] | None) -> None:
+        try:
+            self.value = self._method.read_result(reader)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
+            reader.close_taken()
+            self._note_error(error)
+        reader.close()
+        self._settle(given_back)
+
+    def _fail(self, error: BaseException) -> None:
+        failure = self._endpoint._failed(error, in_passing=True)
+        if failure is not error:
+            failure.__cause__ = error
+        self._note_error(failure)
+        self._settle(None)
+
+    def _note_error(self, error: BaseException) -> None:
+        if isinstance(error, StatusError):
+            error.add_method(self._method.name)
+        self.error = error
+
+    def _settle(self, given_back: tuple[int, int] | None) -> None:
+        connection, self.connection = self.connection, None
+        assert connection is not None
+        self._endpoint._settle_call(connection, self._handle, given_back, in_passing=True)
+
+    def finish(self) -> Any:
+        """What is left of a call that is `unfinished`. Returns and raises what a call does."""
+        connection, self.connection = self.connection, None
+        assert connection is not None
+        try:
+            return self._endpoint._ask(connection, self._handle, self._method, self._unsent)
+        except StatusError as error:
+            error.add_method(self._method.name)
+            raise
+
+    def abandon(self) -> None:
+        """Has a thread bring the call to its end, since nobody awaits it any more."""
+        connection, self.connection = self.connection, None
+        endpoint, handle, method, unsent = self._endpoint, self._handle, self._method, self._unsent
+        if connection is None:
+            return
+
+        def finish() -> None:
+            with suppress(Exception):
+                endpoint._ask(connection, handle, method, unsent)
+
+        try:
+            threading.Thread(target=finish, name="binder-rest", daemon=True).start()
+        except RuntimeError:  # no more threads
+            endpoint.end(in_passing=True)
+
+    def __del__(self) -> None:
+        self.abandon()
+
+
+def plain_answer(piece: bytes) -> tuple[int, int] | None:
+    """What is given back before the reply that is all the rest of the bytes, without an object table; else None."""
+    if len(piece) < _ANSWER_HEAD:
+        return None
+    command, body, address, amount, second, size, status, parcel = _unpack_answer(piece)
+    if command != wire.DEC_STRONG or second != wire.REPLY or status or not amount:
+        return None
+    whole = body == wire.DEC_STRONG_SIZE and size == wire.REPLY_BODY.size + parcel
+    return (address, amount) if whole and len(piece) == _ANSWER_HEAD + parcel else None
 
 
 def _unwatched(connection: Connection) -> Connection:

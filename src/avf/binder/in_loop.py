@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 from . import workers
 from .contract import AsyncInterface, Interface, Method
 from .errors import Status, StatusError
+from .loop_calls import LoopCall
 from .objects import BinderClass, binder_class
-from .peer import Peer, Served, context
+from .peer import Peer, Served, running
 from .wire import META_CODES
 
 _I = TypeVar("_I", bound=Interface)
@@ -117,6 +118,22 @@ async def in_thread(function: Callable[..., _T], *args: Any, **named: Any) -> _T
     return await workers.submit(call)
 
 
+def call_method(
+    binder: Interface, method: Method, args: tuple[Any, ...], named: dict[str, Any]
+) -> Awaitable[Any]:
+    """A call of a binder object's method, to be awaited: without a thread if it waits for nothing but the reply."""
+    handle, serving = binder._remote, _serving.get()
+    if handle is not None and (serving is None or serving.over):
+        if named:
+            args = method.bind(args, named)
+            named = {}
+        begun: LoopCall | None = handle.remote.begin(handle, method, args, LoopCall)
+        if begun is not None:
+            begun.start(asyncio.get_running_loop())
+            return begun
+    return in_thread(getattr(binder, method.attribute), *args, **named)
+
+
 def calling_peer() -> Peer:
     """Inside a coroutine that serves a call: who called it. Raises RuntimeError elsewhere."""
     serving = _serving.get()
@@ -162,7 +179,7 @@ def _served_by(wanted: type[_I], implementation: object) -> _I:
                 raise RuntimeError(
                     "this would wait for the loop in the loop: await the method itself"
                 )
-            return Serving(loop, context.served).carry_out(function, args)
+            return Serving(loop, running.context.served).carry_out(function, args)
 
         return call
 

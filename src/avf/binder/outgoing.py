@@ -32,11 +32,8 @@ class Outgoing:
     def borrow(self, *, oneway: bool) -> Connection:
         """Waits for a free connection. Raises DeadObjectError once closed, WOULD_BLOCK if there is none at all."""
         with self._lock:
-            if self._all and not oneway:  # most often
-                found = self._all[self._place]
-                if not found.lent:
-                    found.lent = True
-                    return found
+            if not oneway and (current := self.take_current()) is not None:  # most often
+                return current
             while True:
                 if self._closed:
                     raise DeadObjectError("the session has ended")
@@ -48,6 +45,20 @@ class Outgoing:
                         Status.WOULD_BLOCK, "the session has no connection for calls from here"
                     )
                 self._wait()
+
+    def current(self) -> Connection | None:
+        """The connection that sync calls keep to."""
+        return self._all[self._place] if self._all else None
+
+    def take_current(self) -> Connection | None:
+        """The same, now lent, if it is free."""
+        if not self._all:
+            return None
+        found = self._all[self._place]
+        if found.lent:
+            return None
+        found.lent = True
+        return found
 
     def _wait(self) -> None:
         self._waiting += 1

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from codecs import utf_16_le_decode, utf_16_le_encode
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
@@ -28,6 +29,7 @@ class ObjectTable(Protocol):
 
 
 I32 = struct.Struct("<i")
+_pack_i32, _unpack_i32 = I32.pack, I32.unpack_from
 FD_OBJECT = struct.Struct("<ii")
 BINDER_OBJECT = struct.Struct("<iQi")
 """presence, address, stability"""
@@ -56,7 +58,6 @@ class Parcel:
         head: bytes | bytearray = b"",
         base: int = 0,
         table: ObjectTable | None = None,
-        *,
         fds_refused: Status = Status.FDS_NOT_ALLOWED,
     ) -> None:
         self.data = bytearray(head)
@@ -66,9 +67,11 @@ class Parcel:
         self.table = table
         self.fds_refused = fds_refused
         """What writing a descriptor fails with; OK if it does not."""
-        self.descriptors: list[int | ParcelFileDescriptor] = []
-        self.positions: list[int] = []
-        self.sent: list[int] = []
+        self.descriptors: list[int | ParcelFileDescriptor] | tuple[()] = ()
+        self.positions: list[int] | tuple[()] = ()
+        """Where the objects are that the object table lists."""
+        self.sent: list[int] | tuple[()] = ()
+        """Addresses of the binders written."""
 
     def __len__(self) -> int:
         return len(self.data) - self.base
@@ -82,12 +85,9 @@ class Parcel:
 
     def write_string(self, value: str) -> None:
         """String16, the encoding of every AIDL String."""
-        raw = value.encode("utf-16-le", "surrogatepass")
+        raw, _ = utf_16_le_encode(value, "surrogatepass")
         size = len(raw)
-        data = self.data
-        data += I32.pack(size >> 1)
-        data += raw
-        data += b"\0\0\0\0" if size & 2 == 0 else b"\0\0"
+        self.data += _pack_i32(size >> 1) + raw + (b"\0\0" if size & 2 else b"\0\0\0\0")
 
     def write_bytes(self, value: bytes | bytearray | memoryview) -> None:
         if type(value) is not bytes:
@@ -105,9 +105,17 @@ class Parcel:
             raise StatusError(self.fds_refused, "the session does not carry file descriptors")
         if len(self.descriptors) >= MAX_FDS:
             raise StatusError(Status.BAD_VALUE, f"more than {MAX_FDS} file descriptors")
-        self.positions.append(len(self.data) - self.base)
+        if not self.descriptors:
+            self.descriptors = []
+        self._note_position()
         self.data += FD_OBJECT.pack(FD_TYPE, len(self.descriptors))
         self.descriptors.append(fd)
+
+    def _note_position(self) -> None:
+        """Has the object table list what is written next."""
+        if not self.positions:
+            self.positions = []
+        self.positions.append(len(self.data) - self.base)
 
     def write_binder(self, binder: IBinder | None) -> None:
         if binder is None:
@@ -116,9 +124,11 @@ class Parcel:
         if self.table is None:
             raise StatusError(Status.BAD_TYPE, "a binder outside of a session")
         address, stability = self.table.leaving(binder)
+        if not self.sent:
+            self.sent = []
         self.sent.append(address)
         if self.table.lists_binders:
-            self.positions.append(len(self.data) - self.base)
+            self._note_position()
         self.data += BINDER_OBJECT.pack(BINDER_TYPE, address, stability)
 
     def filenos(self) -> list[int]:
@@ -138,7 +148,7 @@ class Parcel:
         """Undoes the counting of binders in a parcel that is not going to be sent."""
         if self.sent and self.table is not None:
             self.table.not_sent(self.sent)
-            self.sent = []
+            self.sent = ()
 
 
 class ParcelReader:
@@ -177,7 +187,7 @@ class ParcelReader:
 
     def read_int(self) -> int:
         pos = self.pos
-        value: int = I32.unpack_from(self.buf, pos)[0]
+        value: int = _unpack_i32(self.buf, pos)[0]
         self.pos = pos + 4
         return value
 
@@ -199,7 +209,7 @@ class ParcelReader:
         """String16; None for a null one. Raises UNEXPECTED_NULL, as libbinder does, for a malformed one."""
         buf = self.buf
         pos = self.pos
-        count = I32.unpack_from(buf, pos)[0]
+        count = _unpack_i32(buf, pos)[0]
         if count < 0:
             self.pos = pos + 4
             return None
@@ -209,7 +219,7 @@ class ParcelReader:
         if after > self.end or buf[stop] or buf[stop + 1]:
             raise StatusError(Status.UNEXPECTED_NULL, "malformed string")
         self.pos = after
-        return buf[start:stop].decode("utf-16-le", "surrogatepass")
+        return utf_16_le_decode(buf[start:stop], "surrogatepass", True)[0]
 
     def read_bytes(self) -> bytes | None:
         count = self.read_count(1)

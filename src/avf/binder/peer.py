@@ -61,25 +61,32 @@ class Served(Protocol):
     """The session end that has it."""
 
 
-class Context(threading.local):
-    """What the running thread is serving."""
+class Context:
+    """What a thread is serving."""
 
-    served: Served | None = None
-    """Whose call it is serving."""
-
-    depth = 0
-    """Calls it is serving within one another."""
+    __slots__ = ("connections", "depth", "served")
 
     def __init__(self) -> None:
+        self.served: Served | None = None
+        """Whose call it is serving."""
+        self.depth = 0
+        """Calls it is serving within one another."""
         self.connections: dict[object, object] = {}
         """By session end: the connection whose sync call this thread is serving, for nested calls."""
 
 
-context = Context()
+class _Running(threading.local):
+    def __init__(self) -> None:
+        self.context = Context()
+
+
+running = _Running()
+"""Its `context` is that of the running thread."""
 
 
 def calling_peer() -> Peer:
     """Inside a method being served: who called it. Raises RuntimeError elsewhere."""
-    if context.served is None:
+    served = running.context.served
+    if served is None:
         raise RuntimeError("no binder call is being served by this thread")
-    return context.served.peer
+    return served.peer

@@ -186,6 +186,33 @@ class RefTable:
         self._erase_if_done(node)
         return held
 
+    def given_back(self, handle: Handle, key: int, amount: int) -> bool:
+        """`dec_strong` of the peer's object behind a handle in use, as after most calls.
+
+        False, and nothing is done, if there is more to see to.
+        """
+        node = handle.node
+        left = node.times_sent - amount
+        simple = key == node.address and left >= 0 < amount and node.times_received > 0
+        if not simple or handle.closed:
+            return False
+        node.times_sent = left
+        if not left:
+            node.hold = None
+        return True
+
+    def giving_back(self, node: Node) -> int:
+        """`returns` of an object of ours that has been called, as after most calls: the amount, now counted as sent.
+
+        0, and nothing is done, if there is more to see to.
+        """
+        if self.owed or self.garbage or self.drained or not node.times_sent:
+            return 0
+        if node.oneway is not None and node.oneway.busy:
+            return 0
+        amount, node.times_received = node.times_received, 0
+        return amount
+
     def _check_handle(self, node: Node) -> None:
         """Notes that all receptions are to be returned, if nobody can use the object any more."""
         handle = node.handle() if node.handle is not None else None

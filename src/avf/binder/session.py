@@ -8,7 +8,8 @@ called from any thread. User code runs only in `execute`, `tell_released` and `t
 
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from . import wire
 from .budget import Account, Budget
@@ -17,9 +18,11 @@ from .fd import close_fds
 from .objects import Handle, IBinder, Node, Remote, let_go
 from .parcel import BINDER_TYPE, FD_TYPE, Parcel, ParcelReader
 from .refs import RefTable
+from .shapes import FixedReply
 from .transaction import Transaction
 
-_REQUEST_HEAD = bytes(wire.TRANSACT_FRAME.size)
+_REQUEST_BASE = wire.TRANSACT_FRAME.size
+_REQUEST_HEAD = bytes(_REQUEST_BASE)
 _RETURN_ROOM = wire.DEC_STRONG_FRAME.size
 _MAX_RETURNS = 64
 """DEC_STRONG frames in one go."""
@@ -130,7 +133,19 @@ class SessionCore:
 
     def request_parcel(self) -> Parcel:
         """A parcel with room for `request` to put the head into."""
-        return Parcel(_REQUEST_HEAD, wire.TRANSACT_FRAME.size, self, fds_refused=self.fds_refused)
+        return Parcel(_REQUEST_HEAD, _REQUEST_BASE, self, self.fds_refused)
+
+    def plain_request(self, handle: Handle, code: int, parcel: Parcel) -> bytearray | None:
+        """The frame of a sync call without an object table; None if it has one or is too large. Nothing is counted."""
+        data = parcel.data
+        size = len(data) - parcel.base
+        body = wire.TRANSACT_SIZE + size
+        if parcel.positions or body > self.max_body:
+            return None
+        wire.TRANSACT_FRAME.pack_into(
+            data, 0, wire.TRANSACT, body, handle.node.address, code, 0, 0, size
+        )
+        return data
 
     def request(self, handle: Handle | None, code: int, parcel: Parcel, *, oneway: bool) -> Frame:
         """The frame of a call; None as a handle is a special transaction. Raises StatusError."""
@@ -233,7 +248,10 @@ class SessionCore:
         """The peer gives references back. Raises ProtocolError for a bad frame."""
         if len(body) != wire.DEC_STRONG_SIZE:
             raise ProtocolError(f"DEC_STRONG of {len(body)} bytes")
-        address, amount = wire.DEC_STRONG_BODY.unpack(body)
+        self.given_back(*wire.DEC_STRONG_BODY.unpack(body))
+
+    def given_back(self, address: int, amount: int) -> None:
+        """The peer gives `amount` references of an object back."""
         table = self.table
         with self.lock:
             held = table.dec_strong(address, amount)
@@ -274,6 +292,18 @@ class SessionCore:
             made = Transaction(node.local, node, code, oneway, reader, refusal)
             return self.table.receive_oneway(node, number, made) if oneway else made
 
+    def receive_plain(self, address: int, target: IBinder) -> Node | None:
+        """Counts a sync call without an object table, of an object that has just been found at `address`.
+
+        None, and nothing is done, if there is more to see to.
+        """
+        with self.lock:
+            node = self.table.nodes.get(address)
+            if node is None or node.local is not target or self.lost:
+                return None
+            node.times_received += 1
+            return node
+
     def next_oneway(self, done: Transaction) -> Transaction | None:
         """The oneway call that waited for `done`, if it is there."""
         node = done.node
@@ -293,10 +323,10 @@ class SessionCore:
 
     def reply_parcel(self) -> Parcel:
         """A parcel with room for `finish` to put the head into."""
-        return Parcel(self._reply_head, self._reply_base, self, fds_refused=self.fds_refused)
+        return Parcel(self._reply_head, self._reply_base, self, self.fds_refused)
 
-    def finish(self, call: Transaction, result: Parcel | StatusError) -> Frame:
-        """The REPLY frame of a sync call, and the returns due before it."""
+    def finish(self, node: Node | None, result: Parcel | StatusError) -> Frame:
+        """The REPLY frame of a sync call of an object, and the returns due before it."""
         status = 0
         if isinstance(result, StatusError):
             status = result.status or Status.UNKNOWN_ERROR
@@ -316,13 +346,52 @@ class SessionCore:
         else:
             body = wire.REPLY_BODY_V0.size + size
             wire.REPLY_FRAME_V0.pack_into(data, _RETURN_ROOM, wire.REPLY, body, status)
-        returns = self._returns_after(call.node)
+        returns = self._returns_after(node)
         if result.descriptors:
             return Frame(memoryview(data)[_RETURN_ROOM:], result, b"".join(returns))
         if len(returns) == 1:
             data[:_RETURN_ROOM] = returns[0]
             return Frame(data)
         return Frame(b"".join([*returns, memoryview(data)[_RETURN_ROOM:]]))
+
+    def finish_plain(self, node: Node, result: Parcel) -> bytearray | None:
+        """The answer to a sync call, as one message; None, and nothing is done, if there is more to see to."""
+        data = result.data
+        size = len(data) - result.base
+        if self.version == 0 or result.descriptors or result.positions or size > self.max_body:
+            return None
+        with self.lock:
+            amount = self.table.giving_back(node)
+        if not amount:
+            return None
+        wire.ANSWER_FRAME.pack_into(
+            data,
+            0,
+            wire.DEC_STRONG,
+            wire.DEC_STRONG_SIZE,
+            node.address,
+            amount,
+            wire.REPLY,
+            wire.REPLY_BODY.size + size,
+            0,
+            size,
+        )
+        return data
+
+    def finish_fixed(self, node: Node, reply: FixedReply, values: Sequence[Any]) -> bytes | None:
+        """The same for values of fixed size; None also if they do not fit."""
+        if self.version == 0:
+            return None
+        with self.lock:
+            amount = self.table.giving_back(node)
+        if not amount:
+            return None
+        try:
+            return reply.frames(node.address, amount, values)
+        except Exception:  # noqa: BLE001 - writing them one by one tells why
+            with self.lock:
+                node.times_received += amount
+            return None
 
     def _returns_after(self, node: Node | None) -> list[bytes]:
         table = self.table

@@ -17,12 +17,16 @@ class Payload(Union):
 import enum
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 from .codecs import (
     Codec,
+    Fixed,
     Reader,
     Writer,
+    byte_into,
+    byte_out,
     codec_for,
     read_byte,
     read_i32,
@@ -35,6 +39,7 @@ from .codecs import (
 from .errors import Status, StatusError
 from .parcel import I32, Parcel, ParcelReader, misfit, too_deep
 from .plain import from_plain, to_plain
+from .shapes import Shape, runs
 from .wire import MAX_NESTED_VALUES
 
 _S = TypeVar("_S", bound="Parcelable | Union")
@@ -78,17 +83,21 @@ class Enum(enum.IntEnum):
         write_int, read_int, letter = _BACKINGS[cls._backing_]  # type: ignore[attr-defined]
         first = next(iter(cls), None)
 
-        def write(parcel: Parcel, value: Any) -> None:
+        def check(value: Any) -> Any:
             if not isinstance(value, cls):
                 raise _no_enumerator(cls, value)
-            write_int(parcel, value)
+            return value
 
-        def check(value: Any) -> None:
-            if not isinstance(value, cls):
-                raise _no_enumerator(cls, value)
+        def write(parcel: Parcel, value: Any) -> None:
+            write_int(parcel, check(value))
 
         def read(reader: ParcelReader) -> Any:
             return cls(read_int(reader))
+
+        if letter == "b":
+            fixed = Fixed("i", lambda value: byte_out(check(value)), lambda n: cls(byte_into(n)))
+        else:
+            fixed = Fixed(letter, check, cls)
 
         return Codec(
             write,
@@ -98,6 +107,7 @@ class Enum(enum.IntEnum):
             letter,
             convert=cls,
             check=check,
+            fixed=fixed,
         )
 
 
@@ -378,9 +388,10 @@ def _body_functions(cls: type[Parcelable]) -> tuple[Writer, Reader]:
     fields = []
     for name, annotation in cls._types.items():
         codec = codec_for(resolve(annotation, cls.__module__))
-        fields.append((name, codec, _default_of(cls, name, codec)))
-    names_writers = [(name, codec.write) for name, codec, _ in fields]
-    names_readers = [(name, codec.read, default) for name, codec, default in fields]
+        fields.append(_Field(name, codec, _default_of(cls, name, codec)))
+    cuts = [fields[start:stop] for start, stop in runs([field.codec.fixed for field in fields])]
+    writers = [_fields_writer(part) for part in cuts]
+    readers = [_fields_reader(cls, part) for part in cuts]
 
     def write(parcel: Parcel, value: Any) -> None:
         if not isinstance(value, cls):
@@ -392,13 +403,8 @@ def _body_functions(cls: type[Parcelable]) -> tuple[Writer, Reader]:
         data = parcel.data
         start = len(data)
         data += b"\0\0\0\0"
-        for name, write_field in names_writers:
-            try:
-                write_field(parcel, getattr(value, name))
-            except (StatusError, OSError):
-                raise
-            except Exception as error:
-                raise misfit(error, f".{name}") from error
+        for write_fields in writers:
+            write_fields(parcel, value)
         I32.pack_into(data, start, len(data) - start)
         parcel.depth = depth
 
@@ -413,15 +419,83 @@ def _body_functions(cls: type[Parcelable]) -> tuple[Writer, Reader]:
             raise too_deep(cls.__name__)
         reader.depth = depth + 1
         made = cls.__new__(cls)
-        for name, read_field, default in names_readers:
-            setattr(made, name, read_field(reader) if reader.pos < stop else default())
-            if reader.pos > stop:
-                raise StatusError(Status.BAD_VALUE, f"{cls.__name__}.{name} exceeds size {size}")
+        for read_fields in readers:
+            read_fields(reader, made, stop)
         reader.pos = stop
         reader.depth = depth
         return made
 
     return write, read
+
+
+class _Field(NamedTuple):
+    name: str
+    codec: Codec
+    default: Callable[[], Any]
+
+
+def _fields_writer(fields: list[_Field]) -> Writer:
+    """Writes these fields of a parcelable."""
+    names_writers = [(field.name, field.codec.write) for field in fields]
+
+    def write_singly(parcel: Parcel, value: Any) -> None:
+        for name, write_field in names_writers:
+            try:
+                write_field(parcel, getattr(value, name))
+            except (StatusError, OSError):
+                raise
+            except Exception as error:
+                raise misfit(error, f".{name}") from error
+
+    if len(fields) == 1:
+        return write_singly
+    shape = _shape(fields)
+    values_of = attrgetter(*[field.name for field in fields])
+
+    def write(parcel: Parcel, value: Any) -> None:
+        try:
+            packed = shape.packed(values_of(value))
+        except AttributeError:
+            packed = None
+        if packed is None:
+            write_singly(parcel, value)
+        else:
+            parcel.data += packed
+
+    return write
+
+
+def _fields_reader(
+    cls: type[Parcelable], fields: list[_Field]
+) -> Callable[[ParcelReader, Any, int], None]:
+    """Reads these fields of a parcelable that ends at a place, those that are before it."""
+    names_readers = [(field.name, field.codec.read, field.default) for field in fields]
+
+    def read_singly(reader: ParcelReader, made: Any, stop: int) -> None:
+        for name, read_field, default in names_readers:
+            setattr(made, name, read_field(reader) if reader.pos < stop else default())
+            if reader.pos > stop:
+                raise StatusError(Status.BAD_VALUE, f"{cls.__name__}.{name} exceeds its size")
+
+    if len(fields) == 1:
+        return read_singly
+    shape, names = _shape(fields), [field.name for field in fields]
+
+    def read(reader: ParcelReader, made: Any, stop: int) -> None:
+        pos = reader.pos
+        after = pos + shape.size
+        if after > stop:
+            read_singly(reader, made, stop)
+            return
+        for name, value in zip(names, shape.unpacked(reader.buf, pos), strict=True):
+            setattr(made, name, value)
+        reader.pos = after
+
+    return read
+
+
+def _shape(fields: list[_Field]) -> Shape:
+    return Shape([field.codec.fixed for field in fields if field.codec.fixed is not None])
 
 
 class UnionMeta(type):

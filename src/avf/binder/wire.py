@@ -42,6 +42,8 @@ TRANSACT_BODY = struct.Struct("<QIIQI12x")
 REPLY_FRAME = struct.Struct("<II8xiI12x")
 """command, body size; status, parcel size"""
 REPLY_FRAME_V0 = struct.Struct("<II8xi")
+ANSWER_FRAME = struct.Struct("<II8xQI4xII8xiI12x")
+"""What a call is answered with most often: a DEC_STRONG frame and the head of a REPLY (from version 1 on)."""
 REPLY_BODY = struct.Struct("<iI12x")
 REPLY_BODY_V0 = struct.Struct("<i")
 DEC_STRONG_FRAME = struct.Struct("<II8xQI4x")

@@ -181,6 +181,7 @@ _NOT_FOR_THE_GUEST = [
     "avf.apk.verify_command",
     "avf.binder.aio",
     "avf.binder.in_loop",
+    "avf.binder.loop_calls",
     "avf.guest.boot",
     "avf.guest.bundle",
     "avf.guest.crash",

@@ -1,0 +1,177 @@
+"""Calls that an event loop awaits without a thread: it sends them, and reads what they are answered with.
+
+One epoll instance for each loop tells of all its connections. It tells of what comes, not of what is there, so that a
+connection stays with it between calls; one on which something comes for somebody else leaves it.
+"""
+
+import asyncio
+import select
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Self
+
+from . import workers
+from .connection import Connection
+from .endpoint import BegunCall
+
+_EVENTS = select.EPOLLIN | select.EPOLLET
+
+
+class _Hub:
+    """Tells the calls of one loop that something has come."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._epoll = select.epoll()
+        self._waiting: dict[int, LoopCall] = {}
+        self._known: dict[int, weakref.ref[Connection]] = {}
+        loop.add_reader(self._epoll.fileno(), self._ready)
+
+    def expect(self, connection: Connection, call: "LoopCall") -> None:
+        """Has the call told when something comes, once."""
+        fd = connection.sock.fileno()
+        self._waiting[fd] = call
+        if connection.poller is not self:
+            connection.poller = self
+            self._known[fd] = weakref.ref(connection)
+            with suppress(FileExistsError):  # it was here before another loop had it
+                self._epoll.register(fd, _EVENTS)
+
+    def forget(self, connection: Connection) -> None:
+        """Tells the call on this connection nothing any more."""
+        self._waiting.pop(connection.sock.fileno(), None)
+
+    def _ready(self) -> None:
+        for fd, _ in self._epoll.poll(0):
+            call = self._waiting.pop(fd, None)
+            if call is not None:
+                call.ready()
+            else:
+                self._leave(fd)
+
+    def _leave(self, fd: int) -> None:
+        connection = self._known.pop(fd, _nothing)()
+        if connection is not None and connection.poller is self:
+            connection.poller = None
+        with suppress(OSError):  # it may have been closed just now
+            self._epoll.unregister(fd)
+
+
+_hubs: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Hub]" = weakref.WeakKeyDictionary()
+_latest: tuple[Callable[[], asyncio.AbstractEventLoop | None], Callable[[], _Hub | None]]
+"""The entry that was used last."""
+
+
+def _nothing() -> None:
+    return None
+
+
+_latest = _nothing, _nothing
+
+
+def _hub_of(loop: asyncio.AbstractEventLoop) -> _Hub:
+    global _latest
+    known, found = _latest
+    hub = found() if known() is loop else _hubs.get(loop)
+    if hub is None:
+        hub = _hubs[loop] = _Hub(loop)
+        _latest = weakref.ref(loop), weakref.ref(hub)
+    return hub
+
+
+class LoopCall(BegunCall):
+    """A call to be awaited once, by a task, which goes on at once when the reply has come.
+
+    It is what asyncio takes for a future, without the turn of the loop that a future's callbacks wait for.
+    """
+
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_callback",
+        "_cancelled",
+        "_context",
+        "_hub",
+        "_loop",
+        "_rest",
+    )
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Has the loop, which runs, take the reply of the call, which has just been sent."""
+        self._asyncio_future_blocking = False
+        self._loop = loop
+        self._callback: Callable[[Any], object] | None = None
+        self._context: Context | None = None
+        self._cancelled = False
+        self._rest: asyncio.Future[Any] | None = None
+        """Of the thread that does what may have to wait."""
+        self._hub = _hub_of(loop)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self.unfinished:
+            self._have_finished()
+        elif (connection := self.connection) is not None:
+            self._hub.expect(connection, self)
+        else:
+            self._over()
+
+    def _have_finished(self) -> None:
+        try:
+            self._rest = workers.submit(self.finish)
+            self._rest.add_done_callback(self._over)
+        except RuntimeError as error:  # no more threads
+            self.error = error
+            self.abandon()
+            self._over()
+
+    def ready(self) -> None:
+        self.advance()
+        self._go_on()
+
+    def _over(self, rest: object = None) -> None:
+        callback, self._callback = self._callback, None
+        if callback is None:  # it was cancelled, or is not awaited yet
+            return
+        if self._context is None:
+            callback(self)
+        else:
+            self._context.run(callback, self)
+
+    # For the task
+
+    def __await__(self) -> Generator[Self, None, Any]:
+        rest = self._rest
+        if self.connection is not None if rest is None else not rest.done():
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+    def result(self) -> Any:
+        if self._cancelled:
+            raise asyncio.CancelledError
+        if self._rest is not None:
+            return self._rest.result()
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(
+        self, callback: Callable[[Any], object], *, context: Context | None = None
+    ) -> None:
+        self._callback, self._context = callback, context
+
+    def cancel(self, msg: object = None) -> bool:
+        """Has the task go on without the reply. The call itself goes on in a thread: the loop may end now."""
+        callback, self._callback = self._callback, None
+        if callback is None:
+            return False
+        self._cancelled = True
+        if (connection := self.connection) is not None and self._rest is None:
+            self._hub.forget(connection)
+            self.abandon()
+        self._loop.call_soon(callback, self, context=self._context)
+        return True
