@@ -49,7 +49,7 @@ def with_service(test: Callable[[VirtualizationService], Awaitable[R]]) -> R:
     threads = threading.active_count()
     result = asyncio.run(main())
     assert set(Path("/proc/self/fd").iterdir()) == before
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # some that others left may end
     return result
 
 

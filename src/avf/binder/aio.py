@@ -39,6 +39,7 @@ from .in_loop import (
     served,
     serving,
 )
+from .loop_calls import close_unused
 from .objects import BinderClass, IBinder
 from .peer import Peer
 from .roots import Root as BlockingRoot
@@ -94,6 +95,7 @@ async def _end(
     while not ending.done():
         await asyncio.wait({ending}, timeout=0.02)
         cancel_served(sessions, threads())
+    close_unused()
     ending.result()
 
 

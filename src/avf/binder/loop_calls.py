@@ -42,6 +42,18 @@ class _Hub:
         """Tells the call on this connection nothing any more."""
         self._waiting.pop(connection.sock.fileno(), None)
 
+    def close_if_unused(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Closes it, and leaves the loop, if all its connections are closed."""
+        for fd, known in list(self._known.items()):
+            connection = known()
+            if connection is None or connection.sock.fileno() != fd:
+                del self._known[fd]
+        if self._known or self._waiting:
+            return False
+        loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        return True
+
     def _ready(self) -> None:
         for fd, _ in self._epoll.poll(0):
             call = self._waiting.pop(fd, None)
@@ -78,6 +90,14 @@ def _hub_of(loop: asyncio.AbstractEventLoop) -> _Hub:
         hub = _hubs[loop] = _Hub(loop)
         _latest = weakref.ref(loop), weakref.ref(hub)
     return hub
+
+
+def close_unused() -> None:
+    """Gives back what the running loop needed for sessions that have ended."""
+    loop = asyncio.get_running_loop()
+    hub = _hubs.get(loop)
+    if hub is not None and hub.close_if_unused(loop):
+        del _hubs[loop]
 
 
 class LoopCall(BegunCall):
