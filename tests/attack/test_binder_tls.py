@@ -1,20 +1,26 @@
 """Peers of a TLS server that never come to the end of a handshake, or break what TLS protects."""
 
 import os
+import select
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TypeVar
 
 import pytest
 
-from avf.binder import Budget, Server, connect, inet
+from avf.binder import Budget, Server, connect, inet, wire
 from tests.binder.certificates import Identity, calling
+from tests.binder.test_core import ROOT, transact_body, with_token
+from tests.binder.test_hostile import HELLO, frame, special
 from tests.eventually import eventually
 from tests.interop.echo import Echo, IEcho
 
 HOST = "127.0.0.1"
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +127,106 @@ def test_connections_reset_at_once_do_not_stop_the_server(ours: Identity, secure
         with connect(inet(HOST, address.port, tls=tls), timeout=30) as session:
             assert session.get_root(IEcho).add_ints(2, 3) == 5
         eventually(lambda: list(budget.used), [0, 0, 0])
+
+
+ADD = frame(wire.TRANSACT, transact_body(ROOT, 2, with_token(struct.pack("<ii", 2, 3))))
+SUM = struct.pack("<ii", 0, 5)
+
+
+class Slow:
+    """A session over TLS, whose records go out as they are wanted."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self.sock = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self._until_it_works(self._tls.do_handshake)
+        self.sock.sendall(self.record(HELLO))
+        assert len(self.read(8)) == 8
+        self.sock.sendall(self.record(special(0)))
+        self.reply()
+
+    def record(self, data: bytes) -> bytes:
+        self._tls.write(data)
+        return self._outgoing.read()
+
+    def read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            data += self._until_it_works(lambda: self._tls.read(size - len(data)))
+        return data
+
+    def reply(self) -> bytes:
+        """The parcel of the next REPLY."""
+        while True:
+            command, size, _ = struct.unpack("<IIQ", self.read(16))
+            body = self.read(size)
+            if command == wire.REPLY:
+                return body[20:]
+            assert command == wire.DEC_STRONG
+
+    def _until_it_works(self, function: Callable[[], T]) -> T:
+        while True:
+            try:
+                return function()
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self._outgoing.read())
+                self._incoming.write(self.sock.recv(65536))
+            finally:
+                self.sock.sendall(self._outgoing.read())
+
+
+@pytest.mark.parametrize("split", [1, 4, 5, 6, -1])
+def test_a_record_of_which_a_part_comes_has_the_time_of_a_frame(ours: Identity, split: int) -> None:
+    with Server(Echo(), frame_timeout=0.3) as server:
+        port = server.start(inet(HOST, 0, tls=ours.serving())).port
+        with socket.create_connection((HOST, port)) as sock:
+            slow = Slow(sock, calling(ours))
+            sock.sendall(slow.record(ADD)[:split])
+            assert ends(sock)
+        eventually(lambda: server.sessions, 0)
+        assert_serves(port, ours)
+
+
+def test_a_record_that_comes_byte_by_byte_has_the_time_of_a_frame(ours: Identity) -> None:
+    with Server(Echo(), frame_timeout=0.3) as server:
+        port = server.start(inet(HOST, 0, tls=ours.serving())).port
+        with socket.create_connection((HOST, port)) as sock:
+            slow = Slow(sock, calling(ours))
+            data = slow.record(ADD + ADD * 20)
+            sent = 0
+            while sent < len(data) and not select.select([sock], [], [], 0.01)[0]:
+                sent += sock.send(data[sent : sent + 1])
+            assert sent < len(data) // 2
+            assert ends(sock)
+        assert_serves(port, ours)
+
+
+def test_without_a_limit_a_record_may_take_its_time(ours: Identity) -> None:
+    with Server(Echo()) as server:
+        port = server.start(inet(HOST, 0, tls=ours.serving())).port
+        with socket.create_connection((HOST, port)) as sock:
+            slow = Slow(sock, calling(ours))
+            for byte in slow.record(ADD):
+                sock.sendall(bytes([byte]))
+            assert slow.reply() == SUM
+
+
+@pytest.mark.parametrize("split", [1, 5, 30, -1])
+def test_a_call_of_which_a_part_has_come_is_waited_for_by_shutdown(
+    ours: Identity, split: int
+) -> None:
+    server = Server(Echo())
+    port = server.start(inet(HOST, 0, tls=ours.serving())).port
+    with socket.create_connection((HOST, port)) as sock:
+        slow = Slow(sock, calling(ours))
+        data = slow.record(ADD)
+        sock.sendall(data[:split])
+        (endpoint,) = server.endpoints()
+        eventually(lambda: endpoint.busy, True)
+        stopping = threading.Thread(target=server.shutdown, args=(60,))
+        stopping.start()
+        sock.sendall(data[split:])
+        assert slow.reply() == SUM
+        stopping.join(30)
+        assert not stopping.is_alive()

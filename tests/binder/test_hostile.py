@@ -803,6 +803,25 @@ def test_the_beginning_of_a_frame_behind_another_is_not_waited_for(
     assert is_closed(sock)
 
 
+@pytest.mark.parametrize("hello", [HELLO, HELLO_UNIX])
+@pytest.mark.parametrize("sent", [1, 15, 16, 17, 60])
+def test_a_frame_of_which_a_part_has_come_is_waited_for_by_shutdown(
+    serve: Serve, hello: bytes, sent: int
+) -> None:
+    served = serve()
+    sock = session(served, hello)
+    data = frame(wire.TRANSACT, transact_body(ROOT, 2, with_token(struct.pack("<ii", 2, 3))))
+    sock.sendall(data[:sent])
+    (endpoint,) = served.server.endpoints()
+    eventually(lambda: endpoint.busy, True)
+    stopping = threading.Thread(target=served.server.shutdown, args=(60,))
+    stopping.start()
+    sock.sendall(data[sent:])
+    assert read_reply(sock)[20:] == struct.pack("<ii", 0, 5)
+    stopping.join(30)
+    assert not stopping.is_alive()
+
+
 def test_a_frame_byte_by_byte_is_not_waited_for_any_longer(serve: Serve) -> None:
     sock = session(serve(frame_timeout=0.15))
     data = frame(wire.TRANSACT, transact_body(ROOT, 2, with_token(bytes(8))))

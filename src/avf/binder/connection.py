@@ -80,6 +80,7 @@ class Connection:
         "_receives_fds",
         "_shut",
         "_size",
+        "_straight",
         "_tls",
         "_until",
         "_watched",
@@ -134,6 +135,8 @@ class Connection:
         self.on_return: Callable[[bytes | bytearray], None] = lambda body: None
         """Takes the DEC_STRONG bodies that arrive while a send is blocked."""
         self._receives_fds = False
+        self._straight = False
+        """Whether a receive that blocks is well for the first bytes of a frame."""
         self._frame_timeout: float | None = None
         self._deadline: float | None = None
         self._early: deque[ReceivedFrame] = deque()
@@ -178,6 +181,7 @@ class Connection:
             raise ProtocolError("no file descriptors travel over TLS")
         self._frame_timeout = frame_timeout
         self._receives_fds = receive_fds
+        self._straight = not receive_fds and (self._tls is None or frame_timeout is None)
         self.set_deadline(None)
 
     def set_deadline(self, until: float | None) -> None:
@@ -268,13 +272,12 @@ class Connection:
             return self._take_early()
         if self._watched:
             self._await_turn()
-        if self._size < 0 and not self._receives_fds:
+        if self._size < 0 and self._straight:
             frame = self._step_buffer(0)  # most often all there is to do
             if frame is not None:
                 return frame
         while True:
-            begun = self._size >= 0 or self._pos != len(self._buffer)
-            timed = begun and self._frame_timeout is not None
+            timed = self._frame_timeout is not None and (self._begun or self._tls is not None)
             frame = self._step_in_time() if timed else self._step(0)
             if frame is not None:
                 self._deadline = None
@@ -301,19 +304,33 @@ class Connection:
         if poll.poll(1000 * seconds) and not self._shut:
             time.sleep(seconds)
 
+    @property
+    def _begun(self) -> bool:
+        """Whether a part of a frame has come."""
+        if self._size >= 0 or self._pos != len(self._buffer):
+            return True
+        return self._tls is not None and (self._tls.in_record or self._tls.pending > 0)
+
     def _step_in_time(self) -> ReceivedFrame | None:
-        """One more piece of a frame that has begun, before its deadline."""
-        timeout = self._frame_timeout or 0.0
+        """One more piece of a frame, before its deadline if it has begun."""
+        self._check_deadline()
+        try:
+            return self._step(_DONTWAIT)
+        except BlockingIOError:
+            self._check_deadline()
+        self._poll(select.POLLIN, self._deadline)
+        return None
+
+    def _check_deadline(self) -> None:
+        """Begins the time of a frame that has begun. Raises ProtocolError when it is over."""
+        if self._frame_timeout is None or not self._begun:
+            self._deadline = None
+            return
         now = time.monotonic()
         if self._deadline is None:
-            self._deadline = now + timeout
-        try:
-            if now < self._deadline:
-                return self._step(_DONTWAIT)
-        except BlockingIOError:
-            if self._poll(select.POLLIN, self._deadline):
-                return None
-        raise ProtocolError(f"a frame did not come in {timeout} s")
+            self._deadline = now + self._frame_timeout
+        elif now >= self._deadline:
+            raise ProtocolError(f"a frame did not come in {self._frame_timeout} s")
 
     def _poll(self, events: int, deadline: float | None) -> int:
         """Waits for events, and returns those that happened; 0 from the deadline on.
@@ -387,6 +404,7 @@ class Connection:
                     self._deadline = None
                     return frame
         except BlockingIOError:
+            self._check_deadline()
             return None
 
     def _step(self, flags: int) -> ReceivedFrame | None:
@@ -586,13 +604,13 @@ class Connection:
         if self._watched and (wait := self.account.call()):
             self._pause(min(wait, _LOOK_AFTER))
         else:
-            self._poll(select.POLLIN | select.POLLOUT, None)
+            self._poll(select.POLLIN | select.POLLOUT, self._deadline)
 
     # Ending
 
     def is_busy(self) -> bool:
         """Whether a call that came on it is being served, or something is to be read."""
-        unread = self._pending or len(self._buffer) > self._pos or self._early
+        unread = self._begun or self._early
         return bool(self.running or unread or _happened(self.sock, select.POLLIN))
 
     def shutdown_if_idle(self) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _PIECE = 65536
 _RECORD = 16384
 """Bytes encrypted in one go."""
+_RECORD_HEADER = 5
+"""Bytes before each record: its type, a version and, in the last two, how many bytes follow (RFC 8446, 5.1)."""
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _LINGER = 1.0
@@ -46,6 +48,10 @@ class TlsSocket:
             server_hostname=server_name,
         )
         self._plain = b""
+        self._head = b""
+        """The part of a record's header that has come."""
+        self._to_come = 0
+        """Bytes of a record that are still to come."""
         self._unsent = b""
         """Encrypted bytes that the socket has not taken."""
         self._claimed = 0
@@ -65,6 +71,11 @@ class TlsSocket:
     def pending(self) -> int:
         """Bytes that `recv` has without asking the socket."""
         return len(self._plain)
+
+    @property
+    def in_record(self) -> bool:
+        """Whether a part of a record has come, which cannot be decrypted yet."""
+        return bool(self._head or self._to_come)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -146,10 +157,25 @@ class TlsSocket:
         if not data:
             self._ended = True
             return False
+        self._follow(data)
         self._incoming.write(data)
         if self._tls.version() is not None:
             self._decrypt()
         return True
+
+    def _follow(self, data: bytes) -> None:
+        """Finds out where records end."""
+        at = 0
+        while at < len(data):
+            if not self._to_come:
+                head = self._head + data[at : at + _RECORD_HEADER - len(self._head)]
+                at += len(head) - len(self._head)
+                whole = len(head) == _RECORD_HEADER
+                self._head = b"" if whole else head
+                self._to_come = int.from_bytes(head[-2:]) if whole else 0
+            step = min(self._to_come, len(data) - at)
+            self._to_come -= step
+            at += step
 
     def _decrypt(self) -> None:
         pieces = [self._plain]
