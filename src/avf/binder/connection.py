@@ -228,7 +228,7 @@ class Connection:
         Who cannot tell what they are gives them to `unread`. Raises EOFError, OSError.
         """
         begun = self._pos != len(self._buffer) or self._size >= 0
-        if begun or self._receives_fds or self._watched or self._early:
+        if begun or not self._straight or self._watched or self._early:
             return None
         piece = self.sock.recv(_PIECE)
         if not piece:
@@ -251,7 +251,7 @@ class Connection:
     def receive_now(self) -> bytes | None:
         """`receive` without waiting; empty if nothing has come."""
         begun = self._pos != len(self._buffer) or self._size >= 0
-        if begun or self._receives_fds or self._watched or self._early:
+        if begun or not self._straight or self._watched or self._early:
             return None
         try:
             piece = self.sock.recv(_PIECE, _DONTWAIT)
