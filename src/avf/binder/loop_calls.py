@@ -13,8 +13,8 @@ from contextvars import Context
 from typing import Any, Self
 
 from . import workers
+from .begun_call import BegunCall
 from .connection import Connection
-from .endpoint import BegunCall
 
 _EVENTS = select.EPOLLIN | select.EPOLLET
 

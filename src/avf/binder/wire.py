@@ -111,3 +111,14 @@ def address(number: int, *, for_server: bool) -> int:
 
 def dec_strong(target: int, amount: int) -> bytes:
     return DEC_STRONG_FRAME.pack(DEC_STRONG, DEC_STRONG_SIZE, target, amount)
+
+
+def plain_answer(piece: bytes) -> tuple[int, int] | None:
+    """What is given back before the reply that is all the rest of the bytes, without an object table; else None."""
+    if len(piece) < ANSWER_FRAME.size:
+        return None
+    command, body, address, amount, second, size, status, parcel = ANSWER_FRAME.unpack_from(piece)
+    if command != DEC_STRONG or second != REPLY or status or not amount:
+        return None
+    whole = body == DEC_STRONG_SIZE and size == REPLY_BODY.size + parcel
+    return (address, amount) if whole and len(piece) == ANSWER_FRAME.size + parcel else None
