@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, overload
 from . import wire
 from .accepting import SpareDescriptors, hears, wait
 from .budget import Bucket, Budget, Rate, nobody
-from .connection import Connection, received_fds
+from .connection import Connection
 from .endpoint import Endpoint
 from .errors import BinderError, ProtocolError, note, report
 from .fd import close_fds
@@ -25,6 +25,7 @@ from .handshake import (
     negotiate,
     pack_response,
 )
+from .incoming import received_fds
 from .listener import Listener
 from .peer import Peer, peer_of
 from .roots import Root, SessionRoot, checked_root

@@ -2,10 +2,11 @@
 
 from . import wire
 from .budget import OverBudget
-from .connection import Connection, TooMuchData
+from .connection import Connection
 from .dispatch import execute, plain_call
 from .errors import ProtocolError, Status, StatusError, note, report
 from .fd import close_fds
+from .incoming import TooMuchData
 from .parcel import Parcel
 from .peer import running
 from .session import Frame
