@@ -72,6 +72,9 @@ class _End:
     def call(self, handle: Handle, method: Method, args: tuple[Any, ...]) -> Any:
         raise DeadObjectError("there is nobody to call")
 
+    def begin(self, handle: Handle, method: Method, args: tuple[Any, ...], kind: Any) -> None:
+        raise DeadObjectError("there is nobody to call")
+
     def transact(self, handle: Handle | None, code: int, parcel: Parcel) -> ParcelReader:
         raise DeadObjectError("there is nobody to call")
 

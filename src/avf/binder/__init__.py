@@ -9,6 +9,7 @@ from .budget import PARTY_LIMITS, TOTAL_LIMITS, Budget, Limits, Rate, nobody
 from .client import Session, connect, interface_cast
 from .codecs import Byte, Char, FileDescriptor, FixedSize, Float, Long
 from .contract import AsyncInterface, Interface, method
+from .enums import Enum
 from .errors import (
     BinderError,
     DeadObjectError,
@@ -19,9 +20,11 @@ from .errors import (
     StatusError,
 )
 from .fd import ParcelFileDescriptor
+from .fields import field
 from .holder import ParcelableHolder
 from .objects import BinderClass, IBinder
 from .parcel import Parcel, ParcelReader
+from .parcelables import CustomParcelable, Parcelable
 from .peer import Peer, calling_peer
 from .predefined import (
     dump,
@@ -36,7 +39,7 @@ from .raw import RawService
 from .server import Server
 from .services import Accessor, IAccessor, IServices, accessed
 from .transport import Address, Connector, bootstrap, hybrid_vsock, inet, unix, unix_abstract, vsock
-from .values import CustomParcelable, Enum, Parcelable, Union, field
+from .unions import Union
 from .wire import FdMode, Stability
 
 __all__ = [

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args
 
 from .codecs import Codec, Reader, Writer, codec_for
 from .errors import ExceptionCode, RemoteException, Status, StatusError
+from .fields import resolve
 from .objects import Handle, IBinder
 from .parcel import Parcel, ParcelReader, misfit, refused
 from .shapes import FixedReply, FixedRequest, Shape, runs
-from .values import resolve
 from .wire import DUMP, MAX_USER_CODE, META_CODES, Stability
 
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -5,6 +5,7 @@ from typing import TypeVar
 from .codecs import Codec, with_presence
 from .errors import Status, StatusError
 from .fd import ParcelFileDescriptor
+from .fields import body_of
 from .objects import IBinder
 from .parcel import (
     BINDER_OBJECT,
@@ -16,7 +17,8 @@ from .parcel import (
     misfit,
     refused,
 )
-from .values import Parcelable, Union, body_of
+from .parcelables import Parcelable
+from .unions import Union
 
 _P = TypeVar("_P", bound=Parcelable | Union)
 
