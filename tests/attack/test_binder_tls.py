@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -153,7 +154,7 @@ class Slow:
     def read(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            data += self._until_it_works(lambda: self._tls.read(size - len(data)))
+            data += self._until_it_works(partial(self._tls.read, size - len(data)))
         return data
 
     def reply(self) -> bytes:

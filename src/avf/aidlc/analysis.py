@@ -106,6 +106,8 @@ class Analysis:
             self._fields(declaration, made)
             if "FixedSize" in annotations:
                 self._check_fixed_size(made)
+            if "JavaOnlyImmutable" in annotations:
+                self._check_immutable(made)
 
     def _constant(self, constant: tree.Constant, made: Definition) -> None:
         scope = made.type
@@ -191,6 +193,13 @@ class Analysis:
             return base in _CONSTANT_TYPES and base is not Builtin.STRING
         marked = any(a.name == "FixedSize" for a in base.declaration.annotations)
         return base.is_enum or (base.is_parcelable and marked)
+
+    def _check_immutable(self, made: Definition) -> None:
+        for field in made.fields:
+            inside = field.type.element or field.type
+            if not _is_immutable(inside.base):
+                message = f"{made.type.simple} is @JavaOnlyImmutable, {inside} is not"
+                self._error(message, made.type, field.span)
 
     # Interfaces
 
@@ -308,6 +317,13 @@ class Analysis:
             message = f"{method.name.text} is oneway, so nothing comes {direction.value}"
             self._error(message, scope, span)
         return ArgumentDef(argument.name.text, direction, found, span)
+
+
+def _is_immutable(base: Builtin | TypeDef) -> bool:
+    if isinstance(base, Builtin):
+        return base in _CONSTANT_TYPES
+    marked = any(a.name == "JavaOnlyImmutable" for a in base.declaration.annotations)
+    return base.is_enum or (base.is_parcelable and marked)
 
 
 def _directions(found: Type) -> tuple[str, tuple[tree.Direction, ...]]:

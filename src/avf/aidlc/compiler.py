@@ -1,10 +1,12 @@
 """From sources to the text of Python modules. Reads and writes no files itself."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from . import tree
 from .analysis import Analysis
+from .cycles import holding_themselves
 from .errors import AidlError, Diagnostic, Diagnostics
 from .model import Definition, TypeDef
 from .package import package_text
@@ -12,6 +14,9 @@ from .plan import Options, Plan
 from .source import Source
 from .world import Loader, World
 from .writer import AsyncWriter, TypeWriter
+
+_PYTHONS_OWN = sys.stdlib_module_names - {"test"}
+"""Packages that cannot be called otherwise: in front of these they break Python, behind them nobody finds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,10 @@ def _compile(
     definitions = _reach(roots, analysis, options)
     _check_modules(definitions, options, diagnostics)
     diagnostics.check()
+    _check_circles(definitions, diagnostics)
+    diagnostics.check()
     plan = Plan(frozenset(roots), analysis, options, diagnostics)
-    for made in definitions:  # reports those that hold themselves
+    for made in definitions:  # reports those that hold too many others
         if made.type.is_parcelable:
             plan.constructible(made.type)
     diagnostics.check()
@@ -131,9 +138,28 @@ def _check_modules(
 ) -> None:
     for definition in definitions:
         type_def = definition.type
-        if not options.modules.module(type_def.package):
+        module = options.modules.module(type_def.package)
+        first = module.partition(".")[0]
+        if not module:
             message = f"{type_def.simple} is in no package; name its module with --map =MODULE"
-            diagnostics.error(message, type_def.source, type_def.declaration.name.span)
+        elif first in _PYTHONS_OWN:
+            message = f"the Python package {module} would hide Python's own {first}; name another"
+            message += f" with --map {type_def.package}=PYTHON"
+        else:
+            continue
+        diagnostics.error(message, type_def.source, type_def.declaration.name.span)
+
+
+def _check_circles(definitions: list[Definition], diagnostics: Diagnostics) -> None:
+    """Reports parcelables that hold one of themselves."""
+    known = {definition.type for definition in definitions}
+    held = {made.type: [found for found in made.held() if found in known] for made in definitions}
+    for found in holding_themselves(held, held.__getitem__):
+        message = (
+            f"{found.simple} holds itself without end; make a field a List or an array, or write"
+        )
+        message += " @nullable(heap=true)"
+        diagnostics.error(message, found.source, found.declaration.name.span)
 
 
 def _check_names(

@@ -118,6 +118,8 @@ class Type:
     """List's argument."""
     vintf: bool = False
     """Of a ParcelableHolder: whether it is in a type marked as @VintfStability."""
+    heap: bool = False
+    """Of a nullable parcelable: whether it is @nullable(heap=true)."""
     null_inside: bool = False
     """Of an array of fixed size in a nullable array: it cannot be null, what it holds can."""
 
@@ -234,6 +236,15 @@ class Definition:
         """The declared types it mentions."""
         inner = [found.element for found in self.types() if found.element is not None]
         return [found.base for found in [*self.types(), *inner] if isinstance(found.base, TypeDef)]
+
+    def held(self) -> list[TypeDef]:
+        """The parcelables that one of these always has room for: C++ and Rust keep them inside of it."""
+        types = (part.type for part in self.fields if not part.type.is_array)
+        return [
+            found.base
+            for found in types
+            if isinstance(found.base, TypeDef) and found.base.is_parcelable and not found.heap
+        ]
 
     def types(self) -> list[Type]:
         """The types of its fields, arguments and results."""

@@ -69,9 +69,12 @@ class TypeResolver:
             self._error("@utf8InCpp is for String, String[] and List<String>", ref, scope)
         nullable = "nullable" in annotations
         vintf = base is Builtin.PARCELABLE_HOLDER and scope.is_vintf
-        found = Type(base, dimensions, nullable, element, vintf)
+        heap = nullable and bool(annotations["nullable"].get("heap"))
+        found = Type(base, dimensions, nullable, element, vintf, heap)
         if nullable:
-            self._check_nullable(found, bool(annotations["nullable"].get("heap")), ref, scope)
+            self._check_nullable(found, ref, scope)
+        if isinstance(base, TypeDef) and scope.is_vintf and not base.is_vintf:
+            self._error(f"{scope.simple} is @VintfStability, {base.name} is not", ref, scope)
         return found
 
     def _error(self, message: str, ref: tree.TypeRef, scope: TypeDef) -> None:
@@ -143,7 +146,7 @@ class TypeResolver:
             return None
         return tuple(found)
 
-    def _check_nullable(self, found: Type, heap: bool, ref: tree.TypeRef, scope: TypeDef) -> None:
+    def _check_nullable(self, found: Type, ref: tree.TypeRef, scope: TypeDef) -> None:
         base = found.base
         if not found.is_array:
             if base in PRIMITIVES or (isinstance(base, TypeDef) and base.is_enum):
@@ -151,5 +154,5 @@ class TypeResolver:
             elif base in (Builtin.PARCELABLE_HOLDER, Builtin.FILE_DESCRIPTOR):
                 self._error(f"a {found} cannot be @nullable", ref, scope)
         is_parcelable = isinstance(base, TypeDef) and base.is_parcelable
-        if heap and (found.is_array or not is_parcelable):
+        if found.heap and (found.is_array or not is_parcelable):
             self._error("@nullable(heap=true) is for parcelables", ref, scope)
