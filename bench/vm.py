@@ -1,25 +1,23 @@
-"""Cold start of a VM beside bare QEMU with the same kernel, and what a virtmgr costs.
+"""Cold start and stop of a VM beside bare QEMU with the same kernel, in turn.
 
 vm.cold_start_s            createVm to "payload started", median
 vm.bare_qemu_s             spawn of QEMU to the first line of a busybox initrd, median
-vm.cold_start.vs_bare      ratio of the two, measured in turn
-virtmgr.start_s            spawn to ready, median
-virtmgr.start.vs_python    ratio to `python -c pass`
-virtmgr.rss_mib            resident memory when idle
+vm.cold.vs_bare            ratio of the two, median of the pairs
+vm.cold.cpu_vs_bare        likewise of the processor time that QEMU took, which other work on the host changes less
+vm.stop_ms                 stop() of a VM whose payload has just started, until all of it is gone, median
 """
 
 import contextlib
 import os
-import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from avf.client import AppConfig, PartitionType, PayloadStarted, VirtualizationService, connect
+from avf.client.control import open_vm
 from avf.image import Cpio
 from avf.vmm import explain_acceleration, find_qemu, tsc_khz
 
@@ -27,6 +25,16 @@ ROUNDS = 7
 IMAGE = Path(os.environ.get("AVF_IMAGE_DIR", "build/image"))
 APK = Path("build/payload/sample.apk")
 PARAMS = "console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests mitigations=off"
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """In seconds."""
+
+    elapsed: float
+    processor: float
+    """That QEMU took meanwhile."""
+    stop: float = 0
 
 
 def run() -> dict[str, float]:
@@ -37,24 +45,15 @@ def run() -> dict[str, float]:
         config = prepare_app(service, folder)
         initrd = folder / "initrd"
         initrd.write_bytes(_busybox_initrd())
-        cold, bare = _in_turn(lambda: _cold_start(service, config), lambda: _bare_qemu(initrd))
-        start, python = _in_turn(_virtmgr_start, _python_start)
+        _cold_start(service, config), _bare_qemu(initrd)
+        pairs = [(_cold_start(service, config), _bare_qemu(initrd)) for _ in range(ROUNDS)]
         return {
-            "vm.cold_start_s": median(cold),
-            "vm.bare_qemu_s": median(bare),
-            "vm.cold_start.vs_bare": median(c / b for c, b in zip(cold, bare, strict=True)),
-            "virtmgr.start_s": median(start),
-            "virtmgr.start.vs_python": median(s / p for s, p in zip(start, python, strict=True)),
-            "virtmgr.rss_mib": _resident_mib(service.pid),
+            "vm.cold_start_s": median(cold.elapsed for cold, _ in pairs),
+            "vm.bare_qemu_s": median(bare.elapsed for _, bare in pairs),
+            "vm.cold.vs_bare": median(cold.elapsed / bare.elapsed for cold, bare in pairs),
+            "vm.cold.cpu_vs_bare": median(cold.processor / bare.processor for cold, bare in pairs),
+            "vm.stop_ms": 1000 * median(cold.stop for cold, _ in pairs),
         }
-
-
-def _in_turn(
-    one: Callable[[], float], other: Callable[[], float]
-) -> tuple[list[float], list[float]]:
-    one(), other()
-    pairs = [(one(), other()) for _ in range(ROUNDS)]
-    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def prepare_app(service: VirtualizationService, folder: Path) -> AppConfig:
@@ -68,13 +67,20 @@ def prepare_app(service: VirtualizationService, folder: Path) -> AppConfig:
     )
 
 
-def _cold_start(service: VirtualizationService, config: AppConfig) -> float:
+def _cold_start(service: VirtualizationService, config: AppConfig) -> _Start:
     begin = time.perf_counter()
     with service.create_vm(config) as vm:
         vm.start()
         for event in vm.events():
             if event == PayloadStarted():
-                return time.perf_counter() - begin
+                elapsed = time.perf_counter() - begin
+                with open_vm(vm.cid) as control:
+                    pid = control.details().vmm_pid
+                assert pid is not None
+                processor = _processor_seconds(pid)
+                begin = time.perf_counter()
+                vm.stop()
+                return _Start(elapsed, processor, time.perf_counter() - begin)
     raise RuntimeError("the payload has not started")
 
 
@@ -86,7 +92,7 @@ def _busybox_initrd() -> bytes:
     return archive.to_bytes()
 
 
-def _bare_qemu(initrd: Path) -> float:
+def _bare_qemu(initrd: Path) -> _Start:
     qemu = find_qemu()
     found = explain_acceleration(qemu)
     accelerator = found.accelerator.value
@@ -103,40 +109,13 @@ def _bare_qemu(initrd: Path) -> float:
         assert process.stdout is not None
         for line in process.stdout:
             if b"READY" in line:
-                elapsed = time.perf_counter() - begin
+                start = _Start(time.perf_counter() - begin, _processor_seconds(process.pid))
                 process.stdout.read()
-                return elapsed
+                return start
     raise RuntimeError("bare QEMU has not booted")
 
 
-def _virtmgr_start() -> float:
-    """From spawn to the byte that says ready; it leaves when its bootstrap socket closes."""
-    ready_read, ready_write = os.pipe()
-    bootstrap, served = socket.socketpair()
-    descriptors = (served.fileno(), ready_write)
-    command = [
-        *(sys.executable, "-P", "-m", "avf.virtmgr"),
-        *(f"--rpc-server-fd={descriptors[0]}", f"--ready-fd={descriptors[1]}"),
-    ]
-    with open(ready_read, "rb", buffering=0) as ready, bootstrap:
-        begin = time.perf_counter()
-        process = subprocess.Popen(command, pass_fds=descriptors, stderr=subprocess.DEVNULL)
-        served.close()
-        os.close(ready_write)
-        ready.read(1)
-        elapsed = time.perf_counter() - begin
-    process.wait()
-    return elapsed
-
-
-def _python_start() -> float:
-    begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "pass"], check=True)
-    return time.perf_counter() - begin
-
-
-def _resident_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"process {pid} has no VmRSS")
+def _processor_seconds(pid: int) -> float:
+    """What a process has taken so far, all its threads together. Source: proc_pid_stat(5), utime and stime."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
