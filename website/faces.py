@@ -4,7 +4,13 @@ import importlib
 import pkgutil
 from functools import cache
 
-PUBLIC_SUBMODULES = ("avf.binder.aio", "avf.client.aio", "avf.client.control", "avf.client.store")
+PUBLIC_SUBMODULES = (
+    "avf.binder.aio",
+    "avf.client.aio",
+    "avf.client.control",
+    "avf.client.spans",
+    "avf.client.store",
+)
 
 
 @cache

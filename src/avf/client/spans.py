@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Span", "TraceContext", "Value", "otlp_json", "record_spans", "start_spans"]
 
 Value: TypeAlias = str | int | float | bool
+"""What an attribute can be."""
 
 _SECOND = 1_000_000_000
 _SCOPE = "avf"
