@@ -28,12 +28,13 @@ autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False
 maximum_signature_line_length = 88
+highlight_language = "none"  # of blocks that name none
 smartquotes = False
 python_use_unqualified_type_names = True
 toc_object_entries = False
 
 html_theme = "furo"
-html_title = f"AVF for Linux {release}"
+html_title = project
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False

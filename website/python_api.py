@@ -30,7 +30,16 @@ def listed() -> list[str]:
 def _page(name: str) -> str:
     module = importlib.import_module(name)
     public = sorted(public_names(name), key=str.casefold)
-    lines = [f"# `{name}`", "", "```{eval-rst}", f".. automodule:: {name}", "   :no-members:", ""]
+    lines = [
+        f"# `{name}`",
+        "",
+        "```{eval-rst}",
+        ".. highlight:: python",
+        "",
+        f".. automodule:: {name}",
+        "   :no-members:",
+        "",
+    ]
     lines += [".. list-table::", "   :widths: auto", ""]
     for each in public:
         summary = " ".join(to_rest(_docstring(module, each).split("\n\n")[0].splitlines(), name))
@@ -47,7 +56,8 @@ def _entry(module: ModuleType, name: str) -> Iterator[str]:
     home = home_of(module.__name__, name)
     if inspect.isclass(value) and home == full:
         yield f".. autoclass:: {full}"
-        yield from ("   :members:", "   :undoc-members:", "   :show-inheritance:", "")
+        yield from ("   :members:", "   :undoc-members:")
+        yield from (["   :show-inheritance:", ""] if value.__bases__ != (object,) else [""])
     elif inspect.isroutine(value) and home == full:
         yield from (f".. autofunction:: {full}", "")
     else:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 
 from tests.docs.site import Site
-from website import stage
+from website import pictures, stage
 
 ROOT = Path(__file__).parents[2]
 LOADING = {"script": "src", "img": "src", "link": "href", "iframe": "src"}
@@ -64,6 +64,12 @@ def test_it_needs_no_network(pages: dict[Path, Page]) -> None:
     for path, page in pages.items():
         assert page.loaded
         assert not [name for name in page.loaded if "//" in name], path
+
+
+def test_the_pictures_are_what_their_source_draws() -> None:
+    """`python -m website.pictures` draws them."""
+    for name, picture in pictures.PICTURES.items():
+        assert (pictures.FOLDER / f"{name}.svg").read_text() == picture.svg(), name
 
 
 def test_the_landing_page_leads_to_every_page() -> None:

@@ -208,6 +208,7 @@ class AsyncSession:
 
     @property
     def closed(self) -> bool:
+        """Whether the session has ended, from whichever side."""
         return self.session.closed
 
     @overload

@@ -125,30 +125,37 @@ class RemoteException(BinderError):
 
     @classmethod
     def security(cls, message: str) -> "RemoteException":
+        """The caller may not do that."""
         return cls(ExceptionCode.SECURITY, message)
 
     @classmethod
     def bad_parcelable(cls, message: str) -> "RemoteException":
+        """What was sent cannot be read."""
         return cls(ExceptionCode.BAD_PARCELABLE, message)
 
     @classmethod
     def illegal_argument(cls, message: str) -> "RemoteException":
+        """An argument has a value that it cannot have."""
         return cls(ExceptionCode.ILLEGAL_ARGUMENT, message)
 
     @classmethod
     def null_pointer(cls, message: str) -> "RemoteException":
+        """null stands where it is not allowed."""
         return cls(ExceptionCode.NULL_POINTER, message)
 
     @classmethod
     def illegal_state(cls, message: str) -> "RemoteException":
+        """That cannot be done in this state."""
         return cls(ExceptionCode.ILLEGAL_STATE, message)
 
     @classmethod
     def unsupported_operation(cls, message: str) -> "RemoteException":
+        """That is not done here."""
         return cls(ExceptionCode.UNSUPPORTED_OPERATION, message)
 
     @classmethod
     def service_specific_error(cls, error: int, message: str = "") -> "RemoteException":
+        """An error with a number of the service's own."""
         return cls(ExceptionCode.SERVICE_SPECIFIC, message, error)
 
 

@@ -31,6 +31,7 @@ class ParcelFileDescriptor:
         return self._fd
 
     def dup(self) -> "ParcelFileDescriptor":
+        """A descriptor of the same file, which the caller owns."""
         return ParcelFileDescriptor(os.dup(self.fileno()))
 
     def detach(self) -> int:
@@ -39,12 +40,14 @@ class ParcelFileDescriptor:
         return fd
 
     def close(self) -> None:
+        """Closes the descriptor; may be called again."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
     @property
     def closed(self) -> bool:
+        """Whether it was closed or detached."""
         return self._fd < 0
 
     def __enter__(self) -> "ParcelFileDescriptor":

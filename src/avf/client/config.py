@@ -56,12 +56,17 @@ class AppConfig:
     """
 
     apk: FileSource
+    """The signed APK with the payload."""
     idsig: FileSource
+    """The hashes of the APK, as `VirtualizationService.create_or_update_idsig_file` writes them."""
     instance_image: FileSource
+    """What the VM's identity is kept in; see `VirtualizationService.initialize_writable_partition`."""
     payload_binary_name: str | None = None
+    """The payload's file in the APK, without its folder: of lib/x86_64/, bin/ or assets/."""
     config_path: str | None = None
     """A JSON file inside the APK; needs the right to use custom VMs."""
     name: str = ""
+    """For people: lists and messages show it."""
     extra_apks: Sequence[FileSource] = ()
     """Signed APKs that a payload named by `payload_binary_name` finds at /mnt/extra-apk/0, 1, ..."""
     extra_idsigs: Sequence[FileSource] = ()
@@ -69,12 +74,17 @@ class AppConfig:
     made for this VM alone.
     """
     encrypted_storage_image: FileSource | None = None
+    """A disk that the guest encrypts; None for a VM without storage."""
     debug_level: DebugLevel = DebugLevel.NONE
+    """FULL opens console, log and the inside of the guest to the VM's owner. The level is a part of the identity."""
     protected: bool = False
+    """Ask for a VM whose memory the host cannot read. No VMM here can run one."""
     memory_mib: int | None = None
-    """None: what the guest image asks for."""
+    """MiB from 1 to 2^31 - 1. None: what the guest image asks for."""
     cpu_topology: CpuTopology = CpuTopology.ONE_CPU
+    """One processor, or as many as the host has."""
     task_profiles: Sequence[str] = ()
+    """Names of the control groups that the VMM's process is put into."""
     gdb: bool = False
     """The guest waits for a debugger, at `VirtualMachine.debugger_socket`."""
     gdb_port: int = 0

@@ -175,6 +175,7 @@ class ControlledVm(Inspection, GuestAccess):
         return socket.socket(fileno=stream.detach())
 
     def close(self) -> None:
+        """Ends the connection; nothing changes for the VM."""
         self._session.close()
 
     def __enter__(self) -> Self:

@@ -278,6 +278,7 @@ class GuestService(Generic[T]):
         self._session = session
 
     def close(self) -> None:
+        """Ends the session; may be called again."""
         self._session.close()
 
     def __enter__(self) -> T:

@@ -35,6 +35,7 @@ class DeathReport:
 
     @classmethod
     def from_aidl(cls, report: aidl.DeathReport) -> Self:
+        """Of what the service tells."""
         return cls(
             DeathReason(int(report.reason)),
             report.last_step,

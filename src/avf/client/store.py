@@ -139,6 +139,7 @@ class StoredVm:
 
     @property
     def running(self) -> bool:
+        """Whether it runs, in whatever process."""
         try:
             self._lock().close()
         except VmStateError:
@@ -243,9 +244,11 @@ class VmStore:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def names(self) -> list[str]:
+        """All VMs of the store, sorted."""
         return sorted(p.name for p in self.directory.iterdir() if (p / _CONFIG).exists())
 
     def get(self, name: str) -> StoredVm | None:
+        """The VM of that name; None if there is none."""
         folder = self._folder(name)
         return StoredVm(name, folder) if (folder / _CONFIG).exists() else None
 
