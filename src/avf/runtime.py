@@ -16,6 +16,8 @@ from avf.trust import others_may_write
 
 SYSTEM_RUNTIME_DIR = Path("/run/avf")
 SYSTEM_STATE_DIR = Path("/var/lib/avf")
+WAITING_NAME = "waiting"
+"""A file in the directory of a VM that is no VM yet: a clone that waits for its owner."""
 SERVICE_SOCKET_NAME = "virtualizationservice.sock"
 SYSTEM_IMAGE_DIR = Path("/usr/lib/avf/image")
 SYSTEM_TEMPLATE_DIR = SYSTEM_STATE_DIR / "templates"

@@ -47,6 +47,11 @@ def warm() -> Literal["on", "off"] | None:
     return _one_of("AVF_WARM", "on", "off")
 
 
+def pool() -> Path | None:
+    """The socket of a `vm pool run`, whose virtmgr is used."""
+    return _absolute_path("AVF_POOL")
+
+
 def log_level() -> Literal["debug", "info", "warning", "error"] | None:
     """From which level on programs log; `debug` also shows where in the program an error came up."""
     return _one_of("AVF_LOG", "debug", "info", "warning", "error")
@@ -128,6 +133,7 @@ _READERS: dict[str, Callable[[], object]] = {
     "AVF_CROSVM": crosvm,
     "AVF_IMAGE_DIR": image_dir,
     "AVF_LOG": log_level,
+    "AVF_POOL": pool,
     "AVF_QEMU": qemu,
     "AVF_RUNTIME_DIR": runtime_dir,
     "AVF_SERVICE_SOCKET": service_socket,

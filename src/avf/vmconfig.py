@@ -1,7 +1,7 @@
 """VmConfig: a VM described by a JSON file, as `vm run` takes it and as the guest image carries it (`microdroid.json`).
 
 Keys that are not known are ignored. Those of `"x-avf"` are ours: `"machine": "fast"` runs the guest on the VMM's
-quickest board; `"templates": 1` says that it can be a template, by version 1 of what it and its host then tell each
+quickest board; `"templates": 2` says that it can be a template, by version 2 of what it and its host then tell each
 other; `"debuggable_params"` are added to `params` where the file is a guest image's and the VM is debuggable.
 """
 

@@ -218,16 +218,20 @@ class BootstrapAddress(Address):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with theirs:
-                control = array.array("i", [theirs.fileno()])
-                self.sock.sendmsg(
-                    [BOOTSTRAP_MESSAGE],
-                    [(socket.SOL_SOCKET, socket.SCM_RIGHTS, control)],
-                    socket.MSG_NOSIGNAL,
-                )
+                self.hand_over(theirs)
         except BaseException:
             ours.close()
             raise
         return ours
+
+    def hand_over(self, connection: socket.socket) -> None:
+        """Has the server serve `connection`, which stays the caller's to close. Raises OSError."""
+        control = array.array("i", [connection.fileno()])
+        self.sock.sendmsg(
+            [BOOTSTRAP_MESSAGE],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, control)],
+            socket.MSG_NOSIGNAL,
+        )
 
 
 def bootstrap(sock: socket.socket) -> BootstrapAddress:

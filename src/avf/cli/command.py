@@ -40,6 +40,7 @@ _COMMANDS = {
     "listen": ("avf.cli.listen:listen", "Write out what guests send to a vsock port of the host."),
     "info": ("avf.cli.host:info", "Say in three lines which VMs this host supports."),
     "doctor": ("avf.cli.doctor:doctor", "Check what this host can do, with a fix for each lack."),
+    "pool": ("avf.cli.pool:pool", "Keep clones of booted guests waiting for the VMs of a command."),
     "template": ("avf.cli.template:template", "Make, list and remove templates of booted guests."),
     "create-idsig": ("avf.cli.files:create_idsig", "Make or update the idsig of an APK."),
     "create-partition": ("avf.cli.files:create_partition", "Make an empty partition image."),

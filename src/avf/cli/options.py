@@ -155,6 +155,7 @@ def service(image: Path | None = None, verbose: bool = False) -> Iterator["Virtu
 
     if image is not None:
         os.environ["AVF_IMAGE_DIR"] = str(image.absolute())
+        os.environ.pop("AVF_POOL", None)  # its virtmgr has an image of its own
     with connect(forward_log=verbose) as connection:
         yield connection
 

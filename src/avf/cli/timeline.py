@@ -11,6 +11,7 @@ WIDTH = 40
 KINDS = {
     StartKind.COLD: "cold start",
     StartKind.CLONE: "start as a clone",
+    StartKind.WAITED: "start of a clone that had waited",
     StartKind.UNKNOWN: "start",
 }
 

@@ -54,6 +54,7 @@ from avf.client.inside import CompletedCommand, GuestAccess
 from avf.client.inspection import Inspection, VmDetails, VmFile, VmMetrics, VmParts
 from avf.client.json_config import load_raw_config
 from avf.client.machine import GuestService, VirtualMachine
+from avf.client.pool import MAX_WARM, PoolStatus
 from avf.client.relay import Ending, Relay
 from avf.client.remedies import remedy_for
 from avf.client.report import DeathReport
@@ -61,6 +62,7 @@ from avf.client.timeline import LifecycleStep, Moment, Phase, StartKind, Timelin
 from avf.settings import SettingWarning
 
 __all__ = [
+    "MAX_WARM",
     "AppConfig",
     "ClientError",
     "CommandFailed",
@@ -93,6 +95,7 @@ __all__ = [
     "PayloadReady",
     "PayloadStarted",
     "Phase",
+    "PoolStatus",
     "RawConfig",
     "Refusal",
     "Refused",

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Self, TypeVar
 
 from avf.aidl.virtualizationservice import (
+    CpuTopology,
     MemoryTrimLevel,
     PartitionType,
     VirtualMachineConfig,
@@ -27,7 +28,7 @@ from avf.aidl.virtualizationservice import (
 from avf.binder import BinderClass, Interface
 from avf.client import connection, machine
 from avf.client.aio_command import GuestCommand, with_streams
-from avf.client.config import AppConfig, FileSource, RawConfig
+from avf.client.config import AppConfig, DebugLevel, FileSource, RawConfig
 from avf.client.connection import START_TIMEOUT, VmInfo
 from avf.client.errors import Died, Finished, ShellFailed, VmClosed
 from avf.client.events import DeathReason, Event, VmDied
@@ -35,6 +36,7 @@ from avf.client.history import MetricsSample
 from avf.client.inside import OUTPUT_LIMIT, CompletedCommand, GuestAccess, StrPath
 from avf.client.lifecycle import Lifecycle
 from avf.client.machine import REPORT_TIMEOUT, SERVICE_TIMEOUT, GuestService
+from avf.client.pool import PoolStatus
 from avf.client.report import DeathReport
 from avf.client.timeline import Timeline
 
@@ -50,10 +52,13 @@ async def connect(
     command: Sequence[str] | None = None,
     forward_log: bool = False,
     timeout: float = START_TIMEOUT,
+    warm: int = 0,
 ) -> AsyncIterator["VirtualizationService"]:
     """As `avf.client.connect`."""
     service = await _in_thread(
-        lambda: connection.connect(command=command, forward_log=forward_log, timeout=timeout),
+        lambda: connection.connect(
+            command=command, forward_log=forward_log, timeout=timeout, warm=warm
+        ),
         discard=lambda service: service.close(),
     )
     try:
@@ -89,6 +94,25 @@ class VirtualizationService:
             discard=lambda vm: vm.close(),
         )
         return VirtualMachine(vm)
+
+    async def keep_clones_waiting(
+        self,
+        count: int,
+        *,
+        debug_level: DebugLevel = DebugLevel.NONE,
+        memory_mib: int | None = None,
+        cpu_topology: CpuTopology = CpuTopology.ONE_CPU,
+    ) -> None:
+        """Has `count` clones of booted guests wait, which the next VMs of apps begin as; 0 ends them."""
+        await _in_thread(
+            lambda: self._service.keep_clones_waiting(
+                count, debug_level=debug_level, memory_mib=memory_mib, cpu_topology=cpu_topology
+            )
+        )
+
+    async def pool_status(self) -> PoolStatus:
+        """How many clones wait, and why there are not more."""
+        return await _in_thread(self._service.pool_status)
 
     async def initialize_writable_partition(
         self, image: FileSource, size: int, type: PartitionType = PartitionType.RAW

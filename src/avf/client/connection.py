@@ -5,10 +5,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from avf import settings
 from avf.aidl.virtualizationservice import (
+    CpuTopology,
     IVirtualizationService,
     PartitionType,
     VirtualMachineConfig,
@@ -16,7 +18,7 @@ from avf.aidl.virtualizationservice import (
 from avf.binder import BinderError, DeadObjectError, FdMode, RemoteException, Session, bootstrap
 from avf.binder import connect as binder_connect
 from avf.client.completion import complete
-from avf.client.config import AppConfig, FileSource, RawConfig, open_file, open_output
+from avf.client.config import AppConfig, DebugLevel, FileSource, RawConfig, open_file, open_output
 from avf.client.errors import (
     ConfigError,
     Refused,
@@ -25,7 +27,9 @@ from avf.client.errors import (
     ServiceStartError,
 )
 from avf.client.machine import VirtualMachine
+from avf.client.pool import PoolStatus, pool_request, pool_status
 from avf.client.process import VirtmgrProcess
+from avf.client.sharing import SharedVirtmgr, Sharing
 from avf.client.watch import Listener
 
 DEBUGGER_SOCKET_NAME = "gdb.sock"
@@ -54,19 +58,29 @@ def connect(
     command: Sequence[str] | None = None,
     forward_log: bool = False,
     timeout: float = START_TIMEOUT,
+    warm: int = 0,
 ) -> "VirtualizationService":
     """Starts a virtmgr of one's own and connects to it. Raises ServiceStartError, or ConfigError for a bad setting.
 
     `command` is what to run instead of this installation's virtmgr; with `forward_log` what virtmgr logs goes to
-    `sys.stderr` too.
+    `sys.stderr` too. `warm`: how many clones of booted guests are to wait for VMs, see `keep_clones_waiting`.
+
+    Within `vm pool run` the virtmgr of that command is used, unless `command` or `warm` is given.
     """
     check_settings()
+    request = pool_request(warm)
     with ExitStack() as undo:
-        process = VirtmgrProcess(command, forward_log=forward_log, timeout=timeout)
+        process: VirtmgrProcess | SharedVirtmgr
+        if (shared := settings.pool()) is not None and command is None and not warm:
+            process = SharedVirtmgr(shared)
+            address = process.address
+        else:
+            process = VirtmgrProcess(command, forward_log=forward_log, timeout=timeout)
+            address = bootstrap(process.bootstrap)
         undo.callback(process.close)
         try:
             session = binder_connect(
-                bootstrap(process.bootstrap),
+                address,
                 fd_mode=FdMode.UNIX,
                 incoming_threads=_INCOMING_THREADS,
                 timeout=timeout,
@@ -76,8 +90,12 @@ def connect(
         except (BinderError, OSError) as error:
             ended = process.how_it_ended(1.0) or "does not answer"
             raise ServiceStartError(f"virtmgr {ended}", process.log_tail) from error
+        service = VirtualizationService(process, session, root)
+        if warm:
+            with service.translated_errors():
+                root.keep_clones_waiting(request)
         undo.pop_all()
-        return VirtualizationService(process, session, root)
+        return service
 
 
 def check_settings() -> None:
@@ -97,7 +115,10 @@ class VirtualizationService:
     """
 
     def __init__(
-        self, process: VirtmgrProcess, session: Session, root: IVirtualizationService
+        self,
+        process: VirtmgrProcess | SharedVirtmgr,
+        session: Session,
+        root: IVirtualizationService,
     ) -> None:
         self._process = process
         self._session = session
@@ -156,6 +177,29 @@ class VirtualizationService:
             has_payload = config.which == "app_config"
             return VirtualMachine(handle, self.translated_errors, on_event, has_payload=has_payload)
 
+    def keep_clones_waiting(
+        self,
+        count: int,
+        *,
+        debug_level: DebugLevel = DebugLevel.NONE,
+        memory_mib: int | None = None,
+        cpu_topology: CpuTopology = CpuTopology.ONE_CPU,
+    ) -> None:
+        """Has `count` clones of booted guests wait, which the next VMs of apps begin as; 0 ends them. Returns at once.
+
+        At first they are for VMs with that debug level, memory (None: what the guest image asks for) and CPUs; later
+        for VMs like those that were created last. A VM for which none waits starts as ever. They end with this service.
+        Raises ConfigError, or Refused (UNSUPPORTED_OPERATION) where AVF_WARM is off.
+        """
+        request = pool_request(count, debug_level, memory_mib, cpu_topology)
+        with self.translated_errors():
+            self._root.keep_clones_waiting(request)
+
+    def pool_status(self) -> PoolStatus:
+        """How many clones wait, and why there are not more."""
+        with self.translated_errors():
+            return pool_status(self._root.get_pool_status())
+
     def initialize_writable_partition(
         self, image: FileSource, size: int, type: PartitionType = PartitionType.RAW
     ) -> None:
@@ -191,6 +235,15 @@ class VirtualizationService:
             (VmInfo(i.cid, i.temporary_directory, i.requester_uid, i.requester_pid) for i in infos),
             key=lambda info: info.cid,
         )
+
+    def share(self, path: Path) -> Sharing:
+        """Lets the calling user's programs use this virtmgr, those that find `path` in the variable AVF_POOL.
+
+        A VM is still killed when the program that made it ends. Raises OSError.
+        """
+        if isinstance(self._process, SharedVirtmgr):
+            raise ValueError("this virtmgr is another's, who shares it")
+        return Sharing(self._process, path)
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:

@@ -116,6 +116,22 @@ class Child:
                 except ProcessLookupError:
                     pass
 
+    def hold(self, held: bool) -> None:
+        """Has the program stand still, or go on. Nothing happens if it is gone."""
+        pid = self.pid
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            # else it has ended, and the number is another's
+            if pid == self._process.pid or parent_of(pid) in (self._init, self._process.pid):
+                signal.pidfd_send_signal(pidfd, signal.SIGSTOP if held else signal.SIGCONT)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pidfd)
+
     def kill_unless_ended(self) -> None:
         """Kills a child that has not ended by itself, so that its own exit status survives."""
         if not self.has_ended():

@@ -19,6 +19,11 @@ class CryptoError(Exception):
     """A ciphertext that is not authentic, or a libcrypto that refuses."""
 
 
+def load() -> None:
+    """Loads libcrypto now, for this process and its forks. Raises OSError."""
+    _load()
+
+
 def hkdf(key: bytes, salt: bytes, info: bytes, size: int, digest: str = "sha256") -> bytes:
     """`size` bytes (at most 255 digests) derived from `key`."""
     length = _SIZES[digest]

@@ -119,9 +119,10 @@ def be_a_template() -> None:
     import avf.guest.launcher
     import avf.guest.payload_service
     import avf.guest.script  # noqa: F401
+    from avf.guest.rehearsal import rehearse
     from avf.guest.template import wait_to_be_cloned
 
-    wait_to_be_cloned()
+    wait_to_be_cloned(rehearse)
 
 
 def ignore_interrupts() -> None:

@@ -14,8 +14,15 @@ _MAGIC = b"SWAPSPACE2"
 _MAX_SIZE = 1 << 33
 
 
+_enabled = False
+
+
 def enable_swap() -> None:
-    """Best effort; a failure only costs a log line."""
+    """Best effort; a failure only costs a log line. Only the first call does anything."""
+    global _enabled
+    if _enabled:
+        return
+    _enabled = True
     try:
         libc.load_modules(MODULES)
         size = memory_size()

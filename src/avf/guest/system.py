@@ -13,11 +13,17 @@ DESCRIPTION = "/etc/avf/system"
 _PARTITION = "system"
 
 
+_mounted = False
+
+
 def mount_system() -> None:
     """From now on /usr is complete; what was there before can only be used by those who have it open.
 
-    Raises GuestError.
+    Only the first call does anything. Raises GuestError.
     """
+    global _mounted
+    if _mounted:
+        return
     try:
         with open(DESCRIPTION, encoding="ascii") as file:
             root_hash, blocks = file.read().split()
@@ -28,6 +34,7 @@ def mount_system() -> None:
         libc.mount(verified, "/usr", "erofs", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV)
     except (OSError, ValueError) as error:
         raise GuestError("the guest's system cannot be mounted") from error
+    _mounted = True
     forget_folders()
     log("the system is mounted")
 

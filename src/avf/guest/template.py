@@ -5,6 +5,9 @@ Over a virtio port of its own, one line of ASCII each:
 
     guest   avf-template 1
                 it has nothing left to do: its host may save it and start any number of clones
+    host    rehearse
+                the clone waits for its owner, and has the time to do once what it will do then
+    guest   avf-rehearsed 1
     host    identity SEED TIME
                 SEED: 32 random bytes in hex; TIME: nanoseconds since 1970
     guest   avf-clone 1
@@ -15,6 +18,7 @@ import fcntl
 import os
 import struct
 import time
+from collections.abc import Callable
 
 from avf.guest import phases
 from avf.guest.errors import GuestError
@@ -22,6 +26,8 @@ from avf.guest.errors import GuestError
 PORT_NAME = "avf.template"
 READY = b"avf-template 1\n"
 TAKEN = b"avf-clone 1\n"
+REHEARSE = b"rehearse"
+REHEARSED = b"avf-rehearsed 1\n"
 SEED_SIZE = 32
 
 _PORTS = "/sys/class/virtio-ports"
@@ -35,13 +41,18 @@ _POLL = 0.001
 _PORT_TRIES = 5000
 
 
-def wait_to_be_cloned() -> None:
+def wait_to_be_cloned(rehearse: Callable[[], None]) -> None:
     """Returns in a clone, once it has an identity of its own and its devices. Raises OSError or GuestError."""
     port = os.open(find_port(), os.O_RDWR | os.O_CLOEXEC)
     try:
         _write(_DROP_CACHES, b"3")
         os.write(port, READY)
-        seed, now = parse_identity(read_line(port))
+        line = read_line(port)
+        if line == REHEARSE:
+            rehearse()
+            os.write(port, REHEARSED)
+            line = read_line(port)
+        seed, now = parse_identity(line)
         reseed(seed)
         time.clock_settime_ns(time.CLOCK_REALTIME, now)
         phases.begin_anew()

@@ -22,7 +22,7 @@ _DM_EXISTS_FLAG = 1 << 2
 _DEV_CREATE, _DEV_REMOVE, _DEV_SUSPEND, _TABLE_LOAD = 3, 4, 6, 9
 
 _LOOP_CTL_GET_FREE = 0x4C82
-_LOOP_CONFIGURE = 0x4C0A
+_LOOP_CONFIGURE, _LOOP_CLEAR = 0x4C0A, 0x4C01
 _LO_FLAGS_READ_ONLY = 1
 _LOOP_CONFIG = struct.Struct("=II 5Q 4I 64s 64s 32s 2Q 8Q")
 
@@ -148,6 +148,25 @@ def create_device(name: str, table: list[Target], *, read_only: bool = True) -> 
     device = f"/dev/dm-{os.minor(_DM_IOCTL.unpack_from(created)[10])}"
     _link(f"/dev/mapper/{name}", device)
     return device
+
+
+def remove_device(name: str) -> None:
+    """What `create_device` has made. Raises OSError."""
+    control = os.open(_DM_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        _command(control, _DEV_REMOVE, name, 0)
+    finally:
+        os.close(control)
+    os.unlink(f"/dev/mapper/{name}")
+
+
+def detach_loop(path: str) -> None:
+    """What `attach_loop` has made. Raises OSError."""
+    loop = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(loop, _LOOP_CLEAR)
+    finally:
+        os.close(loop)
 
 
 def dm_table(table: list[Target]) -> bytes:

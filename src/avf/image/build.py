@@ -35,7 +35,7 @@ DEBUGGABLE_PARAMS = "console=ttyS0"
 MEMORY_MIB = 256
 PLATFORM_VERSION = "~1.0"
 SYSTEM_LABEL = "system"
-TEMPLATES = 1
+TEMPLATES = 2
 """The version of what `avf.guest.template` and a host tell each other."""
 
 

@@ -1,7 +1,6 @@
 """createVm, step by step, in AVF's order: whatever fails, nothing is left behind."""
 
 import contextlib
-import errno
 import logging
 import os
 import resource
@@ -9,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avf.aidl.virtualizationservice import (
     CpuTopology,
@@ -16,24 +16,24 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.aidl.virtualizationservice_internal import AtomVmCreationRequested
 from avf.aidl.vm_control import LifecycleStep, VmParts
-from avf.binder import BinderError, ParcelFileDescriptor, RemoteException
+from avf.binder import ParcelFileDescriptor, RemoteException
 from avf.disk import Disk, DiskError, check_disk
 from avf.virtmgr import labels
 from avf.virtmgr.app_config import load_app_config, load_payload_config
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.config import PLATFORM_VERSION, DiskConfig, MachineConfig, from_raw_config
 from avf.virtmgr.context import VmContext
+from avf.virtmgr.contexts import create_context
 from avf.virtmgr.control import VmControl
 from avf.virtmgr.debugger import DEBUGGER_SOCKET_NAME, DebuggerPort
 from avf.virtmgr.errors import VirtmgrError, failure, failure_from, in_one_line
 from avf.virtmgr.fds import Fds
-from avf.virtmgr.generations import InstanceGenerations
-from avf.virtmgr.global_service import GlobalService, GlobalServiceError
+from avf.virtmgr.global_service import GlobalService
 from avf.virtmgr.invocation import Invocation
+from avf.virtmgr.kind import kind_of
 from avf.virtmgr.loggers import logging_pipe
 from avf.virtmgr.machine import VmInstance
 from avf.virtmgr.metrics import VmMetrics
-from avf.virtmgr.notifications import VirtualMachineService
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.owner import is_socket
 from avf.virtmgr.parts import noted_parts
@@ -49,7 +49,9 @@ from avf.virtmgr.version_req import VersionReqError, matches
 from avf.virtmgr.warm import warm_vmm
 from avf.vmm import Vmm, VmSpec
 
-CONTEXT_ATTEMPTS = 5
+if TYPE_CHECKING:
+    from avf.virtmgr.pool import Pool, WaitingVm
+
 DESCRIPTORS_RESERVED = 32
 """What a new VM leaves, so that those that are there can be used and ended."""
 MAX_PORT = 65535
@@ -63,13 +65,19 @@ class VmCreation:
     """One call of createVm."""
 
     def __init__(
-        self, global_service: GlobalService, machines: VmTable, vmm: Vmm, atoms: AtomSender
+        self,
+        global_service: GlobalService,
+        machines: VmTable,
+        vmm: Vmm,
+        atoms: AtomSender,
+        pool: "Pool | None" = None,
     ) -> None:
         self._global_service = global_service
         self._machines = machines
         self._vmm = vmm
         self._atoms = atoms
         self._timeline = Timeline()
+        self._pool = pool
         self.is_protected = False
         """As far as it is known, for the atom."""
 
@@ -90,9 +98,17 @@ class VmCreation:
         _require_descriptors()
         with contextlib.ExitStack() as undo:
             is_app = config.which == "app_config"
-            context = self._create_context(requester.pid, is_app)
+            waiting = self._take_clone(config)
+            context = (
+                create_context(self._global_service, self._machines, requester.pid, is_app=is_app)
+                if waiting is None
+                else waiting.context
+            )
             undo.callback(context.close)
             timeline.ended("context")
+            if waiting is not None:
+                with _told("Failed to create VM: "):
+                    waiting.claim()
             files = Fds()
             undo.callback(files.close)
             console = _output(config, console_fd, f"Console({context.cid})", files)
@@ -121,7 +137,9 @@ class VmCreation:
                 files,
                 requester,
                 self._confined_vmm(
-                    warm_vmm(self._vmm, config.app_config, machine_config) if is_app else self._vmm,
+                    warm_vmm(self._vmm, config.app_config, machine_config, waiting)
+                    if is_app
+                    else self._vmm,
                     context,
                     machine_config.task_profiles,
                 ),
@@ -141,37 +159,12 @@ class VmCreation:
         log.info("%s created", machine)
         return machine
 
-    def _create_context(self, requester_pid: int, is_app: bool) -> VmContext:
-        generations = InstanceGenerations(self._global_service) if is_app else None
-        for _ in range(CONTEXT_ATTEMPTS):
-            context = self._allocate_context(requester_pid)
-            try:
-                context.serve(VirtualMachineService(self._machines, context.cid, generations))
-            except BaseException as e:
-                context.close()
-                if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
-                    log.warning("Could not start RpcServer on port %d: %s", context.cid, e)
-                    continue
-                if isinstance(e, OSError | RuntimeError):
-                    raise failure_from(
-                        e,
-                        f"Failed to create VM context: no RpcServer on port {context.cid} in"
-                        f" {context.temporary_directory}: ",
-                    ) from e
-                raise
-            return context
-        raise failure("Too many attempts to create VM context failed.")
-
-    def _allocate_context(self, requester_pid: int) -> VmContext:
-        try:
-            return self._global_service.call(
-                lambda service: VmContext(service.allocate_global_vm_context(requester_pid)),
-                discard=VmContext.close,
-            )
-        except RemoteException:
-            raise
-        except (GlobalServiceError, BinderError, OSError) as e:
-            raise failure_from(e, "Failed to create VM context: ") from e
+    def _take_clone(self, config: VirtualMachineConfig) -> "WaitingVm | None":
+        """One that has waited for a VM like this."""
+        if self._pool is None or config.which != "app_config":
+            return None
+        kind = kind_of(config.app_config)
+        return None if kind is None else self._pool.take(kind)
 
     def _confined_vmm(self, vmm: Vmm, context: VmContext, task_profiles: list[str]) -> Vmm:
         """The VMM within what its task profiles allow."""

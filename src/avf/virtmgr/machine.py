@@ -41,6 +41,8 @@ CALLBACK_SECONDS = 5
 """How long a death waits for callbacks that do not take their last event."""
 FAILURE_TEXT_SECONDS = 5
 OUTPUT_SECONDS = 2
+ABOUT_TO_START_MILLIS = 2000
+"""How long a VM that was created counts as one that is about to be started."""
 SHORTEST_WAIT_SECONDS = 0.5
 """How often it is looked at most whether a debugger has let go of the guest."""
 
@@ -183,6 +185,19 @@ class VmInstance:
                     return _REPORTED[self._payload_state]
                 case _:
                     return VirtualMachineState.DEAD
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it is on its way to its payload, or will probably be soon."""
+        with self._changed:
+            match self._state:
+                case NotStarted():
+                    return self.metrics.millis_since_creation() < ABOUT_TO_START_MILLIS
+                case Running():
+                    awaited = self._boot_timeout is not None and self.spec.gdb_listener is None
+                    return awaited and self._payload_state is PayloadState.STARTING
+                case _:
+                    return False
 
     @property
     def vm_state(self) -> VmState:

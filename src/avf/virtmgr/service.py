@@ -5,6 +5,8 @@ What does the work is imported by the methods that need it: virtmgr starts once 
 
 import logging
 import os
+import threading
+from typing import TYPE_CHECKING
 
 from avf.aidl.virtualizationservice import (
     IVirtualizationService,
@@ -13,13 +15,16 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineConfig,
     VirtualMachineDebugInfo,
 )
-from avf.aidl.vm_control import PayloadInvocation
+from avf.aidl.vm_control import PayloadInvocation, PoolRequest, PoolStatus
 from avf.binder import ParcelFileDescriptor, RemoteException, Status, StatusError
 from avf.virtmgr.atoms import AtomSender
 from avf.virtmgr.errors import failure_from
 from avf.virtmgr.global_service import GlobalService, GlobalServiceError
 from avf.virtmgr.requester import Requester
 from avf.virtmgr.table import VmTable
+
+if TYPE_CHECKING:
+    from avf.virtmgr.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,8 @@ class VirtualizationService(IVirtualizationService):
         self._atoms = atoms
         self._machines = VmTable()
         self._parent = os.getppid()
+        self._pool: Pool | None = None
+        self._pool_lock = threading.Lock()
 
     def load(self) -> None:
         """Imports what creating a VM takes, ahead of the first call that needs it."""
@@ -80,7 +87,9 @@ class VirtualizationService(IVirtualizationService):
         from avf.virtmgr.virtual_machine import VirtualMachine
         from avf.virtmgr.vmms import choose_vmm
 
-        creation = VmCreation(self._global_service, self._machines, choose_vmm(), self._atoms)
+        creation = VmCreation(
+            self._global_service, self._machines, choose_vmm(), self._atoms, self._pool
+        )
         requester = Requester(os.getuid(), self._parent)
         error: RemoteException | None = None
         try:
@@ -96,14 +105,30 @@ class VirtualizationService(IVirtualizationService):
             self._atoms.send(lambda service: service.atom_vm_creation_requested(atom))
         return VirtualMachine(machine, self._machines)
 
+    def keep_clones_waiting(self, request: PoolRequest) -> None:
+        from avf.virtmgr.pooling import create_pool, resize_pool
+
+        with self._pool_lock:
+            if self._pool is None:
+                self._pool = create_pool(self._global_service, self._machines, self._parent)
+        resize_pool(self._pool, self._global_service, request)
+
+    def get_pool_status(self) -> PoolStatus:
+        pool = self._pool
+        return PoolStatus(is_settled=True) if pool is None else pool.status()
+
     def close(self) -> None:
-        """Ends the VMs that are still there."""
+        """Ends the VMs that are still there, and the clones that wait."""
+        if self._pool is not None:
+            self._pool.close()
         for machine in self._machines.all():
             if self._machines.remove(machine):
                 machine.release()
 
     def kill_all(self) -> None:
-        """Kills all VMs at once, without waiting for any."""
+        """Kills all VMs at once, and the clones that wait, without waiting for any."""
+        if self._pool is not None:
+            self._pool.kill_all()
         for machine in self._machines.all():
             machine.kill()
 

@@ -9,16 +9,15 @@ that are started at once for the same store one does its work.
 
 import os
 import sys
-from pathlib import Path
 
 from avf import facts, settings
-from avf.aidl.virtualizationservice import VirtualMachineAppConfig
 from avf.arguments import ArgumentParser
 from avf.printable import printable
 from avf.virtmgr.app_config import image_machine, require_memory
 from avf.virtmgr.errors import VirtmgrError, full_chain
 from avf.virtmgr.fds import Fds
-from avf.virtmgr.warm import TEMPLATES, failure_key
+from avf.virtmgr.kind import CloneKind
+from avf.virtmgr.warm import TEMPLATES, failure_key, kind_spec
 from avf.vmm import (
     Qemu,
     TemplateError,
@@ -30,10 +29,7 @@ from avf.vmm import (
     system_templates,
     user_templates,
 )
-from avf.vsock import HybridVsock
 
-_NOBODYS_CID = 3
-"""Lower than any that VMs get; a template has no vsock."""
 _FAILED = 1
 _NICENESS = 10
 """Of this process and all that it starts: a tenth of a processor where others want all of it."""
@@ -43,29 +39,20 @@ def main(words: list[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     if arguments.nice:
         os.nice(_NICENESS)
-    level = VirtualMachineAppConfig.DebugLevel[arguments.debug.upper()]
     store = system_templates() if arguments.system else user_templates()
     fds = Fds()
     try:
         settings.check()
-        machine = image_machine(level, fds)
+        kind = CloneKind(
+            arguments.debug == "full", arguments.memory, arguments.cpu_topology == "match_host"
+        )
+        machine = image_machine(kind.debug_level, fds)
         if machine.templates != TEMPLATES:
             raise VirtmgrError("this guest image can be no template")
         if arguments.memory:
             machine.memory_mib = arguments.memory
             require_memory(machine)
-        spec = VmSpec(
-            cid=_NOBODYS_CID,
-            name="",
-            temporary_directory=Path("/"),
-            vsock=HybridVsock(_NOBODYS_CID, Path("/")),
-            kernel=machine.kernel,
-            initrd=machine.initrd,
-            params=machine.params,
-            memory_mib=machine.memory_mib or None,
-            cpus=None if arguments.cpu_topology == "match_host" else 1,
-            machine=machine.machine,
-        )
+        spec = kind_spec(kind, machine)
         print(build(Qemu(), spec, store))
     except (VirtmgrError, VmmError, settings.SettingError, OSError) as error:
         print(f"{printable(full_chain(error))}", file=sys.stderr)

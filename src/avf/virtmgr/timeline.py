@@ -29,6 +29,9 @@ _LATEST = 1 << 62
 RESUME, IDENTITY = "resume", "identity"
 """The phases of the VMM at whose beginning it lets the guest run: one that boots, one that is a clone."""
 
+STATE = "state"
+"""The phase in which the state of a clone is loaded; one that has waited had it before."""
+
 FIRMWARE = "firmware"
 """What a guest that boots does before its clock begins, at 0; it has no way to tell of that itself."""
 
@@ -163,7 +166,7 @@ class Timeline:
     def _kind(self) -> StartKind:
         names = [phase.name for phase in self._host]
         if IDENTITY in names:
-            return StartKind.CLONE
+            return StartKind.CLONE if STATE in names else StartKind.WAITED
         return StartKind.COLD if RESUME in names else StartKind.UNKNOWN
 
 

@@ -4,14 +4,18 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avf import facts
-from avf.aidl.virtualizationservice import CpuTopology, VirtualMachineAppConfig
+from avf.aidl.virtualizationservice import VirtualMachineAppConfig
 from avf.runtime import rotate, user_template_dir
 from avf.virtmgr.config import MachineConfig
+from avf.virtmgr.kind import CloneKind, kind_of
 from avf.virtmgr.vmms import warm_starts
 from avf.vmm import (
+    CLONE_SECONDS,
     Qemu,
     QemuProcess,
     TemplateError,
@@ -25,13 +29,19 @@ from avf.vmm import (
     system_templates,
     user_templates,
 )
+from avf.vsock import HybridVsock
 
-TEMPLATES = 1
+if TYPE_CHECKING:
+    from avf.virtmgr.pool import WaitingVm
+
+TEMPLATES = 2
 """The version of what a template's guest and its host tell each other, as far as it is known here."""
 BUILDER = "avf.virtmgr.template_builder"
 LOG_NAME = "build.log"
 MAX_FAILURES = 3
 """How many templates of a kind may be no good, for whatever reason, before no more are made."""
+_NOBODYS_CID = 3
+"""Lower than any that VMs get."""
 _START_SECONDS = 10.0
 _SHOWN = 12
 
@@ -40,53 +50,63 @@ log = logging.getLogger(__name__)
 Build = Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateRequest:
-    """What a template is to be for, as far as the guest image does not say it."""
+def warm_vmm(
+    vmm: Vmm,
+    config: VirtualMachineAppConfig,
+    machine: MachineConfig,
+    waiting: "WaitingVm | None" = None,
+) -> Vmm:
+    """`vmm`, or what starts VMs by it from templates if such a VM may begin as a clone.
 
-    debug: bool
-    memory_mib: int
-    """0: what the image asks for."""
-    match_host: bool
-    """As many CPUs as the host has, instead of one."""
-
-    @property
-    def words(self) -> list[str]:
-        """As the builder takes it."""
-        return [
-            "--debug",
-            "full" if self.debug else "none",
-            "--memory",
-            str(self.memory_mib),
-            "--cpu-topology",
-            "match_host" if self.match_host else "one_cpu",
-        ]
-
-
-def warm_vmm(vmm: Vmm, config: VirtualMachineAppConfig, machine: MachineConfig) -> Vmm:
-    """`vmm`, or what starts VMs by it from templates if such a VM may begin as a clone."""
-    if not warm_starts() or config.fresh:
+    `waiting`: a clone that has waited for this VM.
+    """
+    kind = kind_of(config)
+    if kind is None or not (warm_starts() or waiting):
         return vmm
     if not isinstance(vmm, Qemu) or machine.templates != TEMPLATES:
         return vmm
-    request = TemplateRequest(
-        config.debug_level != VirtualMachineAppConfig.DebugLevel.NONE,
-        machine.memory_mib,
-        config.cpu_topology == CpuTopology.MATCH_HOST,
+    wanted = replace(kind, memory_mib=machine.memory_mib)
+    return WarmVmm(vmm, template_stores(), lambda: have_built(wanted), waiting)
+
+
+def template_stores() -> tuple[TemplateStore, TemplateStore]:
+    """Where templates are looked for, in that order."""
+    return user_templates(), system_templates()
+
+
+def kind_spec(kind: CloneKind, machine: MachineConfig) -> VmSpec:
+    """What VMs of that kind have in common, on a guest image. It has nobody's CID and no vsock."""
+    return VmSpec(
+        cid=_NOBODYS_CID,
+        name="",
+        temporary_directory=Path("/"),
+        vsock=HybridVsock(_NOBODYS_CID, Path("/")),
+        kernel=machine.kernel,
+        initrd=machine.initrd,
+        params=machine.params,
+        memory_mib=kind.memory_mib or machine.memory_mib or None,
+        cpus=None if kind.match_host else 1,
+        machine=machine.machine,
     )
-    return WarmVmm(vmm, (user_templates(), system_templates()), lambda: have_built(request))
 
 
 class WarmVmm:
     """A Vmm: clones the first good template it finds; without one the VM starts cold, and a template is made."""
 
-    def __init__(self, vmm: Qemu, stores: Sequence[TemplateStore], build: Build) -> None:
-        """`build` has a template made by somebody else, later."""
+    def __init__(
+        self,
+        vmm: Qemu,
+        stores: Sequence[TemplateStore],
+        build: Build,
+        waiting: "WaitingVm | None" = None,
+    ) -> None:
+        """`build` has a template made by somebody else, later; `waiting`: a clone that has waited for the VM."""
         self.name = vmm.name
         self.supports_protected = vmm.supports_protected
         self._vmm = vmm
         self._stores = stores
         self._build = build
+        self._waiting = waiting
 
     def emulates(self, kernel: int | None) -> bool:
         return self._vmm.emulates(kernel)
@@ -94,11 +114,13 @@ class WarmVmm:
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> VmProcess:
         """See Vmm.start. A template that is no good is removed, if it is ours, and said to be bad."""
         key = self._key(spec)
+        if (process := self._wake(key, spec, on_event)) is not None:
+            return process
         if key is None:
             return self._vmm.start(spec, on_event)
         suspects = []
         for store in self._stores:
-            opened = _open(store, key)
+            opened = open_template(store, key)
             if opened is None:
                 continue
             try:
@@ -121,6 +143,24 @@ class WarmVmm:
         except (VmmError, OSError) as e:
             log.warning("VM with CID %d can be no clone: %s", spec.cid, e)
             return None
+
+    def _wake(
+        self, key: str | None, spec: VmSpec, on_event: Callable[[str], None] | None
+    ) -> VmProcess | None:
+        """The clone that has waited for this VM; None if none has, or it does not fit, or it is no good."""
+        if self._waiting is None:
+            return None
+        try:
+            if key != self._waiting.key:
+                raise TemplateError("the clone that has waited is one of another guest")
+            process = self._waiting.clone.become(spec, on_event, CLONE_SECONDS)
+        except TemplateError as e:
+            spec.ended("clone given up")
+            log.warning("%s; VM with CID %d starts without it", e, spec.cid)
+            self._waiting.end()
+            return None
+        log.info("VM with CID %d is a clone that has waited", spec.cid)
+        return process
 
     def _start_clone(
         self,
@@ -159,7 +199,7 @@ def failure_key(key: str) -> str:
     return f"no-template:{key}"
 
 
-def have_built(request: TemplateRequest) -> None:
+def have_built(kind: CloneKind) -> None:
     """Starts a builder, which outlives this process. Raises OSError or SubprocessError."""
     import subprocess  # slow to import, and seldom needed
 
@@ -169,7 +209,7 @@ def have_built(request: TemplateRequest) -> None:
     rotate(path)
     with path.open("ab") as output:
         subprocess.run(
-            ["setsid", "--fork", *builder_command(request), "--nice"],
+            ["setsid", "--fork", *builder_command(kind), "--nice"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -178,11 +218,11 @@ def have_built(request: TemplateRequest) -> None:
         )
 
 
-def builder_command(request: TemplateRequest) -> list[str]:
-    return [sys.executable, "-P", "-m", BUILDER, *request.words]
+def builder_command(kind: CloneKind) -> list[str]:
+    return [sys.executable, "-P", "-m", BUILDER, *kind.words]
 
 
-def _open(store: TemplateStore, key: str) -> tuple[int, TemplateFacts] | None:
+def open_template(store: TemplateStore, key: str) -> tuple[int, TemplateFacts] | None:
     """None if there is no good template."""
     try:
         return store.open(key)

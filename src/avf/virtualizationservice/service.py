@@ -18,6 +18,7 @@ from avf.aidl.virtualizationservice_internal import (
 from avf.binder import RemoteException, calling_peer
 from avf.causes import words
 from avf.policy import Permission, PolicyFile, denial
+from avf.runtime import WAITING_NAME
 from avf.virtualizationservice.atoms import AtomLog
 from avf.virtualizationservice.contexts import ContextTable
 from avf.virtualizationservice.errors import ServiceError
@@ -113,7 +114,7 @@ class VirtualizationServiceInternal(IVirtualizationServiceInternal):
 
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
         self._require(Permission.DEBUG_VIRTUAL_MACHINE)
-        return self._contexts.live()
+        return [info for info in self._contexts.live() if not _waits(info)]
 
     def get_instance_generation(self, instance_id: bytes) -> int:
         return self._on_instance(lambda store, party, uid: store.get(party, uid, instance_id))
@@ -185,3 +186,8 @@ def _check_owner(pid: int, uid: int) -> None:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
     if f"\nUid:\t{uid}\t" not in status:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+
+def _waits(info: VirtualMachineDebugInfo) -> bool:
+    """Whether it is no VM yet, but a clone that waits for its owner."""
+    return os.path.lexists(os.path.join(info.temporary_directory, WAITING_NAME))  # noqa: PTH118

@@ -27,7 +27,8 @@ from avf.vmm.base import (
 )
 from avf.vmm.bounded import BoundedFile
 from avf.vmm.qemu.process import QemuProcess
-from avf.vmm.qemu.vmm import Qemu, find_qemu, qemu_version
+from avf.vmm.qemu.vmm import CLONE_SECONDS, Qemu, find_qemu, qemu_version
+from avf.vmm.qemu.waiting import WaitingQemu
 from avf.vmm.templates import (
     StoredTemplate,
     TemplateError,
@@ -54,6 +55,7 @@ else:
     )
 
 __all__ = [
+    "CLONE_SECONDS",
     "Acceleration",
     "Accelerator",
     "BalloonStats",
@@ -78,6 +80,7 @@ __all__ = [
     "VmmError",
     "VmmStartError",
     "VmmUnavailable",
+    "WaitingQemu",
     "acceleration_for",
     "crosvm_abilities",
     "crosvm_runs_kernel",

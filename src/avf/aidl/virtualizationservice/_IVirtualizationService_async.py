@@ -86,8 +86,20 @@ class IVirtualizationServiceAsync(AsyncInterface[IVirtualizationService]):
         """
         raise NotImplementedError
 
+    @abstractmethod
+    async def keep_clones_waiting(self, request: PoolRequest) -> None:
+        """Not in the original. Keeps clones of booted guests waiting, which this client's next VMs begin as. Returns
+        at once. What the clones are like follows the VMs that are created. ILLEGAL_ARGUMENT for more than can wait.
+        """
+        raise NotImplementedError
 
-from avf.aidl.vm_control import PayloadInvocation  # noqa: E402
+    @abstractmethod
+    async def get_pool_status(self) -> PoolStatus:
+        """Not in the original."""
+        raise NotImplementedError
+
+
+from avf.aidl.vm_control import PayloadInvocation, PoolRequest, PoolStatus  # noqa: E402
 
 from ._IVirtualMachine import IVirtualMachine  # noqa: E402
 from ._PartitionType import PartitionType  # noqa: E402

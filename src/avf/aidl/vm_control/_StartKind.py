@@ -19,3 +19,5 @@ class StartKind(Enum):
     """It booted by itself."""
     CLONE = 2
     """It began as a clone of a template."""
+    WAITED = 3
+    """It is such a clone, and had waited for its owner."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ._MetricsSample import MetricsSample
     from ._PayloadInvocation import PayloadInvocation
     from ._PayloadState import PayloadState
+    from ._PoolRequest import PoolRequest
+    from ._PoolStatus import PoolStatus
     from ._Refusal import Refusal
     from ._StartKind import StartKind
     from ._StartPhase import StartPhase
@@ -32,6 +34,8 @@ __all__ = [
     "MetricsSample",
     "PayloadInvocation",
     "PayloadState",
+    "PoolRequest",
+    "PoolStatus",
     "Refusal",
     "StartKind",
     "StartPhase",
@@ -51,6 +55,8 @@ _MODULES = {
     "MetricsSample": "._MetricsSample",
     "PayloadInvocation": "._PayloadInvocation",
     "PayloadState": "._PayloadState",
+    "PoolRequest": "._PoolRequest",
+    "PoolStatus": "._PoolStatus",
     "Refusal": "._Refusal",
     "StartKind": "._StartKind",
     "StartPhase": "._StartPhase",

@@ -8,10 +8,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from avf.vmm.base import VmmControlError, nobody_listens
+from avf.vmm.qemu.attach import Execute
 from avf.vmm.qemu.devices import CLONE_IS_ITSELF, Device
 
 _SEED_SIZE = 32
@@ -20,14 +20,6 @@ _NO_LIMIT = 1 << 50
 """Bytes a second at which QEMU may save; it would take its time for the sake of a network."""
 _POLL = 0.002
 _MAX_LINE = 64
-
-
-class Execute(Protocol):
-    """Runs a QMP command, sending `fd` along. Raises VmmControlError."""
-
-    def __call__(
-        self, command: str, arguments: dict[str, object] | None = None, fd: int | None = None
-    ) -> Awaitable[object]: ...
 
 
 class Clone:
@@ -56,21 +48,33 @@ class Clone:
         It may take for ever, unless QEMU ends. Raises VmmControlError.
         """
         try:
-            assert self._state is not None
-            await load_state(execute, self._state)
+            await self._load(execute)
             self._ended("state")
-            for device in self._devices:
-                await execute("device_add", dict(device))
+            await self._add_devices(execute)
             self._ended("devices")
             await self._give_identity(execute)
             self._ended("identity")
         except OSError as error:
             raise VmmControlError(f"the clone cannot be given an identity: {error}") from error
 
+    async def _load(self, execute: Execute) -> None:
+        assert self._state is not None
+        await load_state(execute, self._state)
+
+    async def _add_devices(self, execute: Execute) -> None:
+        for device in self._devices:
+            await execute("device_add", dict(device))
+
     async def _give_identity(self, execute: Execute) -> None:
-        loop = asyncio.get_running_loop()
         seed = secrets.token_hex(_SEED_SIZE)
-        await loop.sock_sendall(self._port, f"identity {seed} {time.time_ns()}\n".encode())
+        answer = await self._ask(execute, f"identity {seed} {time.time_ns()}")
+        if answer != CLONE_IS_ITSELF:
+            raise VmmControlError(f"instead of taking an identity the clone said {answer!r}")
+
+    async def _ask(self, execute: Execute, line: str) -> bytes:
+        """Lets the guest run, and returns its answer, a line as far as it is one."""
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._port, f"{line}\n".encode())
         await execute("cont")
         answer = b""
         while not answer.endswith(b"\n"):
@@ -78,8 +82,7 @@ class Clone:
             answer += piece
             if not piece or len(answer) > _MAX_LINE:
                 break
-        if answer != CLONE_IS_ITSELF:
-            raise VmmControlError(f"instead of taking an identity the clone said {answer!r}")
+        return answer
 
     def close(self) -> None:
         """Idempotent."""

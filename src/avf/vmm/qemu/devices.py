@@ -15,6 +15,7 @@ TEMPLATE_PORT = "avf.template"
 """The name by which a guest finds the port over which a template and its host talk."""
 TEMPLATE_IS_READY = b"avf-template 1\n"
 CLONE_IS_ITSELF = b"avf-clone 1\n"
+CLONE_HAS_REHEARSED = b"avf-rehearsed 1\n"
 """What the guest says there: see `avf.guest.template`."""
 
 Device = dict[str, str]
@@ -143,6 +144,11 @@ def input_backend(output: int, input_set: int) -> dict[str, object]:
     return {"type": "file", "data": data}
 
 
+def output_backend(output: int) -> dict[str, object]:
+    """QMP's form of what `chardev` makes of a file or pipe at descriptor `output`."""
+    return {"type": "null", "data": {"logfile": fdset_path(output), "logappend": True}}
+
+
 def serial_port(index: int, name: str, outlet: Outlet) -> list[str]:
     """ttyS`index`, write-only."""
     return [*chardev(name, outlet), "-device", f"isa-serial,index={index},chardev={name}"]
@@ -193,6 +199,11 @@ def disk_device(disk: QemuDisk, machine: Machine) -> Device:
 
 
 def _drive(disk: QemuDisk, node: Node) -> list[str]:
+    return ["-drive", drive_options(disk, node)]
+
+
+def drive_options(disk: QemuDisk, node: Node) -> str:
+    """The drive of a disk, as the command line and the monitor's drive_add take it."""
     options = [
         "if=none",
         f"id={disk.name}-drive",
@@ -202,7 +213,7 @@ def _drive(disk: QemuDisk, node: Node) -> list[str]:
         "rerror=report",
         f"file=json:{escape(_json(node))}",
     ]
-    return ["-drive", ",".join(options)]
+    return ",".join(options)
 
 
 def kernel_vsock(machine: Machine, cid: int, vhost_fd: int) -> Device:

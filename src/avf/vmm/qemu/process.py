@@ -93,8 +93,9 @@ class QemuProcess:
         self._ended = ended
         self._panic: asyncio.Task[None] | None = None
         self._check: asyncio.Task[None] | None = None
+        self._confinement = f"confinement: {confinement}"
         self._outcome = Outcome(debugged=frozen)
-        self._outcome.note(f"confinement: {confinement}")
+        self._outcome.note(self._confinement)
         self._clock = GuestClock()
         self._monitor: Monitor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -119,12 +120,30 @@ class QemuProcess:
     def kill(self) -> None:
         self._qemu.kill()
 
+    def hold(self, held: bool) -> None:
+        """Has QEMU stand still, or go on; it answers nothing meanwhile."""
+        self._qemu.hold(held)
+
     def wait_until_started(self, timeout: float) -> bool:
         """Waits until the guest runs, a clone as itself; False if it never will. TimeoutError after `timeout` s."""
         with self._link:
             if not self._link.wait_for(lambda: self._link_state is not _Link.OPENING, timeout):
                 raise TimeoutError(f"QEMU {self.pid} has not let its guest run")
         return self._outcome.started
+
+    def belong(
+        self,
+        console: Outlet,
+        on_event: Callable[[str], None] | None,
+        panic_dump: PanicDump | None,
+    ) -> None:
+        """For a clone that has waited, before it is told: what it is from now on, as of __init__."""
+        self._outcome = Outcome()
+        self._outcome.note(self._confinement)
+        self._clock = GuestClock()
+        self._console = console
+        self._on_event = on_event
+        self._panic_dump = panic_dump
 
     def save(self, fd: int) -> None:
         """Stops the guest for good and writes all of its state, memory included, to `fd`. Raises VmmControlError."""

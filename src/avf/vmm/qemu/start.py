@@ -184,7 +184,24 @@ class CloneStart(_WithPort):
     def _clone(self, inputs: Inputs) -> "Clone":
         from avf.vmm.qemu.clone import Clone  # slow to import
 
-        # opened anew, so that each clone reads it from its start
-        state = os.open(f"/proc/self/fd/{self._state}", os.O_RDONLY | os.O_CLOEXEC)
         devices = clone_devices(self._spec, inputs)
-        return Clone(state, self.port, devices, self._spec.ended)
+        return Clone(self._open_state(), self.port, devices, self._spec.ended)
+
+    def _open_state(self) -> int:
+        """Opened anew, so that each clone reads it from its start."""
+        return os.open(f"/proc/self/fd/{self._state}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+class WaitingStart(CloneStart):
+    """The start of a clone of which it is not known yet whose it will be."""
+
+    def __init__(self, spec: VmSpec, state: int) -> None:
+        super().__init__(spec, None, state)
+
+    def _clone(self, inputs: Inputs) -> "Clone":
+        from avf.vmm.qemu.waiting_clone import WaitingClone
+
+        self.inputs = inputs
+        devices = clone_devices(self._spec, inputs)[: len(inputs.disks)]
+        self.clone = WaitingClone(self._open_state(), self.port, devices)
+        return self.clone

@@ -15,8 +15,9 @@ from avf.vmm.accel import Acceleration, Accelerator, acceleration_for
 from avf.vmm.base import ExitReport, Machine, VmmStartError, VmmUnavailable, VmSpec
 from avf.vmm.qemu.command import MAX_DISKS, Host
 from avf.vmm.qemu.process import QemuProcess
-from avf.vmm.qemu.start import CloneStart, Start, TemplateStart
+from avf.vmm.qemu.start import CloneStart, Start, TemplateStart, WaitingStart
 from avf.vmm.qemu.template_key import check_clock, template_key
+from avf.vmm.qemu.waiting import WaitingQemu
 from avf.vmm.templates import TemplateError, TemplateFacts, TemplateLate
 from avf.vmm.tsc import tsc_khz
 
@@ -98,6 +99,17 @@ class Qemu:
             raise TemplateLate(f"no clone was made within {CLONE_SECONDS:g} s") from None
         process.kill()
         raise TemplateError(f"no clone can be made: {explain(process.wait())}")
+
+    def start_waiting(self, spec: VmSpec, state: int, known: TemplateFacts) -> WaitingQemu:
+        """A clone of a template that is made ready for a VM that is like `spec` and has its CID, and then waits.
+
+        `spec` names no disks, ports or anything else that only one VM has. Returns at once. Raises TemplateError, or
+        what `start` raises.
+        """
+        host = self._host(spec, find_qemu(self._program))
+        check_clock(host.tsc_khz, known.tsc_khz)
+        start = WaitingStart(spec, state)
+        return WaitingQemu(self._start(spec, start), start.clone, spec, start.inputs)
 
     def start_template(self, spec: VmSpec) -> tuple[QemuProcess, socket.socket]:
         """Boots a guest that becomes a template, and the host's end of its port: see `template`."""

@@ -6,6 +6,8 @@ import android.system.virtualizationservice.PartitionType;
 import android.system.virtualizationservice.VirtualMachineConfig;
 import android.system.virtualizationservice.VirtualMachineDebugInfo;
 import org.avf.linux.control.PayloadInvocation;
+import org.avf.linux.control.PoolRequest;
+import org.avf.linux.control.PoolStatus;
 
 /** The root object of virtmgr. */
 interface IVirtualizationService {
@@ -43,4 +45,13 @@ interface IVirtualizationService {
     IVirtualMachine createVmWithInvocation(in VirtualMachineConfig config,
             in @nullable ParcelFileDescriptor consoleOutFd, in @nullable ParcelFileDescriptor consoleInFd,
             in @nullable ParcelFileDescriptor osLogFd, in PayloadInvocation invocation) = 0x00A00002;
+
+    /**
+     * Not in the original. Keeps clones of booted guests waiting, which this client's next VMs begin as. Returns at once.
+     * What the clones are like follows the VMs that are created. ILLEGAL_ARGUMENT for more than can wait.
+     */
+    void keepClonesWaiting(in PoolRequest request) = 0x00A00003;
+
+    /** Not in the original. */
+    PoolStatus getPoolStatus() = 0x00A00004;
 }

@@ -9,4 +9,6 @@ enum StartKind {
     COLD = 1,
     /** It began as a clone of a template. */
     CLONE = 2,
+    /** It is such a clone, and had waited for its owner. */
+    WAITED = 3,
 }
