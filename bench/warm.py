@@ -1,7 +1,10 @@
-"""Clones of a template beside cold starts of the same VM, in turn.
+"""Clones of a template, and clones that have waited, beside cold starts of the same VM, in turn.
 
 vm.warm_start_s          createVm to "payload started" of a clone, median
 vm.warm.vs_cold          ratio to a cold start, median of the pairs
+vm.pool_start_s          createVm to "payload started" of a clone that has waited, median
+vm.pool.vs_cold          ratio to a cold start, median of the rounds
+vm.pool.cpu_vs_cold      ratio of the processor time that QEMU takes for it, median of the rounds
 vm.clone.private_mib     memory of a clone whose payload has started, median: QEMU's own and the guest's
 vm.cold.private_mib      the same of a VM that started cold
 vm.template_s            making the template
@@ -16,9 +19,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
-from avf.client import AppConfig, PayloadStarted, VirtualizationService, connect
-from avf.client.control import open_vm
+from avf.client import AppConfig, PayloadStarted, StartKind, VirtualizationService, connect
 from bench.vm import prepare_app
 
 ROUNDS = 5
@@ -33,19 +36,54 @@ def run() -> dict[str, float]:
         begin = time.perf_counter()
         subprocess.run(_BUILD, check=True, stdout=subprocess.DEVNULL)
         template = time.perf_counter() - begin
-        warm, cold = (stack.enter_context(_service(value)) for value in ("on", "off"))
+        pool, warm = (stack.enter_context(_service("on")) for _ in range(2))
+        cold = stack.enter_context(_service("off"))
         config = prepare_app(cold, folder)
-        _measure(warm, config), _measure(cold, config)
-        pairs = [(_measure(warm, config), _measure(cold, config)) for _ in range(ROUNDS)]
-        if warm.log_tail.count("begins as a clone") != ROUNDS + 1:
-            raise RuntimeError("not every warm start was one")
+        rounds = [_round(pool, warm, cold, config) for _ in range(1 + ROUNDS)][1:]
         return {
-            "vm.warm_start_s": median(clone[0] for clone, _ in pairs),
-            "vm.warm.vs_cold": median(clone[0] / other[0] for clone, other in pairs),
-            "vm.clone.private_mib": median(clone[1] for clone, _ in pairs),
-            "vm.cold.private_mib": median(other[1] for _, other in pairs),
+            "vm.pool_start_s": median(waited.seconds for waited, _, _ in rounds),
+            "vm.pool.vs_cold": median(
+                waited.seconds / other.seconds for waited, _, other in rounds
+            ),
+            "vm.pool.cpu_vs_cold": median(waited.cpu / other.cpu for waited, _, other in rounds),
+            "vm.warm_start_s": median(clone.seconds for _, clone, _ in rounds),
+            "vm.warm.vs_cold": median(clone.seconds / other.seconds for _, clone, other in rounds),
+            "vm.clone.private_mib": median(clone.mib for _, clone, _ in rounds),
+            "vm.cold.private_mib": median(other.mib for _, _, other in rounds),
             "vm.template_s": template,
         }
+
+
+class _Start(NamedTuple):
+    """One start, from createVm to "payload started"."""
+
+    seconds: float
+    cpu: float
+    """Of QEMU, since createVm, in seconds."""
+    mib: float
+    """What QEMU and the guest had in the end."""
+
+
+def _round(
+    pool: VirtualizationService,
+    warm: VirtualizationService,
+    cold: VirtualizationService,
+    config: AppConfig,
+) -> tuple[_Start, _Start, _Start]:
+    """The clone is made when nobody else is measured."""
+    pool.keep_clones_waiting(1)
+    while not (status := pool.pool_status()).waiting:
+        if status.settled:
+            raise RuntimeError(status.problem)
+        time.sleep(0.1)
+    before = _cpu_seconds(status.vmm_pids[0])
+    waited = _measure(pool, config, StartKind.WAITED, before)
+    pool.keep_clones_waiting(0)
+    return (
+        waited,
+        _measure(warm, config, StartKind.CLONE),
+        _measure(cold, config, StartKind.COLD),
+    )
 
 
 @contextlib.contextmanager
@@ -55,19 +93,28 @@ def _service(warm: str) -> Iterator[VirtualizationService]:
         yield service
 
 
-def _measure(service: VirtualizationService, config: AppConfig) -> tuple[float, float]:
-    """Seconds until the payload was started, and MiB then."""
+def _measure(
+    service: VirtualizationService, config: AppConfig, kind: StartKind, cpu_before: float = 0
+) -> _Start:
     begin = time.perf_counter()
     with service.create_vm(config) as vm:
         vm.start()
         for event in vm.events():
             if event == PayloadStarted():
-                return time.perf_counter() - begin, _private_mib(vm.cid)
+                seconds = time.perf_counter() - begin
+                if vm.timeline().kind is not kind:
+                    raise RuntimeError(f"a start that should be {kind.name} was another")
+                pid = vm.details().vmm_pid
+                assert pid is not None
+                return _Start(seconds, _cpu_seconds(pid) - cpu_before, _private_mib(pid))
     raise RuntimeError("the payload has not started")
 
 
-def _private_mib(cid: int) -> float:
-    with open_vm(cid) as vm:
-        pid = vm.details().vmm_pid
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _private_mib(pid: int) -> float:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(_PRIVATE)) / 1024

@@ -26,7 +26,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineDebugInfo,
     VirtualMachineState,
 )
-from avf.aidl.vm_control import DeathReport, IVmControl, PayloadInvocation
+from avf.aidl.vm_control import DeathReport, IVmControl, PayloadInvocation, PoolRequest, PoolStatus
 from avf.binder import (
     FdMode,
     IBinder,
@@ -190,6 +190,7 @@ class _Service(IVirtualizationService):
         self._folder = folder
         self._cids: dict[int, str] = {}
         self._next_cid = 2048
+        self._pool = PoolRequest()
         self._greeter = Server(_Greeter())
         self._listen("greeter", self._greeter.start)
         self._listen("port", lambda listener: _serve_port_numbers(listener))
@@ -203,6 +204,12 @@ class _Service(IVirtualizationService):
     def guest_address(self, port: int) -> str:
         """Port 5678 greets over RPC Binder, every negative one says its number."""
         return str(self._folder / ("port" if port < 0 else "greeter"))
+
+    def keep_clones_waiting(self, request: PoolRequest) -> None:
+        self._pool = request
+
+    def get_pool_status(self) -> PoolStatus:
+        return PoolStatus(wanted=self._pool.count)
 
     def create_vm(
         self,

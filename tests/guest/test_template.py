@@ -8,7 +8,7 @@ import pytest
 
 from avf.guest import template
 from avf.guest.errors import GuestError
-from avf.guest.template import find_port, parse_identity, read_line
+from avf.guest.template import find_port, parse_identity, parse_rehearsal, read_line
 from avf.image.build import TEMPLATES
 from avf.virtmgr.warm import TEMPLATES as KNOWN_TO_VIRTMGR
 from avf.vmm.qemu import devices
@@ -20,6 +20,7 @@ def test_guest_and_host_speak_of_the_same() -> None:
     assert template.PORT_NAME == devices.TEMPLATE_PORT
     assert template.READY == devices.TEMPLATE_IS_READY
     assert template.TAKEN == devices.CLONE_IS_ITSELF
+    assert template.REHEARSED == devices.CLONE_HAS_REHEARSED
     assert TEMPLATES == KNOWN_TO_VIRTMGR == int(template.READY.split()[1])
 
 
@@ -47,6 +48,19 @@ def test_an_identity_is_a_seed_and_a_time() -> None:
 def test_anything_else_is_refused(line: bytes) -> None:
     with pytest.raises(GuestError, match="malformed"):
         parse_identity(line)
+
+
+def test_a_rehearsal_has_a_seed_of_its_own() -> None:
+    assert parse_rehearsal(f"rehearse {SEED.hex()}".encode()) == SEED
+    assert parse_rehearsal(f"identity {SEED.hex()} 1".encode()) is None
+
+
+@pytest.mark.parametrize(
+    "line", [b"rehearse", b"rehearse ", b"rehearse 00", b"rehearse " + b"x" * 64, b"rehearse \xff"]
+)
+def test_a_rehearsal_without_a_seed_is_refused(line: bytes) -> None:
+    with pytest.raises(GuestError, match="malformed"):
+        parse_rehearsal(line)
 
 
 def test_a_line_may_come_in_pieces() -> None:

@@ -9,10 +9,11 @@ import pytest
 from avf import facts
 from avf.aidl.virtualizationservice import CpuTopology, VirtualMachineAppConfig
 from avf.virtmgr.config import MachineConfig
+from avf.virtmgr.kind import CloneKind
 from avf.virtmgr.vmms import warm_starts
 from avf.virtmgr.warm import (
     MAX_FAILURES,
-    TemplateRequest,
+    TEMPLATES,
     WarmVmm,
     failure_key,
     have_built,
@@ -200,7 +201,7 @@ def config(**changes: object) -> VirtualMachineAppConfig:
 
 
 APP = config()
-IMAGE = MachineConfig(machine=Machine.FAST, templates=1)
+IMAGE = MachineConfig(machine=Machine.FAST, templates=TEMPLATES)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ IMAGE = MachineConfig(machine=Machine.FAST, templates=1)
         (APP, IMAGE, Qemu, True),
         (config(fresh=True), IMAGE, Qemu, False),
         (APP, MachineConfig(templates=0), Qemu, False),
-        (APP, MachineConfig(templates=2), Qemu, False),
+        (APP, MachineConfig(templates=TEMPLATES + 1), Qemu, False),
         (APP, IMAGE, Crosvm, False),
     ],
     ids=["usual", "fresh", "an old image", "a newer image", "crosvm"],
@@ -235,25 +236,25 @@ def test_nobody_begins_as_a_clone_unasked(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (TemplateRequest(False, 0, False), "--debug none --memory 0 --cpu-topology one_cpu"),
-        (TemplateRequest(True, 512, True), "--debug full --memory 512 --cpu-topology match_host"),
+        (CloneKind(False, 0, False), "--debug none --memory 0 --cpu-topology one_cpu"),
+        (CloneKind(True, 512, True), "--debug full --memory 512 --cpu-topology match_host"),
     ],
 )
-def test_what_a_builder_is_told(request_: TemplateRequest, words: str) -> None:
+def test_what_a_builder_is_told(request_: CloneKind, words: str) -> None:
     assert " ".join(request_.words) == words
 
 
 def test_a_request_is_for_what_the_vm_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[TemplateRequest] = []
+    asked: list[CloneKind] = []
     monkeypatch.setenv("AVF_WARM", "on")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("avf.virtmgr.warm.have_built", asked.append)
     app = config(
         debug_level=VirtualMachineAppConfig.DebugLevel.FULL, cpu_topology=CpuTopology.MATCH_HOST
     )
-    warm = warm_vmm(Starts(), app, MachineConfig(memory_mib=300, templates=1))
+    warm = warm_vmm(Starts(), app, MachineConfig(memory_mib=300, templates=TEMPLATES))
     warm.start(SPEC)
-    assert asked == [TemplateRequest(True, 300, True)]
+    assert asked == [CloneKind(True, 300, True)]
 
 
 def test_a_builder_outlives_who_started_it_and_says_why_it_failed(
@@ -261,6 +262,6 @@ def test_a_builder_outlives_who_started_it_and_says_why_it_failed(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("AVF_IMAGE_DIR", str(tmp_path))
-    have_built(TemplateRequest(True, 0, False))
+    have_built(CloneKind(True, 0, False))
     log = tmp_path / "avf" / "templates" / "build.log"
     eventually(log.read_text, f"no guest image (microdroid.json) in {tmp_path}\n")

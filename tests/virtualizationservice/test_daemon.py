@@ -17,6 +17,7 @@ import pytest
 
 from avf.aidl.virtualizationservice_internal import AtomVmBooted, IGlobalVmContext
 from avf.binder import BinderError, ExceptionCode, RemoteException, release
+from avf.runtime import WAITING_NAME
 from tests.eventually import eventually
 from tests.policy.conftest import StartAuthority
 from tests.virtualizationservice.daemon import ALICE, BOB, EVERYONE, Host, effective_uid
@@ -137,6 +138,18 @@ def test_one_user_does_not_get_all_cids(host: Host) -> None:
         with host.client(0) as root:
             held += [root.allocate_global_vm_context(1) for _ in range(3)]
             assert held[-1].get_cid() == 2054
+
+
+def test_a_clone_that_waits_is_no_vm_yet_but_counts_as_one(host: Host) -> None:
+    with host.daemon("--max-vms=2"), host.client(ALICE) as alice:
+        vm, waiting = (alice.allocate_global_vm_context(1) for _ in range(2))
+        mark = Path(waiting.get_temporary_directory(), WAITING_NAME)
+        mark.touch()
+        assert [info.cid for info in alice.debug_list_vms()] == [vm.get_cid()]
+        with pytest.raises(RemoteException, match=f"uid {ALICE} has 2 VMs"):
+            alice.allocate_global_vm_context(1)
+        mark.unlink()
+        assert len(alice.debug_list_vms()) == 2
 
 
 def test_many_clients(host: Host) -> None:

@@ -117,7 +117,7 @@ def _run(command: Sequence[str], path: Path) -> int:
     try:
         process = subprocess.Popen(command, env=os.environ | {VARIABLE: str(path)})
     except OSError as error:
-        raise CliError(f"cannot run {command[0]}: {words(error)}") from error
+        raise CliError(f"cannot run {words(error)}") from error
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is typed is for the command
     try:
         status = process.wait()

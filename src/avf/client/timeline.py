@@ -43,7 +43,7 @@ class Timeline:
     """A start on one clock. Times are seconds since the VM's creation was asked for."""
 
     kind: StartKind
-    """Whether the guest booted by itself, began as a clone, or as one that had waited; UNKNOWN as long as neither is done."""
+    """Whether the guest booted by itself, began as a clone, or is one that had waited; UNKNOWN until it is done."""
     created_ns: int
     """When the creation was asked for, in nanoseconds since 1970."""
     phases: tuple[Phase, ...]

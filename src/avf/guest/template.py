@@ -3,14 +3,14 @@ a clone of it and says who the clone is.
 
 Over a virtio port of its own, one line of ASCII each:
 
-    guest   avf-template 1
+    guest   avf-template 2
                 it has nothing left to do: its host may save it and start any number of clones
-    host    rehearse
+    host    rehearse SEED
                 the clone waits for its owner, and has the time to do once what it will do then
-    guest   avf-rehearsed 1
+    guest   avf-rehearsed 2
     host    identity SEED TIME
                 SEED: 32 random bytes in hex; TIME: nanoseconds since 1970
-    guest   avf-clone 1
+    guest   avf-clone 2
                 the clone has taken that identity, and has not looked at its disks yet
 """
 
@@ -24,10 +24,9 @@ from avf.guest import phases
 from avf.guest.errors import GuestError
 
 PORT_NAME = "avf.template"
-READY = b"avf-template 1\n"
-TAKEN = b"avf-clone 1\n"
-REHEARSE = b"rehearse"
-REHEARSED = b"avf-rehearsed 1\n"
+READY = b"avf-template 2\n"
+TAKEN = b"avf-clone 2\n"
+REHEARSED = b"avf-rehearsed 2\n"
 SEED_SIZE = 32
 
 _PORTS = "/sys/class/virtio-ports"
@@ -48,7 +47,10 @@ def wait_to_be_cloned(rehearse: Callable[[], None]) -> None:
         _write(_DROP_CACHES, b"3")
         os.write(port, READY)
         line = read_line(port)
-        if line == REHEARSE:
+        if (early := parse_rehearsal(line)) is not None:
+            reseed(
+                early
+            )  # what the kernel draws when it is needed first is no other clone's, either
             rehearse()
             os.write(port, REHEARSED)
             line = read_line(port)
@@ -83,6 +85,20 @@ def read_line(fd: int) -> bytes:
             time.sleep(_POLL)
         line += piece
     return line[:-1]
+
+
+def parse_rehearsal(line: bytes) -> bytes | None:
+    """The seed; None if the line is another. Raises GuestError."""
+    word, _, text = line.partition(b" ")
+    if word != b"rehearse":
+        return None
+    try:
+        seed = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        seed = b""
+    if len(seed) != SEED_SIZE:
+        raise GuestError("the line that has this guest rehearse is malformed")
+    return seed
 
 
 def parse_identity(line: bytes) -> tuple[bytes, int]:

@@ -60,18 +60,22 @@ def open_belongings(spec: VmSpec, inputs: Inputs, stack: ExitStack) -> Belonging
 
 
 async def attach(execute: Execute, belongings: Belongings) -> None:
-    """Hands everything over, while the guest stands still. Raises VmmControlError."""
-    for name, outlet in belongings.outlets.items():
-        if outlet.fd is not None:
-            await _add_fd(execute, outlet.fd)
-            backend = devices.output_backend(outlet.fd)
-            await execute("chardev-change", {"id": name, "backend": backend})
+    """Hands everything over to a guest that stands still, and lets it run. Raises VmmControlError.
+
+    QEMU changes where the virtio consoles write to only while the guest runs.
+    """
     for disk in belongings.disks:
         await _add_disk(execute, disk)
     for device in belongings.devices:
         await execute("device_add", dict(device))
     if belongings.pause_on_panic:
         await execute("set-action", {"panic": "pause"})
+    await execute("cont")
+    for name, outlet in belongings.outlets.items():
+        if outlet.fd is not None:
+            await _add_fd(execute, outlet.fd)
+            backend = devices.output_backend(outlet.fd)
+            await execute("chardev-change", {"id": name, "backend": backend})
 
 
 async def _add_disk(execute: Execute, disk: QemuDisk) -> None:

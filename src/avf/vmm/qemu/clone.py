@@ -66,8 +66,7 @@ class Clone:
             await execute("device_add", dict(device))
 
     async def _give_identity(self, execute: Execute) -> None:
-        seed = secrets.token_hex(_SEED_SIZE)
-        answer = await self._ask(execute, f"identity {seed} {time.time_ns()}")
+        answer = await self._ask(execute, f"identity {new_seed()} {time.time_ns()}")
         if answer != CLONE_IS_ITSELF:
             raise VmmControlError(f"instead of taking an identity the clone said {answer!r}")
 
@@ -90,6 +89,11 @@ class Clone:
             os.close(self._state)
             self._state = None
         self._port.close()
+
+
+def new_seed() -> str:
+    """For a guest's random numbers, in hex."""
+    return secrets.token_hex(_SEED_SIZE)
 
 
 async def load_state(execute: Execute, fd: int) -> None:

@@ -13,9 +13,9 @@ CONSOLE = "hvc0"
 """The character device behind the console that a guest can read from."""
 TEMPLATE_PORT = "avf.template"
 """The name by which a guest finds the port over which a template and its host talk."""
-TEMPLATE_IS_READY = b"avf-template 1\n"
-CLONE_IS_ITSELF = b"avf-clone 1\n"
-CLONE_HAS_REHEARSED = b"avf-rehearsed 1\n"
+TEMPLATE_IS_READY = b"avf-template 2\n"
+CLONE_IS_ITSELF = b"avf-clone 2\n"
+CLONE_HAS_REHEARSED = b"avf-rehearsed 2\n"
 """What the guest says there: see `avf.guest.template`."""
 
 Device = dict[str, str]

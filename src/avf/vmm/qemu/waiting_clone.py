@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from avf.causes import words
 from avf.vmm.base import VmmControlError
 from avf.vmm.qemu.attach import Belongings, Execute, attach
-from avf.vmm.qemu.clone import Clone
+from avf.vmm.qemu.clone import Clone, new_seed
 from avf.vmm.qemu.devices import CLONE_HAS_REHEARSED, Device
 
 
@@ -38,7 +38,7 @@ class WaitingClone(Clone):
     async def _load(self, execute: Execute) -> None:
         await super()._load(execute)
         await super()._add_devices(execute)
-        answer = await self._ask(execute, "rehearse")
+        answer = await self._ask(execute, f"rehearse {new_seed()}")
         if answer != CLONE_HAS_REHEARSED:
             raise VmmControlError(f"instead of rehearsing the clone said {answer!r}")
         await execute("stop")
