@@ -4,7 +4,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from .codecs import Codec, Reader, Writer
+from .codec import Codec, Reader, Writer
 from .errors import Status, StatusError
 from .parcel import I32, Parcel, ParcelReader, misfit, too_deep
 from .shapes import Shape, runs

@@ -1,19 +1,18 @@
 """From type annotations to functions that write and read: built once per type, free of introspection afterwards."""
 
 import enum
-import struct
 import types
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any
 
+from .arrays import fixed_array, list_codec
+from .codec import Codec, or_minus_one, with_presence
 from .errors import Status, StatusError
 from .fd import ParcelFileDescriptor
 from .objects import IBinder, cast
-from .parcel import Parcel, ParcelReader, bytes_of, misfit
-
-Writer = Callable[[Parcel, Any], None]
-Reader = Callable[[ParcelReader], Any]
+from .parcel import Parcel, ParcelReader, misfit
+from .scalars import BOOL, BYTE, CHAR, DOUBLE, FLOAT, INT, LONG
 
 
 class Scalar(enum.Enum):
@@ -47,57 +46,6 @@ FileDescriptor = Annotated[ParcelFileDescriptor, Scalar.FILE_DESCRIPTOR]
 """AIDL FileDescriptor: a descriptor without what AIDL's ParcelFileDescriptor has around it. Never null."""
 
 
-class Fixed:
-    """How a value that always takes the same number of bytes is packed beside others like it."""
-
-    __slots__ = ("into", "letter", "out")
-
-    def __init__(
-        self,
-        letter: str,
-        out: Callable[[Any], Any] | None = None,
-        into: Callable[[Any], Any] | None = None,
-    ) -> None:
-        self.letter = letter
-        """struct's letter for what travels."""
-        self.out = out
-        """What makes that of a value, or raises TypeError or ValueError; None if struct does."""
-        self.into = into
-        """What makes a value of what has come, if it is not one yet."""
-
-
-class Codec:
-    """How one AIDL type is written and read."""
-
-    __slots__ = ("check", "convert", "default", "fixed", "nullable", "packed", "read", "write")
-
-    def __init__(
-        self,
-        write: Writer,
-        read: Reader,
-        default: Callable[[], Any],
-        nullable: "tuple[Writer, Reader] | None" = None,
-        packed: str = "",
-        convert: Callable[[Any], Any] | None = None,
-        check: Callable[[Any], None] | None = None,
-        fixed: Fixed | None = None,
-    ) -> None:
-        self.write = write
-        self.read = read
-        self.default = default
-        """What a value is that the peer did not send."""
-        self.nullable = nullable
-        """The same for `T | None`; None if AIDL has no nullable T."""
-        self.packed = packed
-        """struct's letter for an element inside an array, if arrays of it are packed."""
-        self.convert = convert
-        """What makes a value of an element so unpacked, if it is not one yet."""
-        self.check = check
-        """What raises TypeError for an element that must not be packed although it is a number."""
-        self.fixed = fixed
-        """How it is packed together with its neighbours, if it is always of one size."""
-
-
 def codec_for(annotation: object) -> Codec:
     """Raises TypeError for what is no AIDL type."""
     found = _cache.get(annotation) if annotation.__hash__ is not None else None
@@ -110,7 +58,7 @@ def codec_for(annotation: object) -> Codec:
 def _build(annotation: Any) -> Codec:
     origin = typing.get_origin(annotation)
     if origin is list:
-        return _list_codec(codec_for(typing.get_args(annotation)[0]))
+        return list_codec(codec_for(typing.get_args(annotation)[0]))
     if origin is Annotated:
         return _annotated_codec(annotation)
     if origin is tuple:
@@ -143,131 +91,17 @@ def _annotated_codec(annotation: Any) -> Codec:
         if isinstance(mark, Scalar):
             return _SCALARS[mark]
         if isinstance(mark, FixedSize):
-            return _fixed_codec(codec_for(inner), mark.size, _element_default(inner))
+            return fixed_array(codec_for(inner), mark.size, _element_default(inner))
     return codec_for(inner)
+
+
+def _element_default(array: Any) -> Callable[[], Any] | None:
+    """Of `list[T]`; None for bytes."""
+    return codec_for(typing.get_args(array)[0]).default if typing.get_args(array) else None
 
 
 def _none() -> None:
     return None
-
-
-# Scalars
-
-
-def _fixed(letter: str) -> tuple[Writer, Reader]:
-    shape = struct.Struct("<" + letter)
-    pack, unpack_from, size = shape.pack, shape.unpack_from, shape.size
-
-    def write(parcel: Parcel, value: Any) -> None:
-        try:
-            parcel.data += pack(value)
-        except (struct.error, OverflowError):
-            raise _unfit(letter, value) from None
-
-    def read(reader: ParcelReader) -> Any:
-        pos = reader.pos
-        value = unpack_from(reader.buf, pos)[0]
-        reader.pos = pos + size
-        return value
-
-    return write, read
-
-
-_NAMES = {"b": "byte", "i": "int", "q": "long", "f": "float", "d": "double"}
-
-
-def _unfit(letter: str, value: object) -> TypeError | ValueError:
-    """Why a number cannot be packed."""
-    wanted = float if letter in "fd" else int
-    if not isinstance(value, int | wanted):
-        return TypeError(f"{wanted.__name__} wanted, not {type(value).__name__}")
-    if isinstance(value, int) and value.bit_length() > 64:
-        return ValueError(
-            f"a number of {value.bit_length()} bits is out of range for {_NAMES[letter]}"
-        )
-    return ValueError(f"{value} is out of range for {_NAMES[letter]}")
-
-
-def _unfit_element(letter: str, values: list[Any]) -> TypeError | ValueError:
-    for index, value in enumerate(values):
-        try:
-            struct.pack(letter, value)
-        except (struct.error, OverflowError):
-            return misfit(_unfit(letter, value), f"[{index}]")
-    return ValueError("the elements changed while they were written")
-
-
-def _check_list(value: object) -> None:
-    no_list = isinstance(value, str | bytes | bytearray | dict | set | frozenset)
-    if no_list or not hasattr(value, "__len__"):
-        raise TypeError(f"list wanted, not {type(value).__name__}")
-
-
-write_i32, read_i32 = _fixed("i")
-write_i64, read_i64 = _fixed("q")
-
-
-def _bool_out(value: bool) -> int:
-    if value is not True and value is not False:
-        raise TypeError(f"bool wanted, not {type(value).__name__}")
-    return value
-
-
-def _write_bool(parcel: Parcel, value: bool) -> None:
-    parcel.data += b"\1\0\0\0" if _bool_out(value) else b"\0\0\0\0"
-
-
-def _read_bool(reader: ParcelReader) -> bool:
-    return reader.read_int() != 0
-
-
-def byte_out(value: int) -> int:
-    """Raises TypeError or ValueError for what is no byte."""
-    if not isinstance(value, int) or not -128 <= value <= 127:
-        raise _unfit("b", value)
-    return value
-
-
-def byte_into(number: int) -> int:
-    """The byte that an int from a parcel stands for."""
-    return ((number + 128) & 0xFF) - 128
-
-
-def write_byte(parcel: Parcel, value: int) -> None:
-    parcel.write_int(byte_out(value))
-
-
-def read_byte(reader: ParcelReader) -> int:
-    return byte_into(reader.read_int())
-
-
-def _char_out(value: str) -> int:
-    if not isinstance(value, str):
-        raise TypeError(f"str wanted, not {type(value).__name__}")
-    if len(value) != 1 or value > "\uffff":
-        raise ValueError("a char is one UTF-16 unit")
-    return ord(value)
-
-
-def _char_into(number: int) -> str:
-    return chr(number & 0xFFFF)
-
-
-def _write_char(parcel: Parcel, value: str) -> None:
-    parcel.write_int(_char_out(value))
-
-
-def _read_char(reader: ParcelReader) -> str:
-    return _char_into(reader.read_int())
-
-
-_BYTE, _CHAR = Fixed("i", byte_out, byte_into), Fixed("i", _char_out, _char_into)
-_SCALARS = {
-    Scalar.BYTE: Codec(write_byte, read_byte, int, packed="b", fixed=_BYTE),
-    Scalar.CHAR: Codec(_write_char, _read_char, lambda: "\0", fixed=_CHAR),
-    Scalar.LONG: Codec(write_i64, read_i64, int, packed="q", fixed=Fixed("q")),
-    Scalar.FLOAT: Codec(*_fixed("f"), float, packed="f", fixed=Fixed("f")),
-}
 
 
 # Strings, bytes, descriptors
@@ -297,40 +131,6 @@ def _read_bytes(reader: ParcelReader) -> bytes:
     return value
 
 
-def _or_minus_one(write: Writer) -> Writer:
-    def write_nullable(parcel: Parcel, value: Any) -> None:
-        if value is None:
-            parcel.data += b"\xff\xff\xff\xff"
-        else:
-            write(parcel, value)
-
-    return write_nullable
-
-
-def with_presence(write_body: Writer, read_body: Reader, default: Callable[[], Any]) -> Codec:
-    """A parcelable's codec: an int says whether a body follows."""
-
-    def write(parcel: Parcel, value: Any) -> None:
-        parcel.data += b"\1\0\0\0"
-        write_body(parcel, value)
-
-    def write_nullable(parcel: Parcel, value: Any) -> None:
-        if value is None:
-            parcel.data += b"\0\0\0\0"
-        else:
-            write(parcel, value)
-
-    def read_nullable(reader: ParcelReader) -> Any:
-        return read_body(reader) if reader.read_int() else None
-
-    def read(reader: ParcelReader) -> Any:
-        if not reader.read_int():
-            raise StatusError(Status.UNEXPECTED_NULL, "parcelable")
-        return read_body(reader)
-
-    return Codec(write, read, default, (write_nullable, read_nullable))
-
-
 def _write_pfd_body(parcel: Parcel, value: ParcelFileDescriptor) -> None:
     if not isinstance(value, ParcelFileDescriptor):
         raise TypeError(f"ParcelFileDescriptor wanted, not {type(value).__name__}")
@@ -344,9 +144,6 @@ def _write_raw_fd(parcel: Parcel, value: ParcelFileDescriptor) -> None:
         raise TypeError(f"ParcelFileDescriptor wanted, not {type(value).__name__}")
     value.fileno()
     parcel.write_fd(value)
-
-
-_SCALARS[Scalar.FILE_DESCRIPTOR] = Codec(_write_raw_fd, ParcelReader.read_fd, _none)
 
 
 def _read_pfd_body(reader: ParcelReader) -> ParcelFileDescriptor:
@@ -384,120 +181,6 @@ def _object_codec(interface: type[IBinder]) -> Codec:
     return Codec(write, read, _none, (write, read_nullable))
 
 
-# Arrays
-
-
-def _element_default(array: Any) -> Callable[[], Any] | None:
-    """Of `list[T]`; None for bytes."""
-    return codec_for(typing.get_args(array)[0]).default if typing.get_args(array) else None
-
-
-def _fixed_codec(array: Codec, size: int, element: Callable[[], Any] | None) -> Codec:
-    write_array, read_array = array.write, array.read
-
-    def write(parcel: Parcel, value: Any) -> None:
-        if element is None:
-            value = bytes_of(value)
-        else:
-            _check_list(value)
-        if len(value) != size:
-            raise ValueError(f"{len(value)} elements, must be {size}")
-        write_array(parcel, value)
-
-    def checked(value: Any) -> Any:
-        if value is not None and len(value) != size:
-            raise StatusError(Status.BAD_VALUE, f"{len(value)} elements, must be {size}")
-        return value
-
-    def read(reader: ParcelReader) -> Any:
-        return checked(read_array(reader))
-
-    read_array_or_null = array.nullable[1] if array.nullable else read_array
-
-    def default() -> Any:
-        return bytes(size) if element is None else [element() for _ in range(size)]
-
-    return Codec(
-        write,
-        read,
-        default,
-        (_or_minus_one(write), lambda reader: checked(read_array_or_null(reader))),
-    )
-
-
-def _list_codec(element: Codec) -> Codec:
-    write, read_or_null = _packed_list(element) if element.packed else _plain_list(element)
-
-    def read(reader: ParcelReader) -> Any:
-        value = read_or_null(reader)
-        if value is None:
-            raise StatusError(Status.UNEXPECTED_NULL, "array")
-        return value
-
-    return Codec(write, read, list, (_or_minus_one(write), read_or_null))
-
-
-def _plain_list(element: Codec) -> tuple[Writer, Reader]:
-    write_element, read_element = element.write, element.read
-
-    def write(parcel: Parcel, value: Any) -> None:
-        _check_list(value)
-        parcel.write_int(len(value))
-        index = 0
-        try:
-            for item in value:
-                write_element(parcel, item)
-                index += 1
-        except (StatusError, OSError):
-            raise
-        except Exception as error:
-            raise misfit(error, f"[{index}]") from error
-
-    def read(reader: ParcelReader) -> Any:
-        count = reader.read_count(4)
-        return [read_element(reader) for _ in range(count)] if count >= 0 else None
-
-    return write, read
-
-
-def _check_elements(check: Callable[[Any], None], values: Any) -> None:
-    for index, value in enumerate(values):
-        try:
-            check(value)
-        except TypeError as error:
-            raise misfit(error, f"[{index}]") from None
-
-
-def _packed_list(element: Codec) -> tuple[Writer, Reader]:
-    letter, convert, check = element.packed, element.convert, element.check
-    size = struct.calcsize("<" + letter)
-
-    def write(parcel: Parcel, value: Any) -> None:
-        _check_list(value)
-        count = len(value)
-        if check is not None:
-            _check_elements(check, value)
-        try:
-            parcel.data += struct.pack(f"<i{count}{letter}", count, *value)
-        except (struct.error, OverflowError):
-            raise _unfit_element(letter, value) from None
-        parcel.data += bytes(-count * size & 3)
-
-    def read(reader: ParcelReader) -> Any:
-        count = reader.read_count(size)
-        if count < 0:
-            return None
-        pos = reader.pos
-        after = (pos + count * size + 3) & ~3
-        if after > reader.end:
-            raise StatusError(Status.NOT_ENOUGH_DATA, "array without its padding")
-        values = struct.unpack_from(f"<{count}{letter}", reader.buf, pos)
-        reader.pos = after
-        return list(values) if convert is None else [convert(value) for value in values]
-
-    return write, read
-
-
 # Results
 
 
@@ -523,15 +206,22 @@ def _tuple_codec(parts: list[Codec]) -> Codec:
     return Codec(write, read, lambda: tuple(part.default() for part in parts))
 
 
+_SCALARS = {
+    Scalar.BYTE: BYTE,
+    Scalar.CHAR: CHAR,
+    Scalar.LONG: LONG,
+    Scalar.FLOAT: FLOAT,
+    Scalar.FILE_DESCRIPTOR: Codec(_write_raw_fd, ParcelReader.read_fd, _none),
+}
 _cache: dict[object, Codec] = {
-    bool: Codec(_write_bool, _read_bool, bool, fixed=Fixed("i", _bool_out, bool)),
-    int: Codec(write_i32, read_i32, int, packed="i", fixed=Fixed("i")),
-    float: Codec(*_fixed("d"), float, packed="d", fixed=Fixed("d")),
+    bool: BOOL,
+    int: INT,
+    float: DOUBLE,
     str: Codec(
-        _write_string, _read_string, str, (_or_minus_one(_write_string), ParcelReader.read_string)
+        _write_string, _read_string, str, (or_minus_one(_write_string), ParcelReader.read_string)
     ),
     bytes: Codec(
-        _write_bytes, _read_bytes, bytes, (_or_minus_one(_write_bytes), ParcelReader.read_bytes)
+        _write_bytes, _read_bytes, bytes, (or_minus_one(_write_bytes), ParcelReader.read_bytes)
     ),
     ParcelFileDescriptor: with_presence(_write_pfd_body, _read_pfd_body, _none),
 }

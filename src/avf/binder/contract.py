@@ -16,7 +16,8 @@ from abc import ABCMeta
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args
 
-from .codecs import Codec, Reader, Writer, codec_for
+from .codec import Codec, Reader, Writer
+from .codecs import codec_for
 from .errors import ExceptionCode, RemoteException, Status, StatusError
 from .fields import resolve
 from .objects import Handle, IBinder

@@ -3,11 +3,9 @@
 import enum
 from typing import Any, Self
 
-from .codecs import (
-    Codec,
-    Fixed,
-    Reader,
-    Writer,
+from .codec import Codec, Fixed, Reader, Writer
+from .parcel import Parcel, ParcelReader
+from .scalars import (
     byte_into,
     byte_out,
     read_byte,
@@ -17,7 +15,6 @@ from .codecs import (
     write_i32,
     write_i64,
 )
-from .parcel import Parcel, ParcelReader
 
 
 class Enum(enum.IntEnum):

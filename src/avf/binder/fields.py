@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .codecs import Reader, Writer
+from .codec import Reader, Writer
 
 _T = TypeVar("_T")
 

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from .codecs import Codec, with_presence
+from .codec import Codec, with_presence
 from .errors import Status, StatusError
 from .fd import ParcelFileDescriptor
 from .fields import body_of

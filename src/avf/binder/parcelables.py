@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 from .bodies import Field, body_functions
-from .codecs import Codec, Reader, Writer, codec_for, with_presence
+from .codec import Codec, Reader, Writer, with_presence
+from .codecs import codec_for
 from .fields import (
     Required,
     body_of,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import wire
-from .codecs import Fixed
+from .codec import Fixed
 
 _HEAD = wire.TRANSACT_FRAME.size
 _ANSWER_HEAD = wire.ANSWER_FRAME.size

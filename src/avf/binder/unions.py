@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from .codecs import Codec, Reader, Writer, codec_for, with_presence
+from .codec import Codec, Reader, Writer, with_presence
+from .codecs import codec_for
 from .errors import Status, StatusError
 from .fields import body_of, fresh, items_of, own_annotations, resolve, signature
 from .parcel import Parcel, ParcelReader, misfit, too_deep
