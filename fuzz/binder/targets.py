@@ -15,11 +15,11 @@ from avf.binder import (
     wire,
 )
 from avf.binder.codecs import codec_for
-from avf.binder.contract import Method
 from avf.binder.dispatch import execute
 from avf.binder.fd import close_fds
 from avf.binder.handshake import ConnectionHeader, check_init, check_response, negotiate
 from avf.binder.incoming import check_frame
+from avf.binder.methods import Method
 from avf.binder.objects import Handle
 from avf.binder.parcel import Parcel, ParcelReader, refused
 from avf.binder.session import Frame, SessionCore

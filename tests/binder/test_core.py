@@ -18,8 +18,8 @@ from avf.binder import (
     wire,
 )
 from avf.binder.budget import MEMORY
-from avf.binder.contract import Method
 from avf.binder.dispatch import execute
+from avf.binder.methods import Method
 from avf.binder.objects import Handle
 from avf.binder.parcel import Parcel, ParcelReader
 from avf.binder.refs import CALL_COST

@@ -31,7 +31,7 @@ from avf.binder import (
     wire,
     workers,
 )
-from avf.binder.contract import Method
+from avf.binder.methods import Method
 from avf.binder.session import SessionCore
 from tests.eventually import eventually
 from tests.interop.echo import Echo, IEcho

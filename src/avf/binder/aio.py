@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
 from . import client, predefined, workers
-from .contract import AsyncInterface, Interface, Method, as_declared
+from .contract import AsyncInterface, Interface, as_declared
 from .in_loop import (
     call_method,
     calling_peer,
@@ -40,6 +40,7 @@ from .in_loop import (
     serving,
 )
 from .loop_calls import close_unused
+from .methods import Method
 from .objects import BinderClass, IBinder
 from .peer import Peer
 from .roots import Root as BlockingRoot

@@ -6,9 +6,9 @@ from typing import Any
 
 from . import wire
 from .connection import Connection
-from .contract import Method
 from .endpoint import Endpoint
 from .errors import StatusError
+from .methods import Method
 from .objects import Handle
 from .parcel import ParcelReader
 

@@ -1,7 +1,7 @@
 """How a call that came is run."""
 
 from . import predefined, raw, wire
-from .contract import Contract, Method, write_exception
+from .contract import Contract
 from .errors import (
     BinderError,
     RemoteException,
@@ -12,6 +12,7 @@ from .errors import (
     report,
     with_causes,
 )
+from .methods import Method, write_exception
 from .objects import IBinder, Node, abandon
 from .parcel import Parcel, ParcelReader
 from .session import Frame, SessionCore

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from . import idle, wire
 from .connection import Connection
-from .contract import Method
 from .errors import DeadObjectError, Status, StatusError
+from .methods import Method
 from .objects import Handle
 from .parcel import Parcel, ParcelReader
 from .peer import running

@@ -14,9 +14,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from . import workers
-from .contract import AsyncInterface, Interface, Method
+from .contract import AsyncInterface, Interface
 from .errors import Status, StatusError
 from .loop_calls import LoopCall
+from .methods import Method
 from .objects import BinderClass, binder_class
 from .peer import Peer, Served, running
 from .wire import META_CODES
