@@ -180,6 +180,7 @@ _NOT_FOR_THE_GUEST = [
     "avf.apk.v1.verify",
     "avf.apk.verify_command",
     "avf.binder.aio",
+    "avf.binder.begun_call",
     "avf.binder.in_loop",
     "avf.binder.loop_calls",
     "avf.guest.boot",
