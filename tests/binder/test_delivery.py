@@ -15,8 +15,8 @@ from avf.binder import (
     IBinder,
     Session,
     connect,
-    endpoint,
     interface_cast,
+    serving,
     unix,
     wire,
 )
@@ -146,7 +146,7 @@ def test_a_peer_that_reads_nothing_is_still_served(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, callbacks: bool
 ) -> None:
     """What is to be given back to it adds up meanwhile, and comes when it reads."""
-    monkeypatch.setattr(endpoint, "_MAX_OWED_CALLS", 1)
+    monkeypatch.setattr(serving, "_MAX_OWED_CALLS", 1)
     served = serve()
     socks = list(held_callback(served)) if callbacks else [session(served)]
     sock = socks[0]
@@ -304,7 +304,7 @@ def test_oneway_calls_made_right_before_the_end_are_served(serve: Serve) -> None
 def test_oneway_calls_are_served_after_references_could_not_be_given_back(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "_MAX_OWED_CALLS", 1)
+    monkeypatch.setattr(serving, "_MAX_OWED_CALLS", 1)
     slow = Slow()
     served = serve(root=slow)
     sock = session(served)

@@ -371,7 +371,7 @@ def test_errors_of_callbacks_are_reported_and_hurt_nobody(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reported: list[BaseException] = []
-    monkeypatch.setattr("avf.binder.session.report", reported.append)
+    monkeypatch.setattr("avf.binder.session_objects.report", reported.append)
     monkeypatch.setattr("avf.binder.dispatch.report", reported.append)
 
     class Bad(Echo):
