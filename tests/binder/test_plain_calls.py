@@ -2,11 +2,13 @@
 
 import asyncio
 import fcntl
+import gc
 import os
 import socket
 import struct
 import termios
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +28,7 @@ from avf.binder import (
     StatusError,
     aio,
     connect,
+    interface_cast,
     method,
     unix,
     wire,
@@ -371,6 +374,74 @@ def test_a_call_goes_on_when_the_one_who_awaits_it_is_cancelled(serve: Serve) ->
             assert not session.closed
 
     asyncio.run(main())
+
+
+def test_a_call_is_cancelled_while_the_caller_is_called(serve: Serve) -> None:
+    """A thread has taken the call over by then."""
+
+    async def main(path: Path) -> None:
+        called, go_on = threading.Event(), threading.Event()
+
+        class Slow(Echo):
+            def echo_string(self, value: str) -> str:
+                called.set()
+                go_on.wait(10)
+                return value
+
+        async with await aio.connect(unix(path), max_outgoing=1) as session:
+            echo = aio.proxy(await session.get_root(IEcho))
+            calling = asyncio.create_task(echo.call_back(Slow(), 1))
+            assert await asyncio.to_thread(called.wait, 10)
+            calling.cancel("enough")
+            with pytest.raises(asyncio.CancelledError, match="enough"):
+                await calling
+            go_on.set()
+            assert await echo.add_ints(1, 2) == 3
+            assert not session.closed
+
+    asyncio.run(main(serve().path))
+
+
+def test_sessions_of_one_loop_come_and_go(serve: Serve) -> None:
+    served = serve()
+
+    async def main() -> None:
+        kept = []
+        for _ in range(3):
+            async with await aio.connect(unix(served.path)) as session:
+                echo = aio.proxy(await session.get_root(IEcho))
+                assert await echo.add_ints(1, 2) == 3
+                kept += [session, echo]
+
+    asyncio.run(main())
+
+
+def test_a_failed_call_is_in_no_cycle(serve: Serve) -> None:
+    """A proxy would live until the garbage collector comes."""
+
+    async def main(path: Path) -> None:
+        async with await aio.connect(unix(path)) as session:
+            echo = aio.proxy(await session.get_root(IEcho))
+            other = aio.proxy(interface_cast(IEcho, await echo.return_binder()))
+            handle = weakref.ref(other.binder._remote)
+            for _ in range(2):
+                with pytest.raises(RemoteException):
+                    await other.throw_exception(-3, "why")
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(other.sleep_ms(20), 0.001)
+                assert await other.add_ints(1, 2) == 3
+            gc.collect()
+            gc.disable()
+            try:
+                with pytest.raises(RemoteException):
+                    await other.throw_exception(-3, "why")
+                del other
+                await asyncio.sleep(0)  # the task holds the exception until then
+                assert handle() is None
+            finally:
+                gc.enable()
+
+    asyncio.run(main(serve(max_threads=2).path))
 
 
 def test_a_call_goes_on_when_its_loop_has_ended(serve: Serve) -> None:

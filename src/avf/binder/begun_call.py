@@ -38,7 +38,7 @@ class BegunCall:
         self._endpoint = endpoint
         self.connection: Connection | None = connection
         """What is read; None when the call is over."""
-        self._handle = handle
+        self._handle: Handle | None = handle
         self._method = method
         self._unsent: bytes | bytearray | memoryview = b""
         self.value: Any = None
@@ -119,25 +119,33 @@ class BegunCall:
         self.error = error
 
     def _settle(self, given_back: tuple[int, int] | None) -> None:
-        connection, self.connection = self.connection, None
+        connection, handle = self._let_go()
         assert connection is not None
-        self._endpoint.settle_call(connection, self._handle, given_back, in_passing=True)
+        assert handle is not None
+        self._endpoint.settle_call(connection, handle, given_back, in_passing=True)
+
+    def _let_go(self) -> tuple[Connection | None, Handle | None]:
+        """What the call uses: it is for somebody else from now on."""
+        used = self.connection, self._handle
+        self.connection = self._handle = None
+        return used
 
     def finish(self) -> Any:
         """What is left of a call that is `unfinished`. Returns and raises what a call does."""
-        connection, self.connection = self.connection, None
+        connection, handle = self._let_go()
         assert connection is not None
+        assert handle is not None
         try:
-            return self._endpoint.ask(connection, self._handle, self._method, self._unsent)
+            return self._endpoint.ask(connection, handle, self._method, self._unsent)
         except StatusError as error:
             error.add_method(self._method.name)
             raise
 
     def abandon(self) -> None:
         """Has a thread bring the call to its end, since nobody awaits it any more."""
-        connection, self.connection = self.connection, None
-        endpoint, handle, method, unsent = self._endpoint, self._handle, self._method, self._unsent
-        if connection is None:
+        connection, handle = self._let_go()
+        endpoint, method, unsent = self._endpoint, self._method, self._unsent
+        if connection is None or handle is None:
             return
 
         def finish() -> None:

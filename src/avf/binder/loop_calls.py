@@ -94,10 +94,12 @@ def _hub_of(loop: asyncio.AbstractEventLoop) -> _Hub:
 
 def close_unused() -> None:
     """Gives back what the running loop needed for sessions that have ended."""
+    global _latest
     loop = asyncio.get_running_loop()
     hub = _hubs.get(loop)
     if hub is not None and hub.close_if_unused(loop):
         del _hubs[loop]
+        _latest = _nothing, _nothing
 
 
 class LoopCall(BegunCall):
@@ -122,7 +124,8 @@ class LoopCall(BegunCall):
         self._loop = loop
         self._callback: Callable[[Any], object] | None = None
         self._context: Context | None = None
-        self._cancelled = False
+        self._cancelled: tuple[object, ...] | None = None
+        """The arguments of the CancelledError, once there is one."""
         self._rest: asyncio.Future[Any] | None = None
         """Of the thread that does what may have to wait."""
         self._hub = _hub_of(loop)
@@ -162,19 +165,24 @@ class LoopCall(BegunCall):
 
     def __await__(self) -> Generator[Self, None, Any]:
         rest = self._rest
-        if self.connection is not None if rest is None else not rest.done():
+        over = self.connection is None if rest is None else rest.done()
+        if not over:
             self._asyncio_future_blocking = True
             yield self
         return self.result()
 
     def result(self) -> Any:
-        if self._cancelled:
-            raise asyncio.CancelledError
+        if self._cancelled is not None:
+            raise asyncio.CancelledError(*self._cancelled)
         if self._rest is not None:
             return self._rest.result()
-        if self.error is not None:
-            raise self.error
-        return self.value
+        error, self.error = self.error, None  # which is to be in no cycle with its traceback
+        try:
+            if error is not None:
+                raise error
+            return self.value
+        finally:
+            del error
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
@@ -189,8 +197,10 @@ class LoopCall(BegunCall):
         callback, self._callback = self._callback, None
         if callback is None:
             return False
-        self._cancelled = True
-        if (connection := self.connection) is not None and self._rest is None:
+        self._cancelled = () if msg is None else (msg,)
+        if self._rest is not None:
+            self._rest.cancel()
+        elif (connection := self.connection) is not None:
             self._hub.forget(connection)
             self.abandon()
         self._loop.call_soon(callback, self, context=self._context)
