@@ -39,6 +39,17 @@ with contextlib.redirect_stdout(io.StringIO()):
     main()
 """
 
+LOADS = """
+import sys
+from avf.virtmgr.global_service import GlobalService
+from avf.virtmgr.service import VirtualizationService
+service = VirtualizationService(GlobalService(), None)
+if ends:
+    service.kill_all()
+service.load()
+print(*sorted(sys.modules))
+"""
+
 SLOW = {"asyncio", "cryptography", "google.protobuf", "msgspec", "rich", "ssl", "tempfile"}
 ROOMS = {"avf.apk", "avf.client", "avf.confine", "avf.disk", "avf.image", "avf.project", "avf.vmm"}
 SPARED = {
@@ -81,3 +92,13 @@ def test_a_start_loads_nothing_that_only_later_work_needs(program: str) -> None:
 @pytest.mark.parametrize("name", sorted(set().union(*SPARED.values())))
 def test_what_is_not_to_be_loaded_exists(name: str) -> None:
     assert find_spec(name) is not None
+
+
+def test_virtmgr_loads_ahead_what_creates_vms() -> None:
+    names = loaded("ends = False" + LOADS)
+    assert {"avf.virtmgr.create", "avf.virtmgr.files", "avf.virtmgr.virtual_machine"} <= names
+    assert "avf.vmm.crosvm.vmm" not in names
+
+
+def test_virtmgr_loads_nothing_ahead_when_it_ends() -> None:
+    assert "avf.virtmgr.create" not in loaded("ends = True" + LOADS)

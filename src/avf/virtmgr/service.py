@@ -6,6 +6,7 @@ What does the work is imported by the methods that need it: virtmgr starts once 
 import logging
 import os
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from avf.aidl.virtualizationservice import (
@@ -26,6 +27,14 @@ from avf.virtmgr.table import VmTable
 if TYPE_CHECKING:
     from avf.virtmgr.pool import Pool
 
+_TO_CREATE = (
+    *("msgspec", "avf.disk", "avf.apk", "avf.vmm", "avf.policy"),
+    *("avf.virtmgr.app_config", "avf.virtmgr.machine", "avf.virtmgr.create"),
+    *("avf.virtmgr.files", "avf.virtmgr.invocation", "avf.virtmgr.virtual_machine"),
+    "avf.virtmgr.vmms",
+)
+"""In pieces, none of which takes long to import."""
+
 log = logging.getLogger(__name__)
 
 
@@ -39,13 +48,13 @@ class VirtualizationService(IVirtualizationService):
         self._parent = os.getppid()
         self._pool: Pool | None = None
         self._pool_lock = threading.Lock()
+        self._is_ending = False
 
     def load(self) -> None:
-        """Imports what creating a VM takes, ahead of the first call that needs it."""
-        import avf.virtmgr.create
-        import avf.virtmgr.files
-        import avf.virtmgr.virtual_machine
-        import avf.virtmgr.vmms  # noqa: F401
+        """Imports what creating a VM takes, ahead of the first call that needs it, until all is to end."""
+        for name in _TO_CREATE:
+            if not self._is_ending:
+                import_module(name)
 
     def create_vm(
         self,
@@ -127,6 +136,7 @@ class VirtualizationService(IVirtualizationService):
 
     def kill_all(self) -> None:
         """Kills all VMs at once, and the clones that wait, without waiting for any."""
+        self._is_ending = True
         if self._pool is not None:
             self._pool.kill_all()
         for machine in self._machines.all():
