@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avf.apk import ApkBuilder, Idsig, SigningKey, create_or_update_idsig, sign
@@ -61,7 +61,8 @@ def test_a_whole_chain(apk: Path, idsig: Path, key: SigningKey) -> None:
     assert (main.package, main.version) == ("com.example.proof", 42)
     assert main.root_hash == root.hex()
     assert main.certificate is not None
-    assert main.certificate.subject and main.certificate.not_after is not None
+    assert main.algorithm == key.algorithm.name
+    assert main.certificate.subject == "CN=AVF payload" and main.certificate.not_after is not None
     assert extra.problem == "the VM was given no idsig for it"
     assert extra.certificate == main.certificate
 
@@ -126,4 +127,14 @@ def test_digests(apk: Path) -> None:
 def test_a_certificate_that_cannot_be_read(data: bytes) -> None:
     found = read_certificate(data)
     assert found.sha256 == hashlib.sha256(data).hexdigest()
-    assert (found.subject, found.key, found.not_after) == ("", "", None)
+    assert (found.subject, found.not_after) == ("", None)
+
+
+@given(data=st.data())
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_certificates_that_were_tampered_with(key: SigningKey, data: st.DataObject) -> None:
+    certificate = bytearray(key.certificates[0])
+    for place in data.draw(st.lists(st.integers(0, len(certificate) - 1), min_size=1, max_size=4)):
+        certificate[place] ^= data.draw(st.integers(1, 255))
+    found = read_certificate(bytes(certificate))
+    assert found.sha256 == hashlib.sha256(certificate).hexdigest()

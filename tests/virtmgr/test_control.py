@@ -1,5 +1,6 @@
 """The control socket of VMs that were made but not started, through a real virtmgr and its real service."""
 
+import asyncio
 import os
 import stat
 import subprocess
@@ -13,14 +14,19 @@ import pytest
 from avf.aidl.vm_control import IVmControl, Refusal
 from avf.binder import DeadObjectError, RemoteException
 from avf.client import (
+    Disk,
+    LifecycleStep,
     NoSuchVm,
     RawConfig,
+    StartKind,
     VirtualizationService,
     VirtualMachine,
     VirtualMachineState,
+    aio,
     connect,
 )
 from avf.client.control import ControlledVm, PayloadState, VmMetrics, list_vms, open_vm
+from avf.report import gather, render
 from tests.eventually import eventually
 
 AS_NOBODY = """
@@ -65,6 +71,55 @@ def test_what_it_is(service: VirtualizationService, tmp_path: Path) -> None:
         assert control.metrics() == VmMetrics(0, 0, 0, 0, 0, 0)
         assert control.history() == []
         assert control.death_report() is None
+
+
+def test_what_it_was_made_of(service: VirtualizationService, tmp_path: Path) -> None:
+    kernel, disk = tmp_path / "kernel \N{SNOWMAN}", tmp_path / os.fsdecode(b"disk \xff")
+    kernel.write_bytes(b"x" * 100)
+    disk.write_bytes(bytes(1 << 20))
+    config = RawConfig(name="raw", kernel=kernel, disks=[Disk(image=disk, writable=True)])
+    with service.create_vm(config) as vm:
+        parts = vm.parts()
+        assert (parts.is_app, parts.payload, parts.arguments) == (False, "", ())
+        first, second = parts.files
+        assert (first.label, first.disk, first.path) == ("kernel", None, str(kernel))
+        assert (first.size, first.writable) == (100, False)
+        assert first.is_at(kernel.stat())
+        assert (second.label, second.disk, second.writable) == ("disk", 0, True)
+        assert second.path == f"{tmp_path}/disk \\xff"  # it is no UTF-8, which a string of AIDL is
+        kernel.write_bytes(b"y" * 101)
+        assert not first.is_at(kernel.stat())
+        page = render(gather(vm, vm.death_report))
+    assert "disk \\xff" in page and ">not started<" in page
+
+
+def test_a_timeline_of_a_vm_that_was_not_started(
+    service: VirtualizationService, tmp_path: Path
+) -> None:
+    with made(service, tmp_path) as (vm, control):
+        timeline = control.timeline()
+        assert timeline == vm.timeline()
+        assert timeline.kind is StartKind.UNKNOWN
+        assert [phase.name for phase in timeline.phases] == ["context", "files", "disks"]
+        assert [moment.step for moment in timeline.moments] == [
+            LifecycleStep.CREATION_ASKED,
+            LifecycleStep.CREATED,
+        ]
+        assert timeline.end == timeline.moments[-1].time
+        assert (timeline.duration, timeline.guest_error) == (None, None)
+
+
+def test_the_same_for_asyncio(runtime_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "kernel").touch()
+
+    async def ask() -> None:
+        async with aio.connect() as service:
+            config = RawConfig(name="raw", kernel=tmp_path / "kernel")
+            async with await service.create_vm(config) as vm:
+                assert (await vm.timeline()).kind is StartKind.UNKNOWN
+                assert await vm.history() == []
+
+    asyncio.run(ask())
 
 
 def test_a_vm_without_outputs_shows_none(service: VirtualizationService, tmp_path: Path) -> None:

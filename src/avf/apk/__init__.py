@@ -48,6 +48,7 @@ from avf.apk.zip import (
 
 if TYPE_CHECKING:
     from avf.apk.builder import ApkBuilder
+    from avf.apk.crypto.names import certificate_subject
     from avf.apk.idsig_update import create_or_update_idsig
     from avf.apk.idsig_verify import VerifiedIdsig, open_verified, verify_idsig
     from avf.apk.keys import SigningKey
@@ -105,6 +106,7 @@ __all__ = [
     "VerifiedSigner",
     "VerifiedV1",
     "ZipFormatError",
+    "certificate_subject",
     "claimed_public_key",
     "create_or_update_idsig",
     "encode_lineage_file",
@@ -142,6 +144,7 @@ _MODULES = {
     "V1Signer": "v1",
     "VerifiedIdsig": "idsig_verify",
     "VerifiedV1": "v1",
+    "certificate_subject": "crypto.names",
     "create_or_update_idsig": "idsig_update",
     "make_signed_idsig": "signing",
     "manifest_min_sdk": "sdk_range",

@@ -1,6 +1,6 @@
 """The parts of a report that tell what proves that it was this code: APK, idsig, verity root, signer; and all files."""
 
-from avf.report.facts import ApkProof, Certificate, FileDigest, VmReport
+from avf.report.facts import ApkProof, FileDigest, VmReport
 from avf.report.html import Child, Html, element, join
 from avf.report.sections import has_started_payload, section
 from avf.report.words import day, size
@@ -42,7 +42,7 @@ def _chain(proof: ApkProof) -> Html:
             "is this APK's, block by block",
         ),
         _link("Verity root", proof.root_hash is not None, broken, _digest(proof.root_hash)),
-        _signer(proof.certificate, broken, len(proof.lineage)),
+        _signer(proof, broken),
         class_="chain",
     )
     return join(title, changed, _remark(proof.problem) if broken else None, links)
@@ -64,7 +64,8 @@ def _apk(proof: ApkProof) -> Html:
     )
 
 
-def _signer(certificate: Certificate | None, broken: bool, former: int) -> Html:
+def _signer(proof: ApkProof, broken: bool) -> Html:
+    certificate, former = proof.certificate, len(proof.lineage)
     if certificate is None:
         return _link("Signer", False, broken)
     return _link(
@@ -72,7 +73,7 @@ def _signer(certificate: Certificate | None, broken: bool, former: int) -> Html:
         True,
         broken,
         element("p", element("b", certificate.subject)) if certificate.subject else None,
-        certificate.key or None,
+        f"signed with {proof.algorithm}" if proof.algorithm else None,
         f"valid {day(certificate.not_before)} to {day(certificate.not_after)}",
         f"follows {former} former certificates" if former else None,
         _digest(certificate.sha256),

@@ -14,8 +14,6 @@ class Certificate:
     subject: str
     not_before: datetime | None
     not_after: datetime | None
-    key: str
-    """Such as `RSA, 4096 bits`; empty if it is of an unknown kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +27,8 @@ class ApkProof:
     problem: str
     """Why the proof ends where it does; empty if it is whole."""
     scheme: str | None = None
+    algorithm: str | None = None
+    """Of the signature, such as `ECDSA_SHA256`."""
     package: str | None = None
     version: int | None = None
     certificate: Certificate | None = None

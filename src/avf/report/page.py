@@ -23,7 +23,7 @@ MARK = "<!DOCTYPE html>\n<!-- vm report -->\n"
 KINDS = {
     StartKind.COLD: "cold start",
     StartKind.CLONE: "start as a clone",
-    StartKind.UNKNOWN: "not started",
+    StartKind.UNKNOWN: "start",
 }
 _CALM = (DeathReason.SHUTDOWN, DeathReason.KILLED, DeathReason.REBOOT)
 
@@ -70,7 +70,9 @@ def _head(title: str) -> Html:
 
 def _header(report: VmReport) -> Html:
     details, parts = report.details, report.parts
-    badges = [_state_badge(report), _badge(KINDS[report.timeline.kind])]
+    was_started = report.timeline.at(LifecycleStep.START_ASKED) is not None
+    kind = KINDS[report.timeline.kind] if was_started else "not started"
+    badges = [_state_badge(report), _badge(kind)]
     if parts.is_app:
         badges.append(
             _badge("debuggable", "warn") if parts.is_debuggable else _badge("not debuggable")

@@ -3,12 +3,20 @@
 import hashlib
 import os
 import stat
+import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from datetime import datetime
 
-from avf.apk import ApkError, VerifiedApk, read_package, verify, verify_idsig
+from avf.apk import (
+    ApkError,
+    CertificateError,
+    VerifiedApk,
+    certificate_subject,
+    read_package,
+    verify,
+    verify_idsig,
+)
 from avf.causes import words
 from avf.client import VmFile
 from avf.report.facts import ApkProof, Certificate, FileDigest
@@ -90,6 +98,7 @@ def _with_signer(proof: ApkProof, verified: VerifiedApk) -> ApkProof:
     return replace(
         proof,
         scheme=verified.scheme.value,
+        algorithm=verified.algorithm.name,
         certificate=read_certificate(verified.certificates[0]),
         lineage=tuple(hashlib.sha256(node.certificate).hexdigest() for node in former),
     )
@@ -108,21 +117,16 @@ def _with_package(proof: ApkProof, apk: int) -> ApkProof:
 
 def read_certificate(data: bytes) -> Certificate:
     """Anything may stand in a certificate: what cannot be read is left out."""
-    digest = hashlib.sha256(data).hexdigest()
     from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
 
-    subject, key = "", ""
-    begin: datetime | None = None
-    end: datetime | None = None
-    try:
-        certificate = x509.load_der_x509_certificate(data)
-        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        subject = certificate.subject.rfc4514_string()
-        public = certificate.public_key()
-        bits = getattr(public, "key_size", None)
-        kind = type(public).__name__.strip("_").removesuffix("PublicKey")
-        key = kind if bits is None else f"{kind}, {bits} bits"
-    except (ValueError, UnsupportedAlgorithm):
-        pass
-    return Certificate(digest, subject, begin, end, key)
+    found = Certificate(hashlib.sha256(data).hexdigest(), "", None, None)
+    with suppress(CertificateError):
+        found = replace(found, subject=certificate_subject(data))
+    with warnings.catch_warnings(), suppress(ValueError, x509.InvalidVersion):
+        warnings.simplefilter(
+            "ignore"
+        )  # of what is odd in a certificate, which is its maker's concern
+        read = x509.load_der_x509_certificate(data)
+        begin, end = read.not_valid_before_utc, read.not_valid_after_utc
+        found = replace(found, not_before=begin, not_after=end)
+    return found

@@ -466,7 +466,7 @@ class VmInstance:
                 raise ReportError("the payload has been started")
             self.timeline.reported(report)
         except ReportError as e:
-            log.info("what %s tells of its start is left out: %s", self, e)
+            log.debug("what %s tells of its start is left out: %s", self, e)
 
     def payload_started(self) -> None:
         with self._payload_events:

@@ -99,6 +99,7 @@ class Crosvm:
             box = crosvm_box(program, spec, inputs, self._firmware)
             child = spawn(command, fds=inputs.fds, stderr=stderr_write, box=box)
             undo.callback(child.abort)
+            spec.ended("spawn")
             process = CrosvmProcess(
                 child,
                 vsock,
