@@ -5,6 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avf.virtmgr.history import OLDER_STEPS, RECENT_SAMPLES, History, Sample
+from avf.virtmgr.metrics import (
+    FIRST_SAMPLE_SECONDS,
+    FIRST_SAMPLES,
+    LARGEST_SHARE,
+    SAMPLE_SECONDS,
+    pause_after,
+)
 
 BOUND = RECENT_SAMPLES + OLDER_STEPS
 
@@ -47,6 +54,13 @@ def test_the_steps_of_a_long_life_cover_all_of_it() -> None:
     gaps = [later - earlier for earlier, later in zip([0, *times], times, strict=False)]
     assert times[-1] == samples[-1].uptime_millis
     assert max(gaps) <= 2 * samples[-1].uptime_millis / (OLDER_STEPS / 2)
+
+
+@given(number=st.integers(0, 1000), cost=st.floats(0, 10))
+def test_sampling_takes_a_small_share_of_a_cpu(number: int, cost: float) -> None:
+    pause = pause_after(number, cost)
+    assert cost <= LARGEST_SHARE * pause * (1 + 1e-9)
+    assert pause >= (FIRST_SAMPLE_SECONDS if number < FIRST_SAMPLES else SAMPLE_SECONDS)
 
 
 @pytest.mark.parametrize("after", [-1, 0, 5_000, 299_000, 10**9])

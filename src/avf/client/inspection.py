@@ -139,9 +139,9 @@ class Inspection(ABC):
     def history(self, after: float | None = None) -> list[MetricsSample]:
         """What the VM has used since its start, oldest first.
 
-        The last two minutes second by second, what was before in at most 240 steps: each has the highest memory in it
-        and the CPU time at its end. `after`: only samples of a later uptime, in seconds, such as that of the last one
-        that is known.
+        The last 120 samples as they were taken, about one a second or, of a large VM, one in a few seconds; what was
+        before in at most 240 steps, of which each has the highest memory in it and the CPU time at its end. `after`:
+        only samples of a later uptime, in seconds, such as that of the last one that is known.
         """
         with self._inspected() as control:
             return samples(control.get_metrics_history(after_millis(after)))

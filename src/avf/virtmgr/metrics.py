@@ -18,6 +18,8 @@ SAMPLE_SECONDS = 1.0
 FIRST_SAMPLE_SECONDS = 0.25
 FIRST_SAMPLES = 12
 """At first samples are taken more often: many VMs live for some seconds only."""
+LARGEST_SHARE = 0.005
+"""Of a CPU, for the samples of one VM: the kernel looks at each page of its memory for one."""
 USER_TIME_FIELD, SYSTEM_TIME_FIELD, GUEST_TIME_FIELD = 13, 14, 42
 GUEST_MEMORY_NAMES = (b"crosvm_guest", b"memfd:memory-backend-memfd", b"/dev/zero (deleted)")
 
@@ -25,7 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class VmMetrics:
-    """Sampled about once a second from start to death; one lock, never held while another is taken."""
+    """Sampled about once a second from start to death, less often where a sample takes long.
+
+    One lock, never held while another is taken.
+    """
 
     def __init__(self, sender: AtomSender, uid: int, identifier: str) -> None:
         self._sender = sender
@@ -116,6 +121,7 @@ class VmMetrics:
 
     def _run(self, pid: int) -> None:
         for number in itertools.count():
+            began = time.thread_time()
             try:
                 cpu, guest = cpu_time_millis(pid), guest_time_millis(pid)
                 rss_vm, rss_vmm = resident_kb(pid)
@@ -129,8 +135,14 @@ class VmMetrics:
                 self._rss_vm_kb = max(self._rss_vm_kb, rss_vm)
                 self._rss_vmm_kb = max(self._rss_vmm_kb, rss_vmm)
                 self._history.add(Sample(uptime, cpu, guest, rss_vm, rss_vmm))
-            if self._ended.wait(FIRST_SAMPLE_SECONDS if number < FIRST_SAMPLES else SAMPLE_SECONDS):
+            if self._ended.wait(pause_after(number, time.thread_time() - began)):
                 return
+
+
+def pause_after(number: int, cost: float) -> float:
+    """Seconds from one sample to the next, if that with this number, from 0, took `cost` seconds of a CPU."""
+    usual = FIRST_SAMPLE_SECONDS if number < FIRST_SAMPLES else SAMPLE_SECONDS
+    return max(usual, cost / LARGEST_SHARE)
 
 
 def guest_time_millis(pid: int) -> int:

@@ -44,8 +44,9 @@ interface IVmControl {
     ParcelFileDescriptor connectShell();
 
     /**
-     * What the VM has used since its start, oldest first: the last two minutes second by second, what was before in at
-     * most 240 steps; each step has the highest memory and the CPU time at its end. Kept when the VM has died.
+     * What the VM has used since its start, oldest first: the last 120 samples as they were taken, about one a second
+     * or, of a large VM, one in a few seconds; what was before in at most 240 steps, of which each has the highest
+     * memory in it and the CPU time at its end. Kept when the VM has died.
      *
      * `afterMillis`: only samples of a later uptime, -1 for all.
      */
