@@ -148,6 +148,20 @@ def test_what_a_report_tells() -> None:
     assert "cold start" in page.texts["span"]
 
 
+def test_a_chain_that_breaks_claims_nothing_behind_its_break() -> None:
+    made = report()
+    (proof,) = made.apks
+    whole = replace(proof, problem="", unchanged=True)
+    broken = replace(proof, problem="block 3 is another's", root_hash=None)
+    for each, proved, words in ((whole, 4, True), (broken, 2, False)):
+        page = render(replace(made, apks=(each,)))
+        assert page.count(">proved<") == proved
+        assert page.count(">not proved<") == 4 - proved
+        assert ("is this APK&#x27;s, block by block" in page) is words
+        assert ("block 3 is another&#x27;s" in page) is not words
+        assert ("The files have changed" in page) is not words
+
+
 def test_a_vm_that_was_not_started_has_no_pictures() -> None:
     made = report()
     nothing = Timeline(

@@ -6,8 +6,8 @@ from avf.report.sections import has_started_payload, section
 from avf.report.words import day, size
 
 _GUEST = (
-    "Independently of this, the guest's agent gave the verity root to dm-verity, checked the signer, and only then"
-    " started the payload."
+    "Independently of this, the guest's agent read the APK through dm-verity, by the root that the host named, and"
+    " checked the signature or knew the root before it started the payload."
 )
 _NO_GUEST = "The guest has not started the payload: whether it has checked this chain is not known."
 
@@ -39,7 +39,7 @@ def _chain(proof: ApkProof) -> Html:
             proof.root_hash is not None,
             broken,
             _path(proof.idsig.path) if proof.idsig else None,
-            "is this APK's, block by block",
+            "is this APK's, block by block" if proof.root_hash is not None else None,
         ),
         _link("Verity root", proof.root_hash is not None, broken, _digest(proof.root_hash)),
         _signer(proof, broken),
