@@ -2,22 +2,22 @@
 
 import os
 import sys
-import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import click
 
-from avf.binder import BinderError
 from avf.cli.keys import Keys
 from avf.cli.table import columns, duration
 from avf.client import VmInfo
-from avf.client.control import ControlledVm, list_vms, open_vm_in
+from avf.client.control import list_vms
 from avf.printable import printable
 from avf.printing import printable_json
+from avf.top import Vm, VmAsker, can_show, show
 
 _HEAD = ("CID", "NAME", "STATE", "PAYLOAD", "CPU%", "RSS MiB", "UPTIME", "UID", "PID")
 _CLEAR = "\x1b[H\x1b[J"
+_MORE = "`pip install 'avf-linux[top]'` brings a view with curves, consoles and logs."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,24 @@ class Row:
     rss_mib: float | None = None
     uptime: float | None = None
     vmm_pid: int | None = None
+
+    @classmethod
+    def of(cls, vm: Vm) -> "Row":
+        """What is known of the VM now."""
+        details, now = vm.details, vm.now
+        if details is None or vm.problem:
+            return cls(vm.info.cid, vm.info.requester_uid)
+        return cls(
+            vm.info.cid,
+            vm.info.requester_uid,
+            details.name,
+            details.state.name,
+            details.payload_state.name,
+            None if now is None else now.cpu_percent,
+            None if now is None else now.vmm_mib,
+            vm.uptime,
+            details.vmm_pid,
+        )
 
     def cells(self) -> tuple[str, ...]:
         return (
@@ -52,22 +70,30 @@ class Row:
 @click.option("--once", is_flag=True, help="Show one table and leave.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON array a line.")
 @click.option("-a", "--all", "everybody", is_flag=True, help="Show other users' VMs as well.")
-@click.option("-d", "--delay", type=click.FloatRange(min=0.1), default=2.0, show_default=True,
-              help="Seconds between two tables.")  # fmt: skip
-def top(once: bool, as_json: bool, everybody: bool, delay: float) -> None:
-    """Show your VMs and what they use, over and over.
+@click.option("-d", "--delay", type=click.FloatRange(min=0.1), default=1.0, show_default=True,
+              help="Seconds from one time that the VMs are asked to the next.")  # fmt: skip
+def top(once: bool, as_json: bool, everybody: bool, delay: float) -> int:
+    """Show your VMs, what they use and what they say.
 
-    The key q leaves. CPU% is that of the VM's process, its guest included: first since its start, then since the last
-    table.
+    At a terminal this is a view of the list, of curves of CPU and memory, and of the console, the log and the report of
+    one VM; the key ? lists its keys. Elsewhere a table is written, again and again. CPU% is that of the VM's process,
+    its guest included: first since its start, then since the last time.
     """
-    live = not once and not as_json and sys.stdout.isatty()
-    with Watcher(None if everybody else os.getuid()) as watcher, Keys(live=live) as keys:
+    live = not once and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
+    if live and can_show():
+        return show(everybody=everybody, interval=delay)
+    _write_tables(once, as_json, live, None if everybody else os.getuid(), delay)
+    return 0
+
+
+def _write_tables(once: bool, as_json: bool, live: bool, uid: int | None, delay: float) -> None:
+    with Watcher(uid) as watcher, Keys(live=live) as keys:
         while True:
             rows = watcher.rows()
             if as_json:
                 click.echo(printable_json([asdict(row) for row in rows]))
             else:
-                click.echo((_CLEAR if live else "") + table(rows))
+                click.echo(f"{_CLEAR}{table(rows)}\n\n{_MORE} q leaves." if live else table(rows))
             sys.stdout.flush()
             if once or keys.quit_within(delay):
                 return
@@ -85,52 +111,21 @@ class Watcher:
     def __init__(self, uid: int | None) -> None:
         """`uid`: whose VMs, None for all."""
         self._uid = uid
-        self._vms: dict[str, ControlledVm] = {}
-        self._used: dict[str, tuple[float, int]] = {}
+        self._askers: dict[VmInfo, VmAsker] = {}
 
     def rows(self) -> list[Row]:
+        """Raises BinderError or ClientError if the VMs cannot be listed."""
         infos = [i for i in list_vms() if self._uid is None or i.requester_uid == self._uid]
-        for gone in self._vms.keys() - {info.temporary_directory for info in infos}:
-            self._forget(gone)
-        return [self._row(info) for info in infos]
-
-    def _row(self, info: VmInfo) -> Row:
-        key = info.temporary_directory
-        try:
-            if key not in self._vms:
-                self._vms[key] = open_vm_in(key)
-            details, metrics = self._vms[key].details(), self._vms[key].metrics()
-        except (OSError, BinderError):
-            self._forget(key)
-            return Row(info.cid, info.requester_uid)
-        running = details.vmm_pid is not None
-        return Row(
-            info.cid,
-            info.requester_uid,
-            details.name,
-            details.state.name,
-            details.payload_state.name,
-            self._cpu_percent(key, metrics.cpu_time_millis, details.uptime) if running else None,
-            metrics.rss_vmm_kb / 1024 if running else None,
-            details.uptime if running else None,
-            details.vmm_pid,
-        )
-
-    def _cpu_percent(self, key: str, used: int, uptime: float | None) -> float:
-        now = time.monotonic()
-        since, before = self._used.get(key, (now - (uptime or 0), 0))
-        self._used[key] = now, used
-        return max(0.0, (used - before) / 10 / (now - since)) if now > since else 0.0
-
-    def _forget(self, key: str) -> None:
-        self._used.pop(key, None)
-        if (vm := self._vms.pop(key, None)) is not None:
-            vm.close()
+        for gone in self._askers.keys() - set(infos):
+            self._askers.pop(gone).close()
+        for new in [info for info in infos if info not in self._askers]:
+            self._askers[new] = VmAsker(new)
+        return [Row.of(self._askers[info].ask()) for info in infos]
 
     def __enter__(self) -> "Watcher":
         return self
 
     def __exit__(self, *_exc: object) -> None:
         with ExitStack() as stack:
-            for vm in self._vms.values():
-                stack.callback(vm.close)
+            for asker in self._askers.values():
+                stack.callback(asker.close)
