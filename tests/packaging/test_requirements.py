@@ -40,5 +40,5 @@ def test_what_makes_the_site_agrees_with_the_large_one() -> None:
 def test_everything_that_the_package_depends_on_is_asked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {re.split("[<>=]", text)[0] for text in project["dependencies"]}
-    assert asked_for("package") == needed | {"dbus-fast", "pyelftools"}
+    assert asked_for("package") == needed | {"dbus-fast", "pyelftools", "textual"}
     assert asked_for("run") == needed | {"hatchling", "editables"}

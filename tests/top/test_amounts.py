@@ -2,9 +2,9 @@
 
 import pytest
 
-from avf.client.control import VmMetrics
+from avf.client.control import MetricsSample, VmMetrics
 from avf.top.background import lightness, lightness_of_number
-from avf.top.plot import area, in_buckets, sparkline
+from avf.top.plot import area, over_time, sparkline
 from avf.top.samples import History
 from avf.top.words import count, mib, percent, span
 
@@ -18,14 +18,23 @@ def test_the_first_sample_is_of_all_the_time_since_the_start() -> None:
     history.add(100.0, metrics(2000), uptime=10.0)
     history.add(102.0, metrics(3000), uptime=12.0)
     history.add(102.0, metrics(3000), uptime=12.0)
-    assert [sample.cpu_percent for sample in history.samples()] == [20.0, 50.0, 0.0]
+    assert [sample.cpu_percent for sample in history.samples()] == [20.0, 50.0]
     assert (history.samples()[0].guest_mib, history.samples()[0].vmm_mib) == (1.0, 2.0)
+
+
+def test_what_was_measured_before_comes_first() -> None:
+    history = History()
+    earlier = [MetricsSample(1.0, 500, 0, 1024, 2048), MetricsSample(2.0, 700, 0, 1024, 2048)]
+    history.add_earlier(110.0, 10.0, earlier)
+    history.add(110.0, metrics(1500), uptime=10.0)
+    told = [(sample.at, sample.cpu_percent) for sample in history.samples()]
+    assert told == [(101.0, 50.0), (102.0, 20.0), (110.0, 10.0)]
 
 
 def test_a_history_is_bounded_and_never_negative() -> None:
     history = History(length=4)
-    for at in range(10):
-        history.add(float(at), metrics(-1000 * at), uptime=0.0)
+    for at in range(1, 10):
+        history.add(float(at), metrics(-1000 * at), uptime=1.0)
     assert [sample.at for sample in history.samples()] == [6.0, 7.0, 8.0, 9.0]
     assert {sample.cpu_percent for sample in history.samples()} == {0.0}
 
@@ -44,11 +53,14 @@ def test_an_area() -> None:
     assert area([1], 0, 1, 4) == [] == area([1], 1, 0, 4)
 
 
-def test_buckets() -> None:
-    assert in_buckets([1, 2, 3], 3) == [1, 2, 3]
-    assert in_buckets([1, 2, 3, 4, 5], 3) == [1, 2.5, 4.5]
-    assert len(in_buckets(list(range(900)), 78)) <= 78
-    assert in_buckets([], 5) == []
+def test_values_over_time() -> None:
+    assert over_time([0, 1, 2], [5, 6, 7], 9) == [5, 6, 7]
+    assert over_time([0, 0.25, 0.5, 1.5], [4, 5, 6, 9], 9) == [5, 9]
+    assert over_time([0, 10], [1, 2], 4, seconds=2) == [1, 1, 1, 2]
+    assert over_time([0, 4, 10], [1, 5, 2], 4, seconds=2) == [5, 5, 5, 2]
+    means = over_time([float(at) for at in range(900)], [3.0] * 900, 78)
+    assert 70 < len(means) <= 78 and set(means) == {3.0}
+    assert over_time([], [], 5) == [] == over_time([1], [1], 0)
 
 
 @pytest.mark.parametrize(

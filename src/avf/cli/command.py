@@ -26,7 +26,7 @@ _COMMANDS = {
     "build": ("avf.cli.project:build_command", "Make a signed APK of a source."),
     "keygen": ("avf.cli.project:keygen", "Make a key that signs APKs."),
     "list": ("avf.cli.host:list_vms", "List the VMs of this host."),
-    "top": ("avf.cli.top:top", "Show your VMs and what they use, over and over."),
+    "top": ("avf.cli.top:top", "Show your VMs, what they use and what they say."),
     "report": ("avf.cli.report:report", "Write a page about a VM: its start, what it used, what proves it, its end."),
     "stop": ("avf.cli.control:stop", "Kill a VM."),
     "console": ("avf.cli.control:console", "Show the console of a VM, and type into it."),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from textual import events
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, SuspendNotSupported
 from textual.binding import Binding
 from textual.containers import Container, Vertical
 from textual.content import Content
@@ -18,11 +18,11 @@ from textual.widgets import Footer, Static
 from avf.binder import BinderError
 from avf.causes import words
 from avf.client import ClientError
-from avf.printable import printable
 from avf.top.board import Board, Column
 from avf.top.chosen import Curve, about, show_cpu, show_memory, summary
 from avf.top.dialogs import HelpDialog, StopDialog
 from avf.top.doors import Doors, Source
+from avf.top.lines import visible
 from avf.top.model import Snapshot, Vm
 from avf.top.output import OutputView
 from avf.top.panel import OutputPanel, Tab, TabBar
@@ -31,7 +31,7 @@ from avf.top.rows import VmHead, VmRows
 from avf.top.theme import CSS, DARK, LIGHT
 
 _TICK_SECONDS = 0.25
-_LARGE = (110, 32)
+_LARGE = (130, 32)
 """Columns and lines from which on there are frames, and things lie side by side."""
 _AFTER_SHELL = b"\x1b[!p\x1b(B\x0f"
 """A guest has had the terminal: the usual modes and the usual characters again (DECSTR, ASCII, SI)."""
@@ -136,10 +136,10 @@ class TopApp(App[int]):
         box = self.query_one("#list")
         height = list_height(self.size.height, len(board.rows), self._is_large)
         box.styles.height = height if board.rows else "1fr"
-        title = f"{whose} {shown}" + (f"  with “{board.filter}”" if board.filter else "")
+        title = f"{whose} {shown}" + (f"  with “{visible(board.filter)}”" if board.filter else "")
         box.border_title = Content(title)
         box.border_subtitle = (
-            Content(board.snapshot.problem[:100]) if board.snapshot.problem else None
+            Content(visible(board.snapshot.problem[:100])) if board.snapshot.problem else None
         )
         none, rows = self.query_one("#none", Static), self.query_one(VmRows)
         none.display, rows.display = not board.rows, bool(board.rows)
@@ -152,7 +152,7 @@ class TopApp(App[int]):
         if board.snapshot.is_first:
             return Content.styled("Looking for VMs.", "$dim")
         if board.snapshot.problem:
-            return Content.styled(board.snapshot.problem, "$warning")
+            return Content.styled(visible(board.snapshot.problem), "$warning")
         if board.total:
             return Content.styled("No VM has these words. Esc shows all.", "$dim")
         lines = [
@@ -268,9 +268,7 @@ class TopApp(App[int]):
         try:
             await asyncio.to_thread(self._doors.stop, vm.info)
         except (OSError, BinderError, ClientError) as error:
-            self._say(
-                f"VM {vm.cid} could not be stopped: {printable(words(error)[:300])}", bad=True
-            )
+            self._say(f"VM {vm.cid} could not be stopped: {visible(words(error)[:300])}", bad=True)
         else:
             self._say(f"VM {vm.name or vm.cid} was stopped.")
 
@@ -281,8 +279,14 @@ class TopApp(App[int]):
         elif not vm.details.takes_console_input:
             self._say(f"VM {vm.cid} is not debuggable, so its guest has no shell.")
         else:
+            self._lend_terminal(vm)
+
+    def _lend_terminal(self, vm: Vm) -> None:
+        try:
             with self.suspend():
                 _run_shell(vm, self._doors.shell(vm.info))
+        except SuspendNotSupported:
+            self._say("This terminal cannot be lent to a shell.", bad=True)
 
     def _say(self, text: str, *, bad: bool = False) -> None:
         self.notify(text, severity="error" if bad else "information", markup=False)

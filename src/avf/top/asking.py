@@ -9,19 +9,22 @@ from functools import cache
 from avf.causes import words
 from avf.client import DeathReport, VmInfo
 from avf.client.control import ControlledVm, VmDetails, open_vm_in
-from avf.printable import printable
+from avf.top.lines import visible
 from avf.top.model import Vm
-from avf.top.samples import History
+from avf.top.samples import LENGTH, History
 
 MAX_TEXT = 4096
 MAX_PROBLEM = 300
+MAX_USER = 32
 MAX_ITEMS = 100
 
 
 class VmAsker:
     """Keeps a connection to one VM. Whatever that does, `ask` returns."""
 
-    def __init__(self, info: VmInfo) -> None:
+    def __init__(self, info: VmInfo, *, earlier: bool = False) -> None:
+        """`earlier`: its samples begin with what virtmgr has measured so far, else with the first answer."""
+        self._earlier = earlier
         self._vm: ControlledVm | None = None
         self._history = History()
         self.last = Vm(info, user_name(info.requester_uid))
@@ -41,6 +44,9 @@ class VmAsker:
     def _answer(self, vm: ControlledVm) -> Vm:
         details, metrics = vm.details(), vm.metrics()
         now = time.monotonic()
+        if self._earlier and details.uptime is not None:
+            self._earlier = False
+            self._history.add_earlier(now, details.uptime, vm.history()[-LENGTH:])
         if details.vmm_pid is not None and details.uptime is not None:
             self._history.add(now, metrics, details.uptime)
         report = None if details.vmm_pid is not None else vm.death_report()
@@ -63,7 +69,7 @@ class VmAsker:
 def user_name(uid: int) -> str:
     """The user's name, or the number where nobody has it."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        return visible(pwd.getpwuid(uid).pw_name[:MAX_USER])
     except (KeyError, OverflowError):
         return str(uid)
 
@@ -73,7 +79,7 @@ def _problem(vm: Vm, error: Exception) -> str:
         return f"only {vm.user} and root can look into it"
     if isinstance(error, FileNotFoundError) and vm.info.requester_uid != os.getuid():
         return f"it is {vm.user}'s, in a directory that cannot be seen from here"
-    return printable(words(error)[:MAX_PROBLEM])
+    return visible(words(error)[:MAX_PROBLEM])
 
 
 def _bounded_details(details: VmDetails) -> VmDetails:

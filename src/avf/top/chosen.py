@@ -3,9 +3,9 @@
 from textual.content import Content
 from textual.widget import Widget
 
-from avf.printable import printable
+from avf.top.lines import visible
 from avf.top.model import Host, Snapshot, Vm, stages
-from avf.top.plot import area, in_buckets
+from avf.top.plot import area, over_time
 from avf.top.words import count, mib, percent, span
 
 _MAX_TEXT = 400
@@ -60,7 +60,7 @@ def _facts(vm: Vm, *, tall: bool) -> list[Content]:
     if vm.details is None:
         return [Content.styled("not asked yet", "$dim")]
     if vm.report is not None:
-        step = printable(vm.report.last_step[:_MAX_TEXT])
+        step = visible(vm.report.last_step[:_MAX_TEXT])
         return [Content.assemble((f"{vm.report.reason}: ", "bold $error"), step)]
     if vm.gone:
         why = "its owner let go of it, or was killed; nobody was there to say why"
@@ -68,7 +68,7 @@ def _facts(vm: Vm, *, tall: bool) -> list[Content]:
     details = vm.details
     size = f"{details.memory_mib} MiB" if details.memory_mib else "the usual memory"
     cpus = count(details.cpus, "CPU") if details.cpus else "all CPUs"
-    machine = f"{printable(details.vmm[:20])} process {details.vmm_pid or '-'}, {cpus}, {size}"
+    machine = f"{visible(details.vmm[:20])} process {details.vmm_pid or '-'}, {cpus}, {size}"
     when = f"up {span(details.uptime)}" if details.uptime is not None else "not started"
     when += f", created {span(details.age)} ago"
     kind = ", ".join(
@@ -76,7 +76,7 @@ def _facts(vm: Vm, *, tall: bool) -> list[Content]:
         for word, yes in (
             ("protected", details.protected),
             ("debuggable", details.takes_console_input),
-            (f"waits for a debugger at {printable((details.debugger_socket or '')[:100])}", details.debugger_socket),
+            (f"waits for a debugger at {visible((details.debugger_socket or '')[:100])}", details.debugger_socket),
         )
         if yes
     ) or "not debuggable"  # fmt: skip
@@ -91,18 +91,20 @@ class Curve(Widget):
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self._head = Content("")
+        self._times: list[float] = []
         self._values: list[float] = []
         self._top = 1.0
 
-    def show(self, head: Content, values: list[float], top: float) -> None:
-        """`top`: the amount at the upper edge."""
+    def show(self, head: Content, vm: Vm | None, values: list[float], top: float) -> None:
+        """`values`: of the VM's samples; `top`: the amount at the upper edge."""
+        self._times = [sample.at for sample in vm.samples] if vm else []
         self._head, self._values, self._top = head, values, top
         self.refresh()
 
     def render(self) -> Content:
         width, height = self.size
         look = "$primary" if self.id == "cpu" else "$accent"
-        values = in_buckets(self._values, 2 * width)
+        values = over_time(self._times, self._values, 2 * width)
         lines = area(values, width, height - 1, self._top)
         return Content("\n").join([self._head, *(Content.styled(line, look) for line in lines)])
 
@@ -117,7 +119,7 @@ def show_cpu(curve: Curve, vm: Vm | None, host: Host) -> None:
         (now, "bold $primary"),
         (f" · up to {percent(max(values, default=0.0))} in {_watched(vm)}", "$dim"),
     )
-    curve.show(head, values, top)
+    curve.show(head, vm, values, top)
 
 
 def _watched(vm: Vm | None) -> str:
@@ -134,6 +136,6 @@ def show_memory(curve: Curve, vm: Vm | None) -> None:
     now = vm.now if vm else None
     head = Content.assemble(
         ("memory ", "$dim"), (mib(now.guest_mib if now else None), "bold $accent"),
-        (f" of {mib(top)} · with VMM {mib(now.vmm_mib if now else None)}", "$dim"),
+        (f" of {mib(top)} · VMM {mib(now.vmm_mib if now else None)}", "$dim"),
     )  # fmt: skip
-    curve.show(head, values, top)
+    curve.show(head, vm, values, top)

@@ -8,6 +8,8 @@ import codecs
 import unicodedata
 from collections.abc import Iterator
 
+from rich.cells import cell_len, set_cell_size
+
 from avf.printable import escaped, printable
 
 MAX_LINES = 10_000
@@ -114,3 +116,9 @@ def _without_heaps(line: str) -> str:
         marks = marks + 1 if unicodedata.category(char) in _MARKS else 0
         shown.append(char if marks <= _MAX_MARKS else escaped(char))
     return "".join(shown)
+
+
+def short(text: str, width: int) -> str:
+    """Visible text in so many cells; what is cut off is told by an ellipsis."""
+    shown = visible(text[: 4 * width])
+    return shown if cell_len(shown) <= width else set_cell_size(shown, width - 1) + "…"

@@ -5,10 +5,10 @@ from enum import Enum
 
 from avf.client import DeathReason, DeathReport, VirtualMachineState, VmInfo
 from avf.client.control import PayloadState, VmDetails, VmMetrics
-from avf.printable import printable
+from avf.top.lines import short
 from avf.top.samples import Sample
 
-MAX_NAME = 64
+MAX_NAME = 40
 
 
 class Phase(Enum):
@@ -59,7 +59,7 @@ class Vm:
     @property
     def name(self) -> str:
         """Fit for a terminal, and short."""
-        return "" if self.details is None else printable(self.details.name[:MAX_NAME])[:MAX_NAME]
+        return "" if self.details is None else short(self.details.name, MAX_NAME)
 
     @property
     def phase(self) -> Phase:
@@ -106,13 +106,12 @@ class Stage:
 
 
 def stages(vm: Vm) -> tuple[Stage, ...]:
-    """The life of a VM from its creation to its end, as far as it has come."""
+    """The life of a VM from its start to its end, as far as it has come."""
     if vm.details is None:
         return ()
     payload = vm.details.payload_state
     started = vm.details.uptime is not None
     return (
-        Stage("created", True),
         Stage("started", started),
         Stage("payload", payload >= PayloadState.STARTED and started),
         Stage("ready", payload in (PayloadState.READY, PayloadState.FINISHED) and started),

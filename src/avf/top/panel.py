@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from avf.client import VmInfo
 from avf.top.doors import Doors
-from avf.top.lines import Lines
+from avf.top.lines import Lines, visible
 from avf.top.model import Vm
 from avf.top.output import OutputView
 from avf.top.stream import Stream
@@ -194,7 +194,9 @@ class OutputPanel(Container):
         lines = view.lines
         parts = []
         if view.search.term:
-            parts.append(f"{count(view.search.count(lines), 'line')} with “{view.search.term}”")
+            parts.append(
+                f"{count(view.search.count(lines), 'line')} with “{visible(view.search.term)}”"
+            )
         if lines.first:
             parts.append(f"{lines.first:,} dropped")
         parts.append(count(len(lines), "line"))

@@ -27,16 +27,28 @@ def area(values: Sequence[float], width: int, height: int, top: float) -> list[s
     ]  # fmt: skip
 
 
-def in_buckets(values: Sequence[float], room: int) -> list[float]:
-    """Means of 1, 2, 4, ... values: of as few as let all of them fit in `room`. The first mean may be of fewer."""
-    size = 1
-    while len(values) > room * size and room > 0:
-        size *= 2
-    first = len(values) % size
-    groups = ([values[:first]] if first else []) + [
-        values[at : at + size] for at in range(first, len(values), size)
-    ]
-    return [sum(group) / len(group) for group in groups]
+def over_time(
+    times: Sequence[float], values: Sequence[float], room: int, seconds: float | None = None
+) -> list[float]:
+    """At most `room` means of equal lengths of time, the last of which ends at the last time.
+
+    `seconds`: how long each is; None: as long as lets all of them fit in, but a second at least. A length without a
+    value has the one before it.
+    """
+    if not times or room <= 0:
+        return []
+    last = times[-1]
+    length = seconds or max(1.0, (last - times[0]) / room)
+    groups: dict[int, list[float]] = {}
+    for at, value in zip(times, values, strict=True):
+        groups.setdefault(int((last - at) / length), []).append(value)
+    means: list[float] = []
+    value = next((group[-1] for back, group in reversed(groups.items()) if back >= room), 0.0)
+    for back in range(min(room - 1, max(groups)), -1, -1):
+        if group := groups.get(back):
+            value = sum(group) / len(group)
+        means.append(value)
+    return means
 
 
 def _column(dots: int, row: int, filled: tuple[int, ...]) -> int:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -15,11 +15,14 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from avf.top.board import Board, Column, cell
+from avf.top.lines import short
 from avf.top.model import Phase, Vm
-from avf.top.plot import sparkline
+from avf.top.plot import over_time, sparkline
 
 _WIDE = 110
 _MAX_NAME = 36
+_CURVE_SECONDS = 1.0
+"""For each character of the curve."""
 _LOOKS = {
     Phase.UNKNOWN: ("?", "dim"),
     Phase.MADE: ("○", "dim"),
@@ -158,7 +161,9 @@ class VmRows(ScrollView, can_focus=True):
     def _curve(self, vm: Vm, width: int) -> str:
         if not vm.is_running:
             return " " * width
-        values = [sample.cpu_percent for sample in vm.samples[-width:]]
+        samples = vm.samples[-4 * width :]
+        used = [sample.cpu_percent for sample in samples]
+        values = over_time([sample.at for sample in samples], used, width, _CURVE_SECONDS)
         return sparkline(values, width, max([100.0, *values]))
 
     def _look(self, name: str) -> Style:
@@ -193,7 +198,6 @@ class VmRows(ScrollView, can_focus=True):
 
 
 def _fitted(text: str, slot: Slot) -> str:
-    if cell_len(text) > slot.width:
-        return set_cell_size(text, slot.width - 1) + "…"
+    text = short(text, slot.width)
     padding = " " * (slot.width - cell_len(text))
     return padding + text if slot.to_the_right else text + padding

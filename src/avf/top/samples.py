@@ -1,9 +1,10 @@
 """What a VM used over time, bounded."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from avf.client.control import VmMetrics
+from avf.client.control import MetricsSample, VmMetrics
 
 LENGTH = 900
 """Samples that are kept of a VM: a quarter of an hour, with one a second."""
@@ -32,16 +33,22 @@ class History:
 
     def add(self, at: float, metrics: VmMetrics, uptime: float) -> None:
         """`at`: when `metrics` was asked for; `uptime`: seconds since the start of the VM."""
-        since, used = self._before or (at - uptime, 0)
-        self._before = at, metrics.cpu_time_millis
-        spent = max(0, metrics.cpu_time_millis - used) / 10
+        self._add(at, at - uptime, metrics)
+
+    def add_earlier(self, at: float, uptime: float, samples: Iterable[MetricsSample]) -> None:
+        """What virtmgr has measured before `at`, when the VM was started `uptime` seconds ago."""
+        started = at - uptime
+        for sample in samples:
+            self._add(started + sample.uptime, started, sample)
+
+    def _add(self, at: float, started: float, used: VmMetrics | MetricsSample) -> None:
+        since, before = self._before or (started, 0)
+        if at <= since:
+            return
+        self._before = at, used.cpu_time_millis
+        spent = max(0, used.cpu_time_millis - before) / 10
         self._samples.append(
-            Sample(
-                at,
-                spent / (at - since) if at > since else 0.0,
-                metrics.rss_vm_kb / 1024,
-                metrics.rss_vmm_kb / 1024,
-            )
+            Sample(at, spent / (at - since), used.rss_vm_kb / 1024, used.rss_vmm_kb / 1024)
         )
 
     def samples(self) -> tuple[Sample, ...]:

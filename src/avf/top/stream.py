@@ -9,11 +9,10 @@ from contextlib import closing
 from avf.binder import BinderError
 from avf.causes import words
 from avf.client import ClientError, Refused
-from avf.printable import printable
-from avf.top.lines import Lines
+from avf.top.lines import Lines, visible
 from avf.vmm import Pace
 
-RATE = 512 << 10
+RATE = 256 << 10
 """Bytes a second that are read. Of what comes faster virtmgr skips some, and says how much."""
 _LINE_COST = 64
 """What a line counts as at least, however short it is."""
@@ -97,4 +96,4 @@ def _set(ready: "asyncio.Future[None]") -> None:
 
 def _problem(error: Exception) -> str:
     text = error.problem if isinstance(error, Refused) else words(error)
-    return printable(text[:_MAX_PROBLEM])
+    return visible(text[:_MAX_PROBLEM])

@@ -9,9 +9,9 @@ from dataclasses import replace
 from avf.binder import BinderError
 from avf.client import ClientError, VmInfo
 from avf.client.control import list_vms
-from avf.printable import printable
 from avf.top.asking import MAX_PROBLEM, VmAsker, user_name
 from avf.top.flag import Flag
+from avf.top.lines import visible
 from avf.top.model import Host, Snapshot, Vm
 
 MAX_PER_USER = 100
@@ -103,7 +103,7 @@ class Watching:
         try:
             self._watches[info] = _Watch(info, self._interval)
         except (RuntimeError, OSError) as error:
-            return printable(str(error))
+            return visible(str(error))
         return ""
 
     def _remember(self, vm: Vm) -> None:
@@ -133,7 +133,7 @@ class _Watch:
     """The thread that asks one VM. Raises RuntimeError or OSError where there is no room for it."""
 
     def __init__(self, info: VmInfo, interval: float) -> None:
-        self.asker = VmAsker(info)
+        self.asker = VmAsker(info, earlier=True)
         self._interval = interval
         self._done = Flag()
         self._thread = threading.Thread(target=self._run, name=f"watch-{info.cid}", daemon=True)
@@ -198,6 +198,6 @@ def host() -> Host:
 
 
 def _problem(error: Exception) -> str:
-    told = printable(str(error))[:MAX_PROBLEM]
+    told = visible(str(error))[:MAX_PROBLEM]
     remedy = error.remedy if isinstance(error, ClientError) else ""
     return f"{told}: {remedy}" if remedy else told
