@@ -114,8 +114,8 @@ def test_the_chosen_vm_is_listened_to_and_no_other(world: World) -> None:
             await until(pilot, lambda: "console of 2048" in screen(pilot))
             await pilot.press("down", "down")
             await until(pilot, lambda: "console of 2050" in screen(pilot))
-            assert {cid for _, cid in world.attached} == {2048, 2050}
-            assert world.ends["console", 2048].recv(1) == b"" == world.ends["log", 2048].recv(1)
+            left = [end for (_, cid), end in world.ends.items() if cid != 2050]
+            assert len(left) >= 2 and {end.recv(1) for end in left} == {b""}
             await pilot.press("l")
             await until(pilot, lambda: "log of 2050" in screen(pilot))
             world.ends["log", 2050].sendall(b"and more\n")
