@@ -9,8 +9,8 @@ from contextlib import closing
 from avf.binder import BinderError
 from avf.causes import words
 from avf.client import ClientError, Refused
+from avf.pace import Pace
 from avf.top.lines import Lines, visible
-from avf.vmm import Pace
 
 RATE = 256 << 10
 """Bytes a second that are read. Of what comes faster virtmgr skips some, and says how much."""
