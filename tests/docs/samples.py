@@ -28,7 +28,7 @@ from markdown_it.token import Token
 ROOT = Path(__file__).parents[2]
 RUN = ("console", "sh", "python")
 COMMANDS = re.compile(
-    r"^(\$ |# apt|sudo |pip |python[0-9.]* |vm (?!ended)|avf-aidl |make |gcc |pytest|git |echo |export |openssl )",
+    r"^(\$|sudo|pip|python[\d.]*|curl|vm|avf-aidl|make|gcc|pytest|git|echo|export|openssl) ",
     re.MULTILINE,
 )
 """How a line that somebody is to type begins."""

@@ -104,9 +104,12 @@ class Terminal(_Conversation):
         return self._outcome(seconds)
 
     def run_on(self, command: str, printed: str, seconds: float) -> None:
-        """Until the command has printed that; it goes on. Raises TimeoutError."""
+        """Until the command has printed that; it goes on. Raises TimeoutError, or EOFError if it ends before."""
         self._begin(command)
-        self._until(re.compile(pattern(printed).encode()), seconds)
+        wanted = re.compile(pattern(printed).encode())
+        text = self._until(re.compile(wanted.pattern + b"|" + _END.pattern), seconds)
+        if not wanted.search(text):
+            raise EOFError(f"{command} has ended: {text.decode()}")
 
     def _begin(self, command: str) -> None:
         self._tell(f"{{ {command}\n}} </dev/null; printf '\\001%d\\n' $?")

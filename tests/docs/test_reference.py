@@ -1,16 +1,12 @@
-"""The reference has an entry for every public name and every command, and none of them goes without words."""
+"""Every public name has a docstring of its own, and every public module is in the overview."""
 
 import importlib
 import inspect
 
 import pytest
 
-from avf.cli.described import described
-from tests.docs.site import Site
 from website.faces import modules, public_names
 from website.python_api import data_docstring, listed
-
-NAMES = [(module, name) for module in modules() for name in public_names(module)]
 
 
 def has_words(module: str, name: str) -> bool:
@@ -32,18 +28,3 @@ def test_public_names_have_docstrings(module: str) -> None:
 
 def test_the_overview_lists_every_public_module() -> None:
     assert sorted(listed()) == sorted(modules())
-
-
-def test_every_public_name_has_an_entry(site: Site) -> None:
-    entries = site.entries("py")
-    assert len(NAMES) > 400
-    assert [f"{module}.{name}" for module, name in NAMES if f"{module}.{name}" not in entries] == []
-
-
-def test_every_command_has_a_page(site: Site) -> None:
-    commands = list(described())
-    assert len(commands) > 30
-    for command in commands:
-        page = site.page(f"reference/commands/{command.name}")
-        assert f"<title>{command.path} " in page
-        assert all(option.split()[0].rstrip(",") in page for option in command.options)

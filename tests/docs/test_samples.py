@@ -31,6 +31,7 @@ NOT_RUN = {
     "changes the services of this host": 1,
     "installs packages": 6,
     "make aidl runs it": 1,
+    "needs a collector of traces": 1,
     "needs a crash with symbols": 1,
     "needs an installed wheel": 1,
     "needs the Debian package": 1,
@@ -258,6 +259,11 @@ def test_a_shell_keeps_what_was_set_and_tells_of_failures(tmp_path: Path) -> Non
 def test_what_runs_on_ends_with_its_terminal(tmp_path: Path) -> None:
     with Terminal(tmp_path, os.environ) as terminal:
         terminal.run_on("echo begun; exec sleep 1000", "begun\n", 60)
+
+
+def test_what_ends_too_early_is_an_error(tmp_path: Path) -> None:
+    with Terminal(tmp_path, os.environ) as terminal, pytest.raises(EOFError, match="begun"):
+        terminal.run_on("echo begun", "ready\n", 60)
 
 
 def test_python_goes_on_in_one_namespace(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The site: it is built without a warning, all its links lead somewhere, and it needs no network."""
+"""The site: no warning, no broken link, no network, and an entry for every public name and every command.
+
+All tests that need it are in this file, so that it is built once.
+"""
 
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -7,8 +10,10 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+from avf.cli.described import described
 from tests.docs.site import Site
 from website import pictures, stage
+from website.faces import modules, public_names
 
 ROOT = Path(__file__).parents[2]
 LOADING = {"script": "src", "img": "src", "link": "href", "iframe": "src"}
@@ -64,6 +69,21 @@ def test_it_needs_no_network(pages: dict[Path, Page]) -> None:
     for path, page in pages.items():
         assert page.loaded
         assert not [name for name in page.loaded if "//" in name], path
+
+
+def test_every_public_name_has_an_entry(site: Site) -> None:
+    names = {f"{module}.{name}" for module in modules() for name in public_names(module)}
+    assert len(names) > 400
+    assert names - site.entries("py") == set()
+
+
+def test_every_command_has_a_page(site: Site) -> None:
+    commands = list(described())
+    assert len(commands) > 30
+    for command in commands:
+        page = site.page(f"reference/commands/{command.name}")
+        assert f"<title>{command.path} " in page
+        assert all(option.split()[0].rstrip(",") in page for option in command.options)
 
 
 def test_the_pictures_are_what_their_source_draws() -> None:
