@@ -148,6 +148,13 @@ def test_what_a_report_tells() -> None:
     assert "cold start" in page.texts["span"]
 
 
+@pytest.mark.parametrize("kind", StartKind)
+def test_every_kind_of_start_has_words(kind: StartKind) -> None:
+    made = report()
+    timeline = replace(made.timeline, kind=kind)
+    assert f">{timeline.title}<" in render(replace(made, timeline=timeline))
+
+
 def test_a_chain_that_breaks_claims_nothing_behind_its_break() -> None:
     made = report()
     (proof,) = made.apks

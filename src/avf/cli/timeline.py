@@ -3,24 +3,18 @@
 from collections.abc import Iterator
 from typing import TextIO
 
-from avf.client import Phase, StartKind, Timeline
+from avf.client import Phase, Timeline
 from avf.printable import printable
 
 WIDTH = 40
 """Of the bars, in characters."""
-KINDS = {
-    StartKind.COLD: "cold start",
-    StartKind.CLONE: "start as a clone",
-    StartKind.WAITED: "start of a clone that had waited",
-    StartKind.UNKNOWN: "start",
-}
 
 
 def timeline_lines(timeline: Timeline, *, blocks: bool = True) -> Iterator[str]:
     """`blocks`: whether block characters can be shown."""
     whole = timeline.end
     came = "until the payload was started" if timeline.duration is not None else "as far as it came"
-    yield f"{KINDS[timeline.kind]}: {_ms(whole)} ms {came}"
+    yield f"{timeline.title}: {_ms(whole)} ms {came}"
     if not timeline.phases:
         return
     name = max(len(phase.name) for phase in timeline.phases)

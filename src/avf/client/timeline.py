@@ -9,6 +9,12 @@ from avf.aidl.vm_control import LifecycleStep, StartKind
 
 __all__ = ["LifecycleStep", "Moment", "Phase", "StartKind", "Timeline"]
 
+_TITLES = {
+    StartKind.UNKNOWN: "start",
+    StartKind.COLD: "cold start",
+    StartKind.CLONE: "start as a clone",
+    StartKind.WAITED: "start of a clone that had waited",
+}
 _SECOND = 1_000_000_000
 _MS = 1_000_000
 
@@ -71,6 +77,11 @@ class Timeline:
             tuple(Moment(moment.step, moment.nanos / _SECOND) for moment in timeline.moments),
             None if error < 0 else error / _SECOND,
         )
+
+    @property
+    def title(self) -> str:
+        """The kind in words."""
+        return _TITLES[self.kind]
 
     def at(self, step: LifecycleStep) -> float | None:
         """When a step was taken; None: it was not."""

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 
-from avf.client import DeathReason, LifecycleStep, StartKind
+from avf.client import DeathReason, LifecycleStep
 from avf.report.chain import chain_section, files_section
 from avf.report.facts import VmReport
 from avf.report.html import Html, element, join, shown
@@ -20,11 +20,6 @@ from avf.report.words import duration, mib, moment, step
 
 MARK = "<!DOCTYPE html>\n<!-- vm report -->\n"
 """How every report begins."""
-KINDS = {
-    StartKind.COLD: "cold start",
-    StartKind.CLONE: "start as a clone",
-    StartKind.UNKNOWN: "start",
-}
 _CALM = (DeathReason.SHUTDOWN, DeathReason.KILLED, DeathReason.REBOOT)
 
 
@@ -71,7 +66,7 @@ def _head(title: str) -> Html:
 def _header(report: VmReport) -> Html:
     details, parts = report.details, report.parts
     was_started = report.timeline.at(LifecycleStep.START_ASKED) is not None
-    kind = KINDS[report.timeline.kind] if was_started else "not started"
+    kind = report.timeline.title if was_started else "not started"
     badges = [_state_badge(report), _badge(kind)]
     if parts.is_app:
         badges.append(
