@@ -11,6 +11,7 @@ from .errors import StatusError
 from .methods import Method
 from .objects import Handle
 from .parcel import ParcelReader
+from .wire import plain_answer
 
 _ANSWER_HEAD = wire.ANSWER_FRAME.size
 
@@ -63,7 +64,7 @@ class BegunCall:
             piece = connection.receive_now()
             if piece == b"":
                 return
-            given_back = None if piece is None else wire.plain_answer(piece)
+            given_back = None if piece is None else plain_answer(piece)
             if piece is None or given_back is None:
                 if piece is not None:
                     connection.unread(piece)

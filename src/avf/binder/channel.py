@@ -48,6 +48,7 @@ class Channel:
         "_watched",
         "account",
         "answering",
+        "can_be_polled",
         "fresh",
         "lent",
         "on_return",
@@ -78,6 +79,8 @@ class Channel:
         self._watched = self.account.paced
         """Whether there is something to see to before reading."""
         self.peer: Peer = peer_of(sock) if peer is None else peer
+        self.can_be_polled = False
+        """Whether its socket tells all there is to know of what has come, and nothing else ends the waiting."""
         self.session: object = None
         """The session end that has it."""
         self.lent = False
@@ -150,6 +153,8 @@ class Channel:
         """From `until` on, by the monotonic clock, reading and sending raise TimeoutError; None: never."""
         self._until = until
         self._watched = until is not None or self.account.paced
+        timed = self._watched or self._frame_timeout is not None
+        self.can_be_polled = self._tls is None and not timed
         self.sock.settimeout(None if until is None else _left(until))
 
     def read_exactly(self, size: int) -> bytes:

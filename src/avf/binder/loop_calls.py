@@ -16,6 +16,8 @@ from . import workers
 from .begun_call import BegunCall
 from .connection import Connection
 
+_MOST = 64
+"""Events taken in one turn of the loop."""
 _EVENTS = select.EPOLLIN | select.EPOLLET
 
 
@@ -55,12 +57,13 @@ class _Hub:
         return True
 
     def _ready(self) -> None:
-        for fd, _ in self._epoll.poll(0):
+        for fd, _ in self._epoll.poll(0, _MOST):
             call = self._waiting.pop(fd, None)
-            if call is not None:
-                call.ready()
-            else:
+            if call is None:
                 self._leave(fd)
+                continue
+            call.advance()
+            call.go_on()
 
     def _leave(self, fd: int) -> None:
         connection = self._known.pop(fd, _nothing)()
@@ -129,15 +132,17 @@ class LoopCall(BegunCall):
         self._rest: asyncio.Future[Any] | None = None
         """Of the thread that does what may have to wait."""
         self._hub = _hub_of(loop)
-        self._go_on()
+        self.go_on()
 
-    def _go_on(self) -> None:
-        if self.unfinished:
-            self._have_finished()
-        elif (connection := self.connection) is not None:
-            self._hub.expect(connection, self)
-        else:
+    def go_on(self) -> None:
+        """Has the loop, or a thread, do what is left; the task, if that is nothing."""
+        connection = self.connection
+        if connection is None:
             self._over()
+        elif self.unfinished:
+            self._have_finished()
+        else:
+            self._hub.expect(connection, self)
 
     def _have_finished(self) -> None:
         try:
@@ -147,10 +152,6 @@ class LoopCall(BegunCall):
             self.error = error
             self.abandon()
             self._over()
-
-    def ready(self) -> None:
-        self.advance()
-        self._go_on()
 
     def _over(self, rest: object = None) -> None:
         callback, self._callback = self._callback, None

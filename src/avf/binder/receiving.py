@@ -119,11 +119,6 @@ class ReceivingChannel(Channel):
     # What has come
 
     @property
-    def can_be_polled(self) -> bool:
-        """Whether its socket tells all there is to know of what has come, and nothing else ends the waiting."""
-        return self._tls is None and self._frame_timeout is None and not self._watched
-
-    @property
     def has_early(self) -> bool:
         """Whether a frame was read ahead."""
         return bool(self._early)
