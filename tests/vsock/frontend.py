@@ -147,6 +147,8 @@ class Guest:
     sockets: list[socket.socket] = field(default_factory=list)
     rx_size: int = 4096 + 44
     keep_receiving: bool = True
+    second: int = USER + (1 << 32)
+    """The front-end's address of the second half of memory."""
     sane: bool = True
     """Whether the used ring holds what the device wrote, and not what the test scribbled over it."""
 
@@ -189,7 +191,7 @@ class Guest:
     def share_memory(self) -> None:
         half = MEMORY // 2
         regions = struct.pack("=QQQQ", 0, half, USER, 0)
-        regions += struct.pack("=QQQQ", 1 << 32, half, USER + (1 << 32), half)
+        regions += struct.pack("=QQQQ", 1 << 32, half, self.second, half)
         assert self.acknowledged(
             Request.SET_MEM_TABLE, struct.pack("=II", 2, 0) + regions, [self.memfd, self.memfd]
         )
@@ -341,8 +343,11 @@ class Guest:
 
 
 @contextmanager
-def guest() -> Iterator[Guest]:
-    """A device with a front-end that has not said anything yet."""
+def guest(*, lent: bool = False) -> Iterator[Guest]:
+    """A device with a front-end that has not said anything yet.
+
+    `lent`: it cannot map the guest's memory, and gets a file in which that lies at the front-end's addresses.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         directory.joinpath("host").mkdir()
@@ -351,12 +356,20 @@ def guest() -> Iterator[Guest]:
         front.settimeout(10)
         words = ["--ctl-fd", str(back.detach()), "--base", f"{directory}/vsock", "--cid", str(CID)]
         words += ["--host-dir", f"{directory}/host"]
-        process = Process(Arguments(words), stack)
         memfd = os.memfd_create("guest")
         stack.callback(os.close, memfd)
-        os.ftruncate(memfd, MEMORY)
-        memory = stack.enter_context(mmap.mmap(memfd, MEMORY))
+        start = USER if lent else 0
+        os.ftruncate(memfd, start + MEMORY)
+        memory = stack.enter_context(mmap.mmap(memfd, MEMORY, offset=start))
+        if lent:
+            lender, borrower = socket.socketpair()
+            with lender:
+                socket.send_fds(lender, [b"m"], [memfd])
+            words += ["--memory-fd", str(borrower.detach())]
+        process = Process(Arguments(words), stack)
         machine = Guest(process, front, memory, memfd, directory)
+        if lent:
+            machine.second = USER + MEMORY // 2
         for index in (RX, TX):
             machine.rings.append(DriverRing(memory, 0x1000 * (index + 1)))
             stack.callback(machine.rings[index].close)

@@ -46,12 +46,15 @@ counters = st.one_of(st.integers(0, 1 << 18), u32)
 class Streams(RuleBasedStateMachine):
     """Packets and host sockets in any order over queues in order; room for few connections, so their end is near."""
 
+    lent = False
+    """Whether the device cannot map the guest's memory."""
+
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
         self.log: list[str] = []
         self.stack.enter_context(mock.patch.object(main, "log", self.log.append))
-        self.guest = self.stack.enter_context(frontend.guest())
+        self.guest = self.stack.enter_context(frontend.guest(lent=self.lent))
         self.guest.process.connections._limit = LIMIT
         self.listener = self.stack.enter_context(self.guest.listener(LISTENED))
         self.listener.setblocking(False)
@@ -275,13 +278,25 @@ class Chaos(Streams):
             self.revive()
 
 
+class LentStreams(Streams):
+    """The same through a descriptor of the memory."""
+
+    lent = True
+
+
+class LentChaos(Chaos):
+    lent = True
+
+
 _SETTINGS = settings(
     max_examples=60,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-Streams.TestCase.settings = _SETTINGS
-Chaos.TestCase.settings = _SETTINGS
+for kind in (Streams, Chaos, LentStreams, LentChaos):
+    kind.TestCase.settings = _SETTINGS
 TestStreams = Streams.TestCase
 TestChaos = Chaos.TestCase
+TestLentStreams = LentStreams.TestCase
+TestLentChaos = LentChaos.TestCase

@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from avf.vsock.device import loop as events_of
 from avf.vsock.device.connections import Connections
-from avf.vsock.device.errors import FrontEndError, GuestError
+from avf.vsock.device.errors import FrontEndError, GuestError, MemoryGone
 from avf.vsock.device.loop import Loop
 from avf.vsock.device.memory import GuestMemory, Region
 from avf.vsock.device.packet import parse
 from avf.vsock.device.receiver import Receiver
+from avf.vsock.device.remote_memory import RemoteMemory
+from avf.vsock.device.remote_queue import RemoteQueue
 from avf.vsock.device.vhost_user import FEATURE_EVENT_IDX, FEATURE_PROTOCOL, QUEUES
-from avf.vsock.device.virtqueue import SIZE_MAX, RingAddresses, Virtqueue
+from avf.vsock.device.virtqueue import SIZE_MAX, Queue, RingAddresses, Virtqueue
 
 RX = 0
 TX = 1
@@ -34,7 +36,7 @@ class Ring:
         self.kick: int | None = None
         self.call: int | None = None
         self.enabled = False
-        self.queue: Virtqueue | None = None
+        self.queue: Queue | None = None
 
     def signal(self) -> None:
         """Interrupts the guest if it wants to be."""
@@ -49,13 +51,22 @@ class Device:
     """Implements vhost_user.Backend. `pump` moves packets; it never raises for what the guest did."""
 
     def __init__(
-        self, loop: Loop, cid: int, connections: Connections, log: Callable[[str], None]
+        self,
+        loop: Loop,
+        cid: int,
+        connections: Connections,
+        log: Callable[[str], None],
+        borrow: Callable[[], int] | None = None,
     ) -> None:
+        """`borrow` returns a descriptor of the front-end's memory, for a guest whose memory cannot be mapped; it raises
+        FrontEndError.
+        """
         self._loop = loop
         self._cid = cid
         self._connections = connections
         self._log = log
-        self._memory: GuestMemory | None = None
+        self._borrow = borrow
+        self._memory: GuestMemory | RemoteMemory | None = None
         self._features = 0
         self._rings = [Ring() for _ in range(QUEUES)]
         self._receiver: Receiver | None = None
@@ -75,11 +86,14 @@ class Device:
             more = self._drain() | self._fill()
             if self._stalled and not self._connections.congested:
                 more = True
+            for ring in self._rings:
+                ring.signal()
+        except MemoryGone:
+            self._broken = True
+            return False
         except GuestError as error:
             self.fail(str(error))
             return False
-        for ring in self._rings:
-            ring.signal()
         return more
 
     def fail(self, reason: str) -> None:
@@ -133,16 +147,8 @@ class Device:
         self._features = features
 
     def set_memory(self, regions: list[tuple[int, int, int, int, int]]) -> None:
-        """Maps the guest's memory anew, and finds running queues in it again."""
-        mapped: list[Region] = []
-        try:
-            for region in regions:
-                mapped.append(Region(*region))  # noqa: PERF401
-        except FrontEndError:
-            for region_ in mapped:
-                region_.close()
-            raise
-        memory = GuestMemory(mapped)
+        """Finds the guest's memory anew, and running queues in it again."""
+        memory = self._find_memory(regions)
         running = [ring for ring in self._rings if ring.queue is not None]
         for ring in running:
             self._halt(ring)
@@ -151,6 +157,23 @@ class Device:
         self._memory = memory
         for ring in running:
             self._try_start(ring)
+
+    def _find_memory(
+        self, regions: list[tuple[int, int, int, int, int]]
+    ) -> GuestMemory | RemoteMemory:
+        if self._borrow is not None:
+            return RemoteMemory(
+                self._borrow(), [(gpa, size, user) for _, gpa, size, user, _ in regions]
+            )
+        mapped: list[Region] = []
+        try:
+            for region in regions:
+                mapped.append(Region(*region))  # noqa: PERF401
+        except FrontEndError:
+            for region_ in mapped:
+                region_.close()
+            raise
+        return GuestMemory(mapped)
 
     def set_size(self, queue: int, size: int) -> None:
         """A power of two."""
@@ -238,16 +261,23 @@ class Device:
             return
         if not ready or self._memory is None or ring.addresses is None:
             return
-        ring.queue = Virtqueue(
-            self._memory,
-            ring.addresses,
-            size=ring.size,
-            base=ring.base,
-            event_idx=bool(self._features & FEATURE_EVENT_IDX),
-            writable=ring is self._rings[RX],
-        )
+        ring.queue = self._queue(ring, self._memory, ring.addresses)
         if ring is self._rings[RX]:
             self._receiver = Receiver(ring.queue)
+
+    def _queue(
+        self, ring: Ring, memory: GuestMemory | RemoteMemory, addresses: RingAddresses
+    ) -> Queue:
+        size, base = ring.size, ring.base
+        event_idx = bool(self._features & FEATURE_EVENT_IDX)
+        writable = ring is self._rings[RX]
+        if isinstance(memory, RemoteMemory):
+            return RemoteQueue(
+                memory, addresses, size=size, base=base, event_idx=event_idx, writable=writable
+            )
+        return Virtqueue(
+            memory, addresses, size=size, base=base, event_idx=event_idx, writable=writable
+        )
 
     def _halt(self, ring: Ring) -> None:
         """Stops a queue; buffers taken ahead and not used are taken again when it runs again."""

@@ -17,6 +17,7 @@ from avf.vsock.device.acceptor import Acceptor
 from avf.vsock.device.backend import Device
 from avf.vsock.device.connections import Connections, Dial
 from avf.vsock.device.errors import ControlLost
+from avf.vsock.device.lender import Lender
 from avf.vsock.device.loop import Loop
 from avf.vsock.device.remote_dialler import RemoteDialler
 from avf.vsock.device.vhost_user import ControlStream
@@ -24,12 +25,14 @@ from avf.vsock.dialler import Dialler
 
 USAGE = (
     "usage: python -m avf.vsock.device --ctl-fd N --cid CID [--ready-fd M]"
-    " (--base PATH [--host-dir DIR]... | --listen-fd L --dial-fd D)"
+    " (--base PATH [--host-dir DIR]... | --listen-fd L --dial-fd D) [--memory-fd S]"
 )
 FLUSH_SECONDS = 2.0
 """How long the host may take for what the guest sent last, once the front-end is gone."""
 
-_OPTIONS = frozenset({"--ctl-fd", "--base", "--cid", "--ready-fd", "--listen-fd", "--dial-fd"})
+_OPTIONS = frozenset(
+    {"--ctl-fd", "--base", "--cid", "--ready-fd", "--listen-fd", "--dial-fd", "--memory-fd"}
+)
 _DESCRIPTORS_WANTED = 2048
 _BACKLOG = 128
 _MISTAKES_MAX = 10
@@ -40,7 +43,16 @@ _LINE_MAX = 4096
 class Arguments:
     """What the device was started with."""
 
-    __slots__ = ("base", "cid", "ctl_fd", "dial_fd", "host_dirs", "listen_fd", "ready_fd")
+    __slots__ = (
+        "base",
+        "cid",
+        "ctl_fd",
+        "dial_fd",
+        "host_dirs",
+        "listen_fd",
+        "memory_fd",
+        "ready_fd",
+    )
 
     def __init__(self, words: list[str]) -> None:
         """Raises ValueError."""
@@ -66,6 +78,7 @@ class Arguments:
         self.listen_fd = int(values.get("--listen-fd", -1))
         self.dial_fd = int(values.get("--dial-fd", -1))
         self.ready_fd = int(values["--ready-fd"]) if "--ready-fd" in values else None
+        self.memory_fd = int(values["--memory-fd"]) if "--memory-fd" in values else None
 
 
 def main(words: list[str]) -> int:
@@ -118,7 +131,12 @@ class Process:
         listener, dial = self._way_to_the_host(arguments, stack)
         self.connections = Connections(self._loop, arguments.cid, dial)
         stack.callback(self.connections.close)
-        self.device = Device(self._loop, arguments.cid, self.connections, log)
+        borrow = None
+        if arguments.memory_fd is not None:
+            lender = Lender(socket.socket(fileno=arguments.memory_fd))
+            stack.callback(lender.close)
+            borrow = lender.borrow
+        self.device = Device(self._loop, arguments.cid, self.connections, log, borrow)
         stack.callback(self.device.close)
         self.control = ControlStream(control, self.device, log)
         stack.callback(self.control.close)

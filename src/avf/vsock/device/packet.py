@@ -62,7 +62,10 @@ def reset_of(header: Header) -> Header:
 
 
 def parse(chain: Chain) -> tuple[Header, list[memoryview]]:
-    """The header in a buffer of the guest and the payload, cut to the length the header tells. Raises GuestError."""
+    """The header in a buffer of the guest and the payload, cut to the length the header tells. Raises GuestError.
+
+    Of a payload that is longer than any window there may be less.
+    """
     if chain.size < HEADER_SIZE:
         raise GuestError(f"a packet of {chain.size} bytes has no room for a header")
     first = chain.segments[0]

@@ -4,7 +4,7 @@ from collections import deque
 
 from avf.vsock.device.errors import GuestError
 from avf.vsock.device.packet import HEADER_SIZE, Header, write_header
-from avf.vsock.device.virtqueue import Chain, Virtqueue
+from avf.vsock.device.virtqueue import Chain, Queue
 
 
 class Receiver:
@@ -12,7 +12,7 @@ class Receiver:
 
     __slots__ = ("_queue", "_spare")
 
-    def __init__(self, queue: Virtqueue) -> None:
+    def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._spare: deque[Chain] = deque()
 

@@ -5,6 +5,7 @@ Little-endian hosts only. The guest can change its rings at any moment, so every
 
 import struct
 from _thread import allocate_lock
+from typing import Protocol
 
 from avf.vsock.device.errors import FrontEndError, GuestError
 from avf.vsock.device.memory import GuestMemory
@@ -15,12 +16,12 @@ _DESCRIPTOR = struct.Struct("<QIHH")
 _NEXT = 1
 _WRITE = 2
 _INDIRECT = 4
-_NO_INTERRUPT = 1
+NO_INTERRUPT = 1
 
 _barrier = allocate_lock()
 
 
-def _fence() -> None:
+def fence() -> None:
     """A full memory barrier: what taking an uncontended lock compiles to on x86."""
     with _barrier:
         pass
@@ -50,8 +51,22 @@ class Chain:
         self.size = size
 
 
+class Queue(Protocol):
+    """A running queue. A chain that `pop` gave is not looked at after it was pushed, nor one to be read from after the
+    next one was popped.
+    """
+
+    @property
+    def used_index(self) -> int: ...
+    def pop(self) -> Chain | None: ...
+    def push(self, chain: Chain, written: int) -> None: ...
+    def needs_call(self) -> bool: ...
+    def arm(self) -> bool: ...
+    def close(self) -> None: ...
+
+
 class Virtqueue:
-    """A running queue. `pop` takes buffers, `push` gives them back, in the order taken."""
+    """A running queue in memory that is mapped. `pop` takes buffers, `push` gives them back, in the order taken."""
 
     __slots__ = (
         "_avail",
@@ -107,12 +122,11 @@ class Virtqueue:
         """The next buffer of the guest, or None. Raises GuestError."""
         if self._next == self._seen:
             seen = self._avail[1]
-            if (seen - self._next) & 0xFFFF > self._size:
-                raise GuestError(f"available index jumped from {self._next} to {seen}")
+            check_jump(self._next, seen, self._size)
             if seen == self._next:
                 return None
             self._seen = seen
-            _fence()
+            fence()
         head = self._avail[2 + (self._next & self._mask)]
         chain = self._walk(head)
         self._next = (self._next + 1) & 0xFFFF
@@ -124,7 +138,7 @@ class Virtqueue:
         self._used_elements[slot] = chain.head
         self._used_elements[slot + 1] = written
         self._used_index = (self._used_index + 1) & 0xFFFF
-        _fence()
+        fence()
         self._used[1] = self._used_index
 
     def needs_call(self) -> bool:
@@ -133,9 +147,9 @@ class Virtqueue:
         if old == new:
             return False
         self._signalled = new
-        _fence()
+        fence()
         if not self._event_idx:
-            return not self._avail[0] & _NO_INTERRUPT
+            return not self._avail[0] & NO_INTERRUPT
         event = self._avail[2 + self._size]
         return (new - event - 1) & 0xFFFF < (new - old) & 0xFFFF
 
@@ -143,7 +157,7 @@ class Virtqueue:
         """Asks to be kicked at the next buffer; returns True if one is there already."""
         if self._event_idx:
             self._used[2 + 4 * self._size] = self._next
-        _fence()
+        fence()
         return self._avail[1] != self._next
 
     def close(self) -> None:
@@ -154,19 +168,35 @@ class Virtqueue:
     def _walk(self, head: int) -> Chain:
         segments: list[memoryview] = []
         total = 0
-        index = head
-        for _ in range(self._size):
-            if index >= self._size:
-                raise GuestError(f"descriptor {index} of a queue of {self._size}")
-            address, length, flags, following = _DESCRIPTOR.unpack_from(self._desc, 16 * index)
-            if flags & _INDIRECT:
-                raise GuestError(f"descriptor {index} is indirect, which was not negotiated")
-            if bool(flags & _WRITE) != self._writable:
-                raise GuestError(f"descriptor {index} has the wrong direction")
-            if length:
-                segments.append(self._memory.slice(address, length))
-                total += length
-            if not flags & _NEXT:
-                return Chain(head, segments, total)
-            index = following
-        raise GuestError(f"the chain at descriptor {head} is a loop")
+        for address, length in walk(self._desc, head, self._size, writable=self._writable):
+            segments.append(self._memory.slice(address, length))
+            total += length
+        return Chain(head, segments, total)
+
+
+def check_jump(start: int, seen: int, size: int) -> None:
+    """Raises GuestError if there cannot be as many buffers as the guest's index says."""
+    if (seen - start) & 0xFFFF > size:
+        raise GuestError(f"available index jumped from {start} to {seen}")
+
+
+def walk(
+    table: memoryview | bytes | bytearray, head: int, size: int, *, writable: bool
+) -> list[tuple[int, int]]:
+    """Guest-physical address and length of each piece of the chain at `head`, without empty ones. Raises GuestError."""
+    places = []
+    index = head
+    for _ in range(size):
+        if index >= size:
+            raise GuestError(f"descriptor {index} of a queue of {size}")
+        address, length, flags, following = _DESCRIPTOR.unpack_from(table, 16 * index)
+        if flags & _INDIRECT:
+            raise GuestError(f"descriptor {index} is indirect, which was not negotiated")
+        if bool(flags & _WRITE) != writable:
+            raise GuestError(f"descriptor {index} has the wrong direction")
+        if length:
+            places.append((address, length))
+        if not flags & _NEXT:
+            return places
+        index = following
+    raise GuestError(f"the chain at descriptor {head} is a loop")
