@@ -28,10 +28,26 @@ from tests.eventually import eventually
 from tests.fault.test_kill_phases import SECONDS, in_background, nothing_is_left
 from tests.vm.conftest import INSTANCE_SIZE, App, prepare_app
 from tests.vm.test_control import check_start
+from tests.vmm.conftest import descendants_of
 
 pytestmark = pytest.mark.vm
 
 CLONES = 8
+PRIVATE_MAX_MIB = 120
+"""Of one clone under emulation whose payload has started: it is some 103, a VM that started cold has some 240."""
+EATER = b"""#!/usr/bin/python3
+import socket
+import avf_payload
+with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as listener:
+    listener.bind((socket.VMADDR_CID_ANY, 5678))
+    listener.listen()
+    avf_payload.notify_payload_ready()
+    with listener.accept()[0].makefile("rwb") as lines:
+        for line in lines:
+            eaten = b"x" * int(line)
+            lines.write(b"done\\n")
+            lines.flush()
+"""
 SCRIPT = Path(__file__).with_name("clone.py")
 
 
@@ -94,6 +110,54 @@ def test_clones_have_nothing_in_common_that_must_differ(
         assert len(set(words)) == len(words) >= CLONES, what
     for clone, log in zip(said, logs, strict=True):
         assert abs(float(clone["time"]) - log.stat().st_mtime) < 30  # not the template's time
+
+
+def test_clones_have_little_memory_of_their_own_and_give_back_what_they_free(
+    warm: VirtualizationService, tmp_path: Path
+) -> None:
+    """A page that no clone has written to is there once for all of them."""
+    apk = tmp_path / "app.apk"
+    with apk.open("w+b") as file:
+        ApkBuilder().add("bin/eater.py", EATER, mode=0o755).build(file, SigningKey.generate())
+    with ExitStack() as stack:
+        for number in range(2):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            app = prepare_app(warm, folder, apk)
+            vm = stack.enter_context(warm.create_vm(app.running("eater.py")))
+            vm.start()
+            line = f"VM with CID {vm.cid} begins as a clone"
+            eventually(lambda line=line: line in warm.log_tail, True)  # type: ignore[misc]
+            vm.wait_until_ready(300)
+        assert private_mib(warm.pid) / 2 < PRIVATE_MAX_MIB
+        stream = stack.enter_context(vm.connect_vsock(5678))
+        lines = stack.enter_context(stream.makefile("rwb"))
+
+        def eat(mib: int) -> None:
+            lines.write(b"%d\n" % (mib << 20))
+            lines.flush()
+            assert lines.readline() == b"done\n"
+
+        before = private_mib(warm.pid)
+        eat(64)
+        assert private_mib(warm.pid) > before + 40
+        eat(0)
+        eventually(lambda: private_mib(warm.pid) < before + 30, True, seconds=60)
+        vm.stop()
+        vm.wait_for_death(60)
+        report = vm.death_report
+        assert report is not None
+        assert "fallocate" not in report.vmm_stderr
+
+
+def private_mib(virtmgr: int) -> float:
+    """What virtmgr's children have for themselves: QEMUs, vsock devices, and bubblewrap."""
+    total = 0
+    for pid in descendants_of(virtmgr):
+        with suppress(OSError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    return total / 1024
 
 
 def test_a_template_that_is_no_good_harms_no_vm(

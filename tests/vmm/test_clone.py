@@ -1,9 +1,12 @@
 """QEMUs that become clones of a template, or do not."""
 
+import errno
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -11,6 +14,7 @@ import pytest
 
 from avf.vmconfig import VmConfig
 from avf.vmm import Machine, Qemu, TemplateError, TemplateFacts, VmSpec, make_template
+from avf.vmm.qemu.sharing import Sharing
 from avf.vsock import HybridVsock
 
 pytestmark = pytest.mark.vm
@@ -88,6 +92,93 @@ def writable(pid: int, path: Path) -> bool:
             if flags & os.O_ACCMODE != os.O_RDONLY:
                 return True
     return False
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_clones_share_pages_that_none_of_them_can_write_to(
+    spec: VmSpec, template: Template
+) -> None:
+    """What both have in memory is the same; of QEMU's files it is only the sealed one that holds guests' memory."""
+    path, known = template
+    qemu = Qemu()
+    other = replace(spec, cid=2049, vsock=HybridVsock(2049, spec.temporary_directory / "other"))
+    with opened(path) as state:
+        processes = [qemu.start_clone(one, state, known) for one in (spec, other)]
+    try:
+        found = [guest_memory(process.pid) for process in processes]
+        assert found[0].inode == found[1].inode
+        for memory in found:
+            assert "w" in memory.rights
+            assert "p" in memory.rights  # private
+            assert memory.shared_kib > memory.private_kib > 0
+            with pytest.raises(PermissionError):
+                os.open(memory.descriptor, os.O_WRONLY | os.O_TRUNC)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+@pytest.mark.parametrize(
+    ("refused", "problem"),
+    [("_lend", "QEMU's memory cannot be reached"), ("_check_number", "as descriptor")],
+)
+def test_where_memory_cannot_be_shared_clones_have_copies(
+    spec: VmSpec,
+    template: Template,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    refused: str,
+    problem: str,
+) -> None:
+    """As where ptrace is restricted, or with a QEMU that opens its files in another order. It is found out once."""
+
+    def refuse(self: Sharing, *_: object) -> None:
+        if refused == "_lend":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        self._number -= 1
+        return check(self)
+
+    check = Sharing._check_number
+    monkeypatch.setattr(Sharing, refused, refuse)
+    path, known = template
+    with opened(path) as state:
+        for _ in range(2):
+            process = Qemu().start_clone(spec, state, known)
+            assert "avf-template" not in Path(f"/proc/{process.pid}/maps").read_text()
+            process.kill()
+            assert "started" in process.wait().events
+    (line,) = [record.getMessage() for record in caplog.records if record.name.endswith("shares")]
+    assert problem in line
+
+
+@dataclass(frozen=True)
+class GuestMemory:
+    rights: str
+    inode: int
+    descriptor: str
+    """A name in /proc."""
+    shared_kib: int
+    private_kib: int
+
+
+def guest_memory(pid: int) -> GuestMemory:
+    sections = re.split(r"^(?=[0-9a-f]+-)", Path(f"/proc/{pid}/smaps").read_text(), flags=re.M)
+    mapped = [text for text in sections if "avf-template" in text]
+    amounts: Counter[str] = Counter()
+    for name, kib in re.findall(r"^(\w+): +(\d+) kB$", "".join(mapped), re.M):
+        amounts[name] += int(kib)
+    fd, *_ = (
+        fd for fd in Path(f"/proc/{pid}/fd").iterdir() if "avf-template" in str(fd.readlink())
+    )
+    return GuestMemory(
+        mapped[0].split()[1],
+        fd.stat().st_ino,
+        str(fd),
+        amounts["Shared_Dirty"] + amounts["Shared_Clean"],
+        amounts["Private_Dirty"],
+    )
 
 
 def test_whatever_a_guest_could_notice_is_another_key(spec: VmSpec) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avf.vmm.qemu.stream import PAGE, StreamError, without_empty_pages
+from avf.vmm.qemu.stream import PAGE, StreamError, without_empty_pages, without_memory
 
 FILL, DATA, SAME, LAST, SIZES = 0x02, 0x08, 0x20, 0x10, 0x04
 HEADER = b"QEVM" + struct.pack(">I", 3)
@@ -138,3 +138,44 @@ def test_a_stream_that_was_cut_is_refused(length: int) -> None:
 def test_a_stream_of_another_form_is_refused(stream: bytes) -> None:
     with pytest.raises(StreamError):
         filtered(stream)
+
+
+def unfolded(stream: bytes, pages: int) -> tuple[bytes, bytes]:
+    memory = bytearray(pages * PAGE)
+    with memoryview(memory) as places:
+        rest = b"".join(without_memory(memoryview(stream), "ram", places))
+    return rest, bytes(memory)
+
+
+def test_pages_of_the_block_go_to_their_places_and_others_stay() -> None:
+    blocks = start((b"ram", 6 * PAGE), (b"rom", PAGE))
+    records = (
+        page(5 * PAGE, b"f" * PAGE, b"ram"),
+        page(2 * PAGE, b"c" * PAGE),
+        page(0, EMPTY),
+        page(PAGE, b"\xff"),
+        page(0, b"r" * PAGE, b"rom"),
+        page(3 * PAGE, b"d" * PAGE, b"ram"),
+    )
+    rest, memory = unfolded(HEADER + BOARD + blocks + part(*records) + REST, 6)
+    assert rest == HEADER + BOARD + blocks + part(page(0, b"r" * PAGE, b"rom")) + REST
+    places = [bytes(PAGE), b"\xff" * PAGE, b"c" * PAGE, b"d" * PAGE, bytes(PAGE), b"f" * PAGE]
+    assert memory == b"".join(places)
+
+
+@pytest.mark.parametrize("content", [b"x" * PAGE, b"\xff"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_page_beyond_the_memory_is_refused(content: bytes, first: bool) -> None:
+    records = [] if first else [page(0, b"x" * PAGE, b"ram")]
+    records.append(page(2 * PAGE, content, b"ram" if first else None))
+    with pytest.raises(StreamError, match="beyond"):
+        unfolded(HEADER + start((b"ram", 3 * PAGE)) + part(*records) + REST, 2)
+
+
+@given(st.data())
+def test_a_stream_that_ends_early_is_refused(data: st.DataObject) -> None:
+    records = [page(n * PAGE, bytes([n + 1]) * PAGE, None if n else b"ram") for n in range(4)]
+    stream = HEADER + start((b"ram", 4 * PAGE)) + part(*records)
+    length = data.draw(st.integers(0, len(stream) - 1))
+    with pytest.raises(StreamError):
+        unfolded(stream[:length], 4)

@@ -7,7 +7,13 @@ SpawnError             the program cannot be started
 """
 
 from avf.confine.box import Box, ConfinementError, Filter, Limits
-from avf.confine.levels import ConfinementReport, Level, explain_confinement, image_folder
+from avf.confine.levels import (
+    ConfinementReport,
+    Level,
+    explain_confinement,
+    image_folder,
+    lent_folder,
+)
 from avf.confine.needs import existing, needs_of, python_needs, remembered
 from avf.confine.spawn import Child, SpawnError, spawn
 
@@ -23,6 +29,7 @@ __all__ = [
     "existing",
     "explain_confinement",
     "image_folder",
+    "lent_folder",
     "needs_of",
     "python_needs",
     "remembered",

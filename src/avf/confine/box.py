@@ -5,6 +5,7 @@ from enum import Enum
 from pathlib import Path
 
 IMAGES = "/images"
+LENT = "/lent"
 
 
 class ConfinementError(Exception):
@@ -46,6 +47,12 @@ class Box:
     """Device nodes it may open."""
     images: tuple[int, ...] = ()
     """Descriptors of files that it opens by a name, to read; see `image_folder`."""
+    lent: tuple[int, ...] = ()
+    """Descriptors of memory files that it inherits and opens anew by a name, to read and to write: for programs that
+    take no descriptor. Only seals keep it from writing. See `lent_folder`.
+    """
+    kept_whole: int | None = None
+    """The descriptor through which it frees no part of a file: fallocate says so and does nothing."""
     proc: bool = False
     """Whether it sees /proc, through which it could open anew, to write, what it was given to read."""
     uid: int | None = None

@@ -1,44 +1,71 @@
 """Full confinement: bubblewrap puts a program into namespaces of its own, with an empty root and no capability."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from avf.confine.box import IMAGES, Box, ConfinementError
+from avf.confine.box import IMAGES, LENT, Box
 from avf.confine.filters import compile_filter
+from avf.confine.namespaces import (
+    STAY_UNPRIVILEGED,
+    find,
+    lender_in_namespace_of,
+    lender_in_new_namespace,
+    namespace_with,
+)
 
 PROGRAM = "bwrap"
 _NAMESPACES = ("ipc", "pid", "net", "uts")
+_READ_ONLY = ("--remount-ro", "/", "--chdir", "/")
 _STEP_CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 
 
 def full_command(
-    box: Box, command: Sequence[str], info: int, stack: ExitStack, helpers: ExitStack
+    box: Box,
+    command: Sequence[str],
+    info: int,
+    stack: ExitStack,
+    helpers: ExitStack,
+    lenders: ExitStack,
 ) -> tuple[list[str], list[int]]:
     """The command line that runs `command` in `box`, and the descriptors it must inherit besides, which are `stack`'s.
 
     bubblewrap writes what it started to the pipe `info`; until then it needs the processes that are put into
-    `helpers`. Raises ConfinementError or OSError.
+    `helpers`, and until the program has opened what it was lent, those in `lenders`. Raises ConfinementError or
+    OSError.
     """
-    rules = _memory_file("avf-filter", compile_filter(box.filter), stack)
+    rules = _memory_file("avf-filter", compile_filter(box.filter, kept_whole=box.kept_whole), stack)
     options = ["--die-with-parent", "--new-session"]
     options += ["--seccomp", str(rules), "--info-fd", str(info)]
     files, fds = _arguments_of(box, stack)
     options += files
-    bubblewrap = _find(PROGRAM, "bubblewrap")
+    bubblewrap = find(PROGRAM, "bubblewrap")
     inherited = [rules, info, *fds]
     if os.geteuid() != 0 or box.uid is None:
-        options += _namespaces("user")
+        if box.lent:
+            lender = lender_in_new_namespace(box.lent, lenders)
+            namespace = _keep(stack, os.open(f"/proc/{lender}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
+            inherited.append(namespace)
+            options += [*_borrow(lender), "--userns", str(namespace), *_namespaces()]
+        else:
+            options += _namespaces("user")
         options += ["--cap-drop", "ALL"] if os.geteuid() == 0 else []
-        return [bubblewrap, *options, "--", *command], inherited
-    holder = _namespace_with(box.uid, box.groups, helpers)
-    enter = [_find("nsenter", "util-linux"), f"--user=/proc/{holder}/ns/user", "--"]
+        return [bubblewrap, *options, *_READ_ONLY, "--", *command], inherited
+    holder = namespace_with(box.uid, box.groups, helpers)
+    if box.lent:
+        options += _borrow(lender_in_namespace_of(holder, box.uid, box.lent, lenders))
+    enter = [find("nsenter", "util-linux"), f"--user=/proc/{holder}/ns/user", "--"]
     options += ["--cap-drop", "ALL"]
     options += [word for name in _STEP_CAPABILITIES for word in ("--cap-add", name)]
     program = [*_become(box.uid, box.groups), *command]
-    return [*enter, bubblewrap, *options, *_namespaces(), "--", *program], inherited
+    options += [*_namespaces(), *_READ_ONLY]
+    return [*enter, bubblewrap, *options, "--", *program], inherited
+
+
+def _borrow(lender: int) -> list[str]:
+    """What that process has open. It has the program's user and namespace, else the kernel would not let that in."""
+    return ["--ro-bind", f"/proc/{lender}/fd", LENT]
 
 
 def _namespaces(*more: str) -> list[str]:
@@ -46,7 +73,7 @@ def _namespaces(*more: str) -> list[str]:
 
 
 def _arguments_of(box: Box, stack: ExitStack) -> tuple[list[str], list[int]]:
-    """The file system, in the order in which it is put together, read-only in the end; and descriptors for it."""
+    """The file system, in the order in which it is put together; and descriptors for it."""
     mounts = [
         *((path, ["--ro-bind", str(path), str(path)]) for path in box.readable),
         *((path, ["--dev-bind", str(path), str(path)]) for path in box.devices),
@@ -61,7 +88,7 @@ def _arguments_of(box: Box, stack: ExitStack) -> tuple[list[str], list[int]]:
         else:
             mounts.append((target, ["--ro-bind", source, str(target)]))
     if box.uid is not None and os.geteuid() == 0:
-        setpriv = _find("setpriv", "util-linux")
+        setpriv = find("setpriv", "util-linux")
         mounts.append((Path(setpriv), ["--ro-bind", setpriv, setpriv]))
     arguments: list[str] = []
     made: set[Path] = set()
@@ -72,7 +99,7 @@ def _arguments_of(box: Box, stack: ExitStack) -> tuple[list[str], list[int]]:
                 made.add(folder)
         arguments += words
     proc = ["--proc", "/proc"] if box.proc else []
-    return [*arguments, *proc, "--remount-ro", "/", "--chdir", "/"], fds
+    return [*arguments, *proc], fds
 
 
 def _name_of(fd: int, *, others: bool) -> str | None:
@@ -109,45 +136,7 @@ def _become(uid: int, groups: Sequence[int]) -> list[str]:
     """The step from root to a uid of its own, inside."""
     identity = ["--reuid", str(uid), "--regid", str(uid)]
     identity += ["--groups", ",".join(map(str, groups))] if groups else ["--clear-groups"]
-    rights = ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
-    return [_find("setpriv", "util-linux"), *identity, *rights, "--"]
-
-
-def _namespace_with(uid: int, groups: Sequence[int], stack: ExitStack) -> int:
-    """The pid of a process in a user namespace that has root, who sets the sandbox up, `uid`, as which the program
-    runs, and `groups`. It ends with `stack`.
-    """
-    import subprocess  # slow to import, and not needed before the first VM starts
-
-    holder = stack.enter_context(
-        subprocess.Popen(
-            [_find("unshare", "util-linux"), "--user", "--", "/bin/cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-        )
-    )
-    stack.callback(holder.kill)
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    try:
-        holder.stdin.write(b"?")
-        answer = holder.stdout.read(1)
-    except BrokenPipeError:
-        answer = b""
-    if answer != b"?":
-        raise ConfinementError("root may not make user namespaces here")
-    for name, ids in (("uid_map", (0, uid)), ("gid_map", (0, uid, *groups))):
-        Path(f"/proc/{holder.pid}/{name}").write_text("".join(f"{n} {n} 1\n" for n in ids))
-    return holder.pid
-
-
-def _find(program: str, package: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        raise ConfinementError(f"{program} is not installed (Debian package {package})")
-    return found
+    return [find("setpriv", "util-linux"), *identity, *STAY_UNPRIVILEGED, "--"]
 
 
 def _memory_file(name: str, content: bytes, stack: ExitStack) -> int:

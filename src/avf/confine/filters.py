@@ -17,11 +17,13 @@ _LIBRARY = "libseccomp.so.2"
 _ALLOW = 0x7FFF_0000
 _ERRNO = 0x0005_0000
 _REFUSE = _ERRNO | errno.EPERM
+_NOTHING = _ERRNO
+"""Nothing is done and success is told."""
 _MAX_PROGRAM = 32 << 10
 """4,096 instructions, as many as the kernel takes."""
 _OPTIMIZE = 8
 """SCMP_FLTATR_CTL_OPTIMIZE; its value 2 makes a binary tree of the rules."""
-_MASKED_EQUAL = 7
+_NOT_EQUAL, _MASKED_EQUAL = 1, 7
 
 _CLONE_THREAD = 0x1_0000
 _CLONE_NAMESPACES = 0x7E02_0080
@@ -40,7 +42,7 @@ _MEMORY = """
     membarrier memfd_create
 """
 _FILES = """
-    access faccessat faccessat2 close close_range dup dup2 dup3 fadvise64 fallocate fcntl fdatasync flock fstat fstatfs
+    access faccessat faccessat2 close close_range dup dup2 dup3 fadvise64 fcntl fdatasync flock fstat fstatfs
     fsync ftruncate getcwd getdents64 lseek lstat newfstatat open openat pread64 preadv preadv2 pwrite64 pwritev
     pwritev2 read readlink readlinkat readv stat statfs statx sync_file_range copy_file_range write writev pipe2
 """
@@ -86,10 +88,13 @@ class _Comparison(ctypes.Structure):
 
 
 @functools.cache
-def compile_filter(kind: Filter, *, signals_to: int | None = None) -> bytes:
+def compile_filter(
+    kind: Filter, *, signals_to: int | None = None, kept_whole: int | None = None
+) -> bytes:
     """The filter as an array of struct sock_filter, as `bwrap --seccomp` reads it.
 
     `signals_to`: the one process whose threads may be sent signals; None: those of every process it sees.
+    `kept_whole`: see `Box.kept_whole`.
     Raises ConfinementError if libseccomp is not installed.
     """
     program = _Program(_ALLOW if kind is Filter.OPEN else _REFUSE)
@@ -97,6 +102,7 @@ def compile_filter(kind: Filter, *, signals_to: int | None = None) -> bytes:
         _refuse_what_is_nobodys(program)
     else:
         _allow_what_all_need(program, signals_to)
+        _allow_freeing(program, kept_whole)
     if kind is Filter.MONITOR:
         program.match(_ALLOW, "clone", 0, _CLONE_THREAD, mask=_CLONE_NAMESPACES | _CLONE_THREAD)
         for kind_of_ioctl in (_KVM_IOCTLS, _VHOST_IOCTLS, _BLOCK_IOCTLS):
@@ -118,6 +124,14 @@ def _allow_what_all_need(program: "_Program", signals_to: int | None) -> None:
         program.always(_ALLOW, "tgkill")
     else:
         program.match(_ALLOW, "tgkill", 0, signals_to)
+
+
+def _allow_freeing(program: "_Program", kept_whole: int | None) -> None:
+    if kept_whole is None:
+        program.always(_ALLOW, "fallocate")
+        return
+    program.match(_NOTHING, "fallocate", 0, kept_whole)
+    program.match(_ALLOW, "fallocate", 0, kept_whole, equal=False)
 
 
 def _refuse_what_is_nobodys(program: "_Program") -> None:
@@ -153,11 +167,17 @@ class _Program:
         value: int,
         *,
         mask: int | None = None,
+        equal: bool = True,
     ) -> None:
-        """Gives calls the action whose argument at `position`, as far as `mask` shows it, is `value`."""
+        """Gives calls the action whose argument at `position`, as far as `mask` shows it, is `value`; or, if not
+        `equal`, is another.
+        """
         # The kernel takes ioctl's request and prctl's option as 32 bits, so higher bits are not looked at.
         bits = 0xFFFF_FFFF if mask is None else mask
-        comparisons = [_Comparison(position, _MASKED_EQUAL, bits, value)]
+        if equal:
+            comparisons = [_Comparison(position, _MASKED_EQUAL, bits, value)]
+        else:
+            comparisons = [_Comparison(position, _NOT_EQUAL, value, 0)]
         self._add(action, name, comparisons)
 
     def _add(self, action: int, name: str, comparisons: "list[_Comparison]") -> None:

@@ -38,7 +38,9 @@ class _FilterProgram(ctypes.Structure):
 def main(orders: dict[str, Any], command: list[str]) -> None:
     """Returns only by an exception."""
     library = ctypes.CDLL(None, use_errno=True)
-    rules = compile_filter(Filter(orders["filter"]), signals_to=os.getpid())
+    rules = compile_filter(
+        Filter(orders["filter"]), signals_to=os.getpid(), kept_whole=orders["kept_whole"]
+    )
     _prctl(library, _PR_SET_NO_NEW_PRIVS, 1)
     if landlock.version():
         landlock.restrict(_rules(orders))

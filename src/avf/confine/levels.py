@@ -11,7 +11,7 @@ from pathlib import Path
 
 from avf import facts, settings
 from avf.causes import words
-from avf.confine.box import IMAGES, Box, ConfinementError, Filter, Limits
+from avf.confine.box import IMAGES, LENT, Box, ConfinementError, Filter, Limits
 from avf.confine.limited import limited_command
 from avf.confine.needs import needs_of
 
@@ -57,6 +57,14 @@ def image_folder() -> str:
     Raises ConfinementError as `explain_confinement` does.
     """
     return IMAGES if explain_confinement().level is Level.FULL else "/proc/self/fd"
+
+
+def lent_folder() -> str:
+    """The folder in which a confined program finds each of its `Box.lent`, by descriptor number.
+
+    Raises ConfinementError as `explain_confinement` does.
+    """
+    return LENT if explain_confinement().level is Level.FULL else "/proc/self/fd"
 
 
 @functools.cache
@@ -118,7 +126,7 @@ def _prove_full() -> None:
         info = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
         stack.callback(os.close, info)
         try:
-            command, fds = full_command(probe_box(), [_SHELL, "-c", ":"], info, stack, stack)
+            command, fds = full_command(probe_box(), [_SHELL, "-c", ":"], info, stack, stack, stack)
         except OSError as error:
             raise ConfinementError(f"no namespaces: {words(error)}") from error
         _run(command, fds, "bubblewrap")

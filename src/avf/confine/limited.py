@@ -25,6 +25,7 @@ class Orders:
     uid: int | None
     """None: it stays who it is."""
     parent: int
+    kept_whole: int | None
 
 
 def limited_command(box: Box, command: Sequence[str]) -> list[str]:
@@ -39,6 +40,7 @@ def limited_command(box: Box, command: Sequence[str]) -> list[str]:
         list(box.groups),
         uid,
         os.getpid(),
+        box.kept_whole,
     )
     return [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(asdict(orders)), *command]
 

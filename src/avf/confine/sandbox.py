@@ -17,6 +17,8 @@ class Sandbox:
         self._info, self.info = os.pipe2(os.O_CLOEXEC)
         """`info` is bubblewrap's end of the pipe, to be inherited."""
         self.helpers = ExitStack()
+        self.lenders = ExitStack()
+        """Processes that the sandbox needs until the program has opened what it was lent; see `close`."""
         self._open = ExitStack()
         self._open.callback(os.close, self._info)
         self._given = self._open.enter_context(ExitStack())
@@ -29,15 +31,19 @@ class Sandbox:
     def first_process(self, alive: int) -> int | None:
         """The pid of the sandbox's first process, as seen from here; None if bubblewrap ended without making one.
 
-        Waits for bubblewrap to tell, or for `alive`, a pidfd, to say that it is gone; closes everything.
+        Waits for bubblewrap to tell, or for `alive`, a pidfd, to say that it is gone; closes all but the lenders.
         """
         try:
             return _read_pid(self._info, alive)
         finally:
-            self.close()
+            self._end_helping()
 
     def close(self) -> None:
-        """Idempotent."""
+        """Ends all helpers. Idempotent."""
+        self._end_helping()
+        self.lenders.close()
+
+    def _end_helping(self) -> None:
         self.helpers.close()
         self._open.close()
 

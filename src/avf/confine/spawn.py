@@ -81,6 +81,11 @@ class Child:
             else:
                 os.close(pidfd)
 
+    def end_lending(self) -> None:
+        """The program has opened what it was lent. Idempotent."""
+        if self._sandbox is not None:
+            self._sandbox.lenders.close()
+
     @property
     def pid(self) -> int:
         """The program's process as it is seen from here. In a sandbox that is about to begin, this waits for it."""
@@ -150,6 +155,7 @@ class Child:
         if self._sandbox is not None:
             self.settle()
         status = self._process.wait()
+        self.end_lending()
         if (init := self._init_pidfd) is not None:
             _await_end(init)  # bubblewrap may end a moment earlier
         with self._lock:
@@ -230,7 +236,9 @@ def _confine(
 
         sandbox = Sandbox()
         undo.callback(sandbox.close)
-        words, fds = full_command(box, command, sandbox.info, stack, sandbox.helpers)
+        words, fds = full_command(
+            box, command, sandbox.info, stack, sandbox.helpers, sandbox.lenders
+        )
         return _Confined(words, fds, sandbox)
     if level is Level.LIMITED:
         from avf.confine.limited import limited_command

@@ -21,7 +21,12 @@ FIRST_SAMPLES = 12
 LARGEST_SHARE = 0.005
 """Of a CPU, for the samples of one VM: the kernel looks at each page of its memory for one."""
 USER_TIME_FIELD, SYSTEM_TIME_FIELD, GUEST_TIME_FIELD = 13, 14, 42
-GUEST_MEMORY_NAMES = (b"crosvm_guest", b"memfd:memory-backend-memfd", b"/dev/zero (deleted)")
+GUEST_MEMORY_NAMES = (
+    b"crosvm_guest",
+    b"memfd:memory-backend-memfd",
+    b"memfd:avf-template",
+    b"/dev/zero (deleted)",
+)
 
 log = logging.getLogger(__name__)
 

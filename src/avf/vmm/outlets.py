@@ -22,6 +22,11 @@ class Outlet:
     def fds(self) -> list[int]:
         return [fd for fd in (self.fd, self.copy) if fd is not None]
 
+    @property
+    def named_fds(self) -> list[int]:
+        """Those that a VMM opens anew by a name, to write to what is no socket."""
+        return [fd for fd in (None if self.is_socket else self.fd, self.copy) if fd is not None]
+
 
 NOWHERE = Outlet()
 

@@ -1,5 +1,6 @@
 """The user-space vsock device of a VM: the process, and what the host keeps for it."""
 
+import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -15,20 +16,43 @@ class VsockDevice:
 
     process: Child
     host: DeviceHost
+    lender: socket.socket | None = None
+    """Over which a descriptor of the VMM's memory is lent to it, if it cannot map its guest's."""
+
+    def close(self) -> None:
+        """The device has ended. Idempotent."""
+        self.host.close()
+        if self.lender is not None:
+            self.lender.close()
 
 
 def start_vsock_device(
-    cid: int, vsock: HybridVsock, control: int, stderr: int, undo: ExitStack
+    cid: int,
+    vsock: HybridVsock,
+    control: int,
+    stderr: int,
+    undo: ExitStack,
+    *,
+    borrows: bool = False,
 ) -> VsockDevice:
-    """Starts the device in its sandbox. `control`: its end of the socket to the VMM, or where the VMM calls.
+    """Starts the device in its sandbox. `control`: its end of the socket to the VMM, or where the VMM calls;
+    `borrows`: it cannot map the guest's memory.
 
     Raises SpawnError, ConfinementError, OSError or RuntimeError.
     """
     host = DeviceHost(vsock, runtime.host_vsock_dirs())
     undo.callback(host.close)
-    fds = (control, host.listener, host.dial)
-    command = confined_device_command(*fds, cid)
-    process = spawn(command, fds=fds, stderr=stderr, box=device_box(uid_of(cid)))
+    fds = [control, host.listener, host.dial]
+    command = confined_device_command(control, host.listener, host.dial, cid)
+    lender = None
+    with ExitStack() as given:
+        if borrows:
+            lender, borrower = socket.socketpair()
+            given.enter_context(borrower)
+            undo.callback(lender.close)
+            fds.append(borrower.fileno())
+            command += ["--memory-fd", str(borrower.fileno())]
+        process = spawn(command, fds=fds, stderr=stderr, box=device_box(uid_of(cid)))
     undo.callback(process.abort)
     host.release()
-    return VsockDevice(process, host)
+    return VsockDevice(process, host, lender)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from avf.vmm.base import VmmControlError, nobody_listens
 from avf.vmm.qemu.attach import Execute
 from avf.vmm.qemu.devices import CLONE_IS_ITSELF, Device
+from avf.vmm.qemu.sharing import Sharing
 
 _SEED_SIZE = 32
 _STATE = "state"
@@ -31,15 +32,17 @@ class Clone:
         port: socket.socket,
         devices: Sequence[Device],
         ended: Callable[[str], None] = nobody_listens,
+        sharing: Sharing | None = None,
     ) -> None:
         """Takes over `state`, a template's, and `port`, the host's end of the template's port.
 
-        `ended` is told of each phase as it ends.
+        `ended` is told of each phase as it ends; `sharing`: if its memory begins as pages shared with other clones.
         """
         self._state: int | None = state
         self._port = port
         self._devices = devices
         self._ended = ended
+        self._sharing = sharing
         port.setblocking(False)
 
     async def begin(self, execute: Execute) -> None:
@@ -59,6 +62,8 @@ class Clone:
 
     async def _load(self, execute: Execute) -> None:
         assert self._state is not None
+        if self._sharing is not None:
+            self._sharing.settle()
         await load_state(execute, self._state)
 
     async def _add_devices(self, execute: Execute) -> None:
@@ -88,6 +93,8 @@ class Clone:
         if self._state is not None:
             os.close(self._state)
             self._state = None
+        if self._sharing is not None:
+            self._sharing.close()
         self._port.close()
 
 

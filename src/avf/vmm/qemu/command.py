@@ -50,9 +50,21 @@ class Inputs:
     """The listening socket of the gdb server, if there is one."""
     template: int | None = None
     """Our end of the port over which a template and its host talk, if there is one."""
+    memory: int | None = None
+    """The memory file that a clone's memory begins as, if its pages are shared; see `avf.confine.Box.lent`."""
+    lent_folder: str = "/proc/self/fd"
 
     def image(self, fd: int) -> str:
         return f"{self.image_folder}/{fd}"
+
+    @property
+    def named_fds(self) -> list[int]:
+        """Those that QEMU opens by names of its own, as /dev/fdset/N."""
+        outlets = (*self.console, self.failure, self.ramdump, self.log)
+        return [
+            *(fd for outlet in outlets for fd in outlet.named_fds),
+            *(fd for disk in self.disks for fd in disk.fds),
+        ]
 
     @property
     def fds(self) -> list[int]:
@@ -65,6 +77,7 @@ class Inputs:
             self.vsock_control,
             self.debugger,
             self.template,
+            self.memory,
         )
         return [
             self.monitor,
@@ -119,7 +132,10 @@ def clone_devices(spec: VmSpec, inputs: Inputs) -> list[devices.Device]:
 def _template_machine(
     program: str, spec: VmSpec, inputs: Inputs, host: Host, boot: list[str]
 ) -> list[str]:
-    """All that a template and its clones have in common. Their memory is always shared: a clone may need it to be."""
+    """All that a template and its clones have in common, but for where their memory is.
+
+    That is a clone's own, page by page from when it writes there, or shared with its vsock device.
+    """
     port = inputs.template
     assert port is not None
     processor = devices.emulated_processor(spec.machine)
@@ -149,10 +165,17 @@ def _before_boot(
         *devices.identity(spec.name),
         *devices.board(machine, host.accelerator, shared_memory=shared),
         *devices.processor(host.processor or processor, spec.cpus or host.cpus),
-        *devices.memory(spec.memory_mib or DEFAULT_MEMORY_MIB, shared=shared),
+        *_memory(spec, inputs, shared=shared),
         *devices.lifecycle(pause_on_panic=dumps_on_panic(spec)),
         *devices.monitor(inputs.monitor),
     ]
+
+
+def _memory(spec: VmSpec, inputs: Inputs, *, shared: bool) -> list[str]:
+    mib = spec.memory_mib or DEFAULT_MEMORY_MIB
+    if inputs.memory is not None:
+        return devices.cloned_memory(mib, f"{inputs.lent_folder}/{inputs.memory}")
+    return devices.memory(mib, shared=shared)
 
 
 def _ports(machine: Machine, inputs: Inputs) -> list[str]:

@@ -74,6 +74,12 @@ def memory(mib: int, *, shared: bool) -> list[str]:
     return size
 
 
+def cloned_memory(mib: int, path: str) -> list[str]:
+    """Guest memory that begins as what is in the file, which stays as it is: pages that are written to are copied."""
+    backend = f"memory-backend-file,id={MEMORY_ID},size={mib}M,share=off,mem-path={path}"
+    return ["-m", f"{mib}M", "-object", backend]
+
+
 def lifecycle(*, pause_on_panic: bool = False) -> list[str]:
     """The guest waits to be let run, since QMP tells nothing of what happens before somebody listens. A reset ends
     QEMU; a panic is reported and left to the guest, unless its memory is wanted as it is then.

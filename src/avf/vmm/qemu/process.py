@@ -259,7 +259,7 @@ class QemuProcess:
         self._set_link(_Link.CLOSED)
         if self._device is not None:
             self._device.process.abort()
-            self._device.host.close()
+            self._device.close()
         self._qemu.kill_unless_ended()
         returncode = self._qemu.reap()
         self._socket.close()

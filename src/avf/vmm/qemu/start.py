@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from avf.confine import explain_confinement, image_folder, spawn
+from avf.confine import Child, explain_confinement, image_folder, lent_folder, spawn
 from avf.disk import qemu_disk
 from avf.vmm.base import VmmUnavailable, VmSpec
 from avf.vmm.images import open_firmware, open_image
 from avf.vmm.outlets import open_outlet
-from avf.vmm.qemu.box import qemu_box
+from avf.vmm.qemu.box import memory_number, qemu_box
 from avf.vmm.qemu.command import (
     DEFAULT_MEMORY_MIB,
     Host,
@@ -24,6 +24,7 @@ from avf.vmm.qemu.command import (
 )
 from avf.vmm.qemu.panic import PanicDump
 from avf.vmm.qemu.process import QemuProcess
+from avf.vmm.qemu.sharing import Sharing
 from avf.vmm.vsock_device import VsockDevice, start_vsock_device
 from avf.vsock import HybridVsock, KernelVsock
 
@@ -49,6 +50,8 @@ class Start:
         self._spec = spec
         self._on_event = on_event
         self._stack = ExitStack()
+        self._memory: int | None = None
+        """The memory file that the guest's memory begins as, if it does."""
 
     def run(self, program: str, host: Host, stack: ExitStack) -> QemuProcess:
         spec = self._spec
@@ -71,7 +74,7 @@ class Start:
             undo.callback(qemu.abort)
             spec.ended("spawn")
             memory = (spec.memory_mib or DEFAULT_MEMORY_MIB) << 20
-            clone = self._clone(inputs)
+            clone = self._clone(inputs, qemu, vsock.device)
             if clone is not None:
                 undo.callback(clone.close)
             process = QemuProcess(
@@ -94,7 +97,7 @@ class Start:
     def _command(self, program: str, inputs: Inputs, host: Host) -> list[str]:
         return qemu_command(program, self._spec, inputs, host)
 
-    def _clone(self, inputs: Inputs) -> "Clone | None":
+    def _clone(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> "Clone | None":
         return None
 
     def _panic_dump(self, undo: ExitStack) -> PanicDump | None:
@@ -125,6 +128,8 @@ class Start:
             vsock_control=vsock.control,
             image_folder=image_folder(),
             debugger=spec.gdb_listener,
+            memory=self._memory,
+            lent_folder=lent_folder(),
         )
 
     def _vsock(self, stderr: int, undo: ExitStack) -> "_Vsock":
@@ -136,7 +141,14 @@ class Start:
         qemu_end, device_end = socket.socketpair()
         self._stack.callback(qemu_end.close)
         with device_end:
-            device = start_vsock_device(self._spec.cid, vsock, device_end.fileno(), stderr, undo)
+            device = start_vsock_device(
+                self._spec.cid,
+                vsock,
+                device_end.fileno(),
+                stderr,
+                undo,
+                borrows=self._memory is not None,
+            )
         return _Vsock(control=qemu_end.fileno(), device=device)
 
     def _open_vhost(self) -> int:
@@ -174,18 +186,34 @@ class TemplateStart(_WithPort):
 class CloneStart(_WithPort):
     """The start of a clone: kernel and initrd are in its memory already."""
 
-    def __init__(self, spec: VmSpec, on_event: Callable[[str], None] | None, state: int) -> None:
+    def __init__(
+        self,
+        spec: VmSpec,
+        on_event: Callable[[str], None] | None,
+        state: int,
+        memory: int | None = None,
+    ) -> None:
+        """`memory`: a memory file with the guest's, if that is not in `state`."""
         super().__init__(replace(spec, kernel=None, initrd=None), on_event)
         self._state = state
+        self._memory = memory
+        self.sharing: Sharing | None = None
 
     def _command(self, program: str, inputs: Inputs, host: Host) -> list[str]:
         return clone_command(program, self._spec, inputs, host)
 
-    def _clone(self, inputs: Inputs) -> "Clone":
+    def _clone(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> "Clone":
         from avf.vmm.qemu.clone import Clone  # slow to import
 
         devices = clone_devices(self._spec, inputs)
-        return Clone(self._open_state(), self.port, devices, self._spec.ended)
+        self.sharing = self._share(inputs, qemu, device)
+        return Clone(self._open_state(), self.port, devices, self._spec.ended, self.sharing)
+
+    def _share(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> Sharing | None:
+        if self._memory is None:
+            return None
+        lender = device.lender if device is not None else None
+        return Sharing(qemu, self._memory, memory_number(inputs), lender)
 
     def _open_state(self) -> int:
         """Opened anew, so that each clone reads it from its start."""
@@ -195,13 +223,14 @@ class CloneStart(_WithPort):
 class WaitingStart(CloneStart):
     """The start of a clone of which it is not known yet whose it will be."""
 
-    def __init__(self, spec: VmSpec, state: int) -> None:
-        super().__init__(spec, None, state)
+    def __init__(self, spec: VmSpec, state: int, memory: int | None = None) -> None:
+        super().__init__(spec, None, state, memory)
 
-    def _clone(self, inputs: Inputs) -> "Clone":
+    def _clone(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> "Clone":
         from avf.vmm.qemu.waiting_clone import WaitingClone
 
         self.inputs = inputs
         devices = clone_devices(self._spec, inputs)[: len(inputs.disks)]
-        self.clone = WaitingClone(self._open_state(), self.port, devices)
+        sharing = self._share(inputs, qemu, device)
+        self.clone = WaitingClone(self._open_state(), self.port, devices, sharing)
         return self.clone

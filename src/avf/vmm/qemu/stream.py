@@ -1,4 +1,4 @@
-"""QEMU's migration stream, as far as it is needed to leave the guest's empty pages out.
+"""QEMU's migration stream, as far as it is needed to leave pages of the guest's memory out.
 
 A guest's memory starts as zeros, so that a page of zeros need not be in a stream that a new QEMU reads. To QEMU 7.2 it
 is not the same: it looks at each such page, and where memory is shared with another process, looking allocates it.
@@ -35,13 +35,25 @@ def without_empty_pages(stream: memoryview, block: str) -> Iterator[bytes | memo
 
     Raises StreamError, maybe after some pieces.
     """
-    return _Filter(stream, block.encode()).pieces()
+    return _Filter(stream, block.encode(), None).pieces()
+
+
+def without_memory(
+    stream: memoryview, block: str, memory: memoryview
+) -> Iterator[bytes | memoryview]:
+    """The pieces of the same stream without the pages of the memory block `block`, which go to their places in
+    `memory`, all zeros until then.
+
+    Raises StreamError, maybe after some pieces.
+    """
+    return _Filter(stream, block.encode(), memory).pieces()
 
 
 class _Filter:
-    def __init__(self, stream: memoryview, block: bytes) -> None:
+    def __init__(self, stream: memoryview, block: bytes, memory: memoryview | None) -> None:
         self._stream = stream
         self._block = block
+        self._memory_of_block = memory
         self._at = 0
         self._memory: int | None = None
         self._read_block = self._written_block = b""
@@ -101,6 +113,8 @@ class _Filter:
             flags, address = word & (PAGE - 1), word & ~(PAGE - 1)
             if flags & (_FILL | _DATA):
                 yield from self._page(address, flags)
+                if self._memory_of_block is not None and self._read_block == self._block:
+                    self._copy_pages(self._memory_of_block)
                 continue
             yield _U64.pack(word)
             if flags == _SIZES:
@@ -125,8 +139,12 @@ class _Filter:
         if not flags & _SAME_BLOCK:
             self._read_block = self._string()
         content = self._take(PAGE if flags & _DATA else 1)
-        if flags & _FILL and content[0] == 0 and self._read_block == self._block:
-            return
+        if self._read_block == self._block:
+            if flags & _FILL and content[0] == 0:
+                return
+            if self._memory_of_block is not None:
+                self._put(address, content)
+                return
         kind = flags & ~_SAME_BLOCK
         if self._read_block == self._written_block:
             yield _U64.pack(address | kind | _SAME_BLOCK)
@@ -134,3 +152,25 @@ class _Filter:
             self._written_block = self._read_block
             yield _U64.pack(address | kind) + bytes([len(self._read_block)]) + self._read_block
         yield content
+
+    def _copy_pages(self, memory: memoryview) -> None:
+        """As many of those that follow as are plain pages of the same block: nearly all there are."""
+        stream, at, last = self._stream, self._at, len(memory) - PAGE
+        unpack, size = _U64.unpack_from, _U64.size
+        while at + size + PAGE <= len(stream):
+            (word,) = unpack(stream, at)
+            address = word & ~(PAGE - 1)
+            if word & (PAGE - 1) != _DATA | _SAME_BLOCK or address > last:
+                break
+            memory[address : address + PAGE] = stream[at + size : at + size + PAGE]
+            at += size + PAGE
+        self._at = at
+
+    def _put(self, address: int, content: memoryview) -> None:
+        memory = self._memory_of_block
+        assert memory is not None
+        if address + PAGE > len(memory):
+            raise StreamError(f"a page at {address:#x} is beyond {len(memory):#x} bytes of memory")
+        memory[address : address + PAGE] = (
+            content if len(content) == PAGE else bytes(content) * PAGE
+        )

@@ -3,8 +3,9 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable
-from contextlib import ExitStack
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from avf import settings
@@ -15,8 +16,11 @@ from avf.vmm.accel import Acceleration, Accelerator, acceleration_for
 from avf.vmm.base import ExitReport, Machine, VmmStartError, VmmUnavailable, VmSpec
 from avf.vmm.qemu.command import MAX_DISKS, Host
 from avf.vmm.qemu.process import QemuProcess
+from avf.vmm.qemu.shares import never_share_memory, remember_sharing, shares_memory
 from avf.vmm.qemu.start import CloneStart, Start, TemplateStart, WaitingStart
 from avf.vmm.qemu.template_key import check_clock, template_key
+from avf.vmm.qemu.unfold import UnfoldedTemplate
+from avf.vmm.qemu.unfolded import UnfoldedTemplates
 from avf.vmm.qemu.waiting import WaitingQemu
 from avf.vmm.templates import TemplateError, TemplateFacts, TemplateLate
 from avf.vmm.tsc import tsc_khz
@@ -66,6 +70,8 @@ class Qemu:
         """`acceleration` None: what acceleration_for finds for each VM."""
         self._program = program
         self._acceleration = acceleration
+        self._unfolded = UnfoldedTemplates()
+        weakref.finalize(self, self._unfolded.clear)
 
     def emulates(self, kernel: int | None) -> bool:
         found = self._acceleration or acceleration_for(find_qemu(self._program), kernel)
@@ -89,7 +95,44 @@ class Qemu:
         """
         host = self._host(spec, find_qemu(self._program))
         check_clock(host.tsc_khz, known.tsc_khz)
-        process = self._start(spec, CloneStart(spec, on_event, state))
+        if shares_memory():
+            process = self._start_sharing(spec, state, known, on_event)
+            if process is not None:
+                return process
+        return self._wait_for_clone(self._start(spec, CloneStart(spec, on_event, state)))
+
+    def _start_sharing(
+        self,
+        spec: VmSpec,
+        state: int,
+        known: TemplateFacts,
+        on_event: Callable[[str], None] | None,
+    ) -> QemuProcess | None:
+        """None if this host does not let clones share memory; that is remembered. Raises as `start_clone` does."""
+        with self._unfold(state, known) as template:
+            start = CloneStart(spec, on_event, template.state, template.memory)
+            try:
+                process = self._wait_for_clone(self._start(spec, start))
+            except TemplateError:
+                if start.sharing is None or start.sharing.problem is None:
+                    raise
+                never_share_memory(start.sharing.problem)
+                return None
+            remember_sharing()
+            return process
+
+    @contextmanager
+    def _unfold(self, state: int, known: TemplateFacts) -> Iterator[UnfoldedTemplate]:
+        try:
+            template = self._unfolded.get(known.key, state, known.memory_mib << 20)
+        except OSError as error:
+            raise TemplateError(f"the template cannot be shared: {words(error)}") from error
+        try:
+            yield template
+        finally:
+            template.close()
+
+    def _wait_for_clone(self, process: QemuProcess) -> QemuProcess:
         try:
             if process.wait_until_started(CLONE_SECONDS):
                 return process
@@ -108,7 +151,12 @@ class Qemu:
         """
         host = self._host(spec, find_qemu(self._program))
         check_clock(host.tsc_khz, known.tsc_khz)
-        start = WaitingStart(spec, state)
+        if not shares_memory(proved=True):
+            return self._start_waiting(spec, WaitingStart(spec, state))
+        with self._unfold(state, known) as template:
+            return self._start_waiting(spec, WaitingStart(spec, template.state, template.memory))
+
+    def _start_waiting(self, spec: VmSpec, start: WaitingStart) -> WaitingQemu:
         return WaitingQemu(self._start(spec, start), start.clone, spec, start.inputs)
 
     def start_template(self, spec: VmSpec) -> tuple[QemuProcess, socket.socket]:

@@ -10,14 +10,21 @@ from avf.vmm.base import VmmControlError
 from avf.vmm.qemu.attach import Belongings, Execute, attach
 from avf.vmm.qemu.clone import Clone, new_seed
 from avf.vmm.qemu.devices import CLONE_HAS_REHEARSED, Device
+from avf.vmm.qemu.sharing import Sharing
 
 
 class WaitingClone(Clone):
     """What a fresh QEMU becomes in two steps: up to `ready`, and once `owner` is known."""
 
-    def __init__(self, state: int, port: socket.socket, devices: Sequence[Device]) -> None:
+    def __init__(
+        self,
+        state: int,
+        port: socket.socket,
+        devices: Sequence[Device],
+        sharing: Sharing | None = None,
+    ) -> None:
         """`devices`: those that it has before it is anybody's."""
-        super().__init__(state, port, devices)
+        super().__init__(state, port, devices, sharing=sharing)
         self.ready: Future[None] = Future()
         self.owner: Future[Belongings] = Future()
 

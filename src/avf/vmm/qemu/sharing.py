@@ -1,0 +1,62 @@
+"""What a clone whose memory begins as shared pages needs from us once its QEMU runs, and before its guest does."""
+
+import os
+import socket
+from pathlib import Path
+
+from avf.confine import Child
+from avf.vmm.base import VmmControlError
+
+
+class Sharing:
+    """The last steps towards memory that is shared until it is written to.
+
+    QEMU gives memory back to the host by freeing a part of the file behind it, which a sealed file refuses, and only
+    then lets go of its own pages. So its filter has the first step succeed and do nothing, for the one descriptor that
+    it must turn out to have the file under.
+    """
+
+    def __init__(self, qemu: Child, memory: int, number: int, lender: socket.socket | None) -> None:
+        """`memory` stays the caller's; `number`: the descriptor QEMU must have it open under; `lender`: over which the
+        vsock device is lent QEMU's memory, since it cannot map a copy that is QEMU's own.
+        """
+        self._qemu = qemu
+        self._identity = _identity(os.fstat(memory))
+        self._number = number
+        self._lender = lender
+        self.problem: str | None = None
+        """Why memory cannot be shared on this host, if that has turned out."""
+
+    def settle(self) -> None:
+        """QEMU runs, and its guest does not yet. Raises VmmControlError, and says so in `problem`."""
+        try:
+            self._check_number()
+            if self._lender is not None:
+                self._lend(self._lender)
+        except OSError as error:
+            self.problem = f"QEMU's memory cannot be reached: {error.strerror}"
+        if self.problem is not None:
+            raise VmmControlError(self.problem)
+        self._qemu.end_lending()
+
+    def close(self) -> None:
+        """The guest runs, or never will."""
+        self._qemu.end_lending()
+
+    def _check_number(self) -> None:
+        found = Path(f"/proc/{self._qemu.pid}/fd/{self._number}").stat()
+        if _identity(found) != self._identity:
+            self.problem = f"QEMU has not opened its memory as descriptor {self._number}"
+
+    def _lend(self, lender: socket.socket) -> None:
+        """The kernel checks here, and never again, that we may read and write QEMU's memory: it is our child."""
+        memory = os.open(f"/proc/{self._qemu.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            socket.send_fds(lender, [b"m"], [memory])
+        finally:
+            os.close(memory)
+            lender.close()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
