@@ -5,7 +5,8 @@ vm.warm.vs_cold          ratio to a cold start, median of the pairs
 vm.pool_start_s          createVm to "payload started" of a clone that has waited, median
 vm.pool.vs_cold          ratio to a cold start, median of the rounds
 vm.pool.cpu_vs_cold      ratio of the processor time that QEMU takes for it, median of the rounds
-vm.clone.private_mib     memory of a clone whose payload has started, median: QEMU's own and the guest's
+vm.clone.private_mib     memory of a clone whose payload has started, median: QEMU's own and the guest's, without the
+                         pages that it shares with other clones
 vm.cold.private_mib      the same of a VM that started cold
 vm.template_s            making the template
 """
@@ -117,4 +118,6 @@ def _cpu_seconds(pid: int) -> float:
 
 def _private_mib(pid: int) -> float:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(_PRIVATE)) / 1024
+    shared = "Pss_Shmem:" if "avf-template" in Path(f"/proc/{pid}/maps").read_text() else None
+    own = tuple(name for name in _PRIVATE if name != shared)
+    return sum(int(line.split()[1]) for line in lines if line.startswith(own)) / 1024
