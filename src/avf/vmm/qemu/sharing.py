@@ -1,5 +1,6 @@
 """What a clone whose memory begins as shared pages needs from us once its QEMU runs, and before its guest does."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -33,8 +34,10 @@ class Sharing:
             self._check_number()
             if self._lender is not None:
                 self._lend(self._lender)
-        except OSError as error:
+        except PermissionError as error:
             self.problem = f"QEMU's memory cannot be reached: {error.strerror}"
+        except OSError as error:
+            raise VmmControlError(f"QEMU has ended: {error.strerror}") from error
         if self.problem is not None:
             raise VmmControlError(self.problem)
         self._qemu.end_lending()
@@ -44,8 +47,12 @@ class Sharing:
         self._qemu.end_lending()
 
     def _check_number(self) -> None:
-        found = Path(f"/proc/{self._qemu.pid}/fd/{self._number}").stat()
-        if _identity(found) != self._identity:
+        files = Path(f"/proc/{self._qemu.pid}/fd")
+        path = files / str(self._number)
+        there = set(files.iterdir())
+        if not there:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        if path not in there or _identity(path.stat()) != self._identity:
             self.problem = f"QEMU has not opened its memory as descriptor {self._number}"
 
     def _lend(self, lender: socket.socket) -> None:
