@@ -1,5 +1,7 @@
 """Which VMM runs this client's VMs, and whether they may begin as clones."""
 
+import functools
+
 from avf import settings
 from avf.vmm import Qemu, Vmm
 
@@ -10,6 +12,12 @@ def choose_vmm() -> Vmm:
         from avf.vmm import Crosvm
 
         return Crosvm()
+    return _qemu()
+
+
+@functools.cache
+def _qemu() -> Qemu:
+    """One for all VMs, since its clones share memory."""
     return Qemu()
 
 
