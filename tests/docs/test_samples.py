@@ -71,7 +71,8 @@ class Reader:
 
     def follow(self, sample: Sample) -> None:
         if sample.setup:
-            self._type(sample, f"set -e; {sample.setup}\nset +e", "…")
+            for command in complete_commands(sample.setup):
+                self._type(sample, command, "…", must_succeed=True)
         if sample.name:
             path = self.folder / sample.name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,10 +81,14 @@ class Reader:
             self._run_python(sample)
         elif sample.language == "sh":
             for command in complete_commands(sample.text):
-                self._type(sample, command, "…")
+                self._type(sample, command, "…", must_succeed=True)
         elif sample.language == "console":
             for command, printed in sample.typed:
-                self._type(sample, command, printed)
+                if sample.second_terminal:
+                    terminal = Terminal(self.folder, self._environment)
+                    self._stack.enter_context(terminal).run_on(command, printed, SECONDS)
+                else:
+                    self._type(sample, command, printed)
 
     def _run_python(self, sample: Sample) -> None:
         if self._python is None:
@@ -93,17 +98,14 @@ class Reader:
         failed, output = self._python.run(file, SECONDS)
         assert not failed, f"{sample}\n{output}"
 
-    def _type(self, sample: Sample, command: str, printed: str) -> None:
-        if sample.second_terminal:
-            terminal = self._stack.enter_context(Terminal(self.folder, self._environment))
-            terminal.run_on(command, printed, SECONDS)
-            return
+    def _type(
+        self, sample: Sample, command: str, printed: str, *, must_succeed: bool = False
+    ) -> None:
         if self._shell is None:
             self._shell = self._stack.enter_context(Terminal(self.folder, self._environment))
         status, output = self._shell.run(command, SECONDS)
-        demanded = sample.language == "sh" or command.startswith("set -e; ")
         assert shows(printed, output), f"{sample}: {command}\nprints\n{output}\nand not\n{printed}"
-        assert status == 0 or not demanded, f"{sample}: {command}\n{output}"
+        assert status == 0 or not must_succeed, f"{sample}: {command}\n{output}"
 
 
 def environment(folder: Path) -> dict[str, str]:
