@@ -18,8 +18,9 @@ from .errors import ProtocolError
 from .fd import ReceivedFds, close_fds
 from .incoming import ReceivedFrame, check_frame, received_fds
 
-_PIECE = 65536
-_FIRST_PIECE = 2 * _PIECE
+_PIECE = 69_632
+"""Bytes received at once, at most: an array of 64 KiB comes in one piece with what is around it."""
+_FIRST_PIECE = 131_072
 """Room made for a body before anything of it has come."""
 _HEADER_SIZE = wire.HEADER_SIZE
 _DEC_STRONG = wire.DEC_STRONG
