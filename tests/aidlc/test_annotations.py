@@ -4,13 +4,27 @@ import array
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 
 from avf.aidlc import AidlError
 from avf.aidlc.main import main
-from avf.binder import Byte, Char, ExceptionCode, FixedSize, Interface, Parcel, RemoteException
+from avf.binder import (
+    Byte,
+    Char,
+    ExceptionCode,
+    FdMode,
+    FixedSize,
+    Interface,
+    Parcel,
+    RawService,
+    RemoteException,
+    Server,
+    connect,
+    unix,
+)
 from avf.binder.codecs import codec_for
 from tests.aidlc.compiling import compile_text
 
@@ -102,6 +116,51 @@ def test_only_true_permits(guarded: Any, serve: Serve, answer: object) -> None:
     type(target).has_permission = lambda self, name: answer
     with pytest.raises(RemoteException, match="SECURITY"):
         serve(target, guarded.IWhole).one()
+
+
+@pytest.mark.parametrize("mode", FdMode)
+def test_a_check_that_fails_permits_nothing_and_tells_the_server_why(
+    guarded: Any, tmp_path: Path, mode: FdMode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+    target = guard(guarded.IWhole, ran, set())
+
+    def fails(self: Any, name: str) -> bool:
+        raise OSError("the table of users is gone")
+
+    type(target).has_permission = fails
+    with (
+        Server(target, fd_modes=frozenset({mode})) as server,
+        connect(server.start(unix(tmp_path / "sock")), fd_mode=mode) as session,
+        pytest.raises(RemoteException, match=r"SECURITY: IWhole\.one: access denied") as caught,
+    ):
+        session.get_root(guarded.IWhole).one()
+    assert "table of users" not in str(caught.value)
+    assert "table of users" in capfd.readouterr().err
+    assert ran == []
+
+
+@pytest.mark.parametrize("allowed", [set(), {"ADMIN"}], ids=["nobody", "ADMIN"])
+def test_calls_served_as_bytes_are_checked_like_others(
+    guarded: Any, serve: Serve, allowed: set[str]
+) -> None:
+    ran: list[int] = []
+
+    class Raw(guarded.IWhole, RawService, partial=True):  # type: ignore[misc]
+        def transact(self, code: int, arguments: bytes) -> bytes:
+            ran.append(code)
+            return bytes(4) + b"\1\0\0\0"
+
+        def has_permission(self, name: str) -> bool:
+            return name in allowed
+
+    proxy = serve(Raw(), guarded.IWhole)
+    if allowed:
+        assert proxy.one() == 1
+        return
+    with pytest.raises(RemoteException, match="SECURITY"):
+        proxy.one()
+    assert ran == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """How a call that came is run."""
 
+from collections.abc import Callable
+from typing import Any
+
 from . import predefined, raw, wire
 from .contract import Contract
 from .errors import (
@@ -41,7 +44,7 @@ class PlainCall:
         method = self._method
         reply = None
         try:
-            implementation = method.of(self._target)
+            implementation = _implementation(core, method, self._target)
             request = method.fixed_request
             args = None if request is None else request.arguments(self._frame)
             if args is None:
@@ -65,6 +68,18 @@ class PlainCall:
             outcome = _failed(core, error, reply)
         plain = core.finish_plain(self._node, outcome) if isinstance(outcome, Parcel) else None
         return plain or core.finish(self._node, outcome)
+
+
+def _implementation(core: SessionCore, method: Method, target: IBinder) -> Callable[..., Any]:
+    """What runs for a call. Raises StatusError, RemoteException."""
+    try:
+        return method.of(target)
+    except BinderError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a check that fails allows nothing
+        _tell(core, error)
+        text = f"{method.name}: access denied, its check failed; the server's log has more"
+        raise RemoteException.security(text) from None
 
 
 def plain_call(core: SessionCore, frame: bytes) -> PlainCall | None:
@@ -131,7 +146,7 @@ def _dispatch(
     if method is None:
         predefined.serve(target, code, reader, reply)
         return
-    implementation = method.of(target)
+    implementation = _implementation(core, method, target)
     args = method.read_arguments(reader)
     reader.close_untaken()
     try:

@@ -96,10 +96,11 @@ class Method:
         if getattr(bound, "__func__", None) is self.function:
             raise StatusError(Status.UNKNOWN_TRANSACTION, f"{self.name} is not implemented")
         if self.all_of or self.any_of:
-            self._check_permission(target)
+            self.check_permission(target)
         return bound
 
-    def _check_permission(self, target: Any) -> None:
+    def check_permission(self, target: Any) -> None:
+        """Raises RemoteException (SECURITY) if the caller lacks a permission that the method demands."""
         has = target.has_permission
         for name in self.all_of:
             if has(name) is not True:

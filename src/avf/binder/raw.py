@@ -30,6 +30,9 @@ def serve(target: RawService, code: int, reader: ParcelReader, reply: Parcel) ->
     start = reader.pos
     if not token or reader.buf[start : start + len(token)] != token:
         raise StatusError(Status.BAD_TYPE, f"{type(target).__name__}: wrong interface token")
+    method = contract.methods().get(code) if contract is not None else None
+    if method is not None:
+        method.check_permission(target)
     arguments = bytes(reader.buf[start + len(token) : reader.end])
     reader.close_untaken()
     reply.data += target.transact(code, arguments)
