@@ -124,7 +124,7 @@ def test_methods_and_arguments_that_python_cannot_tell_apart() -> None:
         " int yLength); const int dump = 1; }"
     )
     assert "def foo_bar(self, a_b: int, a_b_: int) -> None:" in text
-    assert "def fooBar(self, x: list[int], y_length_: int, y_length: int) -> list[int]:" in text
+    assert "def fooBar(self, x: list[int], y_length_: Length, y_length: int) -> list[int]:" in text
     assert "    dump_ = 1\n" in text
 
 

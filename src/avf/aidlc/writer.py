@@ -85,7 +85,9 @@ class _Writer:
         return [*lines, *doc, f"{margin}    raise NotImplementedError"]
 
     def _parameter_type(self, argument: ArgumentDef) -> str:
-        return "int" if _has_length(argument) else self.spelling.annotation(argument.type)
+        if _has_length(argument):
+            return self.spelling.binder("Length")
+        return self.spelling.annotation(argument.type)
 
     def _meta_methods(self) -> list[tuple[int, str, str, str, str]]:
         """What a versioned interface says of itself: code, name, type, documentation and value."""

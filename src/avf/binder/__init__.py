@@ -7,7 +7,7 @@ and reach them with `connect`. See `errors` for what can go wrong.
 
 from .budget import PARTY_LIMITS, TOTAL_LIMITS, Budget, Limits, Rate, nobody
 from .client import Session, connect, interface_cast
-from .codecs import Byte, Char, FileDescriptor, FixedSize, Float, Long
+from .codecs import Byte, Char, FileDescriptor, FixedSize, Float, Length, Long
 from .contract import AsyncInterface, Interface, method
 from .enums import Enum
 from .errors import (
@@ -66,6 +66,7 @@ __all__ = [
     "IBinder",
     "IServices",
     "Interface",
+    "Length",
     "Limits",
     "Long",
     "Parcel",

@@ -12,7 +12,7 @@ from .errors import Status, StatusError
 from .fd import ParcelFileDescriptor
 from .objects import IBinder, cast
 from .parcel import Parcel, ParcelReader, misfit
-from .scalars import BOOL, BYTE, CHAR, DOUBLE, FLOAT, INT, LONG
+from .scalars import BOOL, BYTE, CHAR, DOUBLE, FLOAT, INT, LENGTH, LONG
 
 
 class Scalar(enum.Enum):
@@ -21,6 +21,7 @@ class Scalar(enum.Enum):
     BYTE = "byte"
     CHAR = "char"
     LONG = "long"
+    LENGTH = "length"
     FLOAT = "float"
     FILE_DESCRIPTOR = "FileDescriptor"
 
@@ -40,6 +41,8 @@ Char = Annotated[str, Scalar.CHAR]
 """AIDL char: a string of one UTF-16 unit."""
 Long = Annotated[int, Scalar.LONG]
 """AIDL long: 64 bits, signed. (Plain `int` is AIDL int: 32 bits.)"""
+Length = Annotated[int, Scalar.LENGTH]
+"""The number of elements that a caller has room for in an array that comes out of a method: 0 to 614,400."""
 Float = Annotated[float, Scalar.FLOAT]
 """AIDL float: 32 bits. (Plain `float` is AIDL double.)"""
 FileDescriptor = Annotated[ParcelFileDescriptor, Scalar.FILE_DESCRIPTOR]
@@ -210,6 +213,7 @@ _SCALARS = {
     Scalar.BYTE: BYTE,
     Scalar.CHAR: CHAR,
     Scalar.LONG: LONG,
+    Scalar.LENGTH: LENGTH,
     Scalar.FLOAT: FLOAT,
     Scalar.FILE_DESCRIPTOR: Codec(_write_raw_fd, ParcelReader.read_fd, _none),
 }

@@ -3,7 +3,9 @@
 import struct
 from typing import Any
 
+from . import wire
 from .codec import Codec, Fixed, Reader, Writer
+from .errors import Status, StatusError
 from .parcel import Parcel, ParcelReader, misfit
 
 
@@ -25,6 +27,9 @@ def _fixed(letter: str) -> tuple[Writer, Reader]:
 
     return write, read
 
+
+MAX_LENGTH = wire.MAX_BODY_2
+"""Elements of an array that comes out of a method: more cannot be sent, for none takes less than a byte."""
 
 _NAMES = {"b": "byte", "i": "int", "q": "long", "f": "float", "d": "double"}
 
@@ -108,9 +113,24 @@ def _read_char(reader: ParcelReader) -> str:
     return _char_into(reader.read_int())
 
 
+def _write_length(parcel: Parcel, value: int) -> None:
+    if isinstance(value, int) and not 0 <= value <= MAX_LENGTH:
+        raise ValueError(f"{value} is no length of an array that can be sent back")
+    write_i32(parcel, value)
+
+
+def _read_length(reader: ParcelReader) -> int:
+    """-1, which Java sends for an array that is null, counts as 0. Raises StatusError."""
+    count = reader.read_int()
+    if not -1 <= count <= MAX_LENGTH:
+        raise StatusError(Status.BAD_VALUE, f"room for {count} elements in an array of the answer")
+    return max(count, 0)
+
+
 BOOL = Codec(_write_bool, _read_bool, bool, fixed=Fixed("i", _bool_out, bool))
 BYTE = Codec(write_byte, read_byte, int, packed="b", fixed=Fixed("i", byte_out, byte_into))
 CHAR = Codec(_write_char, _read_char, lambda: "\0", fixed=Fixed("i", _char_out, _char_into))
+LENGTH = Codec(_write_length, _read_length, int)
 INT = Codec(write_i32, read_i32, int, packed="i", fixed=Fixed("i"))
 LONG = Codec(write_i64, read_i64, int, packed="q", fixed=Fixed("q"))
 FLOAT = Codec(*_fixed("f"), float, packed="f", fixed=Fixed("f"))
