@@ -48,10 +48,12 @@ def several_uids() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def programs_heed_interrupts() -> None:
-    """They would ignore SIGINT as a test run in the background does."""
+def programs_heed_signals() -> None:
+    """They would ignore SIGINT as a test run in the background does, and SIGHUP as one under nohup does."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

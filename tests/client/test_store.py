@@ -1,3 +1,4 @@
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,14 @@ def test_what_was_created_is_found_again(store: VmStore, config: StoredConfig) -
     assert again.get_or_create("a", config).config == full
 
 
+def test_folders_that_are_no_vms_hide_no_others(store: VmStore, config: StoredConfig) -> None:
+    folder = store.create("a", config).folder
+    for name in ("b\nc", ".d"):
+        shutil.copytree(folder, store.directory / name)
+    (store.directory / "e").touch()
+    assert store.names() == ["a"]
+
+
 def test_a_name_is_given_once(store: VmStore, config: StoredConfig) -> None:
     store.create("a", config)
     with pytest.raises(VmStateError, match="there is a VM a already"):
@@ -61,7 +70,7 @@ def test_a_name_is_given_once(store: VmStore, config: StoredConfig) -> None:
     assert [path.name for path in store.directory.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../foo", "a/b", ".hidden", "a\0b"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../foo", "a/b", ".hidden", "a\0b", "a\nb"])
 def test_names_that_are_none(store: VmStore, config: StoredConfig, name: str) -> None:
     with pytest.raises(ConfigError, match="is no name for a VM"):
         store.create(name, config)

@@ -244,8 +244,9 @@ class VmStore:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def names(self) -> list[str]:
-        """All VMs of the store, sorted."""
-        return sorted(p.name for p in self.directory.iterdir() if (p / _CONFIG).exists())
+        """All VMs of the store, sorted; a folder whose name no VM can have is none."""
+        folders = [path for path in self.directory.iterdir() if _is_name(path.name)]
+        return sorted(path.name for path in folders if (path / _CONFIG).exists())
 
     def get(self, name: str) -> StoredVm | None:
         """The VM of that name; None if there is none."""
@@ -272,7 +273,7 @@ class VmStore:
         return StoredVm(name, self._folder(name))
 
     def _folder(self, name: str) -> Path:
-        if not name.isprintable() or not name or name.startswith(".") or "/" in name:
+        if not _is_name(name):
             raise ConfigError(
                 f"{name!r} is no name for a VM: a name is not empty, begins with no dot and has no / and no control"
                 " character"
@@ -295,6 +296,10 @@ class VmStore:
                 raise VmStateError(f"there is a VM {name} already") from None
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and name.isprintable() and not name.startswith(".") and "/" not in name
 
 
 def _default_directory() -> Path:

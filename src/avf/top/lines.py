@@ -8,8 +8,6 @@ import codecs
 import unicodedata
 from collections.abc import Iterator
 
-from rich.cells import cell_len, set_cell_size
-
 from avf.printable import escaped, printable
 
 MAX_LINES = 10_000
@@ -118,7 +116,7 @@ def _without_heaps(line: str) -> str:
     return "".join(shown)
 
 
-def short(text: str, width: int) -> str:
-    """Visible text in so many cells; what is cut off is told by an ellipsis."""
-    shown = visible(text[: 4 * width])
-    return shown if cell_len(shown) <= width else set_cell_size(shown, width - 1) + "…"
+def short(text: str, length: int) -> str:
+    """So many visible characters; what is cut off is told by an ellipsis."""
+    shown = visible(text[: 4 * length])
+    return shown if len(shown) <= length else shown[: length - 1] + "…"

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from avf.top.board import Board, Column, cell
-from avf.top.lines import short
+from avf.top.cells import fitted
 from avf.top.model import Phase, Vm
 from avf.top.plot import over_time, sparkline
 
@@ -198,6 +198,6 @@ class VmRows(ScrollView, can_focus=True):
 
 
 def _fitted(text: str, slot: Slot) -> str:
-    text = short(text, slot.width)
+    text = fitted(text, slot.width)
     padding = " " * (slot.width - cell_len(text))
     return padding + text if slot.to_the_right else text + padding
