@@ -16,7 +16,8 @@ from avf.client import VirtualizationService, VirtualMachine
 from avf.policy import Permission
 from avf.virtmgr import context
 from avf.virtmgr.atoms import AtomSender
-from avf.virtmgr.create import CONTEXT_ATTEMPTS, VmCreation
+from avf.virtmgr.contexts import CONTEXT_ATTEMPTS
+from avf.virtmgr.create import VmCreation
 from avf.virtmgr.global_service import GlobalService
 from avf.virtmgr.requester import Requester
 from avf.virtmgr.table import VmTable

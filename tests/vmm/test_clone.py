@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,9 +103,13 @@ def test_clones_share_pages_that_none_of_them_can_write_to(
     path, known = template
     qemu = Qemu()
     other = replace(spec, cid=2049, vsock=HybridVsock(2049, spec.temporary_directory / "other"))
-    with opened(path) as state:
-        processes = [qemu.start_clone(one, state, known) for one in (spec, other)]
+    processes = []
     try:
+        with opened(path) as state:
+            for one in (spec, other):
+                processes.append(qemu.start_clone(one, state, known))
+                # its guest, which finds no disk, would soon power off
+                os.kill(processes[-1].pid, signal.SIGSTOP)
         found = [guest_memory(process.pid) for process in processes]
         assert found[0].inode == found[1].inode
         for memory in found:
