@@ -211,7 +211,9 @@ def test_arrays_of_interfaces(root: IKinds) -> None:
     assert root.objects([root, mine], None) == ([mine, root], None)
     assert root.objects([], [None, mine]) == ([], [None, mine])
     values: Any = [None]
-    with pytest.raises(RemoteException, match="NULL_POINTER"):
+    with pytest.raises(
+        RemoteException, match=r"NULL_POINTER: .*: None was given, in \(.*\), for an object"
+    ):
         root.objects(values, None)
 
 

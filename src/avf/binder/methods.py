@@ -202,10 +202,17 @@ class Method:
             if code:
                 _read_exception(reader, code)
             return None if self.result is None else self.result.read(reader)
-        except RemoteException:
-            raise
+        except RemoteException as error:
+            if error.code == ExceptionCode.NULL_POINTER and not error.message:
+                error = RemoteException(error.code, self._about_null())
+            raise error from None
         except Exception as error:
             raise refused(error, f"{self.name}: result") from error
+
+    def _about_null(self) -> str:
+        """What a server of libbinder's means by a null pointer, which says no more."""
+        names = ", ".join(self.arguments)
+        return f"{self.name}: None was given, in ({names}), for an object that is not nullable"
 
 
 def _pieces(codecs: list[Codec]) -> list[tuple[int, int, Shape | None]] | None:
