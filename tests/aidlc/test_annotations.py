@@ -1,6 +1,7 @@
 """Annotations that mean something: permissions, and null inside of arrays."""
 
 import array
+import asyncio
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from avf.binder import (
     RawService,
     RemoteException,
     Server,
+    aio,
     connect,
     unix,
 )
@@ -100,6 +102,48 @@ def test_permissions(guarded: Any, serve: Serve, allowed: set[str] | None, runs:
         with pytest.raises(RemoteException, match=rf"IGuarded\.{name}: access denied") as caught:
             getattr(proxy, name)()
         assert caught.value.code == ExceptionCode.SECURITY
+    assert set(ran) == runs
+
+
+@pytest.mark.parametrize(
+    ("checker", "runs"),
+    [
+        (None, {"open", "free"}),
+        (lambda self, name: name == "READ", {"open", "free", "one"}),
+        (lambda self, name: [name], {"open", "free"}),
+    ],
+    ids=["none", "READ", "no bool"],
+)
+def test_permissions_in_a_loop(guarded: Any, tmp_path: Path, checker: Any, runs: set[str]) -> None:
+    ran: list[str] = []
+    names = ("open", "one", "both", "either", "free")
+
+    def method_named(name: str) -> Callable[[Any], Any]:
+        async def run(self: Any) -> int:
+            ran.append(name)
+            return 1
+
+        return run
+
+    members: dict[str, Any] = {name: method_named(name) for name in names}
+    if checker is not None:
+        members["has_permission"] = checker
+    made = type("Guard", (guarded.IGuardedAsync,), members)()
+
+    async def main() -> None:
+        async with aio.Server(made) as server:
+            address = server.start(unix(tmp_path / "guarded.sock"))
+            async with await aio.connect(address, timeout=10) as session:
+                proxy = await session.get_root(guarded.IGuardedAsync)
+                for name in names:
+                    if name in runs:
+                        assert await getattr(proxy, name)() == 1
+                        continue
+                    with pytest.raises(RemoteException, match="access denied") as caught:
+                        await getattr(proxy, name)()
+                    assert caught.value.code == ExceptionCode.SECURITY
+
+    asyncio.run(main())
     assert set(ran) == runs
 
 
