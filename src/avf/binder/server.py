@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _LOOK_AFTER = 0.5
 """Seconds after which whoever waits for its turn looks at the clock again."""
+_MOMENT = 0.02
+"""Seconds, far more than a frame that has come takes to its method."""
 _GRACE_STEP = 0.02
 """Seconds after which `shutdown` looks again whether calls are being served."""
 _MAX_INCOMING = 64
@@ -256,6 +258,10 @@ class Server(Reception):
         while endpoints:
             patient = time.monotonic() < deadline
             busy = [endpoint for endpoint in endpoints if patient and endpoint.busy]
+            if patient and len(busy) < len(endpoints):
+                # a call may just be on its way from the buffer to its method, and show in neither
+                time.sleep(_MOMENT)
+                busy = [endpoint for endpoint in endpoints if endpoint in busy or endpoint.busy]
             for endpoint in endpoints:
                 if endpoint not in busy:
                     endpoint.end()
