@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _LOOK_AFTER = 0.5
 """Seconds after which whoever waits for its turn looks at the clock again."""
 _MOMENT = 0.02
-"""Seconds, far more than a frame that has come takes to its method."""
+"""Seconds that a frame which has come may take to its method."""
 _GRACE_STEP = 0.02
 """Seconds after which `shutdown` looks again whether calls are being served."""
 _MAX_INCOMING = 64
