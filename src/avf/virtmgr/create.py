@@ -5,7 +5,7 @@ import logging
 import os
 import resource
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +61,17 @@ CONFIG_TYPE_RAW = 2
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Streams:
+    """What a VM writes to, as descriptors, and what is kept of it."""
+
+    console: int | None
+    os_log: int | None
+    output: VmOutput
+    takes_input: bool
+    """Whether what is typed reaches the console."""
+
+
 class VmCreation:
     """One call of createVm."""
 
@@ -91,73 +102,101 @@ class VmCreation:
         invocation: Invocation | None = None,
     ) -> VmInstance:
         """The new VM, in the table. Raises RemoteException."""
-        timeline = self._timeline
         if _is_custom(config):
             require_custom(self._global_service)
         _check_gdb_port(config)
         _require_descriptors()
         with contextlib.ExitStack() as undo:
-            is_app = config.which == "app_config"
             waiting = self._take_clone(config)
-            context = (
-                create_context(self._global_service, self._machines, requester.pid, is_app=is_app)
-                if waiting is None
-                else waiting.context
-            )
+            context = self._context(config, requester, waiting)
             undo.callback(context.close)
-            timeline.ended("context")
+            self._timeline.ended("context")
             if waiting is not None:
                 with _told("Failed to create VM: "):
                     waiting.claim()
             files = Fds()
             undo.callback(files.close)
-            console = _output(config, console_fd, f"Console({context.cid})", files)
-            os_log = _output(config, log_fd, f"Log({context.cid})", files)
-            debuggable = _is_debuggable(config)
-            takes_input = debuggable or config.which == "raw_config"
-            if input_fd is not None:
-                self._check_input(takes_input)
-                if console is None:
-                    with _told("Failed to create VM: "):
-                        console = files.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
-            typed = _typed(input_fd, console, files) if takes_input else None
-            output = VmOutput(console=console is not None, log=os_log is not None, typed=typed)
-            undo.callback(output.close)
+            streams = self._streams(config, console_fd, input_fd, log_fd, context.cid, files)
+            undo.callback(streams.output.close)
             machine_config = self._load(config, files, invocation)
-            timeline.ended("files")
-            self._check_features(config, machine_config)
-            _check_labels(machine_config, is_app, requester.uid)
-            spec = replace(
-                self._specify(machine_config, context, console, os_log),
-                gdb_listener=self._open_door(machine_config, context, files),
-            )
-            machine = VmInstance(
-                context,
-                spec,
-                files,
-                requester,
-                self._confined_vmm(
-                    warm_vmm(self._vmm, config.app_config, machine_config, waiting)
-                    if is_app
-                    else self._vmm,
-                    context,
-                    machine_config.task_profiles,
-                ),
-                VmMetrics(self._atoms, requester.uid, spec.name),
-                self._boot_timeout(machine_config, spec.kernel) if is_app else None,
-                output,
-                Ramdump(dump_limit(spec.memory_mib)) if debuggable else None,
-                takes_console_input=console is not None and takes_input,
-                timeline=timeline,
+            self._timeline.ended("files")
+            machine = self._instance(
+                config, machine_config, context, files, streams, requester, waiting
             )
             machine.parts = _parts(config, machine_config, invocation)
             context.serve_control(VmControl(machine))
             self._machines.add(machine)
             undo.pop_all()
-        timeline.ended("disks")
-        timeline.reached(LifecycleStep.CREATED)
+        self._timeline.ended("disks")
+        self._timeline.reached(LifecycleStep.CREATED)
         log.info("%s created", machine)
         return machine
+
+    def _context(
+        self, config: VirtualMachineConfig, requester: Requester, waiting: "WaitingVm | None"
+    ) -> VmContext:
+        """The one of a clone that has waited, or a new one. Raises RemoteException."""
+        if waiting is not None:
+            return waiting.context
+        is_app = config.which == "app_config"
+        return create_context(self._global_service, self._machines, requester.pid, is_app=is_app)
+
+    def _streams(
+        self,
+        config: VirtualMachineConfig,
+        console_fd: ParcelFileDescriptor | None,
+        input_fd: ParcelFileDescriptor | None,
+        log_fd: ParcelFileDescriptor | None,
+        cid: int,
+        files: Fds,
+    ) -> "_Streams":
+        """Where the VM writes to and reads from. Raises RemoteException."""
+        console = _output(config, console_fd, f"Console({cid})", files)
+        os_log = _output(config, log_fd, f"Log({cid})", files)
+        takes_input = _is_debuggable(config) or config.which == "raw_config"
+        if input_fd is not None:
+            self._check_input(takes_input)
+            if console is None:
+                with _told("Failed to create VM: "):
+                    console = files.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        typed = _typed(input_fd, console, files) if takes_input else None
+        output = VmOutput(console=console is not None, log=os_log is not None, typed=typed)
+        return _Streams(console, os_log, output, console is not None and takes_input)
+
+    def _instance(
+        self,
+        config: VirtualMachineConfig,
+        machine_config: MachineConfig,
+        context: VmContext,
+        files: Fds,
+        streams: "_Streams",
+        requester: Requester,
+        waiting: "WaitingVm | None",
+    ) -> VmInstance:
+        """The VM that was asked for, if it may be and can be. Raises RemoteException."""
+        is_app = config.which == "app_config"
+        self._check_features(config, machine_config)
+        _check_labels(machine_config, is_app, requester.uid)
+        spec = replace(
+            self._specify(machine_config, context, streams.console, streams.os_log),
+            gdb_listener=self._open_door(machine_config, context, files),
+        )
+        vmm = self._vmm
+        if is_app:
+            vmm = warm_vmm(vmm, config.app_config, machine_config, waiting)
+        return VmInstance(
+            context,
+            spec,
+            files,
+            requester,
+            self._confined_vmm(vmm, context, machine_config.task_profiles),
+            VmMetrics(self._atoms, requester.uid, spec.name),
+            self._boot_timeout(machine_config, spec.kernel) if is_app else None,
+            streams.output,
+            Ramdump(dump_limit(spec.memory_mib)) if _is_debuggable(config) else None,
+            takes_console_input=streams.takes_input,
+            timeline=self._timeline,
+        )
 
     def _take_clone(self, config: VirtualMachineConfig) -> "WaitingVm | None":
         """One that has waited for a VM like this."""
