@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from avf.vmm import user_templates
+from tests import progress
 from tests import several_uids as uids
 from tests.eventually import eventually
 
@@ -25,6 +26,11 @@ GRACE_SECONDS = 15
 # How fast a machine makes examples says nothing of what is tested.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    progress.register(config)
 
 
 @pytest.hookimpl(tryfirst=True)
