@@ -17,8 +17,13 @@ def locked(name: str) -> dict[str, str]:
 
 
 def asked_for(name: str) -> set[str]:
+    """The names of the packages, without the bounds of their versions."""
     lines = (REQUIREMENTS / f"{name}.in").read_text().splitlines()
-    return {line for line in lines if line and not line.startswith(("#", "-"))}
+    return {named(line) for line in lines if line and not line.startswith(("#", "-"))}
+
+
+def named(text: str) -> str:
+    return re.split("[<>=]", text)[0]
 
 
 @pytest.mark.parametrize("name", ["run", "package"])
@@ -39,6 +44,6 @@ def test_what_makes_the_site_agrees_with_the_large_one() -> None:
 
 def test_everything_that_the_package_depends_on_is_asked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {re.split("[<>=]", text)[0] for text in project["dependencies"]}
+    needed = {named(text) for text in project["dependencies"]}
     assert asked_for("package") == needed | {"dbus-fast", "pyelftools", "textual"}
     assert asked_for("run") == needed | {"hatchling", "editables"}
