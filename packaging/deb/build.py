@@ -1,6 +1,6 @@
 """`python packaging/deb/build.py OUT`: builds a Debian package. One file is for Debian 12, Debian 13 and Ubuntu 24.04.
 
-Debian 12's cryptography and protobuf are older than what the code needs, and msgspec and qemu.qmp are not in it: so
+Debian 12's cryptography is older than what the code needs, and msgspec and qemu.qmp are not in it: so
 the package brings the locked wheels along, in an environment of its own below /usr/lib/avf. The compiled parts
 of wheels have the interpreter's version in their names, so those for several versions lie side by side.
 """
