@@ -400,3 +400,17 @@ def test_light_and_dark(world: World) -> None:
             assert pilot.app.theme == "avf-dark"
 
     asyncio.run(look())
+
+
+def test_a_timer_that_comes_while_the_view_is_taken_apart(world: World) -> None:
+    async def look() -> None:
+        async with viewing(world) as pilot:
+            view, panel = app_of(pilot), pilot.app.query_one(OutputPanel)
+        assert not view.query("#summary")
+        world.show(a_vm(2048, "late"))
+        with view._context():
+            view._tick()
+            panel._tick()
+            panel.pick(Tab.LOG)
+
+    asyncio.run(look())

@@ -117,6 +117,9 @@ class TopApp(App[int]):
             self._show()
 
     def _show(self) -> None:
+        """Does nothing while the view is taken apart, which timers and messages may come into."""
+        if not self.is_running:
+            return
         board, snapshot = self.board, self.board.snapshot
         self.query_one("#summary", Static).update(summary(snapshot, self.size.width))
         self._show_list()

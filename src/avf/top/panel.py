@@ -162,7 +162,9 @@ class OutputPanel(Container):
             self._report.feed(text.encode(errors="replace"), final=True)
 
     def _tick(self) -> None:
-        """Shows what has changed since the last time."""
+        """Shows what has changed since the last time, unless the view is being taken apart."""
+        if not self.app.is_running:
+            return
         lines, version = self._source()
         view = self.view
         if view.lines is not lines:
