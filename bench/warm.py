@@ -27,7 +27,7 @@ from bench.vm import prepare_app
 
 ROUNDS = 5
 _PRIVATE = ("Pss_Anon:", "Pss_Shmem:")
-_BUILD = [sys.executable, "-P", "-m", "avf.virtmgr.template_builder", "--debug", "none"]
+BUILD = [sys.executable, "-P", "-m", "avf.virtmgr.template_builder", "--debug", "none"]
 
 
 def run() -> dict[str, float]:
@@ -35,7 +35,7 @@ def run() -> dict[str, float]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         os.environ |= {"AVF_RUNTIME_DIR": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
         begin = time.perf_counter()
-        subprocess.run(_BUILD, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(BUILD, check=True, stdout=subprocess.DEVNULL)
         template = time.perf_counter() - begin
         pool, warm = (stack.enter_context(_service("on")) for _ in range(2))
         cold = stack.enter_context(_service("off"))
@@ -107,7 +107,7 @@ def _measure(
                     raise RuntimeError(f"a start that should be {kind.name} was another")
                 pid = vm.details().vmm_pid
                 assert pid is not None
-                return _Start(seconds, _cpu_seconds(pid) - cpu_before, _private_mib(pid))
+                return _Start(seconds, _cpu_seconds(pid) - cpu_before, private_mib(pid))
     raise RuntimeError("the payload has not started")
 
 
@@ -116,7 +116,7 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _private_mib(pid: int) -> float:
+def private_mib(pid: int) -> float:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     shared = "Pss_Shmem:" if "avf-template" in Path(f"/proc/{pid}/maps").read_text() else None
     own = tuple(name for name in _PRIVATE if name != shared)
