@@ -46,6 +46,7 @@ class Diagnostic:
     notes: tuple[tuple[str, Place | None], ...] = ()
 
     def lines(self) -> Iterator[str]:
+        """`FILE:LINE:COLUMN: error: MESSAGE` and the line of source, then the notes likewise."""
         yield from _told("error", self.message, self.place)
         for message, place in self.notes:
             yield from _told("note", message, place)

@@ -25,10 +25,12 @@ class Modules:
     external: Mapping[str, str] = field(default_factory=dict)
 
     def module(self, package: str) -> str:
+        """The Python package's name; parts that are Python keywords get a `_`."""
         found = self._find((self.external, self.mapped), package) or package
         return ".".join(f"{p}_" if keyword.iskeyword(p) else p for p in found.split("."))
 
     def is_external(self, package: str) -> bool:
+        """Whether the Python package is there already, so that nothing is written for it."""
         return self._find((self.external,), package) is not None
 
     def _find(self, tables: tuple[Mapping[str, str], ...], package: str) -> str | None:

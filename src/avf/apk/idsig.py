@@ -47,6 +47,7 @@ class SigningInfo(NamedTuple):
     signature: bytes
 
     def encode(self) -> bytes:
+        """As it stands in an idsig (APK Signature Scheme v4, `signing_info`)."""
         return (
             lp32(self.apk_digest)
             + lp32(self.certificate)

@@ -55,6 +55,7 @@ class LineageNode(NamedTuple):
 
     @property
     def signed_data(self) -> bytes:
+        """What the parent signs: the certificate and `parent_algorithm_id`, in the form of the lineage."""
         return lp32(self.certificate) + u32(self.parent_algorithm_id)
 
 

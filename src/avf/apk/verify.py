@@ -114,6 +114,7 @@ class VerifiedApk(NamedTuple):
 
     @property
     def algorithm(self) -> SignatureAlgorithm:
+        """With which the APK was signed."""
         return self.signers[0].algorithm
 
     @property
@@ -123,10 +124,12 @@ class VerifiedApk(NamedTuple):
 
     @property
     def min_sdk(self) -> int:
+        """The lowest API level for which the signature counts."""
         return self.signers[0].min_sdk
 
     @property
     def max_sdk(self) -> int:
+        """The highest API level for which the signature counts."""
         return self.signers[0].max_sdk
 
     @property

@@ -66,6 +66,7 @@ class Entry(NamedTuple):
 
     @property
     def is_dir(self) -> bool:
+        """Whether it stands for a folder: its name ends in a slash."""
         return self.name.endswith("/")
 
 
@@ -329,6 +330,7 @@ class EntryReader(io.RawIOBase):
         return True
 
     def readinto(self, target: Any) -> int:
+        """How many bytes were read; 0 at the end. Raises EntryError if the entry is damaged."""
         view = memoryview(target).cast("B")[: self._left]
         if not len(view):
             return 0

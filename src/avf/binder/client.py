@@ -215,6 +215,7 @@ class Session:
 
     @property
     def endpoint(self) -> Endpoint:
+        """What runs the session, below the calls."""
         return self._endpoint
 
     def threads(self) -> list[threading.Thread]:

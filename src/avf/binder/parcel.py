@@ -81,6 +81,7 @@ class Parcel:
         return bytes(self.data[self.base :])
 
     def write_int(self, value: int) -> None:
+        """Four bytes: AIDL's `int`, signed. Raises struct.error for a number that does not fit."""
         self.data += I32.pack(value)
 
     def write_string(self, value: str) -> None:
@@ -90,6 +91,7 @@ class Parcel:
         self.data += _pack_i32(size >> 1) + raw + (b"\0\0" if size & 2 else b"\0\0\0\0")
 
     def write_bytes(self, value: bytes | bytearray | memoryview) -> None:
+        """AIDL's `byte[]`: its length, its bytes, and padding to a multiple of 4."""
         if type(value) is not bytes:
             value = bytes_of(value)
         size = len(value)
@@ -118,6 +120,7 @@ class Parcel:
         self.positions.append(len(self.data) - self.base)
 
     def write_binder(self, binder: IBinder | None) -> None:
+        """An object of this process, a proxy, or None. Raises StatusError where there is no session."""
         if binder is None:
             self.data += _NULL_BINDER
             return
@@ -136,6 +139,7 @@ class Parcel:
         return [fd if isinstance(fd, int) else fd.fileno() for fd in self.descriptors]
 
     def object_table(self) -> bytes:
+        """The positions of the parcel's objects, from its start: four bytes each, little-endian."""
         return struct.pack(f"<{len(self.positions)}I", *self.positions)
 
     def close_descriptors(self) -> None:
@@ -183,9 +187,11 @@ class ParcelReader:
         return ParcelReader(self.buf[:stop], self.base, self.table, None, self.positions)
 
     def remaining(self) -> int:
+        """How many bytes have not been read."""
         return self.end - self.pos
 
     def read_int(self) -> int:
+        """AIDL's `int`, signed. Raises struct.error at the end of the parcel."""
         pos = self.pos
         value: int = _unpack_i32(self.buf, pos)[0]
         self.pos = pos + 4
@@ -222,6 +228,7 @@ class ParcelReader:
         return utf_16_le_decode(buf[start:stop], "surrogatepass", True)[0]
 
     def read_bytes(self) -> bytes | None:
+        """AIDL's `byte[]`; None for a null one. Raises StatusError if it is cut off."""
         count = self.read_count(1)
         if count < 0:
             return None
@@ -250,6 +257,7 @@ class ParcelReader:
         return owner
 
     def read_binder(self) -> IBinder | None:
+        """An object or a proxy; None for a null one. Raises StatusError for anything else."""
         present = self.read_int()
         if not present & 1:
             if self.read_int() != 0:

@@ -189,6 +189,7 @@ class CustomParcelable:
     """A parcelable whose form is its own: in AIDL `parcelable Foo;`, without fields. Override both methods."""
 
     def write_to_parcel(self, parcel: Parcel) -> None:
+        """Writes the value in its own form, which `read_from_parcel` must be able to find the end of."""
         raise NotImplementedError
 
     @classmethod

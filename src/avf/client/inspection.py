@@ -101,6 +101,7 @@ class Inspection(ABC):
         """The VM's control object; what goes wrong in its calls becomes an error of this package."""
 
     def details(self) -> VmDetails:
+        """Its configuration and its state, now."""
         with self._inspected() as control:
             info = control.get_info()
         started = info.started_millis_ago
@@ -125,6 +126,7 @@ class Inspection(ABC):
         )
 
     def metrics(self) -> VmMetrics:
+        """What it uses now, and the most that it has used."""
         with self._inspected() as control:
             now = control.get_metrics()
         return VmMetrics(

@@ -39,6 +39,7 @@ class TraceContext:
 
     @classmethod
     def new(cls) -> Self:
+        """A trace of its own, with a random ID."""
         return cls(secrets.token_bytes(16), None)
 
     @classmethod

@@ -61,6 +61,7 @@ class Timeline:
 
     @classmethod
     def from_aidl(cls, timeline: aidl.Timeline) -> Self:
+        """Of what virtmgr tells over RPC."""
         error = timeline.guest_error_nanos
         return cls(
             timeline.kind,
@@ -103,6 +104,7 @@ class Timeline:
 
     @property
     def created(self) -> datetime:
+        """When the creation was asked for, in UTC."""
         return datetime.fromtimestamp(self.created_ns / _SECOND, UTC)
 
     def as_dict(self) -> dict[str, object]:

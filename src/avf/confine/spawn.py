@@ -143,6 +143,7 @@ class Child:
             self.kill()
 
     def has_ended(self) -> bool:
+        """Whether the child has ended, reaped or not."""
         with self._lock:
             if self._pidfd is None:
                 return True

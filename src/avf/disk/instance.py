@@ -56,6 +56,7 @@ class InstanceEntry:
 
     @property
     def payload_offset(self) -> int:
+        """Where the payload begins, in bytes from the start of the image."""
         return self.offset + _SECTOR
 
 
@@ -69,6 +70,7 @@ class InstanceImage:
     """Where the next entry will go."""
 
     def find(self, uuid: UUID) -> InstanceEntry | None:
+        """The first entry with that UUID; None: there is none."""
         return next((entry for entry in self.entries if entry.uuid == uuid), None)
 
 

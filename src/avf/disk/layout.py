@@ -37,6 +37,7 @@ class Placement:
 
     @property
     def end(self) -> int:
+        """The first byte behind the partition."""
         return self.offset + self.span
 
 

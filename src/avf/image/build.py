@@ -47,18 +47,22 @@ class Image:
 
     @property
     def config(self) -> Path:
+        """What a VM is to be started with."""
         return self.directory / "microdroid.json"
 
     @property
     def kernel(self) -> Path:
+        """The kernel, uncompressed (ELF)."""
         return self.directory / "vmlinux"
 
     @property
     def initrd_normal(self) -> Path:
+        """The initramfs for VMs that are not debuggable."""
         return self.directory / "microdroid_initrd_normal.img"
 
     @property
     def initrd_debuggable(self) -> Path:
+        """The initramfs for debuggable VMs."""
         return self.directory / "microdroid_initrd_debuggable.img"
 
     @property

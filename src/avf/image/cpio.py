@@ -31,18 +31,23 @@ class Cpio:
     _nodes: dict[str, _Node] = field(default_factory=dict)
 
     def file(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Adds a regular file."""
         self._add(path, _Node(stat.S_IFREG | mode, data))
 
     def directory(self, path: str, mode: int = 0o755) -> None:
+        """Adds a folder."""
         self._add(path, _Node(stat.S_IFDIR | mode))
 
     def link(self, path: str, target: str) -> None:
+        """Adds a symbolic link."""
         self._add(path, _Node(stat.S_IFLNK | 0o777, target.encode()))
 
     def character_device(self, path: str, major: int, minor: int, mode: int = 0o600) -> None:
+        """Adds a character device."""
         self._add(path, _Node(stat.S_IFCHR | mode, device=(major, minor)))
 
     def copy(self) -> "Cpio":
+        """A tree of its own with the same contents."""
         return Cpio(dict(self._nodes))
 
     def __contains__(self, path: str) -> bool:

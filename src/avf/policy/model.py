@@ -38,6 +38,7 @@ class Grant:
     gids: frozenset[int] = frozenset()
 
     def covers(self, uid: int, gids: Iterable[int]) -> bool:
+        """Whether a process with that uid and those groups has the permission."""
         return self.everyone or uid in self.uids or not self.gids.isdisjoint(gids)
 
 

@@ -44,12 +44,15 @@ class Outlet:
         return len(self._pending)
 
     def fileno(self) -> int:
+        """The descriptor, for selectors."""
         return self._target
 
     def give(self, data: bytes) -> None:
+        """Adds bytes to those that wait."""
         self._pending += data
 
     def clear(self) -> None:
+        """Drops the bytes that wait."""
         self._pending.clear()
 
     def flush(self) -> int:

@@ -62,6 +62,7 @@ class Place:
             raise TransferError(f"{shown(self.path)}: {error.strerror}") from error
 
     def close(self) -> None:
+        """Closes the descriptor of the folder."""
         os.close(self.folder)
 
 

@@ -60,6 +60,7 @@ class VmAsker:
         )
 
     def close(self) -> None:
+        """Closes the connection to the VM. The next question makes another."""
         if self._vm is not None:
             self._vm.close()
             self._vm = None

@@ -54,6 +54,7 @@ class Vm:
 
     @property
     def cid(self) -> int:
+        """Its CID."""
         return self.info.cid
 
     @property
@@ -63,6 +64,7 @@ class Vm:
 
     @property
     def phase(self) -> Phase:
+        """In which part of its life it is."""
         if self.report is not None:
             return Phase.ENDED if self.report.reason in _FINE_ENDS else Phase.FAILED
         if self.gone:
@@ -80,6 +82,7 @@ class Vm:
 
     @property
     def is_running(self) -> bool:
+        """Whether its VMM runs."""
         return not self.gone and self.details is not None and self.details.vmm_pid is not None
 
     @property
@@ -94,6 +97,7 @@ class Vm:
 
     @property
     def has_ended(self) -> bool:
+        """Whether it has ended, well or not."""
         return self.phase in (Phase.ENDED, Phase.FAILED)
 
 

@@ -117,6 +117,7 @@ class ExitReport:
 
     @property
     def signal(self) -> int:
+        """The number of the signal that ended the VMM; 0: none."""
         return max(0, -self.returncode)
 
 
@@ -134,7 +135,8 @@ class VmProcess(Protocol):
     """A started VMM. All methods may be called from any thread, `wait` from several at once."""
 
     @property
-    def pid(self) -> int: ...
+    def pid(self) -> int:
+        """Of the VMM's process, as this host numbers it."""
 
     def wait(self, timeout: float | None = None) -> ExitReport:
         """Blocks until the VMM and its helpers are gone. TimeoutError after `timeout` seconds."""

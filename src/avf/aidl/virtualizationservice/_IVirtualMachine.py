@@ -24,6 +24,7 @@ class IVirtualMachine(Interface, descriptor="android.system.virtualizationservic
     @method(2)
     @abstractmethod
     def get_state(self) -> VirtualMachineState:
+        """How far the VM's life has come."""
         raise NotImplementedError
 
     @method(3)

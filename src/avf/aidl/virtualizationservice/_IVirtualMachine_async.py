@@ -24,6 +24,7 @@ class IVirtualMachineAsync(AsyncInterface[IVirtualMachine]):
 
     @abstractmethod
     async def get_state(self) -> VirtualMachineState:
+        """How far the VM's life has come."""
         raise NotImplementedError
 
     @abstractmethod

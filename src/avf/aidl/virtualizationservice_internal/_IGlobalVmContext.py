@@ -20,9 +20,11 @@ class IGlobalVmContext(
     @method(1)
     @abstractmethod
     def get_cid(self) -> int:
+        """The VM's CID: from 2048 on, unique on the host."""
         raise NotImplementedError
 
     @method(2)
     @abstractmethod
     def get_temporary_directory(self) -> str:
+        """The absolute path of the VM's own directory, which goes when this object does."""
         raise NotImplementedError

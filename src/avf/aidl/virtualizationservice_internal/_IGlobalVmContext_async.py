@@ -19,8 +19,10 @@ class IGlobalVmContextAsync(AsyncInterface[IGlobalVmContext]):
 
     @abstractmethod
     async def get_cid(self) -> int:
+        """The VM's CID: from 2048 on, unique on the host."""
         raise NotImplementedError
 
     @abstractmethod
     async def get_temporary_directory(self) -> str:
+        """The absolute path of the VM's own directory, which goes when this object does."""
         raise NotImplementedError

@@ -36,21 +36,25 @@ class IVirtualizationServiceInternal(
     @method(3)
     @abstractmethod
     def atom_vm_booted(self, atom: AtomVmBooted) -> None:
+        """Tells that a VM's payload was started. The service writes it to `atoms.jsonl`."""
         raise NotImplementedError
 
     @method(4)
     @abstractmethod
     def atom_vm_creation_requested(self, atom: AtomVmCreationRequested) -> None:
+        """Tells that a client asked for a VM, and whether it got one."""
         raise NotImplementedError
 
     @method(5)
     @abstractmethod
     def atom_vm_exited(self, atom: AtomVmExited) -> None:
+        """Tells that a VM has ended, with its reason and how long it ran."""
         raise NotImplementedError
 
     @method(6)
     @abstractmethod
     def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
+        """The VMs of all clients on this host. SECURITY without the DEBUG permission."""
         raise NotImplementedError
 
     @method(0x00A00001)

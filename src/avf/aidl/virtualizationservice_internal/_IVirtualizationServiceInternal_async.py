@@ -32,18 +32,22 @@ class IVirtualizationServiceInternalAsync(AsyncInterface[IVirtualizationServiceI
 
     @abstractmethod
     async def atom_vm_booted(self, atom: AtomVmBooted) -> None:
+        """Tells that a VM's payload was started. The service writes it to `atoms.jsonl`."""
         raise NotImplementedError
 
     @abstractmethod
     async def atom_vm_creation_requested(self, atom: AtomVmCreationRequested) -> None:
+        """Tells that a client asked for a VM, and whether it got one."""
         raise NotImplementedError
 
     @abstractmethod
     async def atom_vm_exited(self, atom: AtomVmExited) -> None:
+        """Tells that a VM has ended, with its reason and how long it ran."""
         raise NotImplementedError
 
     @abstractmethod
     async def debug_list_vms(self) -> list[VirtualMachineDebugInfo]:
+        """The VMs of all clients on this host. SECURITY without the DEBUG permission."""
         raise NotImplementedError
 
     @abstractmethod

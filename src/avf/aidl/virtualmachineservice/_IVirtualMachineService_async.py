@@ -22,18 +22,22 @@ class IVirtualMachineServiceAsync(AsyncInterface[IVirtualMachineService]):
 
     @abstractmethod
     async def notify_payload_started(self) -> None:
+        """The agent is about to start the payload, which it has verified."""
         raise NotImplementedError
 
     @abstractmethod
     async def notify_payload_ready(self) -> None:
+        """The payload has said that it is ready."""
         raise NotImplementedError
 
     @abstractmethod
     async def notify_payload_finished(self, exit_code: int) -> None:
+        """The payload has ended with this exit code: 0 to 255."""
         raise NotImplementedError
 
     @abstractmethod
     async def notify_error(self, error_code: ErrorCode, message: str) -> None:
+        """The payload could not be run, or a signal ended it. Of `message`, 4096 characters are kept."""
         raise NotImplementedError
 
     @abstractmethod

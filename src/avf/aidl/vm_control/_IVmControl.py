@@ -24,11 +24,13 @@ class IVmControl(Interface, descriptor="org.avf.linux.control.IVmControl"):
     @method(1)
     @abstractmethod
     def get_info(self) -> VmInfo:
+        """What the VM is: its configuration and its state."""
         raise NotImplementedError
 
     @method(2)
     @abstractmethod
     def get_metrics(self) -> VmMetrics:
+        """What the VM has used up to now. After its death, what it had used when it was last measured."""
         raise NotImplementedError
 
     @method(3)

@@ -22,10 +22,12 @@ class IVmControlAsync(AsyncInterface[IVmControl]):
 
     @abstractmethod
     async def get_info(self) -> VmInfo:
+        """What the VM is: its configuration and its state."""
         raise NotImplementedError
 
     @abstractmethod
     async def get_metrics(self) -> VmMetrics:
+        """What the VM has used up to now. After its death, what it had used when it was last measured."""
         raise NotImplementedError
 
     @abstractmethod

@@ -27,6 +27,7 @@ class IVmPayloadService(
     @method(1)
     @abstractmethod
     def notify_payload_ready(self) -> None:
+        """Tells the host that the payload is ready to be used. ILLEGAL_STATE the second time."""
         raise NotImplementedError
 
     @method(2)
@@ -40,11 +41,17 @@ class IVmPayloadService(
     @method(3)
     @abstractmethod
     def get_dice_attestation_chain(self) -> bytes:
+        """The chain of DICE certificates of this VM, in CBOR. SECURITY unless a configuration file describes the
+        payload.
+        """
         raise NotImplementedError
 
     @method(4)
     @abstractmethod
     def get_dice_attestation_cdi(self) -> bytes:
+        """The attestation secret (CDI) of this VM: 32 bytes. SECURITY unless a configuration file describes the
+        payload.
+        """
         raise NotImplementedError
 
     @method(0x00A00001)

@@ -22,6 +22,7 @@ class IVmPayloadServiceAsync(AsyncInterface[IVmPayloadService]):
 
     @abstractmethod
     async def notify_payload_ready(self) -> None:
+        """Tells the host that the payload is ready to be used. ILLEGAL_STATE the second time."""
         raise NotImplementedError
 
     @abstractmethod
@@ -33,10 +34,16 @@ class IVmPayloadServiceAsync(AsyncInterface[IVmPayloadService]):
 
     @abstractmethod
     async def get_dice_attestation_chain(self) -> bytes:
+        """The chain of DICE certificates of this VM, in CBOR. SECURITY unless a configuration file describes the
+        payload.
+        """
         raise NotImplementedError
 
     @abstractmethod
     async def get_dice_attestation_cdi(self) -> bytes:
+        """The attestation secret (CDI) of this VM: 32 bytes. SECURITY unless a configuration file describes the
+        payload.
+        """
         raise NotImplementedError
 
     @abstractmethod

@@ -50,6 +50,7 @@ class VerifiedV1(NamedTuple):
 
     @property
     def scheme(self) -> Scheme:
+        """Always `Scheme.V1`."""
         return Scheme.V1
 
 

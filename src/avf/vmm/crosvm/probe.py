@@ -36,6 +36,7 @@ class CrosvmAbilities:
 
     @property
     def runs(self) -> bool:
+        """Whether guests run."""
         return self.trouble is None
 
     def __str__(self) -> str:

@@ -51,6 +51,7 @@ class Crosvm:
         self._firmware = firmware
 
     def emulates(self, kernel: int | None) -> bool:
+        """Never: see Vmm.emulates."""
         return False
 
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> CrosvmProcess:

@@ -108,9 +108,11 @@ class QemuProcess:
 
     @property
     def pid(self) -> int:
+        """See VmProcess.pid."""
         return self._qemu.pid
 
     def wait(self, timeout: float | None = None) -> ExitReport:
+        """See VmProcess.wait."""
         if not self._done.wait(timeout):
             raise TimeoutError(f"QEMU {self.pid} is still running")
         if threading.current_thread() is not self._thread:
@@ -118,6 +120,7 @@ class QemuProcess:
         return self._report
 
     def kill(self) -> None:
+        """See VmProcess.kill."""
         self._qemu.kill()
 
     def hold(self, held: bool) -> None:
@@ -152,20 +155,25 @@ class QemuProcess:
         self._request(save_state(self._execute, fd), _SAVE_TIMEOUT)
 
     def guest_seconds(self) -> float | None:
+        """See VmProcess.guest_seconds."""
         return self._clock.seconds()
 
     def set_balloon(self, size: int) -> None:
+        """See VmProcess.set_balloon."""
         if not 0 <= size < self._memory:
             raise VmmControlError(f"cannot take {size} of {self._memory} bytes from the guest")
         self._request(self._execute("balloon", {"value": self._memory - size}))
 
     def balloon_stats(self) -> BalloonStats:
+        """See VmProcess.balloon_stats."""
         return self._request(self._balloon_stats())
 
     def dump_memory(self, fd: int) -> None:
+        """See VmProcess.dump_memory."""
         self._request(self._dump_memory(fd), _DUMP_TIMEOUT)
 
     def set_console_input(self, fd: int) -> None:
+        """See VmProcess.set_console_input. Raises NotSupported if the console is a socket or nowhere."""
         if self._console.fd is None or self._console.is_socket:
             raise NotSupported("the console has no place for another's input")
         self._request(self._set_console_input(self._console.fd, fd))

@@ -74,6 +74,7 @@ class Qemu:
         weakref.finalize(self, self._unfolded.clear)
 
     def emulates(self, kernel: int | None) -> bool:
+        """See Vmm.emulates."""
         found = self._acceleration or acceleration_for(find_qemu(self._program), kernel)
         return found.accelerator is Accelerator.TCG
 

@@ -38,6 +38,7 @@ class WaitingQemu:
 
     @property
     def pid(self) -> int:
+        """Of QEMU's process, as this host numbers it."""
         return self._process.pid
 
     def hold(self, held: bool) -> None:

@@ -9,6 +9,7 @@ interface IVirtualMachine {
     /** The CID under which the guest is reached over vsock. */
     int getCid() = 0;
 
+    /** How far the VM's life has come. */
     VirtualMachineState getState() = 1;
 
     /** Adds to whom is told; past events are not told again. */

@@ -15,10 +15,16 @@ interface IVirtualizationServiceInternal {
     /** Reserves a CID and makes a directory for a VM of the calling uid. */
     IGlobalVmContext allocateGlobalVmContext(int requesterDebugPid) = 1;
 
+    /** Tells that a VM's payload was started. The service writes it to `atoms.jsonl`. */
     void atomVmBooted(in AtomVmBooted atom) = 2;
+
+    /** Tells that a client asked for a VM, and whether it got one. */
     void atomVmCreationRequested(in AtomVmCreationRequested atom) = 3;
+
+    /** Tells that a VM has ended, with its reason and how long it ran. */
     void atomVmExited(in AtomVmExited atom) = 4;
 
+    /** The VMs of all clients on this host. SECURITY without the DEBUG permission. */
     VirtualMachineDebugInfo[] debugListVms() = 5;
 
     /**

@@ -14,9 +14,16 @@ interface IVirtualMachineService {
      */
     const int VM_SHELL_SERVICE_PORT = 22;
 
+    /** The agent is about to start the payload, which it has verified. */
     void notifyPayloadStarted() = 0;
+
+    /** The payload has said that it is ready. */
     void notifyPayloadReady() = 1;
+
+    /** The payload has ended with this exit code: 0 to 255. */
     void notifyPayloadFinished(int exitCode) = 2;
+
+    /** The payload could not be run, or a signal ended it. Of `message`, 4096 characters are kept. */
     void notifyError(ErrorCode errorCode, in String message) = 3;
 
     /** Not in the original. The host's CLOCK_REALTIME, in nanoseconds since 1970. */

@@ -7,6 +7,7 @@ interface IVmPayloadService {
     const String VM_APK_CONTENTS_PATH = "/mnt/apk";
     const String ENCRYPTEDSTORE_MOUNTPOINT = "/mnt/encryptedstore";
 
+    /** Tells the host that the payload is ready to be used. ILLEGAL_STATE the second time. */
     void notifyPayloadReady() = 0;
 
     /**
@@ -15,7 +16,10 @@ interface IVmPayloadService {
      */
     byte[] getVmInstanceSecret(in byte[] identifier, int size) = 1;
 
+    /** The chain of DICE certificates of this VM, in CBOR. SECURITY unless a configuration file describes the payload. */
     byte[] getDiceAttestationChain() = 2;
+
+    /** The attestation secret (CDI) of this VM: 32 bytes. SECURITY unless a configuration file describes the payload. */
     byte[] getDiceAttestationCdi() = 3;
 
     /**

@@ -13,8 +13,10 @@ interface IVmControl {
     /** The unix socket in a VM's directory whose root object is the VM's IVmControl. */
     const String CONTROL_SOCKET_NAME = "control.sock";
 
+    /** What the VM is: its configuration and its state. */
     VmInfo getInfo();
 
+    /** What the VM has used up to now. After its death, what it had used when it was last measured. */
     VmMetrics getMetrics();
 
     /** Null while the VM has not died. */
