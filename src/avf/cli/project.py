@@ -121,7 +121,7 @@ def _check_replaceable(target: Path) -> None:
     if not os.path.lexists(target):
         return
     if not target.is_file():
-        raise CliError(f"{target} is not a regular file")
+        raise CliError(f"{target} is not a regular file", "name a file by -o")
     with open(target, "rb") as file:
         found = foreign(file.fileno(), Kind.APK)
     if found is not None:

@@ -55,6 +55,7 @@ def _texts(error: BaseException) -> list[str]:
 def hint_for(error: BaseException | None) -> str | None:
     """What to do about `error`, if anything is known to help."""
     from avf.binder import ExceptionCode, RemoteException, StatusError
+    from avf.cli import remedies
     from avf.client import NoSuchVm, ServiceError, remedy_for
 
     while error is not None:
@@ -62,7 +63,7 @@ def hint_for(error: BaseException | None) -> str | None:
             return error.hint
         if isinstance(error, RemoteException) and error.code == ExceptionCode.SECURITY:
             return "`vm doctor` shows which permissions you have, and where they are granted"
-        if remedy := remedy_for(str(error)):
+        if remedy := remedy_for(str(error)) or remedies.remedy_for(str(error)):
             return remedy
         if isinstance(error, StatusError):
             return error.remedy or "`-v` shows what virtmgr logged about it"

@@ -58,7 +58,7 @@ def grow_storage(path: str | os.PathLike[str], size: int) -> None:
         with open(path, "r+b", opener=_open_without_waiting) as file:
             if os.pread(file.fileno(), len(_QCOW2), 0) == _QCOW2:
                 raise ConfigError(
-                    f"{os.fspath(path)} is a QCOW2 image; `qemu-img resize` can grow it"
+                    f"{os.fspath(path)} is a QCOW2 image, which cannot be made larger here"
                 )
             if found := _other_kind(file.fileno()):
                 raise ConfigError(f"{os.fspath(path)} is no encrypted storage: {found}")

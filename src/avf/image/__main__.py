@@ -23,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     except (ImageError, OSError) as error:
         print(printable_lines(f"error: {words(error)}"), file=sys.stderr)
+        if isinstance(error, ImageError) and error.remedy:
+            print(f"  try: {error.remedy}", file=sys.stderr)
         return 1
     if options.quiet:
         return 0

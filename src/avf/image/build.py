@@ -35,6 +35,7 @@ DEBUGGABLE_PARAMS = "console=ttyS0"
 MEMORY_MIB = 256
 PLATFORM_VERSION = "~1.0"
 SYSTEM_LABEL = "system"
+_OTHER_FOLDER = "choose another folder by --output, or remove that file"
 TEMPLATES = 2
 """The version of what `avf.guest.template` and a host tell each other."""
 
@@ -107,14 +108,16 @@ def _check_is_ours(image: Image) -> None:
     """Raises ImageError for a folder with files of the same names that are not from here, such as Android's image."""
     if not image.config.exists():
         if image.kernel.exists() and not image.initrd_normal.exists():
-            raise ImageError(f"{image.kernel} is in the way: it is not of an image")
+            raise ImageError(f"{image.kernel} is in the way: it is not of an image", _OTHER_FOLDER)
         return
     try:
         config = json.loads(image.config.read_bytes())
     except (OSError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict) or "kernel_release" not in config.get("x-avf", {}):
-        raise ImageError(f"{image.config} is in the way: it does not describe an image from here")
+        raise ImageError(
+            f"{image.config} is in the way: it does not describe an image from here", _OTHER_FOLDER
+        )
 
 
 def default_cache() -> Path:

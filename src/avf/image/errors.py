@@ -1,6 +1,6 @@
 """What can go wrong while an image is built.
 
-ImageError
+ImageError              `remedy` says what to do
  +-- ToolsMissing    programs that are needed to build are not installed
  +-- PackageError    a Debian package could not be found, fetched or unpacked
  |    +-- AptMissing       there is no apt on this host
@@ -8,9 +8,19 @@ ImageError
  +-- CpioError       an initramfs entry cannot be written
 """
 
+OTHER_HOST = "build the image on an x86_64 host with Debian or Ubuntu, and copy the folder; AVF_IMAGE_DIR names it"
+
 
 class ImageError(Exception):
     """Base of all errors of this package; the message is for people."""
+
+    remedy = ""
+    """What to do about it, in words; empty if that depends."""
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message)
+        if remedy is not None:
+            self.remedy = remedy
 
 
 class ToolsMissing(ImageError):
@@ -27,13 +37,22 @@ class ToolsMissing(ImageError):
 class PackageError(ImageError):
     """A Debian package could not be found, fetched or unpacked."""
 
+    remedy = (
+        "sudo apt-get update, then the same with --update; a file that is damaged can be removed"
+        " from the cache"
+    )
+
 
 class AptMissing(PackageError):
     """There is no apt on this host."""
 
+    remedy = OTHER_HOST
+
 
 class KernelError(ImageError):
     """A kernel image or module is not what it should be."""
+
+    remedy = "the same with --update fetches the kernel's package anew"
 
 
 class CpioError(ImageError):

@@ -14,7 +14,7 @@ from pathlib import Path
 import avf.guest
 from avf.guest import HOME, HOSTNAME, PAYLOAD_ID
 from avf.image.cpio import Cpio
-from avf.image.errors import ImageError
+from avf.image.errors import PackageError
 from avf.image.kernel import KernelFiles
 from avf.image.modules import (
     ModuleTree,
@@ -305,7 +305,7 @@ def _add_applets(system: Cpio, busybox: Path) -> None:
     """Busybox's tools by their names, where no program has that name already."""
     done = subprocess.run([busybox, "--list-full"], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ImageError(f"busybox does not say what it can do: {done.stderr}")
+        raise PackageError(f"busybox does not say what it can do: {done.stderr}")
     for line in done.stdout.split():
         directory, _, name = line.rpartition("/")
         path = f"usr/{'sbin' if directory.endswith('sbin') else 'bin'}/{name}"
@@ -326,7 +326,7 @@ def _add_python(root: Cpio, system: Cpio, userland: Userland) -> None:
     ]
     compiled = compile_modules(userland, SOURCE_ROOT, _agent_modules(), ours)
     if "avf.guest.agent" not in compiled.modules:
-        raise ImageError(f"the agent cannot be imported in the guest: {compiled.failed}")
+        raise PackageError(f"the agent cannot be imported in the guest: {compiled.failed}")
     for tree in (root, system):
         tree.file(_BUNDLE, marshal.dumps(compiled.modules))
         for target, code in zip(_SINGLE_FILES.values(), compiled.files, strict=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 from avf.image import deb
 from avf.image.apt import AptCache, Package, Progress
 from avf.image.bzimage import extract_vmlinux
-from avf.image.errors import KernelError, PackageError
+from avf.image.errors import OTHER_HOST, KernelError, PackageError
 from avf.image.modules import ModuleTree
 
 _META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
@@ -39,7 +39,7 @@ def fetch_kernel(
     if not update and (kernel := _current(cache)):
         return kernel
     if platform.machine() != "x86_64":
-        raise KernelError(f"no kernel package is known for {platform.machine()}")
+        raise KernelError(f"no kernel package is known for {platform.machine()}", OTHER_HOST)
     apt = AptCache(cache, progress)
 
     def fetch() -> list[Package]:
@@ -87,7 +87,9 @@ def _unpack(packages: list[Path], release: str, directory: Path) -> None:
                     deb.write(modules, inside, deb.File(0o644, entry.data))
         for needed in (temporary / "vmlinux", modules):
             if not needed.exists() or (needed == modules and not any(modules.iterdir())):
-                raise KernelError(f"no {needed.name} in {' '.join(map(str, packages))}")
+                raise KernelError(
+                    f"the kernel's packages have no {needed.name}: {' '.join(map(str, packages))}"
+                )
         temporary.rename(directory)
     except OSError:
         if not directory.exists():  # else somebody else was faster

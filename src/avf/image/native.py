@@ -34,7 +34,9 @@ def compile_native(source: Path, *flags: str) -> bytes:
                 command, cwd=source.parent, capture_output=True, text=True, check=False
             )
         except FileNotFoundError as error:
-            raise ImageError("gcc is missing: install gcc and libc6-dev") from error
+            raise ImageError(
+                "gcc is missing: install gcc and libc6-dev", "sudo apt-get install gcc libc6-dev"
+            ) from error
         if done.returncode:
             raise ImageError(f"{' '.join(command)} failed:\n{done.stderr}")
         return output.read_bytes()

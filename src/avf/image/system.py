@@ -47,7 +47,9 @@ def make_erofs(tree: Cpio) -> bytes:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
-            raise ImageError("mkfs.erofs is missing: install erofs-utils") from error
+            raise ImageError(
+                "mkfs.erofs is missing: install erofs-utils", "sudo apt-get install erofs-utils"
+            ) from error
         if done.returncode:
             raise ImageError(f"mkfs.erofs failed:\n{done.stderr or done.stdout}")
         return output.read_bytes()

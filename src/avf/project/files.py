@@ -63,7 +63,9 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
             raise ProjectError(f"{folder / name} is a link that leads out of the folder, to {real}")
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ProjectError(f"{folder / name} is not a regular file")
+            raise ProjectError(
+                f"{folder / name} is not a regular file", "take it out of the folder"
+            )
         if _is_private_key(path, status.st_size):
             continue
         count, size = count + 1, size + status.st_size
