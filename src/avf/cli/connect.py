@@ -14,6 +14,7 @@ from avf.binder import BinderError, DeadObjectError, RemoteException
 from avf.cli.addresses import ADDRESS, Address, dialler, listen
 from avf.cli.control import controlled
 from avf.cli.names import CID
+from avf.cli.sizes import WholeNumber
 from avf.cli.splice import Way, splice
 from avf.cli.text import CliError
 from avf.client.control import ControlledVm
@@ -28,7 +29,7 @@ _LOOK_SECONDS = 1.0
 _CUT = struct.pack("@ii", 1, 0)
 """struct linger: closing TCP tells the other end that it was cut off."""
 
-VSOCK_PORT = click.IntRange(1024, (1 << 32) - 2)
+VSOCK_PORT = WholeNumber(1024, (1 << 32) - 2)
 
 
 @click.command()

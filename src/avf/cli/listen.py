@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 
 import click
 
+from avf.cli.sizes import WholeNumber
 from avf.cli.text import CliError
 from avf.runtime import user_runtime_dir
 from avf.vsock import expect_reset, guest_address, kernel_vhost_available, listen_host
@@ -16,7 +17,7 @@ _CHUNK = 64 << 10
 
 
 @click.command(epilog="Example:  vm listen 5000 --once")
-@click.argument("port", type=click.IntRange(1, (1 << 32) - 2))
+@click.argument("port", type=WholeNumber(1, (1 << 32) - 2))
 @click.option("--once", is_flag=True, help="Leave when the first guest that connects has ended.")
 def listen(port: int, once: bool) -> int:
     """Listen on vsock PORT of the host, and write to standard output what guests send.

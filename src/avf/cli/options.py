@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TextIO, TypedDict, TypeVar
 import click
 
 from avf.cli.invocation import env_option
-from avf.cli.sizes import Size
+from avf.cli.sizes import Number, Size
 
 if TYPE_CHECKING:
     from avf.client import VirtualizationService
@@ -95,7 +95,7 @@ def run_options(command: F) -> F:
                          " payload's VM with --kernel-log only]"),
             click.option("--console-in", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",
                          help="What is typed into the console; - is standard input."),
-            click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+            click.option("--timeout", type=Number(min=0, min_open=True), metavar="SECONDS",
                          help="Kill the VM when its payload has run that long, and exit with status 124."),
             click.option("--log", type=FILE, help="Where the guest's log goes, the payload's output in it."
                          "  [default: standard output; of a payload's VM without the agent's lines]"),

@@ -15,7 +15,7 @@ import click
 from avf import settings
 from avf.causes import words
 from avf.cli.options import FOLDER, service
-from avf.cli.sizes import Size
+from avf.cli.sizes import Size, WholeNumber
 from avf.cli.tell import print_note
 from avf.cli.text import CliError
 from avf.client import MAX_WARM, CpuTopology, DebugLevel, VirtualizationService, connect
@@ -34,7 +34,7 @@ def pool() -> None:
 
 @pool.command(context_settings={"ignore_unknown_options": True},
               epilog="Example:  vm pool run --debug full -- python tests.py")  # fmt: skip
-@click.option("-n", "--count", type=click.IntRange(1, MAX_WARM), default=_DEFAULT_COUNT,
+@click.option("-n", "--count", type=WholeNumber(1, MAX_WARM), default=_DEFAULT_COUNT,
               show_default=True, help="How many clones wait.")  # fmt: skip
 @click.option("--debug", type=click.Choice(["none", "full"]), default="none", show_default=True,
               help="For VMs of which debug level, at first.")  # fmt: skip

@@ -17,6 +17,7 @@ from avf.apk import ApkError
 from avf.cli.app_source import project_errors
 from avf.cli.completion import SourceFile
 from avf.cli.options import FILE
+from avf.cli.sizes import WholeNumber
 from avf.cli.text import CliError
 from avf.overwriting import Kind, foreign
 from avf.printable import printable
@@ -58,7 +59,7 @@ def new(folder: Path, template: str) -> None:
 @click.option(
     "--package", metavar="NAME", help="Instead of what payload.toml says, or the source's name."
 )
-@click.option("--version", "version", type=click.IntRange(1, (1 << 31) - 1), metavar="N",
+@click.option("--version", "version", type=WholeNumber(1, (1 << 31) - 1), metavar="N",
               help="The same for the version; an instance takes no earlier one.")  # fmt: skip
 def build_command(
     source: Path,

@@ -27,7 +27,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (r"cannot listen on ", "choose another address"),
     (r"the VM with CID .* is gone", "`vm list` shows the VMs of this host"),
     (r"^--storage-size: ", "sizes look like 512M or 10G"),
-    (r"^cannot run 7", "correct the name of the command, or give its path"),
+    (r"^cannot run (?!virtmgr)", "correct the name of the command, or give its path"),
     (r"a key is never written over|: File exists$|is not empty and is no APK|is there already$", _OTHER_NAME),
     (r"^--common-name has 1 to 64", "--common-name 'Example Ltd'"),
     (r"has no password in its first line", "write the password into the first line of that file"),

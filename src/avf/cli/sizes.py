@@ -10,6 +10,18 @@ _SIZE = re.compile(r"(\d{1,20})\s*(|[kmgt])(i?b)?", re.IGNORECASE)
 _MAX = (1 << 63) - 1
 
 
+class WholeNumber(click.IntRange):
+    """A number from `min` to `max`."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number that may have a decimal point, from `min` to `max`."""
+
+    name = "number"
+
+
 class Size(click.ParamType):  # type: ignore[type-arg]  # older ones are not generic
     """A number of `unit` bytes; K, M, G and T are powers of 1024, and name bytes whatever the unit is."""
 

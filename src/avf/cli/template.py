@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from avf.cli.options import FOLDER
+from avf.cli.sizes import Size
 from avf.cli.text import CliError
 from avf.printable import printable
 from avf.printing import printable_json
@@ -27,13 +28,13 @@ def template() -> None:
 @template.command()
 @click.option("--debug", type=click.Choice(["none", "full", "both"]), default="both", show_default=True,
               help="For VMs that cannot be looked into, or can.")  # fmt: skip
-@click.option("-m", "--mem", type=click.IntRange(min=1), metavar="MIB",
-              help="Memory of those VMs in MiB.  [default: what the image asks for]")  # fmt: skip
+@click.option("-m", "--mem", type=Size("m", minimum=1, maximum=(1 << 31) - 1), metavar="SIZE",
+              help="Memory of those VMs, in MiB or as in 512M and 2G.  [default: what the image asks for]")  # fmt: skip
 @click.option("--cpu-topology", type=click.Choice(["one_cpu", "match_host"]), default="one_cpu",
               show_default=True, help="How many CPUs those VMs have.")  # fmt: skip
 @click.option("--image", type=FOLDER, help="Folder of the guest image (microdroid.json).")
 @click.option("--system", is_flag=True, help="For all users of this host; only root can.")
-def build(debug: str, mem: int | None, cpu_topology: str, image: Path | None, system: bool) -> int:
+def build(debug: str, mem: int | None, cpu_topology: str, image: Path | None, system: bool) -> None:
     """Make templates now, instead of after the first VM that lacks one."""
     command = [sys.executable, "-P", "-m", _BUILDER, "--cpu-topology", cpu_topology]
     command += [] if mem is None else ["--memory", str(mem)]
@@ -42,10 +43,17 @@ def build(debug: str, mem: int | None, cpu_topology: str, image: Path | None, sy
     if image is not None:
         variables["AVF_IMAGE_DIR"] = str(image.absolute())
     for level in ("none", "full") if debug == "both" else (debug,):
-        done = subprocess.run([*command, "--debug", level], env=variables, check=False)
+        done = subprocess.run(
+            [*command, "--debug", level],
+            env=variables,
+            check=False,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
         if done.returncode:
-            return done.returncode
-    return 0
+            raise CliError(done.stderr.strip() or f"it ended with status {done.returncode}")
+        click.echo(done.stderr, err=True, nl=False)
 
 
 @template.command("list")

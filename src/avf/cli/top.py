@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from avf.cli.keys import Keys
+from avf.cli.sizes import Number
 from avf.cli.table import columns, duration
 from avf.client import VmInfo
 from avf.client.control import list_vms
@@ -70,7 +71,7 @@ class Row:
 @click.option("--once", is_flag=True, help="Show one table and leave.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON array a line.")
 @click.option("-a", "--all", "everybody", is_flag=True, help="Show other users' VMs as well.")
-@click.option("-d", "--delay", type=click.FloatRange(min=0.1), default=1.0, show_default=True,
+@click.option("-d", "--delay", type=Number(min=0.1), default=1.0, show_default=True,
               help="Seconds from one time that the VMs are asked to the next.")  # fmt: skip
 def top(once: bool, as_json: bool, everybody: bool, delay: float) -> int:
     """Show your VMs, what they use and what they say.

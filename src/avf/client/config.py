@@ -358,10 +358,7 @@ def _empty_output(fd: int, what: str) -> None:
     """Raises ConfigError for a file that is somebody's."""
     try:
         if (found := foreign(fd, Kind.OUTPUT)) is not None:
-            raise ConfigError(
-                f"{what} is not empty and is no console or log of a VM: {found}; remove it first, or"
-                " choose another name"
-            )
+            raise ConfigError(f"{what} is not empty and is no console or log of a VM: {found}")
         if stat.S_ISREG(os.fstat(fd).st_mode):
             os.ftruncate(fd, 0)
             mark_output(fd)
