@@ -1,4 +1,4 @@
-"""What a wheel has besides the packages: man pages, completion, a description whose links lead to the repository."""
+"""What a wheel has besides the packages: man pages, completion, a description that names pages where they are installed."""
 
 import re
 import sys
@@ -9,8 +9,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-_LINK = re.compile(r"\]\((?!https?:|#)(?P<target>[^)]+)\)")
-_CODE = re.compile(r"(?<=[ (])`(?P<target>(?:SPECIFICATION|CHANGELOG)\.md|examples/)`")
+_LINK = re.compile(r"\[(?P<text>[^]]+)\]\((?!https?:|#)(?P<target>[^)#]+)(?:#[^)]*)?\)")
+_WHERE = "The pages and examples that are named here are installed in `share/doc/avf-linux` of the environment."
 _COMPLETION = {
     "bash": "bash-completion/completions/vm",
     "zsh": "zsh/site-functions/_vm",
@@ -25,7 +25,7 @@ class Description(MetadataHookInterface):
         text = Path(self.root, "README.md").read_text()
         metadata["readme"] = {
             "content-type": "text/markdown",
-            "text": with_absolute_links(text, metadata["urls"]["Source"]),
+            "text": with_named_pages(text),
         }
 
 
@@ -47,10 +47,14 @@ class Share(BuildHookInterface[Any]):
             self._folder.cleanup()
 
 
-def with_absolute_links(text: str, source: str) -> str:
-    """Links to files of the repository lead to `source`, where its files are shown."""
-    text = _CODE.sub(r"[`\g<target>`](\g<target>)", text)
-    return _LINK.sub(rf"]({source}/blob/main/\g<target>)", text)
+def with_named_pages(text: str) -> str:
+    """The names of pages in the place of links to them, and where these pages are installed."""
+    return f"{_LINK.sub(_named, text)}\n{_WHERE}\n"
+
+
+def _named(link: re.Match[str]) -> str:
+    text, page = link["text"], f"`{link['target']}`"
+    return page if text == link["target"] else f"{text}: {page}"
 
 
 def write_share(sources: Path, folder: Path, version: str) -> list[str]:

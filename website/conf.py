@@ -41,7 +41,6 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
 html_theme_options = {
-    "source_repository": _PROJECT["urls"]["Source"],
     "footer_icons": [],
     "top_of_page_buttons": [],
 }

@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 OTHER_PAGES = {"CHANGELOG.md": "changelog.md", "SPECIFICATION.md": "specification.md"}
 """Pages of the repository outside of docs/, and their names on the site."""
 
-_LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
+_LINK = re.compile(r"\[([^]]*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
 _ENTRY = re.compile(r"^- \[([^]]*)\]\(([^)#]+\.md)\)", re.MULTILINE)
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
@@ -84,7 +84,9 @@ def with_links(text: str, path: Path) -> str:
 
 
 def _on_site(link: re.Match[str], path: Path, page: str) -> str:
-    target = Path(normpath(path.parent / link[1]))
+    """A link to another page of the site; the name of a file that has none."""
+    text, named, anchor = link.groups("")
+    target = Path(normpath(path.parent / named))
     if not target.exists() or not target.is_relative_to(ROOT):
         raise BrokenLink(f"{path.relative_to(ROOT)}: {link[0]} leads nowhere")
     inside = target.relative_to(ROOT)
@@ -93,6 +95,5 @@ def _on_site(link: re.Match[str], path: Path, page: str) -> str:
     elif str(inside) in OTHER_PAGES:
         wanted = OTHER_PAGES[str(inside)]
     else:
-        kind = "tree" if target.is_dir() else "blob"
-        return f"{project_table()['urls']['Source']}/{kind}/main/{inside}{link[2] or ''}"
-    return relpath(wanted, PurePosixPath(page).parent) + (link[2] or "")
+        return f"`{inside}`" if text in (named, target.name) else f"{text} (`{inside}`)"
+    return f"[{text}]({relpath(wanted, PurePosixPath(page).parent)}{anchor})"

@@ -60,7 +60,7 @@ def build(out: Path) -> Path:
         values = {
             "VERSION": project["version"],
             "ARCHITECTURE": output_of("dpkg", "--print-architecture").strip(),
-            "HOMEPAGE": project["urls"]["Source"],
+            "MAINTAINER": maintainer(),
             "AFTER": after(PYTHONS[-1]),
         }
         add_control(tree, values)
@@ -163,6 +163,12 @@ def make_deb(tree: Path, package: Path) -> None:
             path.chmod(0o755 if executable else 0o644)
     command = ["dpkg-deb", "--root-owner-group", "-Zzstd", "--build", str(tree), str(package)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def maintainer() -> str:
+    """Whoever builds the package, as Debian's own tools ask for the name and the address."""
+    name = os.environ.get("DEBFULLNAME", "AVF for Linux, built locally")
+    return f"{name} <{os.environ.get('DEBEMAIL', 'root@localhost')}>"
 
 
 def after(version: str) -> str:

@@ -107,12 +107,10 @@ def test_a_link_that_leads_nowhere_is_an_error() -> None:
             stage.with_links(text, page)
 
 
-def test_links_out_of_the_documentation_lead_to_the_repository() -> None:
+def test_files_of_the_repository_that_are_not_on_the_site_are_named() -> None:
     page = ROOT / "docs/reference/python.md"
-    source = stage.project_table()["urls"]["Source"]
-    text = "[a](../../examples/) [b](../../LICENSE) [c](../../CHANGELOG.md#x) [d](../vsock.md#protocol) [e](#x)"
+    text = "[a](../../examples/) [LICENSE](../../LICENSE) [c](../../CHANGELOG.md#x) [d](../vsock.md#protocol) [e](#x)"
     assert stage.with_links(text, page) == (
-        f"[a]({source}/tree/main/examples) [b]({source}/blob/main/LICENSE)"
-        " [c](../changelog.md#x) [d](../vsock.md#protocol) [e](#x)"
+        "a (`examples`) `LICENSE` [c](../changelog.md#x) [d](../vsock.md#protocol) [e](#x)"
     )
     assert stage.with_links(f"```\n{text}\n```", page) == f"```\n{text}\n```"

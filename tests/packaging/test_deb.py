@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parents[2] / "packaging" / "deb"
+DOCUMENTS = "usr/share/doc/avf-linux"
 SITE = "usr/lib/avf/lib/python3.11/site-packages"
 
 
@@ -69,7 +71,16 @@ def test_every_version_of_python_finds_the_environment(tree: Path, builder: Modu
     assert (tree / "usr/lib/avf/bin/python3").readlink() == Path("/usr/bin/python3")
     control = (tree / "DEBIAN/control").read_text()
     assert "python3 (>= 3.11), python3 (<< 3.14)" in control
-    assert "@" not in control.replace("maintainers@", "")
+    assert not re.search("@[A-Z]", control + (tree / f"{DOCUMENTS}/copyright").read_text())
+
+
+def test_whoever_builds_it_is_its_maintainer(
+    builder: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"\nMaintainer: {builder.maintainer()}\n" in (tree / "DEBIAN/control").read_text()
+    monkeypatch.setenv("DEBFULLNAME", "Ann Example")
+    monkeypatch.setenv("DEBEMAIL", "ann@example.org")
+    assert builder.maintainer() == "Ann Example <ann@example.org>"
 
 
 def test_files_are_roots_and_nobody_elses_to_write(deb: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_build import with_absolute_links
+from hatch_build import with_named_pages
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,24 +104,26 @@ def test_all_is_every_other_extra(metadata: Message) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) == set(extras)
 
 
-def test_the_description_links_to_the_repository_alone(metadata: Message) -> None:
+def test_the_description_names_pages_that_are_installed(metadata: Message, wheel: Path) -> None:
     text = str(metadata.get_payload())
-    links = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(links) > 10
-    assert all(link.startswith(("https://", "#")) for link in links)
-    source = dict(line.split(", ") for line in metadata.get_all("Project-URL", []))["Source"]
-    for link in links:
-        if link.startswith(f"{source}/blob/main/"):
-            path = link.removeprefix(f"{source}/blob/main/").partition("#")[0]
-            assert (ROOT / path).exists(), link
+    assert all(link.startswith(("https://", "#")) for link in re.findall(r"\]\(([^)]+)\)", text))
+    pages = re.findall(r"`(docs/[^`]+\.md)`", text)
+    assert len(pages) > 10
+    assert {f"share/doc/avf-linux/{page}" for page in pages} <= set(shared(wheel))
 
 
-def test_links() -> None:
-    text = "[a](docs/a.md#b) [c](https://c) [d](#d) see `examples/`, `x.md`"
-    assert with_absolute_links(text, "https://s") == (
-        "[a](https://s/blob/main/docs/a.md#b) [c](https://c) [d](#d)"
-        " see [`examples/`](https://s/blob/main/examples/), `x.md`"
-    )
+def test_links_become_names() -> None:
+    text = "[a](docs/a.md#b) [c](https://c) [d](#d) see `examples/`, [docs/x.md](docs/x.md)"
+    named = with_named_pages(text).splitlines()
+    assert named[0] == "a: `docs/a.md` [c](https://c) [d](#d) see `examples/`, `docs/x.md`"
+    assert "share/doc/avf-linux" in named[-1]
+
+
+def test_no_address_is_made_up(metadata: Message) -> None:
+    """There is none so far, and a reserved name such as `.example` leads nowhere."""
+    said = [*metadata.get_all("Project-URL", []), *metadata.get_all("Home-page", [])]
+    said += [str(metadata.get(field, "")) for field in ("Author-email", "Maintainer-email")]
+    assert not [text for text in said if re.search(r"\.(example|invalid|test)\b", text)]
 
 
 def test_commands_pages_and_the_image_builder_work_away_from_the_sources(
