@@ -1,4 +1,4 @@
-"""What a wheel has besides the packages: man pages, completion, a description that names pages where they are installed."""
+"""What a wheel has besides the packages: man pages, completion, a description that names what is installed."""
 
 import re
 import sys
