@@ -40,7 +40,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
-html_theme_options = {
+html_theme_options: dict[str, list[str]] = {
     "footer_icons": [],
     "top_of_page_buttons": [],
 }
