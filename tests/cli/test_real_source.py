@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventually import eventually
+
 BUILD = Path(__file__).parents[2] / "build"
 VM = [sys.executable, "-m", "avf.cli"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -130,6 +132,21 @@ def test_a_mute_vm_takes_arguments_and_refuses_what_is_code(vm: Run) -> None:
     assert ran.returncode == 3
     assert "the payload's output is not shown" in ran.stderr
     assert len(ran.stdout.splitlines()) == 2  # "Created VM" and "VM ended": nothing leaks
+
+
+def test_a_detached_vm_outlives_its_command(vm: Run) -> None:
+    Path("server.py").write_text("import time\nprint('serving', flush=True)\ntime.sleep(3600)\n")
+    begun = vm("run-app", "-d", "--name", "server", "server.py")
+    assert begun.returncode == 0, begun.stderr
+    (line,) = json.loads(vm("ls", "--json").stdout)
+    assert (line["name"], str(line["cid"])) == ("server", begun.stdout.strip())
+    with subprocess.Popen([*VM, "logs", "-f", "server"], stdout=subprocess.PIPE, text=True) as logs:
+        assert logs.stdout is not None
+        assert any(text == "serving\n" for text in logs.stdout)
+        assert vm("stop", "server").returncode == 0
+        logs.communicate(timeout=60)
+    eventually(lambda: vm("start", "-d", "server").returncode, 0, 60)
+    assert vm("rm", "--force", "server").returncode == 0
 
 
 def test_a_vm_with_a_name_is_kept(vm: Run) -> None:

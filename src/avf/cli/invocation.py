@@ -1,4 +1,4 @@
-"""Arguments and variables for the payload: what stands behind `--`, and `--env`."""
+"""How a payload is called: arguments behind `--`, variables by `--env`; and `--detach`, which leaves it running."""
 
 import os
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from avf.cli.detach import stay_behind
 from avf.cli.text import CliError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,6 +25,11 @@ class PayloadCommand(click.Command):
             ctx.meta[_ARGUMENTS] = tuple(args[at + 1 :])
             args = args[:at]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.params.get("detach") and (status := stay_behind(ctx)) is not None:
+            return status
+        return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- ARGUMENT...]"]

@@ -11,6 +11,7 @@ import click
 from avf.binder import BinderError
 from avf.cli.app_source import App
 from avf.cli.app_store import held_vm, store_errors
+from avf.cli.detach import detach_option
 from avf.cli.invocation import PayloadCommand, env_option, environment, payload_arguments
 from avf.cli.names import StoredName, cid_of, stored_vm
 from avf.cli.options import RunOptions, run_options, service
@@ -114,6 +115,7 @@ def _payload(vm: StoredVm) -> str | None:
 )
 @click.argument("name", type=StoredName())
 @env_option
+@detach_option
 @click.option("--kernel-log", is_flag=True, help="Show what the guest's kernel and agent say too.")
 @click.option("--payload-status/--no-payload-status", default=None,
               help="Exit with the payload's exit code.  [default: only for what is not an APK]")  # fmt: skip
@@ -126,7 +128,7 @@ def start(
 ) -> int:
     """Run the VM NAME, which `vm run-app --name NAME` has made, with the ARGUMENTs.
 
-    It runs until its payload ends, or `vm stop` or the end of this command ends it.
+    It runs until its payload ends, or `vm stop` or, without --detach, the end of this command ends it.
     """
     vm = stored_vm(name)
     with store_errors(name):

@@ -62,6 +62,7 @@ class RunOptions(TypedDict):
     report: Path | None
     otlp: Path | None
     verbose: bool
+    detach: NotRequired[bool]
     kernel_log: NotRequired[bool]
     """Of a payload's VM: whether what its kernel and its agent say is shown, too."""
 

@@ -11,6 +11,7 @@ from typing import Unpack
 import click
 
 from avf.binder import BinderError
+from avf.cli.detach import Leaver, leaver
 from avf.cli.options import (
     RunOptions,
     flush_output,
@@ -21,7 +22,7 @@ from avf.cli.options import (
 )
 from avf.cli.payload_output import copied_output
 from avf.cli.records import Records
-from avf.cli.tell import JsonTeller, Teller, TextTeller, print_note
+from avf.cli.tell import JsonTeller, Teller, TextTeller, print_line, print_note
 from avf.cli.text import CliError, quoted
 from avf.client import (
     AppConfig,
@@ -29,6 +30,7 @@ from avf.client import (
     DeathReason,
     DeathReport,
     DebugLevel,
+    Event,
     PayloadError,
     PayloadFinished,
     PayloadReady,
@@ -123,8 +125,9 @@ def run_vm(
     """Creates and starts a VM and tells of it until it ends."""
     teller = teller or _teller(options)
     records = Records(options)
+    left_by = leaver(options)
     with ExitStack() as stack:
-        outputs = stack.enter_context(_outputs(config, options))
+        outputs = stack.enter_context(_outputs(config, options, shown=left_by is None))
         typed = stack.enter_context(typed_input(options["console_in"]))
         vm = stack.enter_context(_create(connection, config, outputs, typed))
         with records.of_start(vm):
@@ -134,6 +137,8 @@ def run_vm(
             teller.created(vm, description)
             _tell_more(vm, config, options)
             vm.add_listener(teller.event)
+            if left_by is not None:
+                _leave_when_started(vm, left_by, options)
             reason = vm.wait_for_death()
             report = vm.death_report
             _tell_lost(report)
@@ -152,23 +157,33 @@ def run_vm(
 
 @contextmanager
 def _outputs(
-    config: AppConfig | RawConfig, options: RunOptions
+    config: AppConfig | RawConfig, options: RunOptions, *, shown: bool
 ) -> Iterator[tuple[Path | int | None, Path | int | None]]:
     """Where console and log go: to the files that are named; of a payload only its own output is shown, unless the
-    kernel's is asked for, too.
+    kernel's is asked for, too. Nothing is if not `shown`: `vm logs` has it.
     """
     console, log = options["console"], options["log"]
     flush_output()
     stream = sys.stderr if options["as_json"] else sys.stdout
     if options.get("kernel_log") or isinstance(config, RawConfig):
-        shown = standard_stream(stream)
-        yield shown if console is None else console, shown if log is None else log
+        both = standard_stream(stream)
+        yield both if console is None else console, both if log is None else log
         return
     with ExitStack() as stack:
         nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         stack.callback(os.close, nowhere)
-        payload = stack.enter_context(copied_output(stream)) if log is None else log
-        yield nowhere if console is None else console, payload
+        payload = stack.enter_context(copied_output(stream)) if shown and log is None else log
+        yield nowhere if console is None else console, nowhere if payload is None else payload
+
+
+def _leave_when_started(vm: VirtualMachine, left_by: Leaver, options: RunOptions) -> None:
+    def listen(event: Event) -> None:
+        if isinstance(event, PayloadStarted):
+            if not options["as_json"]:
+                print_line(str(vm.cid))
+            left_by.leave()
+
+    vm.add_listener(listen)
 
 
 def _tell_more(vm: VirtualMachine, config: AppConfig | RawConfig, options: RunOptions) -> None:

@@ -13,6 +13,7 @@ from avf.cli.app_files import check_extra_apks, prepared_files
 from avf.cli.app_source import App, opened_app
 from avf.cli.app_store import kept_vm
 from avf.cli.completion import PayloadName, SourceFile
+from avf.cli.detach import detach_option
 from avf.cli.empty_payload import EMPTY_PAYLOAD_APK, EMPTY_PAYLOAD_NAME, find_or_build
 from avf.cli.files import make_idsig
 from avf.cli.invocation import PayloadCommand, environment, payload_arguments
@@ -28,6 +29,7 @@ Examples:
   vm run-app hello.py -- --verbose input.txt
   vm run-app ./program --env GREETING=hello --timeout 60
   vm run-app my-project --name counter --storage-size 64M
+  vm run-app --detach server.py
   vm run-app app.apk --payload-binary-name libhello.so --debug full
 """
 
@@ -58,6 +60,7 @@ Examples:
 @click.option("--extra-idsig", "extra_idsigs", type=FILE, multiple=True,
               help="Where the idsig of an extra APK goes; once for each that the configuration names, and not needed"
               " for --extra-apk.")  # fmt: skip
+@detach_option
 @app_options(
     debug="none for an APK, else full",
     name="What to call the VM; without INSTANCE it is then kept.",
@@ -190,7 +193,7 @@ def _app_config(app: App, idsig: Path, instance: Path, options: AppOptions) -> A
 
 def teller_for(app: App, config: AppConfig, options: RunOptions) -> Teller | None:
     """A source's run tells what is of use to the source's author; an APK's tells what Android's does."""
-    if not app.is_source or options["as_json"]:
+    if options["as_json"] or not (app.is_source or options.get("detach")):
         return None
     shown = bool(options.get("kernel_log")) and options["console"] is None
     debuggable = config.debug_level != DebugLevel.NONE
