@@ -36,7 +36,7 @@ SAMPLE := build/payload/sample.apk
 IMAGE_SOURCES := $(shell find src/avf/image src/avf/guest src/avf/binder src/avf/aidl src/avf/apk src/avf/shell src/avf/sdk src/avf_payload src/avf/proto3.py src/avf/invocation.py src/avf/metadata.py src/avf/printable.py -name '*.py' -o -name '*.c' -o -name '*.h' -o -name '*.map')
 
 $(IMAGE): $(IMAGE_SOURCES) | $(RUN_STAMP)
-	@echo "Building the guest image"
+	@echo "Building the guest image" >&2
 	@$(BIN)/python -m avf.image build --quiet --output $(@D)
 	@touch $@
 

@@ -29,10 +29,10 @@ class Host:
         path.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.calls}\n{script}\n')
         path.chmod(0o755)
 
-    def run(self, lacking: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, lacking: str = "", purpose: str = "run") -> subprocess.CompletedProcess[str]:
         self.calls.write_text("")
         return subprocess.run(
-            ["/bin/sh", SCRIPT, "run"],
+            ["/bin/sh", SCRIPT, purpose],
             env={"PATH": str(self.programs), "LACKING": lacking},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -65,24 +65,33 @@ def test_nobody_is_asked_when_everything_is_there(host: Host) -> None:
 
 
 @pytest.mark.parametrize("sudo", [None, "exit 1"], ids=["no sudo", "sudo wants a password"])
-def test_what_is_missing_is_one_line_for_whoever_can_install(host: Host, sudo: str | None) -> None:
+def test_what_is_missing_is_a_command_for_whoever_can_install(host: Host, sudo: str | None) -> None:
     if sudo:
         host.add("sudo", sudo)
     done = host.run(lacking="gcc erofs-utils")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "Packages are missing. Have them installed as root: "
-        "apt-get install --no-install-recommends gcc erofs-utils\n"
-    )
+    assert done.stderr.splitlines() == [
+        "Debian packages are missing, and only root can install them. Type as root, then start again:",
+        "  apt-get update && apt-get install --no-install-recommends gcc erofs-utils",
+    ]
     assert not host.called("apt-get")
 
 
 def test_sudo_installs_what_is_missing_and_no_more(host: Host) -> None:
     host.add("sudo", '[ "$1" = -n ] || "$@"')
     done = host.run(lacking="gcc")
-    assert (done.returncode, done.stdout) == (0, "Installing Debian packages: gcc\n")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "Installing Debian packages: gcc\n"
     (call,) = host.called("apt-get")
     assert call.endswith("install -y --no-install-recommends gcc")
+
+
+@pytest.mark.parametrize("purpose", ["check", "run", "test"])
+def test_each_package_is_named_once(host: Host, purpose: str) -> None:
+    done = host.run(lacking="python3 python3-venv util-linux", purpose=purpose)
+    names = done.stderr.splitlines()[-1].partition("--no-install-recommends")[2].split()
+    assert "python3-venv" in names
+    assert len(names) == len(set(names))
 
 
 def test_root_needs_no_sudo(host: Host) -> None:
