@@ -127,7 +127,8 @@ def test_doctor_without_qemu(able_host: Path, monkeypatch: pytest.MonkeyPatch) -
     status, checks = examined()
     assert status == 1
     assert checks["qemu"]["status"] == "missing"
-    assert checks["qemu"]["fix"] == "sudo apt-get install qemu-system-x86"
+    assert checks["qemu"]["fix"].endswith("apt-get install qemu-system-x86")
+    assert "accelerator" not in checks  # which would say the same once more
 
 
 def test_doctor_of_a_wrong_accelerator(able_host: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
+import os
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from avf.binder import RemoteException
-from avf.cli.text import CliError, error_chain, error_text, hint_for, quoted
+from avf.cli.text import CliError, as_typed_here, error_chain, error_text, hint_for, quoted
 from avf.client import Refused, ServiceDied
 from avf.printable import printable
 
@@ -84,3 +86,23 @@ def test_quoted(value: str, text: str) -> None:
 def test_what_a_guest_says_is_made_printable() -> None:
     assert printable('as "it" is: ü') == 'as "it" is: ü'
     assert printable("a\x1b[2Jb\n") == "a\\u{1b}[2Jb\\n"
+
+
+@pytest.mark.parametrize(
+    ("sudo", "uid", "typed"),
+    [
+        (True, 1000, "sudo apt-get install bubblewrap"),
+        (False, 1000, "as root: apt-get install bubblewrap"),
+        (False, 0, "apt-get install bubblewrap"),
+    ],
+)
+def test_sudo_is_advised_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sudo: bool, uid: int, typed: str
+) -> None:
+    if sudo:
+        (tmp_path / "sudo").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    assert as_typed_here("sudo apt-get install bubblewrap") == typed
+    assert as_typed_here("unset AVF_ACCEL") == "unset AVF_ACCEL"
+    assert error_text(CliError("no", "sudo apt-get install bubblewrap")) == f"no\n  try: {typed}"

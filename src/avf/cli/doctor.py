@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import click
 
 from avf import policy, runtime, settings
 from avf.causes import words
+from avf.cli.text import as_typed_here
 from avf.printable import printable
 from avf.printing import printable_json
 
@@ -54,7 +55,8 @@ def doctor(as_json: bool) -> int:
     Exits with 1 if VMs cannot run here.
     """
     findings = []
-    for finding in examine():
+    for found in examine():
+        finding = replace(found, fix=None if found.fix is None else as_typed_here(found.fix))
         findings.append(finding)
         if not as_json:
             _print(finding)
@@ -151,9 +153,13 @@ def _accelerator() -> Iterator[Finding]:
 
     if _wants_crosvm():
         return
+    try:
+        qemu = find_qemu()
+    except VmmUnavailable:
+        return  # as the check of QEMU has told
     fix = "unset AVF_ACCEL"
     try:
-        report, boots = _acceleration(find_qemu())
+        report, boots = _acceleration(qemu)
     except VmmUnavailable as error:
         demanded = "AVF_ACCEL" in str(error)
         yield Finding("accelerator", Status.MISSING, str(error), fix if demanded else None)

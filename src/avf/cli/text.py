@@ -1,5 +1,8 @@
 """How things are written on the terminal: errors, hints, and the forms that scripts read."""
 
+import os
+import re
+import shutil
 from pathlib import Path
 
 from avf.causes import words
@@ -19,7 +22,15 @@ class CliError(Exception):
 def error_text(error: BaseException) -> str:
     """What failed, why, and what to try, each on lines of its own."""
     remedy = hint_for(error)
-    return error_chain(error) + (f"\n  try: {remedy}" if remedy else "")
+    return error_chain(error) + (f"\n  try: {as_typed_here(remedy)}" if remedy else "")
+
+
+def as_typed_here(remedy: str) -> str:
+    """Without sudo where there is none, which root does not miss; others are told whose command it is."""
+    plain = re.sub(r"\bsudo ", "", remedy)
+    if plain == remedy or shutil.which("sudo") is not None:
+        return remedy
+    return plain if os.getuid() == 0 else f"as root: {plain}"
 
 
 def error_chain(error: BaseException) -> str:
