@@ -35,6 +35,8 @@ class Sharing:
             if self._lender is not None:
                 self._lend(self._lender)
         except PermissionError as error:
+            if _has_ended(self._qemu.pid):
+                raise VmmControlError("QEMU has ended") from error
             self.problem = f"QEMU's memory cannot be reached: {error.strerror}"
         except OSError as error:
             raise VmmControlError(f"QEMU has ended: {error.strerror}") from error
@@ -63,6 +65,15 @@ class Sharing:
         finally:
             os.close(memory)
             lender.close()
+
+
+def _has_ended(pid: int) -> bool:
+    """The files in /proc of a process that has ended and was not waited for are root's alone, but for this one."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return True
+    return status.rpartition(b")")[2].split()[0] in b"ZX"
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
