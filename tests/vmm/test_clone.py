@@ -139,23 +139,28 @@ def test_where_memory_cannot_be_shared_clones_have_copies(
 ) -> None:
     """As where ptrace is restricted, or with a QEMU that opens its files in another order. It is found out once."""
 
-    def refuse(self: Sharing, *_: object) -> None:
+    def refuse(self: Sharing, what: object) -> None:
         if refused == "_lend":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        self._number -= 1
-        return check(self)
+        assert isinstance(what, int)
+        check(self, what - 1)
 
     check = Sharing._check_number
     monkeypatch.setattr(Sharing, refused, refuse)
     path, known = template
+    inodes = set()
     with opened(path) as state:
         for _ in range(2):
             process = Qemu().start_clone(spec, state, known)
             assert "avf-template" not in Path(f"/proc/{process.pid}/maps").read_text()
+            memory = guest_memory(process.pid, "avf-memory")
+            assert "s" in memory.rights  # with the vsock device
+            inodes.add(memory.inode)
             process.kill()
             assert "started" in process.wait().events
     (line,) = [record.getMessage() for record in caplog.records if record.name.endswith("shares")]
     assert problem in line
+    assert len(inodes) == 2
 
 
 @dataclass(frozen=True)
@@ -168,15 +173,13 @@ class GuestMemory:
     private_kib: int
 
 
-def guest_memory(pid: int) -> GuestMemory:
+def guest_memory(pid: int, name: str = "avf-template") -> GuestMemory:
     sections = re.split(r"^(?=[0-9a-f]+-)", Path(f"/proc/{pid}/smaps").read_text(), flags=re.M)
-    mapped = [text for text in sections if "avf-template" in text]
+    mapped = [text for text in sections if name in text]
     amounts: Counter[str] = Counter()
-    for name, kib in re.findall(r"^(\w+): +(\d+) kB$", "".join(mapped), re.M):
-        amounts[name] += int(kib)
-    fd, *_ = (
-        fd for fd in Path(f"/proc/{pid}/fd").iterdir() if "avf-template" in str(fd.readlink())
-    )
+    for amount, kib in re.findall(r"^(\w+): +(\d+) kB$", "".join(mapped), re.M):
+        amounts[amount] += int(kib)
+    fd, *_ = (fd for fd in Path(f"/proc/{pid}/fd").iterdir() if name in str(fd.readlink()))
     return GuestMemory(
         mapped[0].split()[1],
         fd.stat().st_ino,

@@ -118,7 +118,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "the facts are deep": lambda path: rewrite(path / "template.json", lambda _: b"[" * 9999),
     "a fact is missing": lambda path: rewrite(path / "template.json", lambda _: b"{}"),
     "another format": lambda path: rewrite(
-        path / "template.json", lambda old: old.replace(b'"format":1', b'"format":2')
+        path / "template.json", lambda old: old.replace(b'"format":2', b'"format":1')
     ),
     "others may write to the folder": lambda path: path.chmod(0o777),
     "others may write to the state": lambda path: (path / "state").chmod(0o666),

@@ -30,7 +30,7 @@ from avf.trust import others_may_write
 from avf.vmm.base import VmmError
 from avf.vmm.digests import file_digest
 
-FORMAT = 1
+FORMAT = 2
 """Of a template's folder. It is a part of the key."""
 MAX_BYTES = 1 << 30
 """What the templates in one folder may take together; the one that was used last is always kept."""

@@ -24,7 +24,7 @@ def qemu_box(program: str, spec: VmSpec, inputs: Inputs, accelerator: Accelerato
     images = (inputs.kernel, inputs.initrd, inputs.firmware)
     sizes = [(spec.memory_mib or DEFAULT_MEMORY_MIB) << 20, *virtual_sizes(spec.disks)]
     uid, groups = identity_for(spec.cid, devices)
-    lends = inputs.memory is not None
+    shares = inputs.memory is not None and not inputs.memory_is_own
     return Box(
         Filter.MONITOR,
         limits_for(inputs.fds, sizes),
@@ -32,7 +32,7 @@ def qemu_box(program: str, spec: VmSpec, inputs: Inputs, accelerator: Accelerato
         devices=tuple(devices),
         images=tuple(fd for fd in images if fd is not None),
         lent=(inputs.memory,) if inputs.memory is not None else (),
-        kept_whole=memory_number(inputs) if lends else None,
+        kept_whole=memory_number(inputs) if shares else None,
         uid=uid,
         groups=groups,
     )

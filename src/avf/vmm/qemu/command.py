@@ -51,7 +51,9 @@ class Inputs:
     template: int | None = None
     """Our end of the port over which a template and its host talk, if there is one."""
     memory: int | None = None
-    """The memory file that a clone's memory begins as, if its pages are shared; see `avf.confine.Box.lent`."""
+    """The memory file that a clone's memory begins as; see `avf.confine.Box.lent`."""
+    memory_is_own: bool = False
+    """Whether no other clone has that file."""
     lent_folder: str = "/proc/self/fd"
 
     def image(self, fd: int) -> str:
@@ -174,7 +176,8 @@ def _before_boot(
 def _memory(spec: VmSpec, inputs: Inputs, *, shared: bool) -> list[str]:
     mib = spec.memory_mib or DEFAULT_MEMORY_MIB
     if inputs.memory is not None:
-        return devices.cloned_memory(mib, f"{inputs.lent_folder}/{inputs.memory}")
+        path = f"{inputs.lent_folder}/{inputs.memory}"
+        return devices.cloned_memory(mib, path, own=inputs.memory_is_own)
     return devices.memory(mib, shared=shared)
 
 

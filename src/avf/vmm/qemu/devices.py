@@ -74,9 +74,12 @@ def memory(mib: int, *, shared: bool) -> list[str]:
     return size
 
 
-def cloned_memory(mib: int, path: str) -> list[str]:
-    """Guest memory that begins as what is in the file, which stays as it is: pages that are written to are copied."""
-    backend = f"memory-backend-file,id={MEMORY_ID},size={mib}M,share=off,mem-path={path}"
+def cloned_memory(mib: int, path: str, *, own: bool) -> list[str]:
+    """Guest memory that begins as what is in the file. That stays as it is, and pages that are written to are copied,
+    unless it is the guest's `own`, and shared with its vsock device process.
+    """
+    share = "on" if own else "off"
+    backend = f"memory-backend-file,id={MEMORY_ID},size={mib}M,share={share},mem-path={path}"
     return ["-m", f"{mib}M", "-object", backend]
 
 

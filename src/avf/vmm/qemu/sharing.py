@@ -1,4 +1,4 @@
-"""What a clone whose memory begins as shared pages needs from us once its QEMU runs, and before its guest does."""
+"""What a clone needs from us once its QEMU has opened the file that its memory begins as, before its guest runs."""
 
 import errno
 import os
@@ -10,16 +10,18 @@ from avf.vmm.base import VmmControlError
 
 
 class Sharing:
-    """The last steps towards memory that is shared until it is written to.
+    """The last steps towards memory that begins as what is in a file.
 
-    QEMU gives memory back to the host by freeing a part of the file behind it, which a sealed file refuses, and only
-    then lets go of its own pages. So its filter has the first step succeed and do nothing, for the one descriptor that
-    it must turn out to have the file under.
+    QEMU gives memory back to the host by freeing a part of the file, which a file that clones share, being sealed,
+    refuses; and only then lets go of its own pages. So its filter has the first step succeed and do nothing, for the
+    descriptor that it must turn out to have such a file under.
     """
 
-    def __init__(self, qemu: Child, memory: int, number: int, lender: socket.socket | None) -> None:
-        """`memory` stays the caller's; `number`: the descriptor QEMU must have it open under; `lender`: over which the
-        vsock device is lent QEMU's memory, since it cannot map a copy that is QEMU's own.
+    def __init__(
+        self, qemu: Child, memory: int, number: int | None, lender: socket.socket | None
+    ) -> None:
+        """`memory` stays the caller's; `number`: the descriptor QEMU must have it open under, None if it is not shared;
+        `lender`: over which the vsock device is lent QEMU's memory, if it cannot map a copy that is QEMU's own.
         """
         self._qemu = qemu
         self._identity = _identity(os.fstat(memory))
@@ -31,7 +33,8 @@ class Sharing:
     def settle(self) -> None:
         """QEMU runs, and its guest does not yet. Raises VmmControlError, and says so in `problem`."""
         try:
-            self._check_number()
+            if self._number is not None:
+                self._check_number(self._number)
             if self._lender is not None:
                 self._lend(self._lender)
         except PermissionError as error:
@@ -48,14 +51,14 @@ class Sharing:
         """The guest runs, or never will."""
         self._qemu.end_lending()
 
-    def _check_number(self) -> None:
+    def _check_number(self, number: int) -> None:
         files = Path(f"/proc/{self._qemu.pid}/fd")
-        path = files / str(self._number)
+        path = files / str(number)
         there = set(files.iterdir())
         if not there:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         if path not in there or _identity(path.stat()) != self._identity:
-            self.problem = f"QEMU has not opened its memory as descriptor {self._number}"
+            self.problem = f"QEMU has not opened its memory as descriptor {number}"
 
     def _lend(self, lender: socket.socket) -> None:
         """The kernel checks here, and never again, that we may read and write QEMU's memory: it is our child."""

@@ -25,6 +25,7 @@ from avf.vmm.qemu.command import (
 from avf.vmm.qemu.panic import PanicDump
 from avf.vmm.qemu.process import QemuProcess
 from avf.vmm.qemu.sharing import Sharing
+from avf.vmm.qemu.unfold import UnfoldedTemplate
 from avf.vmm.vsock_device import VsockDevice, start_vsock_device
 from avf.vsock import HybridVsock, KernelVsock
 
@@ -50,8 +51,10 @@ class Start:
         self._spec = spec
         self._on_event = on_event
         self._stack = ExitStack()
-        self._memory: int | None = None
-        """The memory file that the guest's memory begins as, if it does."""
+        self._template: UnfoldedTemplate | None = None
+        """What the guest's memory begins as, if it does."""
+        self._shares = False
+        """Whether other clones have that, too."""
 
     def run(self, program: str, host: Host, stack: ExitStack) -> QemuProcess:
         spec = self._spec
@@ -128,7 +131,8 @@ class Start:
             vsock_control=vsock.control,
             image_folder=image_folder(),
             debugger=spec.gdb_listener,
-            memory=self._memory,
+            memory=self._template.memory if self._template is not None else None,
+            memory_is_own=not self._shares,
             lent_folder=lent_folder(),
         )
 
@@ -147,7 +151,7 @@ class Start:
                 device_end.fileno(),
                 stderr,
                 undo,
-                borrows=self._memory is not None,
+                borrows=self._shares,
             )
         return _Vsock(control=qemu_end.fileno(), device=device)
 
@@ -190,14 +194,18 @@ class CloneStart(_WithPort):
         self,
         spec: VmSpec,
         on_event: Callable[[str], None] | None,
-        state: int,
-        memory: int | None = None,
+        template: UnfoldedTemplate,
+        *,
+        shares: bool,
     ) -> None:
-        """`memory`: a memory file with the guest's, if that is not in `state`."""
+        """`template`: sealed if it `shares` that with other clones, else its own."""
         super().__init__(replace(spec, kernel=None, initrd=None), on_event)
-        self._state = state
-        self._memory = memory
-        self.sharing: Sharing | None = None
+        self._template = template
+        self._state = template.state
+        self._memory = template.memory
+        self._shares = shares
+        self.problem: Callable[[], str | None] = lambda: None
+        """Why clones cannot share memory on this host, if that has turned out."""
 
     def _command(self, program: str, inputs: Inputs, host: Host) -> list[str]:
         return clone_command(program, self._spec, inputs, host)
@@ -206,14 +214,15 @@ class CloneStart(_WithPort):
         from avf.vmm.qemu.clone import Clone  # slow to import
 
         devices = clone_devices(self._spec, inputs)
-        self.sharing = self._share(inputs, qemu, device)
-        return Clone(self._open_state(), self.port, devices, self._spec.ended, self.sharing)
+        sharing = self._share(inputs, qemu, device)
+        return Clone(self._open_state(), self.port, devices, self._spec.ended, sharing)
 
-    def _share(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> Sharing | None:
-        if self._memory is None:
-            return None
+    def _share(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> Sharing:
+        number = memory_number(inputs) if self._shares else None
         lender = device.lender if device is not None else None
-        return Sharing(qemu, self._memory, memory_number(inputs), lender)
+        sharing = Sharing(qemu, self._memory, number, lender)
+        self.problem = lambda: sharing.problem
+        return sharing
 
     def _open_state(self) -> int:
         """Opened anew, so that each clone reads it from its start."""
@@ -223,8 +232,8 @@ class CloneStart(_WithPort):
 class WaitingStart(CloneStart):
     """The start of a clone of which it is not known yet whose it will be."""
 
-    def __init__(self, spec: VmSpec, state: int, memory: int | None = None) -> None:
-        super().__init__(spec, None, state, memory)
+    def __init__(self, spec: VmSpec, template: UnfoldedTemplate, *, shares: bool) -> None:
+        super().__init__(spec, None, template, shares=shares)
 
     def _clone(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> "Clone":
         from avf.vmm.qemu.waiting_clone import WaitingClone

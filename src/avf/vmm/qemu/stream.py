@@ -1,7 +1,4 @@
-"""QEMU's migration stream, as far as it is needed to leave pages of the guest's memory out.
-
-A guest's memory starts as zeros, so that a page of zeros need not be in a stream that a new QEMU reads. To QEMU 7.2 it
-is not the same: it looks at each such page, and where memory is shared with another process, looking allocates it.
+"""QEMU's migration stream, as far as it is needed to take the pages of the guest's memory out of it.
 
 Source: QEMU 7.2, migration/savevm.c (qemu_savevm_state_setup, save_section_header and footer) and migration/ram.c
 (ram_save_setup, save_page_header). All numbers are big-endian:
@@ -30,14 +27,6 @@ class StreamError(ValueError):
     """This is no migration stream, or not of a form that is known."""
 
 
-def without_empty_pages(stream: memoryview, block: str) -> Iterator[bytes | memoryview]:
-    """The pieces of the same stream without the pages of zeros of the memory block `block`.
-
-    Raises StreamError, maybe after some pieces.
-    """
-    return _Filter(stream, block.encode(), None).pieces()
-
-
 def without_memory(
     stream: memoryview, block: str, memory: memoryview
 ) -> Iterator[bytes | memoryview]:
@@ -50,7 +39,7 @@ def without_memory(
 
 
 class _Filter:
-    def __init__(self, stream: memoryview, block: bytes, memory: memoryview | None) -> None:
+    def __init__(self, stream: memoryview, block: bytes, memory: memoryview) -> None:
         self._stream = stream
         self._block = block
         self._memory_of_block = memory
@@ -113,7 +102,7 @@ class _Filter:
             flags, address = word & (PAGE - 1), word & ~(PAGE - 1)
             if flags & (_FILL | _DATA):
                 yield from self._page(address, flags)
-                if self._memory_of_block is not None and self._read_block == self._block:
+                if self._read_block == self._block:
                     self._copy_pages(self._memory_of_block)
                 continue
             yield _U64.pack(word)
@@ -140,11 +129,9 @@ class _Filter:
             self._read_block = self._string()
         content = self._take(PAGE if flags & _DATA else 1)
         if self._read_block == self._block:
-            if flags & _FILL and content[0] == 0:
-                return
-            if self._memory_of_block is not None:
+            if flags & _DATA or content[0]:
                 self._put(address, content)
-                return
+            return
         kind = flags & ~_SAME_BLOCK
         if self._read_block == self._written_block:
             yield _U64.pack(address | kind | _SAME_BLOCK)
@@ -168,7 +155,6 @@ class _Filter:
 
     def _put(self, address: int, content: memoryview) -> None:
         memory = self._memory_of_block
-        assert memory is not None
         if address + PAGE > len(memory):
             raise StreamError(f"a page at {address:#x} is beyond {len(memory):#x} bytes of memory")
         memory[address : address + PAGE] = (

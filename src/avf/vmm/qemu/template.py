@@ -1,16 +1,16 @@
 """Makes a template: boots a guest that has nothing of its own, and saves it when it waits for an identity."""
 
-import mmap
 import os
 import socket
 import time
 from dataclasses import replace
 
 from avf.vmm.base import VmmControlError, VmSpec
-from avf.vmm.qemu.devices import MEMORY_ID, TEMPLATE_IS_READY
+from avf.vmm.qemu import folded
+from avf.vmm.qemu.devices import TEMPLATE_IS_READY
 from avf.vmm.qemu.process import QemuProcess
-from avf.vmm.qemu.stream import StreamError, without_empty_pages
 from avf.vmm.qemu.template_key import template_spec
+from avf.vmm.qemu.unfold import take_apart
 from avf.vmm.qemu.vmm import Qemu, explain, find_qemu
 from avf.vmm.templates import TemplateError, TemplateFacts, TemplateLate, new_facts
 
@@ -41,7 +41,7 @@ def make_template(
         finally:
             process.kill()
             process.wait()
-        _keep(raw, state)
+        _keep(raw, (ours.memory_mib or 0) << 20, state)
     finally:
         os.close(raw)
         os.close(failure)
@@ -69,11 +69,13 @@ def _wait_until_ready(
     raise TemplateError(f"no template can be made: {why or explain(process.wait())}")
 
 
-def _keep(raw: int, state: int) -> None:
+def _keep(raw: int, memory_size: int, state: int) -> None:
     """What a clone needs of what QEMU has saved."""
-    saved = memoryview(mmap.mmap(raw, 0, prot=mmap.PROT_READ))
     try:
-        with open(state, "wb", closefd=False) as file:
-            file.writelines(without_empty_pages(saved, MEMORY_ID))
-    except StreamError as error:
+        template = take_apart(raw, memory_size)
+    except ValueError as error:  # an empty file cannot be mapped, and StreamError is one, too
         raise TemplateError(f"no template can be made: {error}") from error
+    try:
+        folded.write(template.memory, template.state, state)
+    finally:
+        template.close()

@@ -1,4 +1,4 @@
-"""A template as any number of clones can share it: its guest's memory in a file that nobody can write to any more."""
+"""A template as clones begin with it: its guest's memory in a memory file, and the rest of QEMU's stream in another."""
 
 import fcntl
 import mmap
@@ -6,16 +6,19 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from avf.vmm.qemu import folded
 from avf.vmm.qemu.devices import MEMORY_ID
 from avf.vmm.qemu.stream import without_memory
 from avf.vmm.templates import TemplateError
 
+_SHARED, _OWN, _STATE = "avf-template", "avf-memory", "avf-state"
+"""The names of memory files, for people who look into /proc."""
 _ALL_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 @dataclass(frozen=True, slots=True)
 class UnfoldedTemplate:
-    """Descriptors of two memory files, sealed. Whoever maps `memory` privately has pages of its own where it writes."""
+    """Descriptors of two memory files. Whoever maps `memory` privately has pages of its own where it writes."""
 
     memory: int
     """The guest's memory, byte by byte."""
@@ -42,31 +45,42 @@ class UnfoldedTemplate:
         os.close(self.state)
 
 
-def unfold(stream: int, memory_size: int) -> UnfoldedTemplate:
-    """From the stream in the file `stream`, of a guest with that many bytes of memory.
+def unfold(file: int, memory_size: int, *, shared: bool) -> UnfoldedTemplate:
+    """From the state of a template in `file`, whose guest has that many bytes of memory.
 
-    Raises TemplateError or OSError.
+    `shared`: nobody can write to them any more, whoever opens them and however. Raises TemplateError or OSError.
     """
     with ExitStack() as undo:
-        memory, state = (_memory_file(name, undo) for name in ("avf-template", "avf-state"))
-        os.ftruncate(memory, memory_size)
+        template = _memory_files(_SHARED if shared else _OWN, memory_size, undo)
         try:
-            _write(stream, memory, memory_size, state)
-        except ValueError as error:  # an empty file cannot be mapped, and StreamError is one, too
+            folded.read(file, template.memory, template.state)
+        except folded.FoldError as error:
             raise TemplateError(f"no clone can be made: {error}") from error
-        for fd in (memory, state):
+        for fd in (template.memory, template.state) if shared else ():
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL_SEALS)
         undo.pop_all()
+    return template
+
+
+def take_apart(stream: int, memory_size: int) -> UnfoldedTemplate:
+    """From QEMU's own stream in the file `stream`, of a guest with that many bytes of memory.
+
+    Raises StreamError, another ValueError or OSError.
+    """
+    with ExitStack() as undo:
+        template = _memory_files(_OWN, memory_size, undo)
+        saved = memoryview(mmap.mmap(stream, 0, prot=mmap.PROT_READ))
+        places = memoryview(mmap.mmap(template.memory, memory_size))
+        with open(template.state, "wb", closefd=False) as file:
+            file.writelines(without_memory(saved, MEMORY_ID, places))
+        undo.pop_all()
+    return template
+
+
+def _memory_files(name: str, memory_size: int, undo: ExitStack) -> UnfoldedTemplate:
+    memory, state = (_memory_file(each, undo) for each in (name, _STATE))
+    os.ftruncate(memory, memory_size)
     return UnfoldedTemplate(memory, state)
-
-
-def _write(stream: int, memory: int, memory_size: int, state: int) -> None:
-    saved = mmap.mmap(stream, 0, prot=mmap.PROT_READ)
-    places = mmap.mmap(memory, memory_size)
-    with open(state, "wb", closefd=False) as file:
-        file.writelines(without_memory(memoryview(saved), MEMORY_ID, memoryview(places)))
-    # no seal against writing is set while it is mapped; after an error, whose traceback holds views, none is
-    places.close()
 
 
 def _memory_file(name: str, undo: ExitStack) -> int:

@@ -17,15 +17,15 @@ class UnfoldedTemplates:
         self._lock = threading.Lock()
         self._templates: OrderedDict[str, UnfoldedTemplate] = OrderedDict()
 
-    def get(self, key: str, stream: int, memory_size: int) -> UnfoldedTemplate:
-        """The caller's own, to be closed. It is made from `stream` if it is not there.
+    def get(self, key: str, file: int, memory_size: int) -> UnfoldedTemplate:
+        """The caller's own, to be closed, and sealed. It is made from the state in `file` if it is not there.
 
         Raises TemplateError or OSError.
         """
         with self._lock:
             template = self._templates.pop(key, None)
             if template is None:
-                template = unfold(stream, memory_size)
+                template = unfold(file, memory_size, shared=True)
             self._templates[key] = template
             self._make_room()
             return template.copy()

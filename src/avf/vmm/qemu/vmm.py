@@ -4,8 +4,8 @@ import os
 import shutil
 import socket
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from avf import settings
@@ -19,7 +19,7 @@ from avf.vmm.qemu.process import QemuProcess
 from avf.vmm.qemu.shares import never_share_memory, remember_sharing, shares_memory
 from avf.vmm.qemu.start import CloneStart, Start, TemplateStart, WaitingStart
 from avf.vmm.qemu.template_key import check_clock, template_key
-from avf.vmm.qemu.unfold import UnfoldedTemplate
+from avf.vmm.qemu.unfold import UnfoldedTemplate, unfold
 from avf.vmm.qemu.unfolded import UnfoldedTemplates
 from avf.vmm.qemu.waiting import WaitingQemu
 from avf.vmm.templates import TemplateError, TemplateFacts, TemplateLate
@@ -100,7 +100,9 @@ class Qemu:
             process = self._start_sharing(spec, state, known, on_event)
             if process is not None:
                 return process
-        return self._wait_for_clone(self._start(spec, CloneStart(spec, on_event, state)))
+        with closing(_unfold(state, known)) as template:
+            start = CloneStart(spec, on_event, template, shares=False)
+            return self._wait_for_clone(self._start(spec, start))
 
     def _start_sharing(
         self,
@@ -110,28 +112,24 @@ class Qemu:
         on_event: Callable[[str], None] | None,
     ) -> QemuProcess | None:
         """None if this host does not let clones share memory; that is remembered. Raises as `start_clone` does."""
-        with self._unfold(state, known) as template:
-            start = CloneStart(spec, on_event, template.state, template.memory)
+        with closing(self._shared(state, known)) as template:
+            start = CloneStart(spec, on_event, template, shares=True)
             try:
                 process = self._wait_for_clone(self._start(spec, start))
             except TemplateError:
-                if start.sharing is None or start.sharing.problem is None:
+                problem = start.problem()
+                if problem is None:
                     raise
-                never_share_memory(start.sharing.problem)
+                never_share_memory(problem)
                 return None
             remember_sharing()
             return process
 
-    @contextmanager
-    def _unfold(self, state: int, known: TemplateFacts) -> Iterator[UnfoldedTemplate]:
+    def _shared(self, state: int, known: TemplateFacts) -> UnfoldedTemplate:
         try:
-            template = self._unfolded.get(known.key, state, known.memory_mib << 20)
+            return self._unfolded.get(known.key, state, known.memory_mib << 20)
         except OSError as error:
             raise TemplateError(f"the template cannot be shared: {words(error)}") from error
-        try:
-            yield template
-        finally:
-            template.close()
 
     def _wait_for_clone(self, process: QemuProcess) -> QemuProcess:
         try:
@@ -152,13 +150,11 @@ class Qemu:
         """
         host = self._host(spec, find_qemu(self._program))
         check_clock(host.tsc_khz, known.tsc_khz)
-        if not shares_memory(proved=True):
-            return self._start_waiting(spec, WaitingStart(spec, state))
-        with self._unfold(state, known) as template:
-            return self._start_waiting(spec, WaitingStart(spec, template.state, template.memory))
-
-    def _start_waiting(self, spec: VmSpec, start: WaitingStart) -> WaitingQemu:
-        return WaitingQemu(self._start(spec, start), start.clone, spec, start.inputs)
+        shares = shares_memory(proved=True)
+        opened = self._shared(state, known) if shares else _unfold(state, known)
+        with closing(opened) as template:
+            start = WaitingStart(spec, template, shares=shares)
+            return WaitingQemu(self._start(spec, start), start.clone, spec, start.inputs)
 
     def start_template(self, spec: VmSpec) -> tuple[QemuProcess, socket.socket]:
         """Boots a guest that becomes a template, and the host's end of its port: see `template`."""
@@ -201,6 +197,14 @@ class Qemu:
             tsc_khz() if emulated and spec.machine is Machine.FAST else None,
             acceleration.processor,
         )
+
+
+def _unfold(state: int, known: TemplateFacts) -> UnfoldedTemplate:
+    """For one clone alone. Raises TemplateError."""
+    try:
+        return unfold(state, known.memory_mib << 20, shared=False)
+    except OSError as error:
+        raise TemplateError(f"the template cannot be copied: {words(error)}") from error
 
 
 def explain(report: ExitReport) -> str:
