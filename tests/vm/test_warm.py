@@ -23,6 +23,8 @@ from avf.client import (
     VirtualizationService,
     connect,
 )
+from avf.virtmgr.kind import CloneKind
+from avf.virtmgr.warm import builder_command
 from avf.vmm import TemplateFacts, user_templates
 from tests.eventually import eventually
 from tests.fault.test_kill_phases import SECONDS, in_background, nothing_is_left
@@ -202,6 +204,62 @@ def test_a_vm_whose_disk_is_in_use_costs_no_template(
         assert second.wait_for_death(60) is DeathReason.START_FAILED
     (found,) = user_templates().list()
     assert found.problem is None
+
+
+def test_a_vm_whose_clone_is_killed_starts_cold_and_costs_no_template(
+    warm: VirtualizationService, app_of_sample: App, tmp_path: Path
+) -> None:
+    """As when the kernel kills it for want of memory."""
+    with warm.create_vm(app_of_sample.config, console=tmp_path / "console") as vm:
+        killing = in_background(lambda: kill_clone(warm.pid))
+        vm.start()
+        killing.join(SECONDS)
+        assert PayloadFinished(0) in list(vm.events())
+        assert vm.timeline().kind is StartKind.COLD
+    assert "does not begin as its clone" in warm.log_tail
+    (found,) = user_templates().list()
+    assert found.problem is None
+
+
+def kill_clone(virtmgr: int) -> None:
+    """SIGKILL to a QEMU of virtmgr's as soon as it is to load a template."""
+    eventually(lambda: len(clones_of(virtmgr)), 1)
+    os.kill(clones_of(virtmgr)[0], signal.SIGKILL)
+
+
+def clones_of(virtmgr: int) -> list[int]:
+    return [pid for pid in descendants_of(virtmgr) if "-incoming" in command_of(pid)]
+
+
+def boots(pid: int) -> bool:
+    return "-kernel" in command_of(pid)
+
+
+def command_of(pid: int) -> list[str]:
+    """Empty if it has ended."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
+    return words if "qemu" in words[0] else []
+
+
+def test_a_builder_that_is_killed_leaves_nothing_and_the_next_one_builds(
+    cache: Path, runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "other"))
+    folder = user_templates().folder
+    with subprocess.Popen(builder_command(CloneKind(True, 0, False))) as builder:
+        eventually(lambda: any(map(boots, descendants_of(builder.pid))), True)
+        started = descendants_of(builder.pid)
+        builder.kill()
+    eventually(lambda: [pid for pid in started if Path(f"/proc/{pid}/exe").exists()], [])
+    assert user_templates().list() == []
+    assert len(list(folder.glob(".new-*"))) == 1
+    subprocess.run(builder_command(CloneKind(True, 0, False)), check=True)
+    (found,) = user_templates().list()
+    assert found.problem is None
+    assert list(folder.glob(".new-*")) == []
 
 
 @pytest.mark.parametrize("moment", [0.05, 0.2, 0.4, 0.8])

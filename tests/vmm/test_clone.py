@@ -4,9 +4,11 @@ import errno
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +16,21 @@ import msgspec
 import pytest
 
 from avf.vmconfig import VmConfig
-from avf.vmm import Machine, Qemu, TemplateError, TemplateFacts, VmSpec, make_template
+from avf.vmm import (
+    ExitCause,
+    Machine,
+    Qemu,
+    QemuProcess,
+    TemplateError,
+    TemplateFacts,
+    TemplateLate,
+    VmSpec,
+    make_template,
+)
 from avf.vmm.qemu.sharing import Sharing
 from avf.vsock import HybridVsock
+from tests.eventually import eventually
+from tests.vmm.conftest import descendants_of
 
 pytestmark = pytest.mark.vm
 
@@ -161,6 +175,138 @@ def test_where_memory_cannot_be_shared_clones_have_copies(
     (line,) = [record.getMessage() for record in caplog.records if record.name.endswith("shares")]
     assert problem in line
     assert len(inodes) == 2
+
+
+QEMU, DEVICE = "qemu-system-x86_64", "avf/vsock/device"
+LAUNCHERS = ("bwrap", "setpriv", "sh")
+
+
+def kill(program: str) -> None:
+    """SIGKILL to the child that runs it, once it does."""
+
+    def found() -> list[int]:
+        return [pid for pid in descendants_of(os.getpid()) if runs(pid, program)]
+
+    eventually(lambda: len(found()), 1)
+    os.kill(found()[0], signal.SIGKILL)
+
+
+def runs(pid: int, program: str) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return False
+    return Path(words[0]).name not in LAUNCHERS and any(program in word for word in words)
+
+
+def killing(spec: VmSpec, program: str, phase: str) -> VmSpec:
+    """The same VM, of which that program is killed when the phase of its start has ended."""
+
+    def listen(ended: str) -> None:
+        if ended == phase:
+            kill(program)
+
+    return replace(spec, ended=listen)
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+@pytest.mark.parametrize(
+    ("program", "phases"),
+    [(QEMU, ["spawn", "monitor", "state", "devices"]), (DEVICE, ["spawn", "monitor", "state"])],
+)
+def test_a_killed_process_ends_the_beginning_of_a_clone(
+    spec: VmSpec, template: Template, program: str, phases: list[str]
+) -> None:
+    """That is no fault of the template, of which the next clone is made."""
+    path, known = template
+    qemu = Qemu()
+    with opened(path) as state:
+        for phase in phases:
+            with pytest.raises(TemplateLate, match="no clone can be made"):
+                qemu.start_clone(killing(spec, program, phase), state, known)
+            assert not (spec.temporary_directory / "vsock").exists()
+        process = qemu.start_clone(spec, state, known)
+        process.kill()
+        assert "started" in process.wait().events
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_a_clone_whose_device_is_killed_when_it_has_all_ends_as_any_vm(
+    spec: VmSpec, template: Template
+) -> None:
+    path, known = template
+    with opened(path) as state, suppress(TemplateLate):
+        report = Qemu().start_clone(killing(spec, DEVICE, "devices"), state, known).wait(60)
+        assert report.cause is ExitCause.INFRASTRUCTURE
+    assert not (spec.temporary_directory / "vsock").exists()
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+@pytest.mark.parametrize("phase", ["spawn", "monitor", "resume"])
+def test_a_killed_qemu_makes_no_template(spec: VmSpec, tmp_path: Path, phase: str) -> None:
+    with (tmp_path / "state").open("wb") as state, pytest.raises(TemplateLate):
+        make_template(Qemu(), killing(spec, QEMU, phase), state.fileno())
+    assert not (tmp_path / "state").stat().st_size
+
+
+@pytest.mark.usefixtures("nothing_is_left")
+def test_a_qemu_that_is_killed_while_it_saves_makes_no_template(
+    spec: VmSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_and_be_killed(process: QemuProcess, fd: int) -> None:
+        kill(QEMU)
+        save(process, fd)
+
+    save = QemuProcess.save
+    monkeypatch.setattr(QemuProcess, "save", save_and_be_killed)
+    with (tmp_path / "state").open("wb") as state, pytest.raises(TemplateLate):
+        make_template(Qemu(), spec, state.fileno())
+    assert not (tmp_path / "state").stat().st_size
+
+
+WITHOUT_PTRACE = ["setpriv", "--bounding-set", "-sys_ptrace", "--"]
+START_CLONE = """
+import sys
+from pathlib import Path
+import msgspec
+from avf.vmm import Qemu, TemplateFacts
+from tests.vmm.test_clone import opened, specified
+image, folder, state, known = sys.argv[1:]
+with specified(Path(image), Path(folder)) as spec, opened(Path(state)) as file:
+    facts = msgspec.json.decode(known, type=TemplateFacts)
+    process = Qemu().start_clone(spec, file, facts)
+    maps = Path(f"/proc/{process.pid}/cmdline").read_text()
+    process.kill()
+    assert "started" in process.wait().events
+    print("share=on" in maps, "share=off" in maps)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="QEMU is another user's only where root starts it")
+@pytest.mark.parametrize(
+    ("wrapper", "printed", "logged"),
+    [([], "False True", False), (WITHOUT_PTRACE, "True False", True)],
+    ids=["may trace", "may not"],
+)
+def test_who_may_not_trace_qemu_starts_clones_with_copies(
+    spec: VmSpec,
+    template: Template,
+    image_dir: Path,
+    wrapper: list[str],
+    printed: str,
+    logged: bool,
+) -> None:
+    """Whoever may not trace a process may not open its memory, either."""
+    path, known = template
+    command = [sys.executable, "-c", START_CLONE, image_dir, spec.temporary_directory, path]
+    result = subprocess.run(
+        [*wrapper, *map(str, command), msgspec.json.encode(known).decode()],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "AVF_CONFINEMENT": "limited"},  # else QEMU's namespace is its parent's
+    )
+    assert result.stdout.strip() == printed, result.stderr
+    assert ("QEMU's memory cannot be reached" in result.stderr) is logged
 
 
 @dataclass(frozen=True)

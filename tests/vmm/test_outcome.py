@@ -76,3 +76,23 @@ def test_a_guest_cannot_fill_memory_with_events() -> None:
     for line in told * 100:
         outcome.note(line)
     assert len(outcome.events) == 32
+
+
+@pytest.mark.parametrize(
+    ("returncode", "lost", "given_up", "interrupted"),
+    [
+        (-9, False, False, True),
+        (-9, False, True, False),
+        (-9, True, False, True),
+        (-11, False, False, False),
+        (1, False, False, False),
+        (0, False, False, False),
+    ],
+    ids=["killed", "killed by us", "without its device", "crashed", "failed", "ended"],
+)
+def test_who_is_killed_by_others_is_interrupted(
+    returncode: int, lost: bool, given_up: bool, interrupted: bool
+) -> None:
+    outcome = Outcome()
+    outcome.lost, outcome.given_up = lost, given_up
+    assert outcome.interrupted(returncode) is interrupted

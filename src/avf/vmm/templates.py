@@ -46,7 +46,7 @@ class TemplateError(VmmError):
 
 
 class TemplateLate(TemplateError):
-    """It was not made in time: it may be another time."""
+    """It was not made in time, or somebody ended what it took: it may be made another time."""
 
 
 class TemplateFacts(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """From QEMU's events and exit status to the cause of a VM's end."""
 
+import signal
 from collections import Counter, deque
 from collections.abc import Mapping
 
@@ -42,6 +43,8 @@ class Outcome:
         """QEMU had to be killed because it could no longer do its work: no vsock device, no monitor."""
         self.broken = False
         """The hypervisor could not go on with the guest."""
+        self.given_up = False
+        """QEMU had to be killed because its guest could not be let run."""
         self.flooded = False
         """There were more events than are followed."""
         self._pace = Pace(EVENTS_PER_SECOND, EVENTS_AT_ONCE)
@@ -75,6 +78,10 @@ class Outcome:
         self._told[name] += 1
         details = [str(data[key]) for key in ("reason", "action") if key in data]
         return " ".join([name, *details])
+
+    def interrupted(self, returncode: int) -> bool:
+        """Whether somebody else killed QEMU, or what it cannot work without."""
+        return self.lost or (returncode == -signal.SIGKILL and not self.given_up)
 
     def cause(self, returncode: int) -> ExitCause:
         """The cause, given QEMU's exit status (negative: the signal that ended it)."""

@@ -42,6 +42,8 @@ _DEVICE_GRACE = 5.0
 """The device itself takes up to 2 s to deliver what the guest sent last."""
 _HANG_UP_GRACE = 2.0
 _QEMU_GRACE = 10.0
+_ENDING_GRACE = 0.5
+"""A QEMU that is killed hangs up a moment after it can no longer be reached by its number."""
 _DRAIN_TIMEOUT = 2.0
 _STATS_WAIT = 3.0
 _STATS_POLL = 0.1
@@ -133,6 +135,11 @@ class QemuProcess:
             if not self._link.wait_for(lambda: self._link_state is not _Link.OPENING, timeout):
                 raise TimeoutError(f"QEMU {self.pid} has not let its guest run")
         return self._outcome.started
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Of one that has ended, and that `kill` was not called for: whether somebody killed it or its device."""
+        return self._outcome.interrupted(self._report.returncode)
 
     def belong(
         self,
@@ -239,7 +246,11 @@ class QemuProcess:
             await self._let_run(monitor)
         except VmmControlError as error:
             self._outcome.note(str(error))
-            if monitor.is_open:  # it lives but does not let the guest run
+            if not await _hangs_up(monitor):  # it lives but does not let the guest run
+                if self._device is not None and self._device.process.has_ended():
+                    self._outcome.lost = True
+                else:
+                    self._outcome.given_up = True
                 self._qemu.kill()
         else:
             self._outcome.started = True
@@ -408,6 +419,18 @@ class QemuProcess:
     async def _dump_memory(self, fd: int) -> None:
         await self._execute("getfd", {"fdname": "dump"}, fd)
         await self._execute("dump-guest-memory", {"paging": False, "protocol": "fd:dump"})
+
+
+async def _hangs_up(monitor: "Monitor") -> bool:
+    """Whether QEMU has ended, or is about to."""
+    import asyncio
+
+    try:
+        async with asyncio.timeout(_ENDING_GRACE):
+            await monitor.closed()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _stat(stats: object, name: str) -> int | None:

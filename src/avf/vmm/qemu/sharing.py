@@ -41,6 +41,8 @@ class Sharing:
             if _has_ended(self._qemu.pid):
                 raise VmmControlError("QEMU has ended") from error
             self.problem = f"QEMU's memory cannot be reached: {error.strerror}"
+        except BrokenPipeError as error:
+            raise VmmControlError("the vsock device has ended") from error
         except OSError as error:
             raise VmmControlError(f"QEMU has ended: {error.strerror}") from error
         if self.problem is not None:

@@ -16,6 +16,8 @@ from avf.vmm.templates import TemplateError, TemplateFacts, TemplateLate, new_fa
 
 _BOOT_SECONDS = 600.0
 """It has the time: it is made while others work."""
+_END_SECONDS = 2.0
+"""In which a QEMU ends whose guest has powered off."""
 _MAX_LINE = 64
 _MAX_FAILURE = 4096
 
@@ -37,7 +39,7 @@ def make_template(
                 _wait_until_ready(process, port, failure, time.monotonic() + seconds)
                 process.save(raw)
         except VmmControlError as error:
-            raise TemplateError(f"no template can be made: {error}") from error
+            raise _failed(process, str(error)) from error
         finally:
             process.kill()
             process.wait()
@@ -64,9 +66,23 @@ def _wait_until_ready(
         raise TemplateLate("no template was made: its guest has not booted in time") from None
     if said == TEMPLATE_IS_READY:
         return
-    process.kill()
-    why = os.pread(failure, _MAX_FAILURE, 0).decode("utf-8", "replace").strip()
-    raise TemplateError(f"no template can be made: {why or explain(process.wait())}")
+    error = _failed(process)
+    if why := os.pread(failure, _MAX_FAILURE, 0).decode("utf-8", "replace").strip():
+        raise TemplateError(f"no template can be made: {why}")
+    raise error
+
+
+def _failed(process: QemuProcess, why: str = "") -> TemplateError:
+    """What is to be raised about a QEMU that cannot go on, and may be about to end."""
+    kind: type[TemplateError] = TemplateError
+    try:
+        report = process.wait(_END_SECONDS)
+        if process.was_interrupted:
+            kind = TemplateLate
+    except TimeoutError:
+        process.kill()
+        report = process.wait()
+    return kind(f"no template can be made: {why or explain(report)}")
 
 
 def _keep(raw: int, memory_size: int, state: int) -> None:

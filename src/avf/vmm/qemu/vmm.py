@@ -92,7 +92,7 @@ class Qemu:
         """As `start`, but the VM begins as a clone of a template with the key `template_key` gives for `spec`.
 
         Returns once the clone has taken an identity of its own. Raises TemplateError if it does not, TemplateLate if it
-        does not in time: nothing is left then, and its disks were not touched.
+        does not in time or is killed: nothing is left then, and its disks were not touched.
         """
         host = self._host(spec, find_qemu(self._program))
         check_clock(host.tsc_khz, known.tsc_khz)
@@ -139,8 +139,8 @@ class Qemu:
             process.kill()
             process.wait()
             raise TemplateLate(f"no clone was made within {CLONE_SECONDS:g} s") from None
-        process.kill()
-        raise TemplateError(f"no clone can be made: {explain(process.wait())}")
+        said = f"no clone can be made: {explain(process.wait())}"
+        raise TemplateLate(said) if process.was_interrupted else TemplateError(said)
 
     def start_waiting(self, spec: VmSpec, state: int, known: TemplateFacts) -> WaitingQemu:
         """A clone of a template that is made ready for a VM that is like `spec` and has its CID, and then waits.
