@@ -23,6 +23,9 @@ BUILD = Path(__file__).parents[1] / "build"
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 15
 
+# VMs boot by themselves, and no test makes templates unasked, which outlives it; `make warm` runs tests with clones.
+os.environ.setdefault("AVF_WARM", "off")
+
 # How fast a machine makes examples says nothing of what is tested.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

@@ -43,7 +43,7 @@ def vmm() -> Literal["qemu", "crosvm"] | None:
 
 
 def warm() -> Literal["on", "off"] | None:
-    """Whether apps' VMs may begin as clones of templates."""
+    """Whether apps' VMs may begin as clones of templates. None: those that are emulated, which boot slowly."""
     return _one_of("AVF_WARM", "on", "off")
 
 

@@ -20,6 +20,8 @@ from avf.virtmgr.warm import (
     warm_vmm,
 )
 from avf.vmm import (
+    Acceleration,
+    Accelerator,
     Crosvm,
     Machine,
     Qemu,
@@ -149,6 +151,7 @@ def test_a_template_stays_where_the_vm_cannot_start_at_all(host: Host) -> None:
 def test_a_template_stays_whose_clone_was_late(host: Host) -> None:
     keep(host.own, "own")
     assert host.start(Starts(problem=TemplateLate("busy"))) == ["clone of own", "cold"]
+    assert host.built == 0
     assert host.start(Starts()) == ["clone of own"]
 
 
@@ -228,9 +231,22 @@ def test_who_may_begin_as_a_clone(
     assert not isinstance(warm_vmm(make(), app, image), WarmVmm)
 
 
-def test_nobody_begins_as_a_clone_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("accelerator", "warm"), [(Accelerator.TCG, True), (Accelerator.KVM, False)]
+)
+def test_unasked_those_that_are_emulated_begin_as_clones(
+    accelerator: Accelerator, warm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("AVF_WARM", raising=False)
-    assert not warm_starts()
+    vmm = Qemu(acceleration=Acceleration(accelerator, "as asked for"))
+    assert warm_starts(vmm, None) is warm
+    assert isinstance(warm_vmm(vmm, APP, IMAGE), WarmVmm) is warm
+
+
+def test_where_no_vm_can_start_none_begins_as_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is told by the start."""
+    monkeypatch.delenv("AVF_WARM", raising=False)
+    assert not isinstance(warm_vmm(Qemu("/no/such/qemu"), APP, IMAGE), WarmVmm)
 
 
 @pytest.mark.parametrize(

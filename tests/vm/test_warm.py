@@ -83,6 +83,28 @@ def clone_app(warm: VirtualizationService, tmp_path: Path) -> App:
     return replace(app, config=app.running("clone.py"))
 
 
+def test_the_second_vm_begins_as_a_clone_with_nothing_set_up(
+    runtime_dir: Path,
+    image_dir: Path,
+    sample_apk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AVF_WARM", raising=False)
+    monkeypatch.setenv("AVF_ACCEL", "tcg")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    kinds = []
+    with connect() as service:
+        app = prepare_app(service, tmp_path, sample_apk)
+        for _ in range(2):
+            with service.create_vm(app.config, console=tmp_path / "console") as vm:
+                vm.start()
+                assert PayloadFinished(0) in list(vm.events())
+                kinds.append(vm.timeline().kind)
+            eventually(lambda: len(user_templates().list()), 1, seconds=300)
+    assert kinds == [StartKind.COLD, StartKind.CLONE]
+
+
 def test_clones_have_nothing_in_common_that_must_differ(
     warm: VirtualizationService, clone_app: App, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ _MIB = 1 << 20
 
 @click.group(epilog="Example:  vm template build --debug full")
 def template() -> None:
-    """Make, list and remove templates: booted guests that VMs begin as clones of, where AVF_WARM is on."""
+    """Make, list and remove templates: booted guests that VMs begin as clones of."""
 
 
 @template.command()

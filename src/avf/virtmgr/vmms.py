@@ -21,6 +21,9 @@ def _qemu() -> Qemu:
     return Qemu()
 
 
-def warm_starts() -> bool:
-    """Whether `$AVF_WARM` is on. Raises SettingError."""
-    return settings.warm() == "on"
+def warm_starts(vmm: Vmm, kernel: int | None) -> bool:
+    """Whether VMs that boot the kernel at that descriptor may begin as clones: as `$AVF_WARM` says, else those that are
+    emulated. Raises SettingError or VmmUnavailable.
+    """
+    chosen = settings.warm()
+    return vmm.emulates(kernel) if chosen is None else chosen == "on"

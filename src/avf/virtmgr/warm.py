@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,9 +44,14 @@ MAX_FAILURES = 3
 _NOBODYS_CID = 3
 """Lower than any that VMs get."""
 _START_SECONDS = 10.0
+_ASK_AGAIN_SECONDS = 60.0
+"""After which another builder is started where there is still no template."""
 _SHOWN = 12
 
 log = logging.getLogger(__name__)
+
+_asked: dict[CloneKind, float] = {}
+"""When a builder for such VMs was started last."""
 
 Build = Callable[[], None]
 
@@ -61,12 +67,19 @@ def warm_vmm(
     `waiting`: a clone that has waited for this VM.
     """
     kind = kind_of(config)
-    if kind is None or not (warm_starts() or waiting):
+    if kind is None or not isinstance(vmm, Qemu) or machine.templates != TEMPLATES:
         return vmm
-    if not isinstance(vmm, Qemu) or machine.templates != TEMPLATES:
+    if waiting is None and not _may_be_clone(vmm, machine):
         return vmm
     wanted = replace(kind, memory_mib=machine.memory_mib)
     return WarmVmm(vmm, template_stores(), lambda: have_built(wanted), waiting)
+
+
+def _may_be_clone(vmm: Vmm, machine: MachineConfig) -> bool:
+    try:
+        return warm_starts(vmm, machine.kernel)
+    except VmmError:  # which a cold start raises again
+        return False
 
 
 def template_stores() -> tuple[TemplateStore, TemplateStore]:
@@ -118,7 +131,7 @@ class WarmVmm:
             return process
         if key is None:
             return self._vmm.start(spec, on_event)
-        suspects = []
+        suspects, is_there = [], False
         for store in self._stores:
             opened = open_template(store, key)
             if opened is None:
@@ -128,13 +141,16 @@ class WarmVmm:
             except TemplateError as e:
                 spec.ended("clone given up")
                 log.warning("%s; VM with CID %d does not begin as its clone", e, spec.cid)
-                if not isinstance(e, TemplateLate):
+                if isinstance(e, TemplateLate):
+                    is_there = True
+                else:
                     suspects.append(store)
         process = self._vmm.start(spec, on_event)
         if suspects and _starts(process):
             for store in suspects:
                 _discard(store, key)
-        self._ask_for_template(key)
+        if not is_there:
+            self._ask_for_template(key)
         return process
 
     def _key(self, spec: VmSpec) -> str | None:
@@ -200,9 +216,16 @@ def failure_key(key: str) -> str:
 
 
 def have_built(kind: CloneKind) -> None:
-    """Starts a builder, which outlives this process. Raises OSError or SubprocessError."""
+    """Starts a builder, which outlives this process, unless one was started lately.
+
+    Raises OSError or SubprocessError.
+    """
     import subprocess  # slow to import, and seldom needed
 
+    now = time.monotonic()
+    if now - _asked.get(kind, -_ASK_AGAIN_SECONDS) < _ASK_AGAIN_SECONDS:
+        return
+    _asked[kind] = now
     folder = user_template_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / LOG_NAME
