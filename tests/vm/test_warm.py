@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -26,6 +27,7 @@ from avf.client import (
 from avf.virtmgr.kind import CloneKind
 from avf.virtmgr.warm import builder_command
 from avf.vmm import TemplateFacts, user_templates
+from avf.vmm.qemu import folded
 from tests.eventually import eventually
 from tests.fault.test_kill_phases import SECONDS, in_background, nothing_is_left
 from tests.vm.conftest import INSTANCE_SIZE, App, prepare_app
@@ -211,7 +213,10 @@ def test_a_template_that_is_no_good_harms_no_vm(
 
 def nonsense(fd: int, known: TemplateFacts | None) -> TemplateFacts:
     assert known is not None
-    os.write(fd, b"QEVM, but no machine")
+    with tempfile.TemporaryFile() as memory, tempfile.TemporaryFile() as state:
+        memory.truncate(known.memory_mib << 20)
+        os.write(state.fileno(), b"QEVM, but no machine")
+        folded.write(memory.fileno(), state.fileno(), fd)
     return known
 
 

@@ -117,6 +117,17 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "the facts are no JSON": lambda path: rewrite(path / "template.json", lambda _: b"\xff{"),
     "the facts are deep": lambda path: rewrite(path / "template.json", lambda _: b"[" * 9999),
     "a fact is missing": lambda path: rewrite(path / "template.json", lambda _: b"{}"),
+    "a guest without memory": lambda path: rewrite(
+        path / "template.json", lambda old: old.replace(b'"memory_mib":256', b'"memory_mib":0')
+    ),
+    "a guest with all the memory": lambda path: rewrite(
+        path / "template.json",
+        lambda old: old.replace(b'"memory_mib":256', b'"memory_mib":%d' % (1 << 60)),
+    ),
+    "a number too large": lambda path: rewrite(
+        path / "template.json",
+        lambda old: old.replace(b'"memory_mib":256', b'"memory_mib":%d' % (1 << 80)),
+    ),
     "another format": lambda path: rewrite(
         path / "template.json", lambda old: old.replace(b'"format":2', b'"format":1')
     ),

@@ -99,6 +99,16 @@ def test_nobody_can_change_it_who_opens_it_anew(template: UnfoldedTemplate) -> N
             os.open(f"/proc/self/fd/{kept}", os.O_WRONLY | os.O_TRUNC)
 
 
+def test_what_becomes_of_the_file_later_changes_no_memory(
+    state: int, template: UnfoldedTemplate
+) -> None:
+    """It is its owner's, who can write to it at any time."""
+    os.pwrite(state, b"x" * 3 * PAGE, 0)
+    os.ftruncate(state, PAGE)
+    assert os.pread(template.memory, 2 * SIZE, 0) == MEMORY
+    assert os.pread(template.state, 2 * SIZE, 0) == OTHER_STATE
+
+
 def test_what_is_not_shared_can_be_written_to_by_its_clone(state: int) -> None:
     one, other = (unfold(state, SIZE, shared=False) for _ in range(2))
     os.pwrite(one.memory, b"x", PAGE)

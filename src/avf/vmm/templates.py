@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -34,6 +35,9 @@ FORMAT = 2
 """Of a template's folder. It is a part of the key."""
 MAX_BYTES = 1 << 30
 """What the templates in one folder may take together; the one that was used last is always kept."""
+
+MAX_MEMORY_MIB = 1 << 24
+"""Of a template's guest: more than any has."""
 
 _STATE, _FACTS, _LOCK, _SCRATCH = "state", "template.json", ".lock", ".new-"
 _MAX_FACTS = 1 << 16
@@ -59,7 +63,7 @@ class TemplateFacts(msgspec.Struct, frozen=True):
     made_at: int
     """Seconds since 1970."""
     vmm: str
-    memory_mib: int
+    memory_mib: Annotated[int, msgspec.Meta(ge=1, le=MAX_MEMORY_MIB)]
     cpus: int
     tsc_khz: int | None
     """The rate of the counter that the guest takes for its clock, if its VMM told it one."""
