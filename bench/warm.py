@@ -2,6 +2,7 @@
 
 vm.warm_start_s          createVm to "payload started" of a clone, median
 vm.warm.vs_cold          ratio to a cold start, median of the pairs
+vm.warm.cpu_vs_cold      ratio of the processor time that QEMU takes for it, median of the pairs
 vm.pool_start_s          createVm to "payload started" of a clone that has waited, median
 vm.pool.vs_cold          ratio to a cold start, median of the rounds
 vm.pool.cpu_vs_cold      ratio of the processor time that QEMU takes for it, median of the rounds
@@ -49,6 +50,7 @@ def run() -> dict[str, float]:
             "vm.pool.cpu_vs_cold": median(waited.cpu / other.cpu for waited, _, other in rounds),
             "vm.warm_start_s": median(clone.seconds for _, clone, _ in rounds),
             "vm.warm.vs_cold": median(clone.seconds / other.seconds for _, clone, other in rounds),
+            "vm.warm.cpu_vs_cold": median(clone.cpu / other.cpu for _, clone, other in rounds),
             "vm.clone.private_mib": median(clone.mib for _, clone, _ in rounds),
             "vm.cold.private_mib": median(other.mib for _, _, other in rounds),
             "vm.template_s": template,
