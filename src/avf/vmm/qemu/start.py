@@ -204,8 +204,7 @@ class CloneStart(_WithPort):
         self._state = template.state
         self._memory = template.memory
         self._shares = shares
-        self.problem: Callable[[], str | None] = lambda: None
-        """Why clones cannot share memory on this host, if that has turned out."""
+        self.sharing: Sharing | None = None
 
     def _command(self, program: str, inputs: Inputs, host: Host) -> list[str]:
         return clone_command(program, self._spec, inputs, host)
@@ -214,15 +213,13 @@ class CloneStart(_WithPort):
         from avf.vmm.qemu.clone import Clone  # slow to import
 
         devices = clone_devices(self._spec, inputs)
-        sharing = self._share(inputs, qemu, device)
-        return Clone(self._open_state(), self.port, devices, self._spec.ended, sharing)
+        self.sharing = self._share(inputs, qemu, device)
+        return Clone(self._open_state(), self.port, devices, self._spec.ended, self.sharing)
 
     def _share(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> Sharing:
         number = memory_number(inputs) if self._shares else None
         lender = device.lender if device is not None else None
-        sharing = Sharing(qemu, self._memory, number, lender)
-        self.problem = lambda: sharing.problem
-        return sharing
+        return Sharing(qemu, self._memory, number, lender)
 
     def _open_state(self) -> int:
         """Opened anew, so that each clone reads it from its start."""

@@ -117,10 +117,9 @@ class Qemu:
             try:
                 process = self._wait_for_clone(self._start(spec, start))
             except TemplateError:
-                problem = start.problem()
-                if problem is None:
+                if start.sharing is None or start.sharing.problem is None:
                     raise
-                never_share_memory(problem)
+                never_share_memory(start.sharing.problem)
                 return None
             remember_sharing()
             return process
