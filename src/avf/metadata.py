@@ -7,7 +7,7 @@
 
 Source: AVF, microdroid/payload/metadata.proto. Not in the original, whose guests pass over it:
 
-    Metadata      {10000 Invocation}
+    Metadata      {10000 Invocation; 10001 forkable}
     Invocation    {1 repeated Argument; 2 repeated Variable}
     Argument      {1 value}
     Variable      {1 name; 2 value}
@@ -40,6 +40,7 @@ INVOCATION_FIELD = 10000
 INVOCATION = Message(
     "Invocation", {1: Repeated(ARGUMENT, MAX_STRINGS), 2: Repeated(VARIABLE, MAX_STRINGS)}
 )
+FORKABLE_FIELD = 10001
 METADATA = Message(
     "Metadata",
     {
@@ -49,6 +50,7 @@ METADATA = Message(
         4: Scalar.STRING,
         5: CONFIG,
         INVOCATION_FIELD: INVOCATION,
+        FORKABLE_FIELD: Scalar.BOOL,
     },
     frozenset({4, 5}),
 )

@@ -2,7 +2,8 @@
 
 Keys that are not known are ignored. Those of `"x-avf"` are ours: `"machine": "fast"` runs the guest on the VMM's
 quickest board; `"templates": 2` says that it can be a template, by version 2 of what it and its host then tell each
-other; `"debuggable_params"` are added to `params` where the file is a guest image's and the VM is debuggable.
+other; `"forks": 1` that it can be copied while it runs, by version 1 of what they tell each other then;
+`"debuggable_params"` are added to `params` where the file is a guest image's and the VM is debuggable.
 """
 
 import os
@@ -36,6 +37,7 @@ class Extension(msgspec.Struct, frozen=True):
     machine: Literal["pci", "fast"] = "pci"
     debuggable_params: str = ""
     templates: int = 0
+    forks: int = 0
 
 
 class VmConfig(msgspec.Struct, frozen=True):

@@ -23,23 +23,27 @@ else:
 from avf.guest.payload_client import (
     NotInGuestError,
     get_apk_contents_path,
+    get_clone_number,
     get_dice_attestation_cdi,
     get_dice_attestation_chain,
     get_encrypted_storage_path,
     get_vm_code_secret,
     get_vm_instance_secret,
     notify_payload_ready,
+    on_clone,
     run_vsock_rpc_server,
 )
 
 __all__ = [
     "NotInGuestError",
     "get_apk_contents_path",
+    "get_clone_number",
     "get_dice_attestation_cdi",
     "get_dice_attestation_chain",
     "get_encrypted_storage_path",
     "get_vm_code_secret",
     "get_vm_instance_secret",
     "notify_payload_ready",
+    "on_clone",
     "run_vsock_rpc_server",
 ]

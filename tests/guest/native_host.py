@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from avf.guest.forks import Forks
 from avf.guest.identity import ApkData, PayloadIdentity
 from avf.guest.payload_service import PayloadService, serve
 from avf.guest.secrets import agent_cdi, payload_inputs, payload_layer
@@ -93,12 +94,12 @@ _payload_library = functools.cache(compile_payload_library)
 
 
 @contextmanager
-def native_host(folder: Path) -> Iterator[NativeHost]:
+def native_host(folder: Path, forks: Forks | None = None) -> Iterator[NativeHost]:
     (folder / PAYLOAD_LIBRARY).write_bytes(_payload_library())
     identity = PayloadIdentity(bytes(64), ApkData(bytes(32), b"key"), ())
     layer = payload_layer(agent_cdi(False), payload_inputs(identity, False, "/mnt/apk/c", None))
     service = RecordingService()
-    payload_service = PayloadService(service, layer, restricted_allowed=True)
+    payload_service = PayloadService(service, layer, restricted_allowed=True, forks=forks)
     socket = serve(payload_service, str(folder), group=os.getgid())
     yield NativeHost(folder, service, socket.path)
     socket.server.shutdown()

@@ -82,6 +82,35 @@ int AVmPayload_main(void)
     assert done.returncode == 0, done.stderr
 
 
+class Cloned:
+    """The part of a Forks that is used, in a machine that is a clone from the beginning."""
+
+    def wait_until_cloned(self) -> int:
+        return 7
+
+
+def test_a_clone_is_told_its_number(tmp_path: Path) -> None:
+    source = """
+#include <stdatomic.h>
+#include <unistd.h>
+static atomic_ulong told;
+static void cloned(uint64_t number, void *param)
+{
+	if (param == (void *)&told)
+		told = number;
+}
+int AVmPayload_main(void)
+{
+	AvfPayload_onClone(cloned, &told);
+	while (!told)
+		usleep(1000);
+	return told;
+}"""
+    with native_host(tmp_path, Cloned()) as host:  # type: ignore[arg-type]
+        done = run(host, source)
+    assert done.returncode == 7, done.stderr
+
+
 def test_the_chain_is_cut_to_the_buffer_but_its_length_is_told(host: NativeHost) -> None:
     done = run(
         host,

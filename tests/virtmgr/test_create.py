@@ -217,6 +217,16 @@ def binary(name: str) -> dict[str, object]:
             "Failed to load app config: instanceImage is missing",
         ),
         (
+            {"forkable": True},
+            ExceptionCode.SERVICE_SPECIFIC,
+            "Failed to load app config: forkable: such a VM keeps nothing, but instanceImage is given",
+        ),
+        (
+            {"forkable": True, "instance_image": None, "gdb_port": 3456},
+            ExceptionCode.ILLEGAL_ARGUMENT,
+            "forkable: a VM that waits for a debugger cannot be forked",
+        ),
+        (
             {"debug_level": VirtualMachineAppConfig.DebugLevel(9)},
             ExceptionCode.SERVICE_SPECIFIC,
             "Failed to load app config: unsupported debug level 9",

@@ -15,6 +15,8 @@ from avf.vmm.qemu.command import (
     board_of,
     clone_command,
     clone_devices,
+    fork_command,
+    forkable_command,
     qemu_command,
     template_command,
 )
@@ -207,11 +209,43 @@ def test_the_devices_of_a_clone_have_a_slot_each() -> None:
             "werror": "report",
             "rerror": "report",
             "bus": "slot0",
+            "id": "in-slot0",
         },
-        {"driver": "virtio-blk-pci", "drive": "disk1-drive", "bus": "slot1"},
-        {"driver": "vhost-user-vsock-pci", "chardev": "vsock", "bus": "slot2"},
+        {"driver": "virtio-blk-pci", "drive": "disk1-drive", "bus": "slot1", "id": "in-slot1"},
+        {"driver": "vhost-user-vsock-pci", "chardev": "vsock", "bus": "slot2", "id": "in-slot2"},
     ]
     kernel = replace(TEMPLATE, vhost=30)
-    assert clone_devices(FAST, kernel) == [
-        {"driver": "vhost-vsock-pci", "guest-cid": "2048", "vhostfd": "30", "bus": "slot0"}
+    (vsock,) = clone_devices(FAST, kernel)
+    assert vsock == {
+        "driver": "vhost-vsock-pci",
+        "guest-cid": "2048",
+        "vhostfd": "30",
+        "bus": "slot0",
+        "id": "in-slot0",
+    }
+
+
+def test_a_copy_of_a_running_guest_is_the_same_machine_without_vsock() -> None:
+    """Its disks are there, as they were; whose memory it is, is all that else differs."""
+    disk = QemuDisk("disk0", False, None, drive={"driver": "vmdk"})
+    inputs = replace(TEMPLATE, disks=(disk,), vsock_control=31, memory=32, memory_is_own=True)
+    original = forkable_command("/qemu", FAST, inputs, TCG)
+    memory = f"id=ram,size=256M,share=on,mem-path={inputs.lent_folder}/32"
+    assert value(original, "-object") == f"memory-backend-file,{memory}"
+    at = original.index("-kernel")
+    vsock = "vhost-user-vsock-pci,chardev=vsock,bus=slot1,id=in-slot1"
+    expected = [*original[:at], *original[at + 6 :]]
+    expected[expected.index(vsock) - 1 : expected.index(vsock) + 1] = []
+    template = template_command("/qemu", FAST, TEMPLATE, TCG)
+    assert [word for word in values(template, "-device") if "slot" in word] == [
+        word for word in values(original, "-device") if "pcie-root-port" in word
     ]
+    for is_own, share in ((True, "share=on"), (False, "share=off")):
+        given = replace(inputs, kernel=None, initrd=None, memory_is_own=is_own)
+        copy = fork_command("/qemu", FAST, given, TCG)
+        same = [
+            word.replace("share=on", share) if "ram,size" in word else word for word in expected
+        ]
+        control = ["-chardev", "socket,id=vsock,fd=31"]
+        assert sorted(copy) == sorted([*same, "-incoming", "defer"])
+        assert copy[-4:] == [*control, "-incoming", "defer"]

@@ -32,7 +32,8 @@ def prepared_files(
 ) -> None:
     """Brings the idsig up to date and makes the images that are missing."""
     make_idsig(connection, apk, idsig)
-    make_missing(connection, instance, INSTANCE_SIZE, PartitionType.ANDROID_VM_INSTANCE)
+    if not options["forkable"]:
+        make_missing(connection, instance, INSTANCE_SIZE, PartitionType.ANDROID_VM_INSTANCE)
     storage, size = options["storage"], options["storage_size"]
     if storage is not None:
         kind = PartitionType.ENCRYPTEDSTORE

@@ -28,6 +28,7 @@ _COMMANDS = {
     "list": ("avf.cli.host:list_vms", "List the VMs of this host."),
     "top": ("avf.cli.top:top", "Show your VMs, what they use and what they say."),
     "report": ("avf.cli.report:report", "Write a page about a VM: its start, what it used, what proves it, its end."),
+    "clone": ("avf.cli.clone:clone", "Copy a VM while it runs, and run the copy."),
     "stop": ("avf.cli.control:stop", "Kill a VM."),
     "console": ("avf.cli.control:console", "Show the console of a VM, and type into it."),
     "logs": ("avf.cli.control:logs", "Show the log of a VM."),

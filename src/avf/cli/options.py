@@ -79,6 +79,7 @@ class AppOptions(RunOptions):
     protected: bool
     mem: int | None
     fresh: bool
+    forkable: bool
     payload_status: bool | None
     """None: not told."""
     env: tuple[tuple[str, str], ...]
@@ -138,6 +139,8 @@ def app_options(*, debug: str, name: str, kernel_log: bool = False) -> Callable[
                              help="Memory, in MiB or as in 512M and 2G.  [default: what the image asks for]"),
                 click.option("--fresh", is_flag=True,
                              help="Boot the guest by itself even where a clone would be quicker."),
+                click.option("--forkable", is_flag=True,
+                             help="Keep nothing, and let `vm clone` copy the VM while it runs."),
                 click.option("--payload-status/--no-payload-status", default=None,
                              help="Exit with the payload's exit code, 128+N if signal N ended it, or 1 if it did"
                              " not finish.  [default: only for what is not an APK]"),

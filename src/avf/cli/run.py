@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,40 +124,56 @@ def run_vm(
 ) -> Outcome:
     """Creates and starts a VM and tells of it until it ends."""
     teller = teller or _teller(options)
-    records = Records(options)
+    is_app = isinstance(config, AppConfig)
     left_by = leaver(options)
     with ExitStack() as stack:
-        outputs = stack.enter_context(_outputs(config, options, shown=left_by is None))
+        outputs = stack.enter_context(outputs_of(options, is_app=is_app, shown=left_by is None))
         typed = stack.enter_context(typed_input(options["console_in"]))
         vm = stack.enter_context(_create(connection, config, outputs, typed))
-        with records.of_start(vm):
-            _start(vm, options["timeout"])
-        report = None
-        try:
+
+        def created() -> None:
             teller.created(vm, description)
             _tell_more(vm, config, options)
             vm.add_listener(teller.event)
             if left_by is not None:
                 _leave_when_started(vm, left_by, options)
-            reason = vm.wait_for_death()
-            report = vm.death_report
-            _tell_lost(report)
-            if reason == DeathReason.SHUTDOWN:
-                report = None
-        finally:
-            records.take(vm)
-            vm.close()
-            stack.pop_all().close()  # what the guest wrote comes before the word that it ended
-            teller.ended(vm.death_reason, report)
-            records.leave()
+
+        follow(vm, options, teller, created, stack)
         if vm.death_reason == DeathReason.START_FAILED:
             _tell_log(connection, options)
-        return _outcome(vm, is_app=isinstance(config, AppConfig))
+        return outcome_of(vm, is_app=is_app)
+
+
+def follow(
+    vm: VirtualMachine,
+    options: RunOptions,
+    teller: Teller,
+    started: Callable[[], None],
+    stack: ExitStack,
+) -> None:
+    """Starts a VM and tells of it until it ends; `started` is called in between. `stack` has what the VM writes to."""
+    records = Records(options)
+    with records.of_start(vm):
+        _start(vm, options["timeout"])
+    report = None
+    try:
+        started()
+        reason = vm.wait_for_death()
+        report = vm.death_report
+        _tell_lost(report)
+        if reason == DeathReason.SHUTDOWN:
+            report = None
+    finally:
+        records.take(vm)
+        vm.close()
+        stack.pop_all().close()  # what the guest wrote comes before the word that it ended
+        teller.ended(vm.death_reason, report)
+        records.leave()
 
 
 @contextmanager
-def _outputs(
-    config: AppConfig | RawConfig, options: RunOptions, *, shown: bool
+def outputs_of(
+    options: RunOptions, *, is_app: bool, shown: bool = True
 ) -> Iterator[tuple[Path | int | None, Path | int | None]]:
     """Where console and log go: to the files that are named; of a payload only its own output is shown, unless the
     kernel's is asked for, too. Nothing is if not `shown`: `vm logs` has it.
@@ -165,7 +181,7 @@ def _outputs(
     console, log = options["console"], options["log"]
     flush_output()
     stream = sys.stderr if options["as_json"] else sys.stdout
-    if options.get("kernel_log") or isinstance(config, RawConfig):
+    if options.get("kernel_log") or not is_app:
         both = standard_stream(stream)
         yield both if console is None else console, both if log is None else log
         return
@@ -234,7 +250,7 @@ def _tell_log(connection: VirtualizationService, options: RunOptions) -> None:
         click.echo(f"virtmgr said:\n{printable_lines(tail)}", err=True)
 
 
-def _outcome(vm: VirtualMachine, *, is_app: bool) -> Outcome:
+def outcome_of(vm: VirtualMachine, *, is_app: bool) -> Outcome:
     """The exit code as a shell has it: of a payload that a signal ended, 128 and its number."""
     started, code = False, None
     for event in vm.events():

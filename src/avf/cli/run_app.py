@@ -85,12 +85,15 @@ def run_app(
     gets files that are removed afterwards, and so an identity that no other run will have.
 
     With --name and without INSTANCE, the VM is kept: `vm start NAME` and the next run of the same payload under that
-    name find its secrets and its storage again.
+    name find its secrets and its storage again. With --forkable nothing is kept, and `vm clone` can copy the VM while
+    it runs.
     """
-    _check_storage(options, kept=options["name"] is not None and idsig is None)
+    forkable = options["forkable"]
+    _check_storage(options, kept=options["name"] is not None and idsig is None and not forkable)
+    _check_forkable(options, instance)
     with opened_app(source, idsig, instance, binary, config_path) as app:
         named = check_extra_apks(app, extra_apks, extra_idsigs)
-        if options["name"] is not None and idsig is None:
+        if options["name"] is not None and idsig is None and not forkable:
             return _run_kept(app, named, options)
         with (
             _work_dir(idsig, instance) as (idsig, instance),
@@ -116,6 +119,15 @@ def _check_storage(options: AppOptions, *, kept: bool) -> None:
         raise CliError(
             "--storage-size is of no use without --storage or --name",
             "--storage FILE names the file; --name keeps the VM and its storage",
+        )
+
+
+def _check_forkable(options: AppOptions, instance: Path | None) -> None:
+    """Raises CliError for what a VM that may be copied cannot have."""
+    if options["forkable"] and (instance is not None or options["storage"] is not None):
+        raise CliError(
+            "--forkable excludes INSTANCE and --storage: two VMs cannot share what is kept",
+            "leave them out; such a VM keeps nothing",
         )
 
 
@@ -174,7 +186,7 @@ def _app_config(app: App, idsig: Path, instance: Path, options: AppOptions) -> A
         name=options["name"] or app.label,
         apk=app.apk,
         idsig=idsig,
-        instance_image=instance,
+        instance_image=None if options["forkable"] else instance,
         encrypted_storage_image=options["storage"],
         payload_binary_name=app.binary,
         config_path=app.config_path,
@@ -188,6 +200,7 @@ def _app_config(app: App, idsig: Path, instance: Path, options: AppOptions) -> A
         args=payload_arguments(),
         env=environment(options["env"]),
         fresh=options["fresh"],
+        forkable=options["forkable"],
     )
 
 

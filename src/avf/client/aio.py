@@ -164,6 +164,19 @@ class VirtualMachine:
         """Returns when the VMM runs, not when the guest has booted. `timeout`: as of `avf.client`."""
         await _in_thread(lambda: self._vm.start(timeout=timeout))
 
+    async def fork(
+        self,
+        name: str = "",
+        *,
+        console: FileSource | None = None,
+        log: FileSource | None = None,
+    ) -> "VirtualMachine":
+        """As of `avf.client`."""
+        clone = await _in_thread(
+            lambda: self._vm.fork(name, console=console, log=log), discard=lambda vm: vm.close()
+        )
+        return VirtualMachine(clone)
+
     async def stop(self) -> None:
         """Kills the VM; returns when all of it is gone."""
         await _in_thread(self._vm.stop)

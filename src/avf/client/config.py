@@ -59,8 +59,10 @@ class AppConfig:
     """The signed APK with the payload."""
     idsig: FileSource
     """The hashes of the APK, as `VirtualizationService.create_or_update_idsig_file` writes them."""
-    instance_image: FileSource
-    """What the VM's identity is kept in; see `VirtualizationService.initialize_writable_partition`."""
+    instance_image: FileSource | None = None
+    """What the VM's identity is kept in; see `VirtualizationService.initialize_writable_partition`. Every VM has one
+    but those that are `forkable`.
+    """
     payload_binary_name: str | None = None
     """The payload's file in the APK, without its folder: of lib/x86_64/, bin/ or assets/."""
     config_path: str | None = None
@@ -97,6 +99,10 @@ class AppConfig:
     """
     fresh: bool = False
     """The guest boots by itself, whatever would be quicker: it shares no address layout with other guests."""
+    forkable: bool = False
+    """The VM may be copied while it runs, by `VirtualMachine.fork`: it keeps nothing, so that it has neither
+    `instance_image` nor `encrypted_storage_image`.
+    """
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -108,6 +114,7 @@ class AppConfig:
             raise ConfigError(
                 f"Payload binary name must not specify a path: {self.payload_binary_name}"
             )
+        self._check_state()
         if self.extra_apks and self.config_path is not None:
             raise ConfigError("extra_apks: the file at config_path names the extra APKs itself")
         if self.extra_apks and len(self.extra_idsigs) not in (0, len(self.extra_apks)):
@@ -119,10 +126,20 @@ class AppConfig:
         except InvocationError as error:
             raise ConfigError(f"args and env: {error}") from None
 
+    def _check_state(self) -> None:
+        if not self.forkable and self.instance_image is None:
+            raise ConfigError("instance_image is needed, unless the VM is forkable")
+        for name in ("instance_image", "encrypted_storage_image"):
+            if self.forkable and getattr(self, name) is not None:
+                raise ConfigError(f"{name}: a VM that is forkable keeps nothing")
+
     def _check_types(self) -> None:
-        for name in ("apk", "idsig", "instance_image"):
+        for name in ("apk", "idsig"):
             check_source(name, getattr(self, name))
-        check_source("encrypted_storage_image", self.encrypted_storage_image, optional=True)
+        for name in ("instance_image", "encrypted_storage_image"):
+            check_source(name, getattr(self, name), optional=True)
+        for name in ("fresh", "forkable"):
+            check_flag(name, getattr(self, name))
         for name in ("payload_binary_name", "config_path"):
             check_text(name, getattr(self, name), optional=True)
         for name in ("extra_apks", "extra_idsigs"):
@@ -173,7 +190,9 @@ class AppConfig:
                     files.open(source, f"extra_idsigs[{index}]")
                     for index, source in enumerate(self.extra_idsigs)
                 ],
-                instance_image=files.open(self.instance_image, "instance_image", writable=True),
+                instance_image=files.open_optional(
+                    self.instance_image, "instance_image", writable=True
+                ),
                 encrypted_storage_image=files.open_optional(
                     self.encrypted_storage_image, "encrypted_storage_image", writable=True
                 ),
@@ -186,6 +205,7 @@ class AppConfig:
                 gdb_port=self.gdb_port,
                 wait_for_debugger=self.gdb,
                 fresh=self.fresh,
+                forkable=self.forkable,
             )
             yield VirtualMachineConfig(app_config=config)
 

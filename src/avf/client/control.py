@@ -14,18 +14,31 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from avf.aidl.virtualizationservice import VirtualMachineDebugInfo
+from avf.aidl.virtualizationservice import IVirtualMachine, VirtualMachineDebugInfo
 from avf.aidl.virtualizationservice_internal import IVirtualizationServiceInternal
 from avf.aidl.vm_control import IVmControl, PayloadState
-from avf.binder import BinderError, DeadObjectError, FdMode, RemoteException, Session, connect, unix
+from avf.binder import (
+    BinderError,
+    DeadObjectError,
+    FdMode,
+    RemoteException,
+    Session,
+    connect,
+    interface_cast,
+    unix,
+)
 from avf.causes import words
+from avf.client.checks import check_text
+from avf.client.config import FileSource, open_output
 from avf.client.connection import VmInfo, check_settings
 from avf.client.errors import NoSuchVm, Refused, ServiceError, VmGone
 from avf.client.history import MetricsSample
 from avf.client.inside import GuestAccess
 from avf.client.inspection import Inspection, VmDetails, VmMetrics
+from avf.client.machine import VirtualMachine
 from avf.client.ports import aidl_port
 from avf.client.report import DeathReport
+from avf.client.watch import Listener
 from avf.mounts import open_inside
 from avf.runtime import SYSTEM_RUNTIME_DIR, SYSTEM_STATE_DIR, service_sockets, user_runtime_dir
 
@@ -40,6 +53,7 @@ __all__ = [
 ]
 
 _TIMEOUT = 10.0
+_EVENT_THREADS = 1
 
 
 def list_vms() -> list[VmInfo]:
@@ -85,9 +99,15 @@ def open_vm(cid: int) -> "ControlledVm":
 
 def open_vm_in(directory: str | os.PathLike[str]) -> "ControlledVm":
     """The VM with that temporary directory. Raises OSError or BinderError."""
-    with _control_socket(Path(directory)) as path:
-        session = connect(unix(path), fd_mode=FdMode.UNIX, timeout=_TIMEOUT)
-    return ControlledVm(session)
+    return ControlledVm(_connected(Path(directory)), Path(directory))
+
+
+def _connected(directory: Path, incoming_threads: int = 0) -> Session:
+    """Raises OSError or BinderError."""
+    with _control_socket(directory) as path:
+        return connect(
+            unix(path), fd_mode=FdMode.UNIX, incoming_threads=incoming_threads, timeout=_TIMEOUT
+        )
 
 
 def _directories(cid: int) -> Iterator[Path]:
@@ -136,8 +156,11 @@ def _control_socket(directory: Path) -> Iterator[str]:
 class ControlledVm(Inspection, GuestAccess):
     """A VM seen from outside. What virtmgr refuses raises Refused, a VM that is gone VmGone."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, directory: Path) -> None:
+        """`session`: with the VM that has that temporary directory."""
         self._session = session
+        self._directory = directory
+        self._of_clones: list[Session] = []
         try:
             with _told("the VM"):
                 self._control = session.get_root(IVmControl)
@@ -161,6 +184,33 @@ class ControlledVm(Inspection, GuestAccess):
         with suppress(DeadObjectError), _told("the VM"):  # dead: its owner was faster
             self._control.stop()
 
+    def fork(
+        self,
+        name: str = "",
+        *,
+        console: FileSource | None = None,
+        log: FileSource | None = None,
+        on_event: Listener | None = None,
+    ) -> VirtualMachine:
+        """As `avf.client.VirtualMachine.fork`. The clone is the caller's, but ends with the client of this VM too, and
+        with this connection.
+        """
+        check_text("name", name)
+        with ExitStack() as files, _told("the VM"):
+            outputs = (open_output(console, "console", files), open_output(log, "log", files))
+            control = self._listening().get_root(IVmControl)
+            clone = interface_cast(IVirtualMachine, control.fork(name, *outputs))
+            return VirtualMachine(clone, lambda: _told("the VM"), on_event)
+
+    def _listening(self) -> Session:
+        """A session over which a clone's events come. Raises BinderError."""
+        try:
+            session = _connected(self._directory, _EVENT_THREADS)
+        except OSError as error:
+            raise VmGone(f"the VM cannot be reached: {words(error)}") from error
+        self._of_clones.append(session)
+        return session
+
     def connect_vsock(self, port: int) -> socket.socket:
         """A stream to `port` (unsigned 32 bit, from 1024 on) of the running guest."""
         number = aidl_port(port)
@@ -175,8 +225,10 @@ class ControlledVm(Inspection, GuestAccess):
         return socket.socket(fileno=stream.detach())
 
     def close(self) -> None:
-        """Ends the connection; nothing changes for the VM."""
+        """Ends the connection, and clones that were made by it; nothing changes for the VM."""
         self._session.close()
+        while self._of_clones:
+            self._of_clones.pop().close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Generic, Self, TypeVar
 
@@ -27,6 +27,8 @@ from avf.binder import (
     release,
     unlink_to_death,
 )
+from avf.client.checks import check_text
+from avf.client.config import FileSource, open_output
 from avf.client.errors import ClientError, Died, Finished, ServiceDied, ServiceError, VmClosed
 from avf.client.events import (
     DeathReason,
@@ -124,6 +126,32 @@ class VirtualMachine(Inspection, GuestAccess):
         """Kills the VM; returns when all of it is gone."""
         with self._using() as handle:
             handle.stop()
+
+    def fork(
+        self,
+        name: str = "",
+        *,
+        console: FileSource | None = None,
+        log: FileSource | None = None,
+        on_event: Listener | None = None,
+    ) -> "VirtualMachine":
+        """Copies the VM while it runs: a new VM, not started yet, that goes on from where this one is now.
+
+        Only a VM of `AppConfig(forkable=True)` can be forked, while its payload runs, and no clone. It stands still
+        meanwhile, and its connections over vsock end. The clone has a CID, random numbers, a boot ID and a clock of its
+        own when its payload goes on, and that is told (`avf_payload.on_clone`); all else it has in common with this VM,
+        secrets that the payload has read among them.
+
+        `name`: of the clone; this VM's and a number if it is empty. Output and events as of
+        `VirtualizationService.create_vm`.
+        """
+        check_text("name", name)
+        with ExitStack() as files, self._inspected() as control:
+            handle = control.fork(
+                name, open_output(console, "console", files), open_output(log, "log", files)
+            )
+            clone = interface_cast(IVirtualMachine, handle)
+            return VirtualMachine(clone, self._translated_errors, on_event)
 
     def trim_memory(self, level: MemoryTrimLevel) -> None:
         """Takes memory back from the guest, the more the more urgent `level` is."""

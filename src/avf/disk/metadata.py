@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from avf import proto3
 from avf.disk.errors import MetadataError
 from avf.disk.files import describe, read_at, write_at
-from avf.metadata import INVOCATION_FIELD, MAX_APEXES, MAX_SIZE, METADATA, VERSION
+from avf.metadata import FORKABLE_FIELD, INVOCATION_FIELD, MAX_APEXES, MAX_SIZE, METADATA, VERSION
 
 _LENGTH = struct.Struct(">i")
 
@@ -56,6 +56,8 @@ class MetadataPartition:
     arguments: tuple[str, ...] = ()
     """What the payload is called with, and in which environment: within the bounds of `avf.invocation`."""
     environment: tuple[tuple[str, str], ...] = ()
+    forkable: bool = False
+    """Whether the running VM may be copied; then it has no instance."""
 
     def encode(self) -> bytes:
         """The partition's bytes, unpadded. Raises MetadataError for what `decode` would not give back."""
@@ -84,6 +86,7 @@ class MetadataPartition:
                 if self.config is not None
                 else b"",
                 _encode_invocation(self.arguments, self.environment),
+                proto3.uint_field(FORKABLE_FIELD, self.forkable),
             ]
         )
 
@@ -168,4 +171,5 @@ def _decode(data: bytes) -> MetadataPartition:
         found[1],
         tuple(argument[1] for argument in invocation[1]),
         tuple((variable[1], variable[2]) for variable in invocation[2]),
+        found[FORKABLE_FIELD],
     )

@@ -20,12 +20,14 @@ from avf.guest.errors import (
     chain,
     failure_text,
 )
-from avf.guest.host import connect_to_host
-from avf.guest.identity import PayloadIdentity
+from avf.guest.forks import Forks
+from avf.guest.host_link import HostLink
+from avf.guest.identity import PayloadIdentity, first_identity
 from avf.guest.instance import InstanceImage
 from avf.guest.metadata import Metadata, read_metadata
 from avf.guest.payload import Payload, mount_apks, verify_payload
 from avf.guest.process import Process
+from avf.guest.record import SALT_SIZE
 from avf.guest.remember import remember
 from avf.guest.report import log, log_exception, report_failure
 from avf.guest.secrets import (
@@ -54,13 +56,13 @@ def main() -> int:
     process = Process()
     shell = start_if_debuggable()
     try:
-        session, host = connect_to_host()
+        host = HostLink()
         phases.ended("connect")
     except FailedToConnect as error:
         log(chain(error))
         report_failure(failure_text(error))
         return 0
-    with session:
+    with host:
         try:
             _run(host, process, shell)
         except Exception as error:  # noqa: BLE001
@@ -71,7 +73,7 @@ def main() -> int:
     return 0
 
 
-def _run(host: IVirtualMachineService, process: Process, shell: ShellService | None) -> None:
+def _run(host: HostLink, process: Process, shell: ShellService | None) -> None:
     """The payload's whole life. What it raises has been told to the host already, or could not be."""
     try:
         exit_code = run_payload(host, process, shell)
@@ -93,9 +95,7 @@ def _run(host: IVirtualMachineService, process: Process, shell: ShellService | N
     host.notify_payload_finished(exit_code)
 
 
-def run_payload(
-    host: IVirtualMachineService, process: Process, shell: ShellService | None = None
-) -> int:
+def run_payload(host: HostLink, process: Process, shell: ShellService | None = None) -> int:
     """Verifies, mounts and runs the payload in `process`; its exit code. `shell` serves from then on."""
     mount_system()
     phases.ended("system")
@@ -103,12 +103,22 @@ def run_payload(
     metadata = read_metadata(partitions.wait_for(METADATA_PARTITION))
     cdi = agent_cdi(debuggable)
     phases.ended("disks")
-    payload, identity = verify_and_remember(host, metadata, cdi)
+    if metadata.forkable:
+        payload, identity = verify_forkable(metadata)
+    else:
+        payload, identity = verify_and_remember(host, metadata, cdi)
     phases.ended("verify")
     if metadata.config_path is None and metadata.binary_name is None:
         raise InvalidConfig("No payload config in metadata")
-    inputs = payload_inputs(identity, debuggable, metadata.config_path, metadata.binary_name)
-    layer = payload_layer(cdi, inputs, identity.first_authority)
+
+    def layer_of(identity: PayloadIdentity) -> PayloadLayer:
+        inputs = payload_inputs(identity, debuggable, metadata.config_path, metadata.binary_name)
+        return payload_layer(cdi, inputs, identity.first_authority)
+
+    layer = layer_of(identity)
+    forks = None
+    if metadata.forkable:
+        forks = Forks(host, layer, lambda: layer_of(identity._replace(salt=os.urandom(SALT_SIZE))))
     storage = partitions.labels().get(STORAGE_PARTITION)
     if storage is not None:
         from avf.guest.storage import mount_storage
@@ -124,8 +134,10 @@ def run_payload(
     check_invocation(metadata, debuggable)
     program = prepare(task)
     program = program._replace(arguments=(*program.arguments, *metadata.arguments))
-    serve_payload(host, layer, restricted_allowed=metadata.config_path is not None)
+    serve_payload(host, layer, restricted_allowed=metadata.config_path is not None, forks=forks)
     confine(process, server)
+    if forks is not None:
+        forks.serve()
     if shell is not None:
         shell.begin()
     try:
@@ -205,6 +217,17 @@ def verify_and_remember(
         os.close(fd)
 
 
+def verify_forkable(metadata: Metadata) -> tuple[Payload, PayloadIdentity]:
+    """Of a machine that may be copied: it keeps nothing, and has an identity for one life. Raises GuestError."""
+    for label in (INSTANCE_PARTITION, STORAGE_PARTITION):
+        if label in partitions.labels():
+            raise InvalidConfig(
+                f"a VM that can be forked keeps nothing, but has a {label} partition"
+            )
+    payload = verify_payload(metadata, ())
+    return payload, first_identity(os.urandom(SALT_SIZE), payload.apks)
+
+
 def load_config(metadata: Metadata, payload: Payload) -> PayloadConfig:
     """The payload's own configuration file, or the explicit configuration. Raises InvalidConfig."""
     extras = len(payload.extra_devices)
@@ -269,9 +292,13 @@ def prepare(task: Task) -> Program:
 
 
 def serve_payload(
-    host: IVirtualMachineService, layer: PayloadLayer, *, restricted_allowed: bool
+    host: IVirtualMachineService,
+    layer: PayloadLayer,
+    *,
+    restricted_allowed: bool,
+    forks: Forks | None = None,
 ) -> None:
     """Makes the vm_payload API available. Its threads end with the agent."""
     from avf.guest.payload_service import PayloadService, serve
 
-    serve(PayloadService(host, layer, restricted_allowed))
+    serve(PayloadService(host, layer, restricted_allowed, forks))

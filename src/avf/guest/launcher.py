@@ -53,6 +53,8 @@ def _install_calls(ctypes: Any) -> Any:
     secret = ctypes.CFUNCTYPE(ctypes.c_int64, buffer, size, buffer, size)
     fill = ctypes.CFUNCTYPE(ctypes.c_int64, buffer, size)
     run = ctypes.CFUNCTYPE(ctypes.c_int64, buffer)
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_uint64, buffer)
+    register = ctypes.CFUNCTYPE(ctypes.c_int64, callback, buffer)
 
     class Calls(ctypes.Structure):  # type: ignore[misc]
         _fields_ = (
@@ -62,6 +64,7 @@ def _install_calls(ctypes: Any) -> Any:
             ("cdi", fill),
             ("run_server", run),
             ("code_secret", secret),
+            ("on_clone", register),
         )
 
     def getter(get: Callable[[bytes, int], bytes]) -> Callable[[int, int, int, int], int]:
@@ -87,6 +90,10 @@ def _install_calls(ctypes: Any) -> Any:
         native_server.run_server(native_server.NativeServer.from_address(address))
         return 0
 
+    def on_clone(tell: Callable[[int, int | None], None], param: int | None) -> int:
+        payload_client.on_clone(lambda number: tell(number, param))
+        return 0
+
     calls = Calls(
         nothing(_guarded(notify_ready)),
         secret(_guarded(getter(payload_client.get_vm_instance_secret))),
@@ -102,6 +109,7 @@ def _install_calls(ctypes: Any) -> Any:
         ),
         run(_guarded(run_server)),
         secret(_guarded(getter(payload_client.get_vm_code_secret))),
+        register(_guarded(on_clone)),
     )
     ctypes.CDLL(LIBRARY, mode=ctypes.RTLD_GLOBAL).avf_payload_set_calls(ctypes.byref(calls))
     return calls

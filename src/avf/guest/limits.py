@@ -8,6 +8,7 @@ Source: Documentation/admin-guide/cgroup-v2.rst of Linux.
 """
 
 import os
+import time
 from typing import NamedTuple
 
 from avf.guest import libc
@@ -21,6 +22,7 @@ _CONTROLLERS = ("memory", "pids", "cpu")
 _MAX_PROCESSES = 1024
 _MAX_RESERVE = 16 * MIB
 _MAX_DATA = 128 * MIB
+_POLL = 0.002
 _EXPENDABLE = "500"
 """oom_score_adj of the payload: if memory runs out nevertheless, it goes first. It cannot lower this."""
 
@@ -83,6 +85,27 @@ def confine(payload: int, server: int | None, limits: Limits) -> None:
 def enter() -> None:
     """Puts this process under the limits of the payload. Raises OSError."""
     _write(f"{_GROUP}/cgroup.procs", "0")
+
+
+def freeze(timeout: float) -> None:
+    """Has all of the payload stand still. Raises TimeoutError, and has it go on, if that takes too long; OSError."""
+    deadline = time.monotonic() + timeout
+    _write(f"{_GROUP}/cgroup.freeze", "1")
+    while _events().get("frozen") != "1":
+        if time.monotonic() > deadline:
+            thaw()
+            raise TimeoutError(f"the payload does not stand still within {timeout:g} s")
+        time.sleep(_POLL)
+
+
+def thaw() -> None:
+    """Raises OSError."""
+    _write(f"{_GROUP}/cgroup.freeze", "0")
+
+
+def _events() -> dict[str, str]:
+    with open(f"{_GROUP}/cgroup.events", encoding="ascii") as file:
+        return dict(line.split() for line in file)
 
 
 def make_expendable() -> None:

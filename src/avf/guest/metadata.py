@@ -4,7 +4,7 @@ import os
 from typing import NamedTuple
 
 from avf.guest.errors import GuestError
-from avf.metadata import INVOCATION_FIELD, MAX_SIZE, METADATA, VERSION
+from avf.metadata import FORKABLE_FIELD, INVOCATION_FIELD, MAX_SIZE, METADATA, VERSION
 from avf.proto3 import ProtoError, decode
 
 
@@ -17,6 +17,8 @@ class Metadata(NamedTuple):
     binary_name: str | None
     arguments: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    forkable: bool = False
+    """Whether the host may copy the running VM."""
 
 
 def read_metadata(device: str) -> Metadata:
@@ -53,4 +55,5 @@ def parse_metadata(data: bytes) -> Metadata:
         config[1] if config else None,
         tuple(argument[1] for argument in invocation[1]),
         tuple((variable[1], variable[2]) for variable in invocation[2]),
+        found[FORKABLE_FIELD],
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from avf.aidl.vm_payload import IVmPayloadService
-from avf.binder import Interface, Peer, Server, connect, unix
+from avf.binder import ExceptionCode, Interface, Peer, RemoteException, Server, connect, unix
 
 SOCKET_PATH = f"/dev/socket/{IVmPayloadService.VM_PAYLOAD_SERVICE_SOCKET_NAME}"
 HOST_CID = 2
@@ -63,6 +63,36 @@ def get_vm_code_secret(identifier: bytes, size: int = 32) -> bytes:
     """
     with _service() as service:
         return service.get_vm_code_secret(identifier, size)
+
+
+def on_clone(callback: Callable[[int], None]) -> None:
+    """Has `callback` called, in a thread of its own, in every clone of this running VM: with the clone's number.
+
+    Numbers count from 1; no other clone of the same VM has it. When the callback is called, the clone's random numbers,
+    boot ID, clock and CID are its own already; what this process made of earlier ones is not: seeds, keys, identifiers,
+    nonces. Connections over vsock have ended, listeners go on. The rest of the payload may run on before it.
+
+    Does nothing in a VM that cannot be forked.
+    """
+    _check_guest()
+    threading.Thread(target=_wait_for_clone, args=(callback,), name="on-clone", daemon=True).start()
+
+
+def get_clone_number() -> int:
+    """0 in a VM that was started; in a clone of a running VM its number, as `on_clone` tells it."""
+    with _service() as service:
+        return service.get_clone_number()
+
+
+def _wait_for_clone(callback: Callable[[int], None]) -> None:
+    try:
+        with _service() as service:
+            number = service.wait_until_cloned()
+    except RemoteException as error:
+        if error.code is not ExceptionCode.UNSUPPORTED_OPERATION:
+            raise
+        return
+    callback(number)
 
 
 def get_apk_contents_path() -> str:

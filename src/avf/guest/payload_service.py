@@ -9,6 +9,7 @@ from avf.aidl.vm_payload import IVmPayloadService
 from avf.binder import TOTAL_LIMITS, Budget, RemoteException, Server
 from avf.guest import PAYLOAD_ID
 from avf.guest.dice import certificate_chain
+from avf.guest.forks import Forks
 from avf.guest.report import log
 from avf.guest.secrets import PayloadLayer, code_secret, payload_secret
 
@@ -20,14 +21,26 @@ _MAX_CONNECTIONS = 64
 
 
 class PayloadService(IVmPayloadService):
-    """`restricted_allowed`: whether the payload may see the DICE values; only those with a configuration file may."""
+    """`restricted_allowed`: whether the payload may see the DICE values; only those with a configuration file may.
+    `forks`: of a machine that may be copied.
+    """
 
     def __init__(
-        self, host: IVirtualMachineService, layer: PayloadLayer, restricted_allowed: bool
+        self,
+        host: IVirtualMachineService,
+        layer: PayloadLayer,
+        restricted_allowed: bool,
+        forks: Forks | None = None,
     ) -> None:
         self._host = host
-        self._layer = layer
+        self._own_layer = layer
         self._restricted_allowed = restricted_allowed
+        self._forks = forks
+
+    @property
+    def _layer(self) -> PayloadLayer:
+        """For a secret: what has given one is not copied any more."""
+        return self._own_layer if self._forks is None else self._forks.secret_layer()
 
     def notify_payload_ready(self) -> None:
         self._host.notify_payload_ready()
@@ -44,9 +57,18 @@ class PayloadService(IVmPayloadService):
         except ValueError as error:
             raise RemoteException.illegal_argument(str(error)) from error
 
+    def get_clone_number(self) -> int:
+        return 0 if self._forks is None else self._forks.number
+
+    def wait_until_cloned(self) -> int:
+        if self._forks is None:
+            raise RemoteException.unsupported_operation("this VM cannot be forked")
+        return self._forks.wait_until_cloned()
+
     def get_dice_attestation_chain(self) -> bytes:
         self._check_restricted()
-        return certificate_chain(self._layer.parent, self._layer.cdi, self._layer.inputs)
+        layer = self._layer
+        return certificate_chain(layer.parent, layer.cdi, layer.inputs)
 
     def get_dice_attestation_cdi(self) -> bytes:
         self._check_restricted()

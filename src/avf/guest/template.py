@@ -61,6 +61,11 @@ def wait_to_be_cloned(rehearse: Callable[[], None]) -> None:
         os.write(port, TAKEN)
     finally:
         os.close(port)
+    rescan_devices()
+
+
+def rescan_devices() -> None:
+    """Finds, and sets up, what the host has plugged in. Raises OSError."""
     _write(_PCI_RESCAN, b"1")
 
 

@@ -38,6 +38,8 @@ SYSTEM_LABEL = "system"
 _OTHER_FOLDER = "choose another folder by --output, or remove that file"
 TEMPLATES = 2
 """The version of what `avf.guest.template` and a host tell each other."""
+FORKS = 1
+"""The same of `avf.guest.forks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ def _config(image: Image, kernel: KernelFiles, userland: Userland) -> bytes:
         "x-avf": {
             "machine": "fast",
             "templates": TEMPLATES,
+            "forks": FORKS,
             "debuggable_params": DEBUGGABLE_PARAMS,
             "kernel_release": kernel.release,
             "packages": {package.name: package.version for package in userland.packages},

@@ -20,6 +20,8 @@ from avf.vmconfig import VmConfig, VmConfigError
 from avf.vmm import Machine
 
 OS_NAME = "microdroid"
+FORKS = 1
+"""The version of what a guest that is copied and its host tell each other, as far as it is known here."""
 IMAGE_CONFIG = "microdroid.json"
 _MIB = 1 << 20
 _SYSTEM_MIB = 56
@@ -34,14 +36,12 @@ def load_app_config(
     config: VirtualMachineAppConfig, fds: Fds, invocation: Invocation | None = None
 ) -> MachineConfig:
     """Lowers an app configuration. Raises VirtmgrError with its causes, or RemoteException for bad descriptors."""
-    if config.apk is None or config.idsig is None or config.instance_image is None:
-        missing = (
-            "apk" if config.apk is None else "idsig" if config.idsig is None else "instanceImage"
-        )
-        raise VirtmgrError(f"{missing} is missing")
+    if config.apk is None or config.idsig is None:
+        raise VirtmgrError(f"{'apk' if config.apk is None else 'idsig'} is missing")
+    _check_state(config)
     apk = fds.clone_file(config.apk, "apk")
     idsig = fds.clone_file(config.idsig, "idsig")
-    instance = fds.clone_file(config.instance_image, "instanceImage")
+    instance = fds.clone_optional_file(config.instance_image, "instanceImage")
     storage = fds.clone_optional_file(config.encrypted_storage_image, "encryptedStorageImage")
     payload = load_payload_config(apk, config.payload)
     if payload.os.name != OS_NAME:
@@ -56,7 +56,11 @@ def load_app_config(
     if config.memory_mib > 0:
         machine.memory_mib = config.memory_mib
         require_memory(machine)
-    machine.disks.append(_instance_disk(instance, storage))
+    machine.forkable = config.forkable
+    if config.forkable:
+        _check_forks(machine)
+    if instance is not None:
+        machine.disks.append(_instance_disk(instance, storage))
     extra_idsigs = [
         fds.clone_file(file, f"extraIdsigs[{i}]") for i, file in enumerate(config.extra_idsigs)
     ]
@@ -70,9 +74,37 @@ def load_app_config(
             fds,
             debuggable=config.debug_level != VirtualMachineAppConfig.DebugLevel.NONE,
             invocation=invocation,
+            forkable=config.forkable,
         )
     )
     return machine
+
+
+def _check_state(config: VirtualMachineAppConfig) -> None:
+    """Two VMs cannot share an instance or storage, and so neither is there where one VM may become two.
+
+    Raises VirtmgrError.
+    """
+    if not config.forkable:
+        if config.instance_image is None:
+            raise VirtmgrError("instanceImage is missing")
+        return
+    for name, image in (
+        ("instanceImage", config.instance_image),
+        ("encryptedStorageImage", config.encrypted_storage_image),
+    ):
+        if image is not None:
+            raise VirtmgrError(f"forkable: such a VM keeps nothing, but {name} is given")
+
+
+def _check_forks(machine: MachineConfig) -> None:
+    """Raises VirtmgrError if the guest image cannot be that of a VM that may be copied."""
+    if machine.forks != FORKS:
+        raise VirtmgrError(
+            "forkable: the guests of this image cannot be forked; build or install its present version"
+        )
+    if any(disk.writable for disk in machine.disks):
+        raise VirtmgrError("forkable: the guest image has a disk that can be written to")
 
 
 def require_memory(machine: MachineConfig) -> None:
@@ -147,6 +179,7 @@ def image_machine(debug_level: VirtualMachineAppConfig.DebugLevel, fds: Fds) -> 
         platform_version=config.platform_version,
         machine=Machine(config.x_avf.machine),
         templates=config.x_avf.templates,
+        forks=config.x_avf.forks,
     )
 
 

@@ -4,13 +4,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from avf import facts
 from avf.runtime import WAITING_NAME
 from avf.virtmgr.app_config import image_machine
 from avf.virtmgr.context import VmContext
 from avf.virtmgr.fds import Fds
+from avf.virtmgr.host_memory import DEFAULT_MEMORY_MIB, RESERVE_MIB, available_mib
 from avf.virtmgr.kind import CloneKind
 from avf.virtmgr.pool import NotNow, WaitingVm
 from avf.virtmgr.warm import (
@@ -24,11 +24,7 @@ from avf.virtmgr.warm import (
 )
 from avf.vmm import Qemu, TemplateError, TemplateFacts, TemplateStore, Vmm
 
-RESERVE_MIB = 512
-"""What must be free on the host beside the memory of a new clone."""
-DEFAULT_MEMORY_MIB = 256
 _ASK_AGAIN_SECONDS = 300.0
-_MEMINFO = Path("/proc/meminfo")
 
 
 class CloneMaker:
@@ -106,16 +102,8 @@ class CloneMaker:
 
 def _require_memory(memory_mib: int) -> None:
     """Raises NotNow if a clone would take what others need."""
-    free = _available_mib()
+    free = available_mib()
     if free < memory_mib + RESERVE_MIB:
         raise NotNow(
             f"{free} MiB of memory are free; a clone waits only where {memory_mib + RESERVE_MIB} are"
         )
-
-
-def _available_mib() -> int:
-    for line in _MEMINFO.read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) >> 10
-    raise OSError(f"{_MEMINFO} has no MemAvailable")

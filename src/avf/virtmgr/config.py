@@ -51,6 +51,10 @@ class MachineConfig:
     machine: Machine = Machine.PCI
     templates: int = 0
     """The version of what the guest, as a template, and its host tell each other; 0: it cannot be one."""
+    forks: int = 0
+    """The same of a guest that is copied while it runs."""
+    forkable: bool = False
+    """Whether the running VM may be copied."""
 
 
 def from_raw_config(config: VirtualMachineRawConfig, fds: Fds) -> MachineConfig:

@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 class VmContext:
     """Everything is let go of with `close`, which can be called twice."""
 
-    def __init__(self, handle: IGlobalVmContext) -> None:
-        """Takes `handle` over. Raises BinderError or OSError."""
+    def __init__(self, handle: IGlobalVmContext, *, in_user_space: bool = False) -> None:
+        """Takes `handle` over. `in_user_space`: its vsock is, whatever else could be. Raises BinderError or OSError."""
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
@@ -51,7 +51,7 @@ class VmContext:
             self._stack.callback(remove_temporary_files, self.temporary_directory)
             self._directory_fd = _lock(self.temporary_directory)
             self._stack.callback(os.close, self._directory_fd)
-            self.vsock = host_vsock(self.cid, self.temporary_directory)
+            self.vsock = host_vsock(self.cid, self.temporary_directory, in_user_space=in_user_space)
             undo.pop_all()
 
     def serve(self, service: IVirtualMachineService) -> None:
@@ -124,12 +124,13 @@ class VmContext:
         self._stack.close()
 
 
-def host_vsock(cid: int, temporary_directory: Path) -> HostVsock:
-    """The kernel's vsock where it works, else the one in user space; `$AVF_VSOCK` (kernel, user) decides if set.
+def host_vsock(cid: int, temporary_directory: Path, *, in_user_space: bool = False) -> HostVsock:
+    """The kernel's vsock where it works, else the one in user space; `$AVF_VSOCK` (kernel, user) decides if set, unless
+    it must be `in_user_space`.
 
     Raises SettingError.
     """
-    choice = settings.vsock()
+    choice = "user" if in_user_space else settings.vsock()
     if choice == "kernel" or (choice != "user" and kernel_vhost_available()):
         return KernelVsock(cid)
     return HybridVsock(cid, temporary_directory / "vsock.sock")

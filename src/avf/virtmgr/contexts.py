@@ -17,12 +17,17 @@ log = logging.getLogger(__name__)
 
 
 def create_context(
-    global_service: GlobalService, machines: VmTable, requester_pid: int, *, is_app: bool
+    global_service: GlobalService,
+    machines: VmTable,
+    requester_pid: int,
+    *,
+    is_app: bool,
+    in_user_space: bool = False,
 ) -> VmContext:
-    """A new one. Raises RemoteException."""
+    """A new one. `is_app`: the VM has an instance; `in_user_space`: its vsock is. Raises RemoteException."""
     generations = InstanceGenerations(global_service) if is_app else None
     for _ in range(CONTEXT_ATTEMPTS):
-        context = _allocate(global_service, requester_pid)
+        context = _allocate(global_service, requester_pid, in_user_space)
         try:
             context.serve(VirtualMachineService(machines, context.cid, generations))
         except BaseException as e:
@@ -41,10 +46,12 @@ def create_context(
     raise failure("Too many attempts to create VM context failed.")
 
 
-def _allocate(global_service: GlobalService, requester_pid: int) -> VmContext:
+def _allocate(global_service: GlobalService, requester_pid: int, in_user_space: bool) -> VmContext:
     try:
         return global_service.call(
-            lambda service: VmContext(service.allocate_global_vm_context(requester_pid)),
+            lambda service: VmContext(
+                service.allocate_global_vm_context(requester_pid), in_user_space=in_user_space
+            ),
             discard=VmContext.close,
         )
     except RemoteException:

@@ -14,7 +14,7 @@ from avf.aidl.vm_control import (
     VmMetrics,
     VmParts,
 )
-from avf.binder import ParcelFileDescriptor, calling_peer
+from avf.binder import IBinder, ParcelFileDescriptor, RemoteException, calling_peer
 from avf.virtmgr.errors import VirtmgrError, failure, failure_from
 from avf.virtmgr.machine import Running, VmInstance
 from avf.virtmgr.metrics import cpu_time_millis, resident_kb
@@ -77,6 +77,19 @@ class VmControl(IVmControl):
 
     def get_parts(self) -> VmParts:
         return self._machine.parts
+
+    def fork(
+        self,
+        name: str,
+        console_fd: ParcelFileDescriptor | None,
+        log_fd: ParcelFileDescriptor | None,
+    ) -> IBinder:
+        forker = self._machine.forker
+        if forker is None:
+            raise RemoteException.security(
+                "Can't fork this VM: its configuration does not allow it (forkable)"
+            )
+        return forker.fork(name, console_fd, log_fd)
 
     def get_death_report(self) -> DeathReport | None:
         return self._machine.death_report

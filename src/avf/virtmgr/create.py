@@ -3,13 +3,13 @@
 import contextlib
 import logging
 import os
-import resource
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avf import settings
 from avf.aidl.virtualizationservice import (
     CpuTopology,
     VirtualMachineConfig,
@@ -26,8 +26,10 @@ from avf.virtmgr.context import VmContext
 from avf.virtmgr.contexts import create_context
 from avf.virtmgr.control import VmControl
 from avf.virtmgr.debugger import DEBUGGER_SOCKET_NAME, DebuggerPort
+from avf.virtmgr.descriptors import require_descriptors
 from avf.virtmgr.errors import VirtmgrError, failure, failure_from, in_one_line
 from avf.virtmgr.fds import Fds
+from avf.virtmgr.forking import VmForker
 from avf.virtmgr.global_service import GlobalService
 from avf.virtmgr.invocation import Invocation
 from avf.virtmgr.kind import kind_of
@@ -47,13 +49,11 @@ from avf.virtmgr.timeouts import boot_timeout
 from avf.virtmgr.typed import Typed
 from avf.virtmgr.version_req import VersionReqError, matches
 from avf.virtmgr.warm import warm_vmm
-from avf.vmm import Vmm, VmSpec
+from avf.vmm import SLOTS, Qemu, Vmm, VmSpec
 
 if TYPE_CHECKING:
     from avf.virtmgr.pool import Pool, WaitingVm
 
-DESCRIPTORS_RESERVED = 32
-"""What a new VM leaves, so that those that are there can be used and ended."""
 MAX_PORT = 65535
 CONFIG_TYPE_APP = 1
 CONFIG_TYPE_RAW = 2
@@ -105,7 +105,7 @@ class VmCreation:
         if _is_custom(config):
             require_custom(self._global_service)
         _check_gdb_port(config)
-        _require_descriptors()
+        require_descriptors()
         with contextlib.ExitStack() as undo:
             waiting = self._take_clone(config)
             context = self._context(config, requester, waiting)
@@ -124,6 +124,8 @@ class VmCreation:
                 config, machine_config, context, files, streams, requester, waiting
             )
             machine.parts = _parts(config, machine_config, invocation)
+            if machine.spec.forkable:
+                machine.forker = self._forker(machine)
             context.serve_control(VmControl(machine))
             self._machines.add(machine)
             undo.pop_all()
@@ -139,7 +141,13 @@ class VmCreation:
         if waiting is not None:
             return waiting.context
         is_app = config.which == "app_config"
-        return create_context(self._global_service, self._machines, requester.pid, is_app=is_app)
+        return create_context(
+            self._global_service,
+            self._machines,
+            requester.pid,
+            is_app=is_app,
+            in_user_space=is_app and config.app_config.forkable,
+        )
 
     def _streams(
         self,
@@ -198,10 +206,16 @@ class VmCreation:
             timeline=self._timeline,
         )
 
+    def _forker(self, machine: VmInstance) -> VmForker:
+        """For a VM that can be copied while it runs."""
+        assert isinstance(self._vmm, Qemu)
+        boot = boot_timeout(self._vmm, machine.spec.kernel)
+        return VmForker(machine, self._vmm, boot, self._global_service, self._machines, self._atoms)
+
     def _take_clone(self, config: VirtualMachineConfig) -> "WaitingVm | None":
         """One that has waited for a VM like this."""
-        if self._pool is None or config.which != "app_config":
-            return None
+        if self._pool is None or config.which != "app_config" or config.app_config.forkable:
+            return None  # what waits has memory that cannot be copied
         kind = kind_of(config.app_config)
         return None if kind is None else self._pool.take(kind)
 
@@ -223,6 +237,8 @@ class VmCreation:
                 f"Protected VMs are not supported: {self._vmm.name} cannot keep a guest's memory from"
                 " the host"
             )
+        if machine.forkable:
+            self._check_forkable(machine)
         if machine.wait_for_debugger and machine.protected:
             raise RemoteException.security("Can't use gdb with protected VMs")
         if (
@@ -231,6 +247,25 @@ class VmCreation:
             and not _is_debuggable(config)
         ):
             raise RemoteException.security("Can't use gdb with non-debuggable VMs")
+
+    def _check_forkable(self, machine: MachineConfig) -> None:
+        """Raises RemoteException."""
+        if not isinstance(self._vmm, Qemu):
+            raise RemoteException.unsupported_operation(
+                f"forkable: {self._vmm.name} cannot copy a VM while it runs"
+            )
+        if machine.wait_for_debugger:
+            raise RemoteException.illegal_argument(
+                "forkable: a VM that waits for a debugger cannot be forked"
+            )
+        if settings.vsock() == "kernel":
+            raise RemoteException.unsupported_operation(
+                "forkable: needs vsock in user space, but AVF_VSOCK is kernel"
+            )
+        if len(machine.disks) >= SLOTS or machine.bootloader is not None:
+            raise RemoteException.unsupported_operation(
+                "forkable: this guest image cannot be forked"
+            )
 
     def _check_input(self, takes_input: bool) -> None:
         """Raises RemoteException."""
@@ -296,6 +331,7 @@ class VmCreation:
             console=console,
             log=os_log,
             task_profiles=tuple(config.task_profiles),
+            forkable=config.forkable,
         )
 
 
@@ -338,16 +374,6 @@ def _told(prefix: str) -> Iterator[None]:
     except (VirtmgrError, DiskError, OSError) as e:
         log.error("%s%s", prefix, in_one_line(e))
         raise failure_from(e, prefix) from e
-
-
-def _require_descriptors() -> None:
-    """Raises RemoteException if we are about to run out of descriptors."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  names only, and quickly
-    if limit != resource.RLIM_INFINITY and used + DESCRIPTORS_RESERVED > limit:
-        raise failure(
-            f"Failed to create VM: {used} of at most {limit} file descriptors are in use (RLIMIT_NOFILE)"
-        )
 
 
 def _parts(

@@ -14,11 +14,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
+from typing import Protocol
 
 from avf.aidl.virtualizationcommon import DeathReason, ErrorCode
-from avf.aidl.virtualizationservice import IVirtualMachineCallback, VirtualMachineState
+from avf.aidl.virtualizationservice import (
+    IVirtualMachine,
+    IVirtualMachineCallback,
+    VirtualMachineState,
+)
 from avf.aidl.vm_control import DeathReport, IVmControl, LifecycleStep, Refusal, VmParts
-from avf.binder import RemoteException
+from avf.binder import ParcelFileDescriptor, RemoteException
 from avf.runtime import host_vsock_dirs
 from avf.virtmgr.callbacks import VirtualMachineCallbacks
 from avf.virtmgr.context import VmContext, remove_temporary_files
@@ -122,6 +127,18 @@ class Failed:
 VmState = NotStarted | Running | Dead | Failed
 
 
+class Forker(Protocol):
+    """Makes clones of a VM that runs."""
+
+    def fork(
+        self,
+        name: str,
+        console_fd: ParcelFileDescriptor | None,
+        log_fd: ParcelFileDescriptor | None,
+    ) -> IVirtualMachine:
+        """See IVmControl.fork. Raises RemoteException."""
+
+
 class VmInstance:
     """A VM and what belongs to it. `release` ends it, whatever state it is in."""
 
@@ -158,6 +175,8 @@ class VmInstance:
         self.timeline = timeline
         self.parts = VmParts()
         """What it is made of, for those who look at it."""
+        self.forker: Forker | None = None
+        """Who makes clones of it while it runs; None if it was not made for that."""
         self.callbacks = VirtualMachineCallbacks(self.cid)
         self._files = files
         self._ramdump = ramdump

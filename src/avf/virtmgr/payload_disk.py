@@ -28,6 +28,7 @@ def payload_disk(
     *,
     debuggable: bool,
     invocation: Invocation | None = None,
+    forkable: bool = False,
 ) -> DiskConfig:
     """Raises VirtmgrError, or RemoteException for bad descriptors."""
     extra_apks = _extra_apks(payload, config, len(extra_idsigs), fds)
@@ -36,7 +37,7 @@ def payload_disk(
         debuggable=debuggable,
         with_staged=config.prefer_staged,
     )
-    metadata = _metadata(payload, apexes, invocation or Invocation(), fds)
+    metadata = _metadata(payload, apexes, invocation or Invocation(), fds, forkable)
     partitions = [
         Partition("payload-metadata", metadata),
         *(Partition(_apex_label(i), _open_apex(apex, fds)) for i, apex in enumerate(apexes)),
@@ -92,6 +93,7 @@ def _metadata(
     apexes: list[ApexInfo],
     invocation: Invocation,
     fds: Fds,
+    forkable: bool,
 ) -> int:
     """The partition, as a file in memory that cannot be changed."""
     payloads = tuple(
@@ -110,7 +112,10 @@ def _metadata(
         config = PayloadConfig(binary.payload_binary_name, len(binary.extra_apks))
         metadata = MetadataPartition(apexes=payloads, config=config)
     metadata = replace(
-        metadata, arguments=invocation.arguments, environment=tuple(invocation.environment.items())
+        metadata,
+        arguments=invocation.arguments,
+        environment=tuple(invocation.environment.items()),
+        forkable=forkable,
     )
     try:
         fd = fds.add(os.memfd_create("avf-metadata", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))

@@ -26,6 +26,8 @@ from avf.vmm.base import (
     VmSpec,
 )
 from avf.vmm.bounded import BoundedFile
+from avf.vmm.qemu.command import SLOTS
+from avf.vmm.qemu.fork_point import ForkPoint, ForkRefused
 from avf.vmm.qemu.process import QemuProcess
 from avf.vmm.qemu.vmm import CLONE_SECONDS, Qemu, find_qemu, qemu_version
 from avf.vmm.qemu.waiting import WaitingQemu
@@ -56,6 +58,7 @@ else:
 
 __all__ = [
     "CLONE_SECONDS",
+    "SLOTS",
     "Acceleration",
     "Accelerator",
     "BalloonStats",
@@ -64,6 +67,8 @@ __all__ = [
     "CrosvmAbilities",
     "ExitCause",
     "ExitReport",
+    "ForkPoint",
+    "ForkRefused",
     "Machine",
     "NotSupported",
     "Qemu",

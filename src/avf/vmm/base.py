@@ -86,6 +86,8 @@ class VmSpec:
     gdb_listener: int | None = None
     """Listening unix socket behind which the VMM serves a debugger, which lets the guest run; None for no debugger."""
     task_profiles: tuple[str, ...] = ()
+    forkable: bool = False
+    """Whether the running VM may be copied, if the VMM can: then it has no disk that can be written to."""
     ended: Callable[[str], None] = field(default=nobody_listens, repr=False, compare=False)
     """Told of each phase of the start as it ends, by its name, in any thread."""
 

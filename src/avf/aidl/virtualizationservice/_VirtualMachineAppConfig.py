@@ -15,8 +15,8 @@ __all__ = ["VirtualMachineAppConfig"]
 class VirtualMachineAppConfig(
     Parcelable, descriptor="android.system.virtualizationservice.VirtualMachineAppConfig"
 ):
-    """A VM that runs a payload from an APK. `apk`, `idsig` and `instance_image` are required; they are nullable here
-    so that who leaves one out is told which.
+    """A VM that runs a payload from an APK. `apk`, `idsig` and, unless it is `forkable`, `instance_image` are
+    required; they are nullable here so that who leaves one out is told which.
     """
 
     class DebugLevel(Enum, backing="byte"):
@@ -72,6 +72,10 @@ class VirtualMachineAppConfig(
     """
     fresh: bool = False
     """Not in the original: the guest boots by itself, and is no clone of a template."""
+    forkable: bool = False
+    """Not in the original: the running VM may be copied, see IVmControl.fork. Such a VM keeps nothing:
+    instance_image and encrypted_storage_image must be null.
+    """
 
 
 from ._CpuTopology import CpuTopology  # noqa: E402

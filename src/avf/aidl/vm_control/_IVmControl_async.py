@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from avf.binder import AsyncInterface, Long, ParcelFileDescriptor
+from avf.binder import AsyncInterface, IBinder, Long, ParcelFileDescriptor
 
 from ._IVmControl import IVmControl
 
@@ -84,6 +84,24 @@ class IVmControlAsync(AsyncInterface[IVmControl]):
     @abstractmethod
     async def get_parts(self) -> VmParts:
         """Kept when the VM has died."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def fork(
+        self,
+        name: str,
+        console_fd: ParcelFileDescriptor | None,
+        log_fd: ParcelFileDescriptor | None,
+    ) -> IBinder:
+        """A new VM that goes on from where this one is now: the android.system.virtualizationservice.IVirtualMachine of
+        a clone that has not been started. Who lets go of it kills it, and it ends with the client of this VM.
+
+        This VM stands still meanwhile, and all its vsock connections end. The clone has a CID, random numbers, a boot
+        ID and a clock of its own before its payload runs on, and its payload is told.
+
+        `name`: of the clone; empty for one made of this VM's. SECURITY for a VM that was not made `forkable`;
+        ILLEGAL_STATE for one whose payload has not started or has asked for secrets; UNSUPPORTED_OPERATION for a clone.
+        """
         raise NotImplementedError
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from avf.binder import AsyncInterface
+from avf.binder import AsyncInterface, Long
 
 from ._IVmPayloadService import IVmPayloadService
 
@@ -51,4 +51,16 @@ class IVmPayloadServiceAsync(AsyncInterface[IVmPayloadService]):
         """Not in the original. As get_vm_instance_secret, but for exactly this code: another build of an APK,
         another signer, or another configuration gets others.
         """
+        raise NotImplementedError
+
+    @abstractmethod
+    async def get_clone_number(self) -> Long:
+        """Not in the original. 0 in a VM that was started, and in a clone of a running VM the clone's number, from
+        1: no other clone of the same VM has it.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    async def wait_until_cloned(self) -> Long:
+        """Not in the original. As get_clone_number, but answers only in a clone: in the original never."""
         raise NotImplementedError

@@ -43,6 +43,7 @@ struct avf_payload_calls {
 	int64_t (*attestation_cdi)(void *data, size_t size);
 	int64_t (*run_server)(const struct avf_server *server);
 	int64_t (*code_secret)(const void *identifier, size_t identifier_size, void *secret, size_t size);
+	int64_t (*on_clone)(void (*callback)(uint64_t number, void *param), void *param);
 };
 
 static struct avf_payload_calls calls;
@@ -105,6 +106,11 @@ void AVmPayload_getVmInstanceSecret(const void *identifier, size_t identifier_si
 void AvfPayload_getVmCodeSecret(const void *identifier, size_t identifier_size, void *secret, size_t size)
 {
 	CALL(code_secret, identifier, identifier_size, secret, size);
+}
+
+void AvfPayload_onClone(void (*callback)(uint64_t number, void *param), void *param)
+{
+	CALL(on_clone, callback, param);
 }
 
 const char *AVmPayload_getApkContentsPath(void)

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from avf.disk import QemuDisk, qemu_disk
+from avf.disk import Node, QemuDisk, qemu_disk
 from avf.vmm.base import NotSupported, VmmControlError, VmSpec
 from avf.vmm.outlets import Outlet, open_outlet
 from avf.vmm.qemu import devices
@@ -83,11 +83,16 @@ async def _add_disk(execute: Execute, disk: QemuDisk) -> None:
         await _add_fd(execute, fd)
     for node in disk.blockdevs:
         await execute("blockdev-add", dict(node))
-    if disk.drive is not None:  # what makes a drive is no QMP command
-        line = f"drive_add 0 {devices.drive_options(disk, disk.drive)}"
-        answer = await execute("human-monitor-command", {"command-line": line})
-        if not isinstance(answer, str) or answer.strip() != _DRIVE_ADDED:
-            raise VmmControlError(f"QEMU cannot open {disk.name}: {answer!s:.500}")
+    if disk.drive is not None:
+        await add_drive(execute, disk, disk.drive)
+
+
+async def add_drive(execute: Execute, disk: QemuDisk, node: Node) -> None:
+    """Makes a drive of that name; what makes one is no QMP command. Raises VmmControlError."""
+    line = f"drive_add 0 {devices.drive_options(disk, node)}"
+    answer = await execute("human-monitor-command", {"command-line": line})
+    if not isinstance(answer, str) or answer.strip() != _DRIVE_ADDED:
+        raise VmmControlError(f"QEMU cannot open {disk.name}: {answer!s:.500}")
 
 
 async def _add_fd(execute: Execute, fd: int) -> None:

@@ -20,7 +20,7 @@ _STATE = "state"
 _NO_LIMIT = 1 << 50
 """Bytes a second at which QEMU may save; it would take its time for the sake of a network."""
 _POLL = 0.002
-_MAX_LINE = 64
+_MAX_LINE = 256
 
 
 class Clone:
@@ -70,23 +70,20 @@ class Clone:
         for device in self._devices:
             await execute("device_add", dict(device))
 
+    def _identity(self) -> str:
+        """What the clone is told."""
+        return f"identity {new_seed()} {time.time_ns()}"
+
     async def _give_identity(self, execute: Execute) -> None:
-        answer = await self._ask(execute, f"identity {new_seed()} {time.time_ns()}")
+        answer = await self._ask(execute, self._identity())
         if answer != CLONE_IS_ITSELF:
             raise VmmControlError(f"instead of taking an identity the clone said {answer!r}")
 
     async def _ask(self, execute: Execute, line: str) -> bytes:
         """Lets the guest run, and returns its answer, a line as far as it is one."""
-        loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._port, f"{line}\n".encode())
+        await say(self._port, line)
         await execute("cont")
-        answer = b""
-        while not answer.endswith(b"\n"):
-            piece = await loop.sock_recv(self._port, _MAX_LINE)
-            answer += piece
-            if not piece or len(answer) > _MAX_LINE:
-                break
-        return answer
+        return await hear(self._port)
 
     def close(self) -> None:
         """Idempotent."""
@@ -96,6 +93,23 @@ class Clone:
         if self._sharing is not None:
             self._sharing.close()
         self._port.close()
+
+
+async def say(port: socket.socket, line: str) -> None:
+    """To the guest, over a port that does not block. Raises OSError."""
+    await asyncio.get_running_loop().sock_sendall(port, f"{line}\n".encode())
+
+
+async def hear(port: socket.socket) -> bytes:
+    """What the guest says: a line as far as it is one. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = await loop.sock_recv(port, _MAX_LINE)
+        line += piece
+        if not piece or len(line) > _MAX_LINE:
+            break
+    return line
 
 
 def new_seed() -> str:
@@ -112,6 +126,12 @@ async def load_state(execute: Execute, fd: int) -> None:
     await execute("migrate-incoming", {"uri": f"fd:{_STATE}"})
     while await _answer(execute, "query-status") == "inmigrate":
         await asyncio.sleep(_POLL)
+
+
+async def leave_memory_out(execute: Execute) -> None:
+    """Has states saved, and loaded, without the memory that is a file others may map. Raises VmmControlError."""
+    capability = {"capability": "x-ignore-shared", "state": True}
+    await execute("migrate-set-capabilities", {"capabilities": [capability]})
 
 
 async def save_state(execute: Execute, fd: int) -> None:

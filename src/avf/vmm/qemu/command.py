@@ -51,9 +51,9 @@ class Inputs:
     template: int | None = None
     """Our end of the port over which a template and its host talk, if there is one."""
     memory: int | None = None
-    """The memory file that a clone's memory begins as; see `avf.confine.Box.lent`."""
+    """The memory file that the guest's memory is, or begins as; see `avf.confine.Box.lent`."""
     memory_is_own: bool = False
-    """Whether no other clone has that file."""
+    """Whether no other VM has that file."""
     lent_folder: str = "/proc/self/fd"
 
     def image(self, fd: int) -> str:
@@ -122,13 +122,43 @@ def clone_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> lis
     ]
 
 
+def forkable_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
+    """A machine that boots a guest and can be copied while it runs: one like a template's, that has everything."""
+    boot = _boot(spec, inputs, host, Machine.PCI)
+    control = inputs.vsock_control
+    return [
+        *_template_machine(program, spec, inputs, host, boot),
+        *devices.slots(SLOTS),
+        *(argument for disk in inputs.disks for argument in devices.disk_nodes(disk)),
+        *(devices.vsock_control(control) if control is not None else []),
+        *(word for device in clone_devices(spec, inputs) for word in devices.device(device)),
+    ]
+
+
+def fork_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
+    """The machine that a copy of a running one is loaded into: with its disks, and without vsock as it was then."""
+    control = inputs.vsock_control
+    disks = clone_devices(spec, inputs)[: len(inputs.disks)]
+    return [
+        *_template_machine(program, spec, inputs, host, []),
+        *devices.slots(SLOTS),
+        *(argument for disk in inputs.disks for argument in devices.disk_nodes(disk)),
+        *(word for device in disks for word in devices.device(device)),
+        *(devices.vsock_control(control) if control is not None else []),
+        *devices.incoming(),
+    ]
+
+
 def clone_devices(spec: VmSpec, inputs: Inputs) -> list[devices.Device]:
-    """The disks and vsock of a clone, each in a slot."""
+    """The disks and vsock of a clone, each in a slot and called `in-slotN` by it."""
     wanted = [devices.disk_device(disk, Machine.PCI) for disk in inputs.disks]
     vsock = _vsock_device(spec, inputs, Machine.PCI)
     if vsock is not None:
         wanted.append(vsock)
-    return [{**device, "bus": f"slot{index}"} for index, device in enumerate(wanted)]
+    return [
+        {**device, "bus": f"slot{index}", "id": devices.name_in_slot(index)}
+        for index, device in enumerate(wanted)
+    ]
 
 
 def _template_machine(

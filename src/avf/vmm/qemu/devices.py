@@ -17,6 +17,10 @@ TEMPLATE_IS_READY = b"avf-template 2\n"
 CLONE_IS_ITSELF = b"avf-clone 2\n"
 CLONE_HAS_REHEARSED = b"avf-rehearsed 2\n"
 """What the guest says there: see `avf.guest.template`."""
+FORK_IS_QUIET = b"avf-quiet 1\n"
+FORK_IS_REFUSED = b"avf-refused "
+FORK_GOES_ON = b"avf-goes-on 1\n"
+"""See `avf.guest.forks`."""
 
 Device = dict[str, str]
 """One device as QMP's device_add takes it: `driver` and its properties."""
@@ -257,6 +261,11 @@ def slots(count: int) -> list[str]:
         number = index + 1
         arguments += ["-device", f"pcie-root-port,id=slot{index},chassis={number},slot={number}"]
     return arguments
+
+
+def name_in_slot(index: int) -> str:
+    """By which the device in that slot is known."""
+    return f"in-slot{index}"
 
 
 def incoming() -> list[str]:

@@ -20,6 +20,7 @@ from avf.vmm.base import (
 from avf.vmm.outlets import NOWHERE, Outlet
 from avf.vmm.qemu.clock import GuestClock
 from avf.vmm.qemu.devices import CONSOLE, input_backend
+from avf.vmm.qemu.fork_point import ForkBroken, ForkPoint
 from avf.vmm.qemu.outcome import Outcome
 from avf.vmm.qemu.panic import PanicDump
 from avf.vmm.tail import Tail
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from avf.vmm.qemu.clone import Clone
+    from avf.vmm.qemu.fork import ForkSource
     from avf.vmm.qemu.monitor import Monitor
 
 T = TypeVar("T")
@@ -38,6 +40,8 @@ _log = logging.getLogger(__name__)
 _REQUEST_TIMEOUT = 10.0
 _DUMP_TIMEOUT = 600.0
 _SAVE_TIMEOUT = 120.0
+_FORK_TIMEOUT = 300.0
+"""Its steps have limits of their own."""
 _DEVICE_GRACE = 5.0
 """The device itself takes up to 2 s to deliver what the guest sent last."""
 _HANG_UP_GRACE = 2.0
@@ -75,12 +79,14 @@ class QemuProcess:
         on_event: Callable[[str], None] | None = None,
         panic_dump: PanicDump | None = None,
         clone: "Clone | None" = None,
+        forks: "ForkSource | None" = None,
         confinement: str = "none",
         ended: Callable[[str], None] = nobody_listens,
     ) -> None:
         """`memory`: the guest's, in bytes; `console`: where hvc0 writes to; `frozen`: a debugger lets the guest run;
         `panic_dump`: for a guest that QEMU pauses when it panics; `clone`: what QEMU, started for it, is to become;
-        `confinement`: how tight it is, for the report; `ended` is told of the phases of the start.
+        `forks`: what copying the guest takes, if it can be copied; `confinement`: how tight it is, for the report;
+        `ended` is told of the phases of the start.
         """
         self._qemu = qemu
         self._device = device
@@ -92,6 +98,7 @@ class QemuProcess:
         self._on_event = on_event
         self._panic_dump = panic_dump
         self._clone = clone
+        self._forks = forks
         self._ended = ended
         self._panic: asyncio.Task[None] | None = None
         self._check: asyncio.Task[None] | None = None
@@ -160,6 +167,21 @@ class QemuProcess:
         from avf.vmm.qemu.clone import save_state
 
         self._request(save_state(self._execute, fd), _SAVE_TIMEOUT)
+
+    def fork(self) -> ForkPoint:
+        """Copies the guest, which goes on afterwards. Raises NotSupported, ForkRefused or VmmControlError.
+
+        If it cannot go on it is killed.
+        """
+        if self._forks is None:
+            raise NotSupported("this VM was not started as one that can be copied")
+        try:
+            return self._request(self._forks.copy(self._execute), _FORK_TIMEOUT)
+        except ForkBroken as error:
+            self._outcome.note(str(error))
+            self._outcome.lost = True
+            self._qemu.kill()
+            raise
 
     def guest_seconds(self) -> float | None:
         """See VmProcess.guest_seconds."""
@@ -259,6 +281,8 @@ class QemuProcess:
         await monitor.closed()
 
     async def _let_run(self, monitor: "Monitor") -> None:
+        if self._forks is not None:
+            self._qemu.end_lending()
         if self._clone is None:
             await monitor.execute("query-status" if self._frozen else "cont")
             self._ended("resume")
@@ -286,6 +310,8 @@ class QemuProcess:
             self._panic_dump.close()
         if self._clone is not None:
             self._clone.close()
+        if self._forks is not None:
+            self._forks.close()
         self._tail.pump()
         self._report = ExitReport(
             self._outcome.cause(returncode), returncode, self._tail.close(), self._outcome.events

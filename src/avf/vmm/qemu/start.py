@@ -31,6 +31,7 @@ from avf.vsock import HybridVsock, KernelVsock
 
 if TYPE_CHECKING:
     from avf.vmm.qemu.clone import Clone
+    from avf.vmm.qemu.fork import ForkSource
 
 _VHOST = "/dev/vhost-vsock"
 
@@ -51,10 +52,10 @@ class Start:
         self._spec = spec
         self._on_event = on_event
         self._stack = ExitStack()
-        self._template: UnfoldedTemplate | None = None
-        """What the guest's memory begins as, if it does."""
+        self._memory: int | None = None
+        """The memory file that the guest's memory is, or begins as, if it does."""
         self._shares = False
-        """Whether other clones have that, too."""
+        """Whether other VMs have that file, too."""
 
     def run(self, program: str, host: Host, stack: ExitStack) -> QemuProcess:
         spec = self._spec
@@ -67,6 +68,7 @@ class Start:
             undo.callback(os.close, stderr)
             stack.callback(os.close, stderr_write)
             os.set_blocking(stderr, False)
+            self._open_memory(stack)
             vsock = self._vsock(stderr_write, undo)
             dump = self._panic_dump(undo)
             inputs = self._inputs(theirs.fileno(), vsock, undo)
@@ -80,6 +82,9 @@ class Start:
             clone = self._clone(inputs, qemu, vsock.device)
             if clone is not None:
                 undo.callback(clone.close)
+            forks = self._forks(inputs, host)
+            if forks is not None:
+                undo.callback(forks.close)
             process = QemuProcess(
                 qemu,
                 vsock.device,
@@ -91,6 +96,7 @@ class Start:
                 on_event=self._on_event,
                 panic_dump=dump,
                 clone=clone,
+                forks=forks,
                 confinement=str(explain_confinement()),
                 ended=spec.ended,
             )
@@ -102,6 +108,20 @@ class Start:
 
     def _clone(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> "Clone | None":
         return None
+
+    def _forks(self, inputs: Inputs, host: Host) -> "ForkSource | None":
+        """What copying the running guest takes, if it can be copied."""
+        return None
+
+    def _new_memory(self) -> int | None:
+        """A file that the guest's memory is, if it is one; the caller's."""
+        return None
+
+    def _open_memory(self, stack: ExitStack) -> None:
+        memory = self._new_memory()
+        if memory is not None:
+            self._memory = memory
+            stack.callback(os.close, memory)
 
     def _panic_dump(self, undo: ExitStack) -> PanicDump | None:
         if self._spec.panic_dump is None:
@@ -131,7 +151,7 @@ class Start:
             vsock_control=vsock.control,
             image_folder=image_folder(),
             debugger=spec.gdb_listener,
-            memory=self._template.memory if self._template is not None else None,
+            memory=self._memory,
             memory_is_own=not self._shares,
             lent_folder=lent_folder(),
         )
@@ -164,7 +184,7 @@ class Start:
         return fd
 
 
-class _WithPort(Start):
+class StartWithPort(Start):
     """The start of a machine with the port of a template."""
 
     port: socket.socket
@@ -177,7 +197,7 @@ class _WithPort(Start):
         return replace(super()._inputs(monitor, vsock, undo), template=theirs.fileno())
 
 
-class TemplateStart(_WithPort):
+class TemplateStart(StartWithPort):
     """The start of a guest that becomes a template: nothing carries vsock."""
 
     def _vsock(self, stderr: int, undo: ExitStack) -> "_Vsock":
@@ -187,7 +207,7 @@ class TemplateStart(_WithPort):
         return template_command(program, self._spec, inputs, host)
 
 
-class CloneStart(_WithPort):
+class CloneStart(StartWithPort):
     """The start of a clone: kernel and initrd are in its memory already."""
 
     def __init__(
@@ -200,7 +220,6 @@ class CloneStart(_WithPort):
     ) -> None:
         """`template`: sealed if it `shares` that with other clones, else its own."""
         super().__init__(replace(spec, kernel=None, initrd=None), on_event)
-        self._template = template
         self._state = template.state
         self._memory = template.memory
         self._shares = shares
@@ -219,6 +238,7 @@ class CloneStart(_WithPort):
     def _share(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> Sharing:
         number = memory_number(inputs) if self._shares else None
         lender = device.lender if device is not None else None
+        assert self._memory is not None
         return Sharing(qemu, self._memory, number, lender)
 
     def _open_state(self) -> int:

@@ -56,8 +56,8 @@ def unfold(file: int, memory_size: int, *, shared: bool) -> UnfoldedTemplate:
             folded.read(file, template.memory, template.state)
         except folded.FoldError as error:
             raise TemplateError(f"no clone can be made: {error}") from error
-        for fd in (template.memory, template.state) if shared else ():
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL_SEALS)
+        if shared:
+            seal(template.memory, template.state)
         undo.pop_all()
     return template
 
@@ -78,12 +78,19 @@ def take_apart(stream: int, memory_size: int) -> UnfoldedTemplate:
 
 
 def _memory_files(name: str, memory_size: int, undo: ExitStack) -> UnfoldedTemplate:
-    memory, state = (_memory_file(each, undo) for each in (name, _STATE))
+    memory, state = (memory_file(each, undo) for each in (name, _STATE))
     os.ftruncate(memory, memory_size)
     return UnfoldedTemplate(memory, state)
 
 
-def _memory_file(name: str, undo: ExitStack) -> int:
+def seal(*files: int) -> None:
+    """Nobody can write to these memory files any more. Raises OSError."""
+    for fd in files:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL_SEALS)
+
+
+def memory_file(name: str, undo: ExitStack) -> int:
+    """An empty one that can be sealed, and is closed by `undo`. Raises OSError."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     undo.callback(os.close, fd)
     return fd

@@ -15,6 +15,8 @@ from avf.disk import DiskError
 from avf.vmm.accel import Acceleration, Accelerator, acceleration_for
 from avf.vmm.base import ExitReport, Machine, VmmStartError, VmmUnavailable, VmSpec
 from avf.vmm.qemu.command import MAX_DISKS, Host
+from avf.vmm.qemu.fork_point import ForkPoint
+from avf.vmm.qemu.fork_start import ForkableCloneStart, ForkableStart, ForkStart, own_memory
 from avf.vmm.qemu.process import QemuProcess
 from avf.vmm.qemu.shares import never_share_memory, remember_sharing, shares_memory
 from avf.vmm.qemu.start import CloneStart, Start, TemplateStart, WaitingStart
@@ -80,7 +82,7 @@ class Qemu:
 
     def start(self, spec: VmSpec, on_event: Callable[[str], None] | None = None) -> QemuProcess:
         """See Vmm.start. `on_event` is called in the thread that watches the VM."""
-        return self._start(spec, Start(spec, on_event))
+        return self._start(spec, (ForkableStart if spec.forkable else Start)(spec, on_event))
 
     def start_clone(
         self,
@@ -96,12 +98,13 @@ class Qemu:
         """
         host = self._host(spec, find_qemu(self._program))
         check_clock(host.tsc_khz, known.tsc_khz)
-        if shares_memory():
+        if shares_memory() and not spec.forkable:
             process = self._start_sharing(spec, state, known, on_event)
             if process is not None:
                 return process
+        kind = ForkableCloneStart if spec.forkable else CloneStart
         with closing(_unfold(state, known)) as template:
-            start = CloneStart(spec, on_event, template, shares=False)
+            start = kind(spec, on_event, template, shares=False)
             return self._wait_for_clone(self._start(spec, start))
 
     def _start_sharing(
@@ -114,21 +117,48 @@ class Qemu:
         """None if this host does not let clones share memory; that is remembered. Raises as `start_clone` does."""
         with closing(self._shared(state, known)) as template:
             start = CloneStart(spec, on_event, template, shares=True)
-            try:
-                process = self._wait_for_clone(self._start(spec, start))
-            except TemplateError:
-                if start.sharing is None or start.sharing.problem is None:
-                    raise
-                never_share_memory(start.sharing.problem)
-                return None
-            remember_sharing()
-            return process
+            return self._share(start, lambda: self._start(spec, start))
+
+    def _share(self, start: CloneStart, run: Callable[[], QemuProcess]) -> QemuProcess | None:
+        """As `_start_sharing`."""
+        try:
+            process = self._wait_for_clone(run())
+        except TemplateError:
+            if start.sharing is None or start.sharing.problem is None:
+                raise
+            never_share_memory(start.sharing.problem)
+            return None
+        remember_sharing()
+        return process
 
     def _shared(self, state: int, known: TemplateFacts) -> UnfoldedTemplate:
         try:
             return self._unfolded.get(known.key, state, known.memory_mib << 20)
         except OSError as error:
             raise TemplateError(f"the template cannot be shared: {words(error)}") from error
+
+    def start_fork(
+        self,
+        spec: VmSpec,
+        point: ForkPoint,
+        number: int,
+        on_event: Callable[[str], None] | None = None,
+    ) -> QemuProcess:
+        """As `start`, but the VM goes on from where another one was copied; `spec` has that one's disks and memory.
+
+        `number`: what tells the copy from others of the same VM, from 1. Returns once the copy has taken an identity of
+        its own. Raises TemplateError if it does not, and nothing is left then.
+        """
+        if shares_memory():
+            start = ForkStart(spec, on_event, point.memory, number, shares=True)
+            process = self._share(start, lambda: self._run(start, point.host))
+            if process is not None:
+                return process
+        with ExitStack() as stack:
+            memory = own_memory(point.memory.memory, stack)
+            own = UnfoldedTemplate(memory, point.memory.state)
+            start = ForkStart(spec, on_event, own, number, shares=False)
+            return self._wait_for_clone(self._run(start, point.host))
 
     def _wait_for_clone(self, process: QemuProcess) -> QemuProcess:
         try:
@@ -174,9 +204,11 @@ class Qemu:
         return self._host(spec, find_qemu(self._program)).tsc_khz
 
     def _start(self, spec: VmSpec, start: Start) -> QemuProcess:
-        program = find_qemu(self._program)
         _check(spec)
-        host = self._host(spec, program)
+        return self._run(start, self._host(spec, find_qemu(self._program)))
+
+    def _run(self, start: Start, host: Host) -> QemuProcess:
+        program = find_qemu(self._program)
         try:
             with ExitStack() as stack:
                 return start.run(program, host, stack)

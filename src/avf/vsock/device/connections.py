@@ -3,6 +3,7 @@
 Memory is bounded whatever the guest does: so many connections, so much backlog for each, so many refusals waiting.
 """
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -59,7 +60,7 @@ class Connections:
         self._orphans: set[Connection] = set()
         self._deadlines = Deadlines(clock)
         self._outbox = Outbox(self._say_farewell)
-        self._next_host_port = _FIRST_HOST_PORT
+        self._next_host_port = _some_host_port()
         self._operations = {
             Op.RESPONSE: self._on_response,
             Op.RST: self._on_rst,
@@ -379,3 +380,10 @@ class Connections:
     def _window(self) -> int:
         """A smaller one once there are many, to bound what all of them can hold."""
         return WINDOW if len(self) < _LARGE_WINDOWS else SMALL_WINDOW
+
+
+def _some_host_port() -> int:
+    """Where counting begins: a guest that is a copy of a running one may still know connections of before."""
+    return _FIRST_HOST_PORT + int.from_bytes(os.urandom(4)) % (
+        _LAST_HOST_PORT - _FIRST_HOST_PORT + 1
+    )

@@ -4,8 +4,8 @@ import android.system.virtualizationservice.CpuTopology;
 import android.system.virtualizationservice.VirtualMachinePayloadConfig;
 
 /**
- * A VM that runs a payload from an APK. `apk`, `idsig` and `instanceImage` are required; they are nullable
- * here so that who leaves one out is told which.
+ * A VM that runs a payload from an APK. `apk`, `idsig` and, unless it is `forkable`, `instanceImage` are
+ * required; they are nullable here so that who leaves one out is told which.
  */
 parcelable VirtualMachineAppConfig {
     /** How much can be seen of the guest. */
@@ -43,4 +43,9 @@ parcelable VirtualMachineAppConfig {
     boolean waitForDebugger;
     /** Not in the original: the guest boots by itself, and is no clone of a template. */
     boolean fresh;
+    /**
+     * Not in the original: the running VM may be copied, see IVmControl.fork. Such a VM keeps nothing:
+     * instanceImage and encryptedStorageImage must be null.
+     */
+    boolean forkable;
 }

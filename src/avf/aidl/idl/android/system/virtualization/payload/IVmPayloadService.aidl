@@ -27,4 +27,13 @@ interface IVmPayloadService {
      * another configuration gets others.
      */
     byte[] getVmCodeSecret(in byte[] identifier, int size) = 0x00A00000;
+
+    /**
+     * Not in the original. 0 in a VM that was started, and in a clone of a running VM the clone's number, from 1:
+     * no other clone of the same VM has it.
+     */
+    long getCloneNumber() = 0x00A00001;
+
+    /** Not in the original. As getCloneNumber, but answers only in a clone: in the original never. */
+    long waitUntilCloned() = 0x00A00002;
 }

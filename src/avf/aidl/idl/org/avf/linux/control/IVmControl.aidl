@@ -59,4 +59,17 @@ interface IVmControl {
 
     /** Kept when the VM has died. */
     VmParts getParts();
+
+    /**
+     * A new VM that goes on from where this one is now: the android.system.virtualizationservice.IVirtualMachine of a
+     * clone that has not been started. Who lets go of it kills it, and it ends with the client of this VM.
+     *
+     * This VM stands still meanwhile, and all its vsock connections end. The clone has a CID, random numbers, a boot ID
+     * and a clock of its own before its payload runs on, and its payload is told.
+     *
+     * `name`: of the clone; empty for one made of this VM's. SECURITY for a VM that was not made `forkable`;
+     * ILLEGAL_STATE for one whose payload has not started or has asked for secrets; UNSUPPORTED_OPERATION for a clone.
+     */
+    IBinder fork(@utf8InCpp String name, in @nullable ParcelFileDescriptor consoleFd,
+            in @nullable ParcelFileDescriptor logFd);
 }
