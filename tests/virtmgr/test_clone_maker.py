@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from avf.runtime import WAITING_NAME
-from avf.virtmgr import clone_maker
-from avf.virtmgr.clone_maker import RESERVE_MIB, CloneMaker
+from avf.virtmgr import host_memory
+from avf.virtmgr.clone_maker import CloneMaker
+from avf.virtmgr.host_memory import RESERVE_MIB
 from avf.virtmgr.kind import CloneKind
 from avf.virtmgr.pool import NotNow
 from avf.vmm import Qemu, TemplateFacts, TemplateStore, VmSpec
@@ -73,7 +74,7 @@ def host(
 ) -> Host:
     host = Host(tmp_path)
     host.have_free(100 * IMAGE_MIB)
-    monkeypatch.setattr(clone_maker, "_MEMINFO", host.meminfo)
+    monkeypatch.setattr(host_memory, "MEMINFO", host.meminfo)
     return host
 
 
