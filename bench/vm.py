@@ -4,12 +4,15 @@ vm.cold_start_s            createVm to "payload started", median
 vm.bare_qemu_s             spawn of QEMU to the first line of a busybox initrd, median
 vm.cold.vs_bare            ratio of the two, median of the pairs
 vm.cold.cpu_vs_bare        likewise of the processor time that QEMU took, which other work on the host changes less
+vm.libvirt_s               `virsh create` of the same kernel and initrd to that line, median; if virsh is installed
+vm.cold.vs_libvirt         ratio of vm.cold_start_s to it, median of the pairs
 vm.stop_ms                 stop() of a VM whose payload has just started, until all of it is gone, median
 """
 
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -20,6 +23,8 @@ from avf.client import AppConfig, PartitionType, PayloadStarted, VirtualizationS
 from avf.client.control import open_vm
 from avf.image import Cpio
 from avf.vmm import explain_acceleration, find_qemu, tsc_khz
+from bench import _libvirt
+from bench._programs import in_turn, ratio
 
 ROUNDS = 7
 IMAGE = Path(os.environ.get("AVF_IMAGE_DIR", "build/image"))
@@ -40,11 +45,12 @@ class _Start:
 def run() -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        os.environ["AVF_RUNTIME_DIR"] = str(folder)
+        os.environ |= {"AVF_RUNTIME_DIR": str(folder), "AVF_WARM": "off"}
         service = stack.enter_context(connect())
         config = prepare_app(service, folder)
         initrd = folder / "initrd"
         initrd.write_bytes(_busybox_initrd())
+        libvirt = _measure_libvirt(service, config, folder, initrd)
         _cold_start(service, config), _bare_qemu(initrd)
         pairs = [(_cold_start(service, config), _bare_qemu(initrd)) for _ in range(ROUNDS)]
         return {
@@ -53,7 +59,7 @@ def run() -> dict[str, float]:
             "vm.cold.vs_bare": median(cold.elapsed / bare.elapsed for cold, bare in pairs),
             "vm.cold.cpu_vs_bare": median(cold.processor / bare.processor for cold, bare in pairs),
             "vm.stop_ms": 1000 * median(cold.stop for cold, _ in pairs),
-        }
+        } | libvirt
 
 
 def prepare_app(service: VirtualizationService, folder: Path) -> AppConfig:
@@ -96,13 +102,19 @@ def _bare_qemu(initrd: Path) -> _Start:
     qemu = find_qemu()
     found = explain_acceleration(qemu)
     accelerator = found.accelerator.value
-    params = PARAMS if accelerator == "kvm" else f"{PARAMS} tsc_early_khz={tsc_khz()}"
     cpu = found.processor or "qemu64,+rdrand"
     command = [
         *(qemu, "-accel", accelerator, "-cpu", cpu, "-m", "256"),
         *("-M", "microvm,pit=on,pic=on,rtc=on,isa-serial=on", "-nodefaults", "-no-user-config"),
         *("-display", "none", "-no-reboot", "-serial", "stdio"),
-        *("-kernel", str(IMAGE / "vmlinux"), "-initrd", str(initrd), "-append", params),
+        *(
+            "-kernel",
+            str(IMAGE / "vmlinux"),
+            "-initrd",
+            str(initrd),
+            "-append",
+            _params(accelerator),
+        ),
     ]
     begin = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
@@ -113,6 +125,24 @@ def _bare_qemu(initrd: Path) -> _Start:
                 process.stdout.read()
                 return start
     raise RuntimeError("bare QEMU has not booted")
+
+
+def _measure_libvirt(
+    service: VirtualizationService, config: AppConfig, folder: Path, initrd: Path
+) -> dict[str, float]:
+    if reason := _libvirt.why_not():
+        print(f"vm.libvirt_s is left out: {reason}", file=sys.stderr)
+        return {}
+    accelerator = explain_acceleration(find_qemu()).accelerator.value
+    domain = _libvirt.Domain(folder, accelerator, IMAGE / "vmlinux", initrd, _params(accelerator))
+    cold, peer = in_turn(
+        ROUNDS, lambda: _cold_start(service, config).elapsed, lambda: domain.start(b"READY")
+    )
+    return {"vm.libvirt_s": median(peer), "vm.cold.vs_libvirt": ratio(cold, peer)}
+
+
+def _params(accelerator: str) -> str:
+    return PARAMS if accelerator == "kvm" else f"{PARAMS} tsc_early_khz={tsc_khz()}"
 
 
 def _processor_seconds(pid: int) -> float:
