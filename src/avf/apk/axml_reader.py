@@ -6,9 +6,9 @@ and ends of elements are looked at. Errors are EntryErrors without the entry's n
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from avf.apk.errors import EntryError
+from avf.named import NamedTuple
 
 MAX_MANIFEST = 8 << 20
 _MAX_CHUNKS = 1 << 18

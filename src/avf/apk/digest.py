@@ -5,7 +5,6 @@ offset replaced by the start of the signing block.
 """
 
 import hashlib
-from typing import NamedTuple
 
 from avf.apk import merkle
 from avf.apk.algorithms import ContentDigest
@@ -14,6 +13,7 @@ from avf.apk.fields import u32, u64
 from avf.apk.signing_block import SignedApk
 from avf.apk.source import Source, page_buffer
 from avf.apk.zip import EOCD_CD_OFFSET_FIELD
+from avf.named import NamedTuple
 
 CHUNK_SIZE = 1 << 20
 _CHUNK_PREFIX = b"\xa5"

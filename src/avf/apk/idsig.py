@@ -13,7 +13,7 @@ AVF, `Idsig.create` leaves certificate, key and signature empty: trust rests on 
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from avf.apk import merkle
 from avf.apk.algorithms import ContentDigest, algorithm_of
@@ -22,6 +22,7 @@ from avf.apk.fields import FieldReader, lp32, u32, u64
 from avf.apk.signing_block import SignedApk, find_signing_block
 from avf.apk.source import Source, open_source
 from avf.apk.verify import DEFAULT_SDK, recorded_digest
+from avf.named import NamedTuple
 
 VERSION = 2
 HASH_SHA256 = 1

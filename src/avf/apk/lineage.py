@@ -11,12 +11,12 @@ The parent's key signs the signed data. Source: https://source.android.com/docs/
 from collections.abc import Sequence
 from enum import IntFlag
 from itertools import pairwise
-from typing import NamedTuple
 
 from avf.apk.algorithms import algorithm_of
 from avf.apk.crypto import certificate_public_key, read_public_key, verify_signature
 from avf.apk.errors import LineageError, VerificationError
 from avf.apk.fields import FieldReader, lp32, u32
+from avf.named import NamedTuple
 
 VERSION = 1
 FILE_MAGIC = 0x3EFF39D1

@@ -1,12 +1,13 @@
 """Which package an APK is, and which version of it, as its manifest says."""
 
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from avf.apk.axml_reader import MAX_MANIFEST
 from avf.apk.axml_reader import read_package as read_manifest_package
 from avf.apk.errors import EntryError
 from avf.apk.source import open_source
 from avf.apk.zip import find_sections, iter_entries, read_entry
+from avf.named import NamedTuple
 
 MANIFEST = "AndroidManifest.xml"
 

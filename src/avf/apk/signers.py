@@ -4,11 +4,10 @@ Source: https://source.android.com/docs/security/features/apksigning/v3 "Format"
 Bytes behind the last field of a structure are skipped, as on Android: apksigner writes some.
 """
 
-from typing import NamedTuple
-
 from avf.apk.algorithms import ContentDigest, SignatureAlgorithm, algorithm_of
 from avf.apk.errors import SigningBlockError, UnsupportedAlgorithm
 from avf.apk.fields import FieldReader
+from avf.named import NamedTuple
 
 ATTRIBUTE_STRIPPING_PROTECTION = 0xBEEFF00D
 ATTRIBUTE_PROOF_OF_ROTATION = 0x3BA06F8C

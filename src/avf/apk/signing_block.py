@@ -7,11 +7,11 @@ A pair is `u64 length | u32 id | value`. Source: https://source.android.com/docs
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
 
 from avf.apk.errors import SchemeNotFound, SigningBlockError, ZipFormatError
 from avf.apk.source import Source
 from avf.apk.zip import ZipSections, find_sections, iter_raw_names
+from avf.named import NamedTuple
 
 MAGIC = b"APK Sig Block 42"
 MIN_SIZE = 32

@@ -7,7 +7,7 @@ the schemes that it knows and passes over the others: v2 from SDK 24 on, v3 from
 """
 
 from enum import Enum
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from avf.apk.algorithms import ContentDigest, SignatureAlgorithm
 from avf.apk.crypto import certificate_public_key, read_public_key, verify_signature
@@ -41,6 +41,7 @@ from avf.apk.signers import (
 from avf.apk.signing_block import BlockId, SignedApk, find_signing_block
 from avf.apk.source import Progress, open_source
 from avf.apk.zip import check_directory
+from avf.named import NamedTuple
 
 DEFAULT_SDK = 34
 V2_SDK = 24

@@ -8,10 +8,11 @@ partition, are no part of it. Source: PKWARE APPNOTE.TXT 6.3.3, sections 4.3 and
 import io
 import struct
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from avf.apk.errors import EntryError, ZipFormatError
 from avf.apk.source import Source, open_source
+from avf.named import NamedTuple
 
 STORED = 0
 DEFLATED = 8

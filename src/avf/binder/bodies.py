@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
+
+from avf.named import NamedTuple
 
 from .codec import Codec, Reader, Writer
 from .errors import Status, StatusError

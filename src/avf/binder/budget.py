@@ -13,7 +13,8 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+
+from avf.named import NamedTuple
 
 from .errors import ProtocolError, note
 from .wire import MAX_FDS

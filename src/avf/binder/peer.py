@@ -3,7 +3,9 @@
 import socket
 import struct
 import threading
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from avf.named import NamedTuple
 
 from .tls import TlsSocket
 

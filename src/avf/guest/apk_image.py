@@ -12,14 +12,13 @@ The rest of a file is not read where it lies, because whoever maps the file woul
 the archive.
 """
 
-from typing import NamedTuple
-
 from avf.guest import PAYLOAD_ID
 from avf.guest.erofs import BLOCK, ErofsError, metadata, superblock
 from avf.guest.near import NEAR_MAX, NearFiles
 from avf.guest.served import Served
 from avf.guest.unpacked import SMALL, Unpacked
 from avf.guest.ziptree import ROOT, Inode, ZipTree, ZipTreeError
+from avf.named import NamedTuple
 
 _MAX_DIRECT = 256
 """So many files, the largest, are read where they lie; each costs a look into the archive and a block of memory."""

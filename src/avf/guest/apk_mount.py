@@ -1,7 +1,6 @@
 """Makes the contents of verified APKs readable: as EROFS, or where the kernel has none, by a FUSE server in Python."""
 
 import os
-from typing import NamedTuple
 
 from avf.guest import fuse, libc
 from avf.guest.apk_image import ApkImage, Broken, InApk, Made, WhenRead
@@ -12,6 +11,7 @@ from avf.guest.report import log
 from avf.guest.served import ReadAhead, Served, ServedFile
 from avf.guest.verity import BLOCK, SECTOR, Target, attach_loop, create_device
 from avf.guest.ziptree import ZipTree, ZipTreeError
+from avf.named import NamedTuple
 
 EROFS_MODULES = "/etc/avf/erofs-modules"
 FUSE_MODULES = "/etc/avf/fuse-modules"

@@ -11,11 +11,11 @@ The host is believed whatever it says: it owns the guest's counter and its memor
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from avf.binder import BinderError
 from avf.guest import libc
 from avf.guest.report import log
+from avf.named import NamedTuple
 
 INTERVAL = 5.0
 """Seconds between two questions."""

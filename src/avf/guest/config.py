@@ -1,9 +1,10 @@
 """What to run: the payload's JSON configuration, or the explicit one that only names a binary."""
 
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from avf.guest.errors import InvalidConfig
+from avf.named import NamedTuple
 
 MAX_SIZE = 1 << 20
 

@@ -8,7 +8,9 @@ and all later ones read that.
 import stat
 import struct
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from avf.named import NamedTuple
 
 BLOCK = 4096
 NAME_MAX = 255

@@ -11,9 +11,9 @@ Extra APKs are part of who a payload is: each follows the one in its own place b
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from avf.guest.errors import PayloadChanged, PayloadDowngraded
+from avf.named import NamedTuple
 
 
 class ApkData(NamedTuple):

@@ -15,7 +15,6 @@ the rules of today.
 """
 
 import os
-from typing import NamedTuple
 
 from avf.guest.cbor import CborError
 from avf.guest.crypto import NONCE_SIZE, TAG_SIZE, CryptoError
@@ -29,6 +28,7 @@ from avf.guest.record import (
     encode_record,
     instance_id,
 )
+from avf.named import NamedTuple
 
 MAGIC = b"Android-VM-instance"
 VERSION = 1

@@ -9,10 +9,10 @@ Source: Documentation/admin-guide/cgroup-v2.rst of Linux.
 
 import os
 import time
-from typing import NamedTuple
 
 from avf.guest import libc
 from avf.guest.report import log
+from avf.named import NamedTuple
 
 ROOT = "/sys/fs/cgroup"
 MIB = 1 << 20

@@ -1,10 +1,10 @@
 """Reads the payload-metadata partition: i32 big-endian length, then the message that `avf.metadata` describes."""
 
 import os
-from typing import NamedTuple
 
 from avf.guest.errors import GuestError
 from avf.metadata import FORKABLE_FIELD, INVOCATION_FIELD, MAX_SIZE, METADATA, VERSION
+from avf.named import NamedTuple
 from avf.proto3 import ProtoError, decode
 
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from avf.apk import ApkError, Capability, EntryError, Idsig, VerifiedApk, read_package, verify
 from avf.guest import libc, partitions
@@ -13,6 +12,7 @@ from avf.guest.metadata import Metadata
 from avf.guest.report import log
 from avf.guest.task import APK, SEARCHED
 from avf.guest.verity import open_verity
+from avf.named import NamedTuple
 
 EXTRA_APKS = "/mnt/extra-apk"
 _EXECUTABLE_DIRECTORIES = SEARCHED[:2]

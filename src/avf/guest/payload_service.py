@@ -2,7 +2,6 @@
 
 import os
 import socket
-from typing import NamedTuple
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_payload import IVmPayloadService
@@ -12,6 +11,7 @@ from avf.guest.dice import certificate_chain
 from avf.guest.forks import Forks
 from avf.guest.report import log
 from avf.guest.secrets import PayloadLayer, code_secret, payload_secret
+from avf.named import NamedTuple
 
 SOCKET_DIRECTORY = "/dev/socket"
 _THREADS = 4

@@ -7,12 +7,13 @@ AVF's own agent of 2023 wrote another map, {"salt", "apk_data", "extra_apks_data
 {"root_hash", "pubkey"}, with arrays of integers for byte strings; agents here did, too, and it is still read.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from avf.guest.cbor import CborError, decode, encode
 from avf.guest.crypto import hkdf
 from avf.guest.errors import GuestError
 from avf.guest.identity import ApkData, PayloadIdentity
+from avf.named import NamedTuple
 
 FORMAT = 1
 """Goes up when older guest images must not use a record any more, for how it is written or for what they lack."""

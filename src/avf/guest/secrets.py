@@ -9,11 +9,11 @@ them, by a rotated key, too. What is attested, and the secrets of the exact code
 """
 
 import hashlib
-from typing import NamedTuple
 
 from avf.guest.cbor import encode
 from avf.guest.crypto import hkdf
 from avf.guest.identity import PayloadIdentity
+from avf.named import NamedTuple
 
 MAX_SECRET = 32
 

@@ -2,10 +2,10 @@
 
 import os
 from enum import Enum
-from typing import NamedTuple
 
 from avf.guest.config import Task, TaskType
 from avf.guest.errors import GuestError
+from avf.named import NamedTuple
 
 ABI = "x86_64"
 APK = "/mnt/apk"

@@ -9,7 +9,8 @@ import os
 import struct
 import sys
 import time
-from typing import NamedTuple
+
+from avf.named import NamedTuple
 
 HOST_CID = 2
 PORT = 2000

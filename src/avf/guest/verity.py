@@ -6,9 +6,9 @@ Sources: Documentation/admin-guide/device-mapper/verity.rst, include/uapi/linux/
 import fcntl
 import os
 import struct
-from typing import NamedTuple
 
 from avf.guest.errors import GuestError
+from avf.named import NamedTuple
 
 BLOCK = 4096
 SECTOR = 512

@@ -4,10 +4,9 @@ Android compares the key in a signer's record with the encoding that it makes it
 too, so that neither backend sees another encoding than this one, and both take the same keys.
 """
 
-from typing import NamedTuple
-
 from avf.apk.algorithms import KeyType
 from avf.apk.errors import PublicKeyError
+from avf.named import NamedTuple
 
 SEQUENCE, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x30, 0x02, 0x03, 0x04, 0x06
 MIN_RSA_BITS, MAX_RSA_BITS = 1024, 16384
