@@ -33,7 +33,7 @@ $(STAMP): requirements/dev.txt $(DOCS_STAMP)
 
 IMAGE := build/image/microdroid.json
 SAMPLE := build/payload/sample.apk
-IMAGE_SOURCES := $(shell find src/avf/image src/avf/guest src/avf/binder src/avf/aidl src/avf/apk src/avf/shell src/avf/sdk src/avf_payload src/avf/proto3.py src/avf/invocation.py src/avf/metadata.py src/avf/printable.py -name '*.py' -o -name '*.c' -o -name '*.h' -o -name '*.map')
+IMAGE_SOURCES := $(shell find src/avf/image src/avf/guest src/avf/binder src/avf/aidl src/avf/apk src/avf/shell src/avf/sdk src/avf_payload src/avf/proto3.py src/avf/invocation.py src/avf/metadata.py src/avf/named.py src/avf/printable.py -name '*.py' -o -name '*.c' -o -name '*.h' -o -name '*.map' -o -name '*.config')
 
 $(IMAGE): $(IMAGE_SOURCES) | $(RUN_STAMP)
 	@echo "Building the guest image" >&2

@@ -19,7 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _told(quiet=options.quiet) as progress:
             image = build_image(
-                options.output, cache=options.cache, update=options.update, progress=progress
+                options.output,
+                cache=options.cache,
+                update=options.update,
+                own_kernel=options.own_kernel,
+                progress=progress,
             )
     except (ImageError, OSError) as error:
         print(printable_lines(f"error: {words(error)}"), file=sys.stderr)
@@ -70,6 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
     build.add_argument(
         "--update", action="store_true", help="ask apt for newer packages than the cached ones"
+    )
+    build.add_argument(
+        "--own-kernel",
+        action="store_true",
+        help="compile a kernel of our own configuration, which boots sooner; takes minutes, once",
     )
     build.add_argument(
         "--quiet", action="store_true", help="write nothing but errors, and the step at a terminal"

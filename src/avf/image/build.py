@@ -11,6 +11,7 @@ from avf.image.apt import Progress
 from avf.image.errors import ImageError
 from avf.image.initramfs import build_trees, debuggable, finish
 from avf.image.kernel import KernelFiles, fetch_kernel
+from avf.image.own_kernel import fetch_own_kernel
 from avf.image.system import build_system
 from avf.image.tools import check_tools
 from avf.image.userland import Userland, fetch_userland
@@ -79,17 +80,20 @@ def build_image(
     *,
     cache: Path | None = None,
     update: bool = False,
+    own_kernel: bool = False,
     progress: Progress = lambda _: None,
 ) -> Image:
     """Builds into the directory `output`, over what was built there before. Same packages and sources, same bytes.
 
-    `update` asks apt for newer packages than those in the cache. Raises ImageError.
+    `update` asks apt for newer packages than those in the cache; with `own_kernel` the kernel is one of our
+    configuration, which is compiled (once: it is kept in the cache). Raises ImageError.
     """
     image = Image(output)
     _check_is_ours(image)
     check_tools()
     cache = cache or default_cache()
-    kernel = fetch_kernel(cache, update=update, progress=progress)
+    fetch = fetch_own_kernel if own_kernel else fetch_kernel
+    kernel = fetch(cache, update=update, progress=progress)
     userland = fetch_userland(cache, update=update, progress=progress)
     progress("putting the initial RAM disks together")
     root, tree = build_trees(kernel, userland)

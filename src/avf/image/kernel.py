@@ -16,6 +16,8 @@ from avf.image.modules import ModuleTree
 
 _META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
 _VERSIONED = r"linux-image-(unsigned-)?[0-9][a-z0-9+.-]*"
+_RECORD = "current"
+_NO_RECORD = (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def fetch_kernel(
 
     Raises ImageError. Several processes may call this at once.
     """
-    if not update and (kernel := _current(cache)):
+    if not update and (kernel := current_kernel(cache, _RECORD)):
         return kernel
     if platform.machine() != "x86_64":
         raise KernelError(f"no kernel package is known for {platform.machine()}", OTHER_HOST)
@@ -51,8 +53,8 @@ def fetch_kernel(
     directory = cache / "kernel" / f"{release}_{packages[0].version}"
     if not directory.exists():
         _unpack([package.path for package in packages], release, directory)
-    _point_current(cache, directory, release)
-    return _files(directory, release)
+    keep_as_current(cache, _RECORD, directory, release)
+    return files_in(directory, release)
 
 
 def module_closure(kernel: KernelFiles, names: Iterable[str]) -> list[Path]:
@@ -105,21 +107,33 @@ def _vmlinux(package: Path, path: str, image: bytes) -> bytes:
         raise KernelError(f"{package}: {path}: {error}") from error
 
 
-def _files(directory: Path, release: str) -> KernelFiles:
+def files_in(directory: Path, release: str) -> KernelFiles:
+    """The kernel that was put into this folder of the cache."""
     return KernelFiles(directory / "vmlinux", release, directory / "modules")
 
 
-def _current(cache: Path) -> KernelFiles | None:
+def current_kernel(cache: Path, record: str, rules: str = "") -> KernelFiles | None:
+    """What `keep_as_current` was told last, if it is still there and was made by the same rules."""
     try:
-        record = json.loads((cache / "kernel/current.json").read_text())
-        kernel = _files(cache / "kernel" / record["directory"], record["release"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        kept = json.loads(_record(cache, record).read_text())
+        kernel = files_in(cache / "kernel" / kept["directory"], kept["release"])
+        if kept.get("rules", "") != rules:
+            return None
+    except _NO_RECORD:
         return None
     return kernel if kernel.vmlinux.exists() and kernel.modules_dir.is_dir() else None
 
 
-def _point_current(cache: Path, directory: Path, release: str) -> None:
-    record = {"directory": directory.name, "release": release}
-    temporary = cache / f"kernel/current.json.{os.getpid()}"
-    temporary.write_text(json.dumps(record) + "\n")
-    temporary.replace(cache / "kernel/current.json")
+def keep_as_current(
+    cache: Path, record: str, directory: Path, release: str, rules: str = ""
+) -> None:
+    """Notes in the cache which kernel to take until a newer one is asked for."""
+    kept = {"directory": directory.name, "release": release} | ({"rules": rules} if rules else {})
+    path = _record(cache, record)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(kept) + "\n")
+    temporary.replace(path)
+
+
+def _record(cache: Path, name: str) -> Path:
+    return cache / "kernel" / f"{name}.json"
