@@ -28,7 +28,10 @@ KERNEL_PARAMS = " ".join(
         "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,slab_sysfs_init"
         # the users of the kernel's type information: the first of them has all of it read
         ",bpf_rstat_kfunc_init,kfunc_init,bpf_prog_test_run_init,cubictcp_register"
-        ",bpf_tcp_ca_kfunc_init,bpf_key_sig_kfuncs_init",
+        ",bpf_tcp_ca_kfunc_init,bpf_key_sig_kfuncs_init"
+        # tracing, for which a guest has no tools, and tests that ciphers of no use here run when they begin
+        ",trace_eval_init,tracer_init_tracefs,init_blk_tracer"
+        ",crypto_kdf108_init,blake2s_mod_init,init_encrypted",
     )
 )
 DEBUGGABLE_PARAMS = "console=ttyS0"
