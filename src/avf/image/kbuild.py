@@ -17,7 +17,7 @@ _KEPT = (
     *("CPATH", "LIBRARY_PATH", "LD_LIBRARY_PATH", "M4", "BISON_PKGDATADIR"),
 )
 """Variables that say where tools are; others would change what is built."""
-_SETTINGS = {
+SETTINGS = {
     "LC_ALL": "C",
     "ARCH": "x86_64",
     "LOCALVERSION": "",
@@ -26,6 +26,8 @@ _SETTINGS = {
     "KBUILD_BUILD_HOST": "avf",
     "KBUILD_BUILD_VERSION": "1",
 }
+"""What would differ from host to host."""
+_REMEDY = "without --own-kernel the image has the distribution's kernel"
 
 
 def configure(source: Path, fragment: Path) -> None:
@@ -34,7 +36,7 @@ def configure(source: Path, fragment: Path) -> None:
     made = set((source / ".config").read_text().splitlines())
     missing = [line for line in options(fragment.read_text()) if line not in made]
     if missing:
-        raise KernelError(f"the kernel's source cannot have: {' '.join(missing)}")
+        raise KernelError(f"the kernel's source cannot have: {' '.join(missing)}", _REMEDY)
 
 
 def options(fragment: str) -> list[str]:
@@ -64,7 +66,7 @@ def _run(command: list[str], folder: Path, **settings: str) -> None:
         with subprocess.Popen(
             command,
             cwd=folder,
-            env=kept | _SETTINGS | settings,
+            env=kept | SETTINGS | settings,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -76,4 +78,4 @@ def _run(command: list[str], folder: Path, **settings: str) -> None:
     except FileNotFoundError as error:
         raise KernelError(f"{command[0]} is missing") from error
     if process.returncode:
-        raise KernelError(f"{' '.join(command)} failed:\n{''.join(last).strip()}")
+        raise KernelError(f"{' '.join(command)} failed:\n{''.join(last).strip()}", _REMEDY)

@@ -52,9 +52,8 @@ def fetch_own_kernel(
 def _rules() -> str:
     """Tells apart what is compiled by another compiler or to another configuration."""
     compiler = subprocess.run(["gcc", "--version"], capture_output=True, check=True).stdout
-    rules = hashlib.sha256(compiler)
-    for file in (CONFIG, Path(kbuild.__file__)):
-        rules.update(file.read_bytes())
+    rules = hashlib.sha256(compiler + CONFIG.read_bytes())
+    rules.update(repr(sorted(kbuild.SETTINGS.items())).encode())
     return rules.hexdigest()[:16]
 
 
