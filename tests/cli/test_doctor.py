@@ -103,7 +103,7 @@ def test_advice_for_kvm_depends_on_what_is_missing(
     if mode is not None:
         device.touch(mode)
         device.chmod(mode)
-        os.chown(device, 0, 12)
+        os.chown(device, -1, os.getgid() or 12)
     monkeypatch.setattr(module, "_KVM", device)
     monkeypatch.setattr(module, "_cpu_flags", lambda: flags)
     monkeypatch.setattr(module.os, "access", lambda path, how: False)
@@ -118,7 +118,7 @@ def fixes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield str(module._kvm_fix())
     device.touch(0o660)
     device.chmod(0o660)
-    os.chown(device, 0, 12)
+    os.chown(device, -1, os.getgid() or 12)
     yield module._right_to_use(device)
     device.chmod(0o600)
     yield module._right_to_use(device)
@@ -150,6 +150,7 @@ def commands(fix: str) -> list[str]:
     return re.findall(r"`([^`]+)`", fix) or ([fix] if fix.startswith(("sudo ", "printf ")) else [])
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_every_command_of_the_advice_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ class TableModel(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_model() -> None:
     case = TableModel.TestCase()
     case.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
