@@ -75,9 +75,12 @@ def test_a_vm_that_was_made(vm: Vm, service: VirtualizationService, config: RawC
         assert (row["cid"], row["name"], row["vmm_pid"]) == (machine.cid, config.name, None)
         (listed,) = json.loads(vm("list", "--json").stdout)
         assert listed["cid"] == machine.cid
-        assert vm("stop", machine.cid).stderr == "Error: VM is not running\n"
-        assert vm("console", machine.cid).stderr == "Error: This VM has no console to show\n"
-        assert vm("logs", machine.cid).stderr == "Error: This VM has no log to show\n"
+        for command, error, remedy in (
+            ("stop", "VM is not running", "`vm list` shows the VMs of this host"),
+            ("console", "This VM has no console to show", "start the VM with `--debug full`"),
+            ("logs", "This VM has no log to show", "start the VM with `--debug full`"),
+        ):
+            assert vm(command, machine.cid).stderr == f"Error: {error}\n  try: {remedy}\n"
 
 
 def test_top_goes_on(service: VirtualizationService, config: RawConfig, runtime_dir: Path) -> None:
@@ -145,7 +148,10 @@ def test_listening_where_somebody_listens(vm: Vm, runtime_dir: Path) -> None:
         taken.listen()
         result = vm("listen", 4711)
     assert result.returncode == 1
-    assert result.stderr == "Error: cannot listen on vsock port 4711: Address already in use\n"
+    assert result.stderr == (
+            "Error: cannot listen on vsock port 4711: Address already in use\n"
+            "  try: choose another port\n"
+        )
 
 
 def put_tombstone(folder: Path, number: int, text: bytes, **note: object) -> None:

@@ -9,6 +9,8 @@ from avf.top.app import TopApp
 from avf.top.doors import RealDoors
 from avf.top.panel import OutputPanel
 from avf.top.watching import Watching
+from tests.eventually import eventually
+from tests.top.test_terminal import VM, at_a_terminal
 from tests.top.test_view import screen, until
 from tests.vm.conftest import App
 
@@ -55,3 +57,35 @@ def test_a_vm_from_its_start_to_its_end(app: App) -> None:
                     assert "Killed" in screen(pilot)
 
         asyncio.run(look())
+
+
+def test_a_shell_and_back(app: App) -> None:
+    """The key `s` at a terminal: a shell in the guest that has all of the terminal, and then the view again."""
+    with app.service.create_vm(app.running("echo.py")) as vm:
+        vm.start()
+        vm.wait_until_ready(timeout=300)
+        with at_a_terminal(*VM) as terminal:
+
+            def shows(text: bytes, since: int = 0) -> None:
+                eventually(lambda: terminal.shows(b"") or text in terminal.shown[since:], True, 60)
+
+            shows(b"READY")
+            terminal.type(b"s")
+            shows(b"A shell in VM test; its end goes back to vm top.")
+            shows(b"$ ")
+            terminal.type(b"id; stty size; exit 3\r")
+            shows(b"uid=6000(payload)")
+            shows(b"30 100\r\n")
+            shows(b"The shell ended with status 3. Enter goes back to vm top.")
+            before = len(terminal.shown)
+            terminal.type(b"\r")
+            shows(b"\x1b[?1049h", before)
+            shows(b"READY", before)
+
+            def leaves() -> (
+                int | None
+            ):  # Textual drops a key that comes while it takes the terminal
+                terminal.type(b"q")
+                return terminal.ended()
+
+            eventually(leaves, 0, 60)

@@ -22,7 +22,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (r"there is a VM .* already|has files of a VM already", _OTHER_NAME),
     (r"^VM .* is (deleted|not in stopped state)", "`vm ls` shows your VMs and their states"),
     (r"the connection to the guest was cut off", "`vm ls` shows whether the VM runs"),
-    (r"cannot listen on vsock port", "choose another port, or look with `ss -lp --vsock` who listens there"),
+    (r"cannot listen on vsock port", "choose another port"),
     (r"cannot listen on .*: Address already in use", "choose another port; tcp:0 takes any that is free"),
     (r"cannot listen on ", "choose another address"),
     (r"the VM with CID .* is gone", "`vm list` shows the VMs of this host"),

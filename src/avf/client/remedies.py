@@ -18,8 +18,8 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (r"\bAVF_[A-Z_]+ is .*; it must be ", "correct the variable, or unset it"),
     (r" is in use by ", "stop the other VM, or give each VM images of its own"),
     (r"VM already started or failed", "create a new VM"),
-    (r"^VM is not running|there is no VM with CID|cannot find a VM with CID|^This VM is gone",
-     "`vm list` shows the VMs that run"),
+    (r"^VM is not running|there is no VM with CID|cannot find a VM with CID|^This VM is gone| is gone$",
+     "`vm list` shows the VMs of this host"),
     (r"belongs to another user$", "ask that user, or be root: `sudo vm ...`"),
     (r"Unknown task profile", "correct the name, or add the profile to the file"),
     (r"cannot (set up|move the VMM into) control group",
@@ -47,7 +47,6 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (r"^Failed to verify ", "remove the idsig: the next run makes it anew"),
     (r"fgetfilecon failed", "copy the file to a file system with SELinux labels"),
     (r"^cannot start QEMU", "`ulimit -u` and `ulimit -n` raise the limits; end other VMs"),
-    (r" is gone$", "`vm list` shows the VMs of this host"),
     (r"^Landlock: |^prctl |refuses (to make a filter|a rule)|exports no filter|the libraries of .* cannot be listed|"
      r"no process can be started in the namespace",
      "`vm doctor` shows what the sandbox lacks; AVF_CONFINEMENT=limited does without it"),

@@ -75,7 +75,7 @@ def _signer(proof: ApkProof, broken: bool) -> Html:
         element("p", element("b", certificate.subject)) if certificate.subject else None,
         f"signed with {proof.algorithm}" if proof.algorithm else None,
         f"valid {day(certificate.not_before)} to {day(certificate.not_after)}",
-        f"follows {former} former certificates" if former else None,
+        f"follows {former} former certificate{'s' * (former > 1)}" if former else None,
         _digest(certificate.sha256),
     )
 

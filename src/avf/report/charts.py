@@ -234,7 +234,8 @@ def _seconds(value: float, top: float) -> str:
 
 
 def _svg(height: float, title: str, *parts: Html | None) -> Html:
-    return element(
+    """Not smaller than it can be read: on a narrow screen it is moved sideways."""
+    picture = element(
         "svg",
         element("title", title),
         join(*parts),
@@ -243,3 +244,4 @@ def _svg(height: float, title: str, *parts: Html | None) -> Html:
         aria_label=title,
         class_="chart",
     )
+    return element("div", picture, class_="wide")

@@ -55,7 +55,8 @@ code, pre, .digest { font-family: ui-monospace, "Cascadia Mono", "DejaVu Sans Mo
 pre { background: var(--code); border-radius: 8px; padding: 12px 14px; margin: 8px 0 0; max-height: 420px;
   overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.45; }
 summary { cursor: pointer; font-weight: 600; font-size: 17px; }
-.chart { width: 100%; height: auto; display: block; margin: 6px 0 2px; }
+.wide { overflow-x: auto; }
+.chart { width: 100%; min-width: 620px; height: auto; display: block; margin: 6px 0 2px; }
 .chart text { font-size: 12.5px; fill: var(--text); }
 .chart .group { font-weight: 650; font-size: 13px; }
 .chart text.group.host { fill: var(--host); } .chart text.group.guest { fill: var(--guest); }

@@ -121,7 +121,7 @@ class TopApp(App[int]):
         if not self.is_running:
             return
         board, snapshot = self.board, self.board.snapshot
-        self.query_one("#summary", Static).update(summary(snapshot, self.size.width))
+        self.query_one("#summary", Static).update(summary(snapshot, self.size.width - 2))
         self._show_list()
         self.query_one(VmHead).refresh()
         self.query_one(VmRows).sync()

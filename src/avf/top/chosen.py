@@ -25,7 +25,7 @@ def summary(snapshot: Snapshot, width: int) -> Content:
     ]  # fmt: skip
     if width >= 100:
         parts.append(Content.styled(f"{mib(host.available_mib)} available on this host", "$dim"))
-    return Content("   ").join(parts)
+    return Content("   ").join(parts).truncate(width, ellipsis=True)
 
 
 def about(vm: Vm | None, snapshot: Snapshot, *, tall: bool) -> Content:
@@ -106,7 +106,8 @@ class Curve(Widget):
         look = "$primary" if self.id == "cpu" else "$accent"
         values = over_time(self._times, self._values, 2 * width)
         lines = area(values, width, height - 1, self._top)
-        return Content("\n").join([self._head, *(Content.styled(line, look) for line in lines)])
+        head = self._head.truncate(width, ellipsis=True)
+        return Content("\n").join([head, *(Content.styled(line, look) for line in lines)])
 
 
 def show_cpu(curve: Curve, vm: Vm | None, host: Host) -> None:
