@@ -38,8 +38,8 @@ VSOCK_PORT = WholeNumber(1024, (1 << 32) - 2)
 def connect(cid: int, port: int) -> int:
     """Connect to vsock PORT of a guest, as nc does to a TCP port.
 
-    Standard input goes to the guest, and its end too; what the guest sends goes to standard output, until it ends. The
-    exit status is 1 if the connection was cut off.
+    Standard input is sent to the guest, and so is its end. What the guest sends is written to standard output, until
+    the guest closes the connection. The exit status is 1 if the connection was cut off.
 
     \b
     Example:
@@ -68,9 +68,9 @@ def connect(cid: int, port: int) -> int:
 def forward(cid: int, source: Address, target: Address) -> int:
     """Take connections at FROM and pass them on to TO, until the VM ends or you type Ctrl-C.
 
-    One of them is a vsock port: of the guest if it is TO, of the host, for this guest, if it is FROM. The other is
-    tcp:PORT or unix:PATH of the host. A TCP port is open on 127.0.0.1, to every user of this host, unless another
-    address is named: tcp:HOST:PORT. Port 0 takes any that is free. A unix socket is open to you alone.
+    One of them is a vsock port. As TO, it is a port of the guest. As FROM, it is a port of the host that this guest
+    connects to. The other one is tcp:PORT, tcp:HOST:PORT or unix:PATH of the host. Without HOST, a TCP port is open on
+    127.0.0.1, to every user of this host. With port 0, any free port is taken. A unix socket is open to you alone.
 
     \b
     Examples:

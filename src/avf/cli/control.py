@@ -53,7 +53,7 @@ def console(cid: int) -> None:
 @click.argument("cid", type=CID, metavar="VM")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the VM ends.")
 def logs(cid: int, follow: bool) -> None:
-    """Show what the log of a VM said last."""
+    """Show the last lines of a VM's log."""
     with controlled(cid) as vm:
         _refuse_mute(vm)
         _show_log(vm, follow)

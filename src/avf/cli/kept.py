@@ -126,9 +126,9 @@ def start(
     payload_status: bool | None,
     **options: Unpack[RunOptions],
 ) -> int:
-    """Run the VM NAME, which `vm run-app --name NAME` has made, with the ARGUMENTs.
+    """Run the VM NAME, which `vm run-app --name NAME` has made, and give it the ARGUMENTs.
 
-    It runs until its payload ends, or `vm stop` or, without --detach, the end of this command ends it.
+    The VM runs until its payload ends, `vm stop` ends it, or, without --detach, this command ends.
     """
     vm = stored_vm(name)
     with store_errors(name):

@@ -92,7 +92,7 @@ def run_options(command: F) -> F:
             click.option("--cpu-topology", type=click.Choice(["one_cpu", "match_host"]), default="one_cpu",
                          show_default=True, help="How many CPUs the VM gets."),
             click.option("--task-profiles", multiple=True, metavar="NAME",
-                         help="Cgroup of the VM's process; may be repeated."),
+                         help="Limits of the VM's process, by their name in task_profiles.toml; may be repeated."),
             click.option("--console", type=FILE, help="Where the console goes.  [default: standard output; of a"
                          " payload's VM with --kernel-log only]"),
             click.option("--console-in", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",

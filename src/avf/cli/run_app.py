@@ -75,18 +75,18 @@ def run_app(
     extra_idsigs: tuple[Path, ...],
     **options: Unpack[AppOptions],
 ) -> int:
-    """Run SOURCE in a VM, with the ARGUMENTs.
+    """Run SOURCE in a VM and give it the ARGUMENTs.
 
     SOURCE is a Python script, a script with a #! line, an ELF program or library, C or C++ source, or a folder with
-    one of them: an APK is made of it on the way, and signed with your debug key. Or it is a signed APK, whose payload
-    an option names.
+    one of them. An APK is made of it and signed with your debug key. SOURCE can also be a signed APK; then an option
+    names its payload.
 
-    Of an APK, IDSIG is brought up to date, INSTANCE and the storage are made if they are missing. Without them the VM
-    gets files that are removed afterwards, and so an identity that no other run will have.
+    For an APK, IDSIG is brought up to date. INSTANCE and the storage are made if they are missing. Without them the
+    VM gets files that are removed afterwards, so each run has an identity of its own.
 
-    With --name and without INSTANCE, the VM is kept: `vm start NAME` and the next run of the same payload under that
-    name find its secrets and its storage again. With --forkable nothing is kept, and `vm clone` can copy the VM while
-    it runs.
+    With --name and without INSTANCE, the VM is kept: `vm start NAME`, and the next run of the same payload under that
+    name, have the same secrets and the same storage. With --forkable nothing is kept, and `vm clone` can copy the VM
+    while it runs.
     """
     forkable = options["forkable"]
     _check_storage(options, kept=options["name"] is not None and idsig is None and not forkable)
