@@ -149,9 +149,9 @@ def test_listening_where_somebody_listens(vm: Vm, runtime_dir: Path) -> None:
         result = vm("listen", 4711)
     assert result.returncode == 1
     assert result.stderr == (
-            "Error: cannot listen on vsock port 4711: Address already in use\n"
-            "  try: choose another port\n"
-        )
+        "Error: cannot listen on vsock port 4711: Address already in use\n"
+        "  try: choose another port\n"
+    )
 
 
 def put_tombstone(folder: Path, number: int, text: bytes, **note: object) -> None:
