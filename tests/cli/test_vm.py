@@ -380,6 +380,16 @@ def test_an_empty_instance_file_is_initialised(vm: Vm, apk: Path, tmp_path: Path
     assert (tmp_path / "vm.img").read_bytes().startswith(b"ANDROID_VM_INSTANCE")
 
 
+@pytest.mark.parametrize("kept", [("app.idsig", "vm.img"), ("--storage", "store.img")])
+def test_a_vm_that_can_be_forked_keeps_nothing(
+    vm: Vm, apk: Path, tmp_path: Path, kept: tuple[str, str]
+) -> None:
+    done = vm("run-app", apk, *kept, "--payload-binary-name", "a", "--forkable")
+    assert done.returncode == 1
+    assert "--forkable excludes INSTANCE and --storage" in done.stderr
+    assert not (tmp_path / kept[1]).exists()
+
+
 def test_storage_is_made_grown_and_never_shrunk(vm: Vm, apk: Path, tmp_path: Path) -> None:
     store = tmp_path / "store.img"
     store.touch()
