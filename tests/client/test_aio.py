@@ -53,6 +53,18 @@ def with_service(test: Callable[[VirtualizationService], Awaitable[R]]) -> R:
     return result
 
 
+def test_a_fork_is_a_vm_with_a_life_of_its_own() -> None:
+    async def test(service: VirtualizationService) -> None:
+        async with await service.create_vm(play("report")) as vm:
+            await vm.start()
+            async with await vm.fork("started,died:3") as clone:
+                await clone.start()
+                assert await clone.wait_for_death(SOON) == DeathReason.SHUTDOWN
+            assert vm.death_reason is None
+
+    with_service(test)
+
+
 def test_a_whole_life() -> None:
     async def test(service: VirtualizationService) -> None:
         async with await service.create_vm(play("started,ready,finished:7,died:3")) as vm:

@@ -87,6 +87,25 @@ def test_a_whole_life_is_told_in_order(service: VirtualizationService) -> None:
         assert vm.state == VirtualMachineState.DEAD
 
 
+def test_a_fork_is_a_vm_with_a_life_of_its_own(
+    service: VirtualizationService, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    heard: list[Event] = []
+    with service.create_vm(play("report")) as vm:
+        vm.start()
+        with vm.fork("ready,finished:7,died:3", log=log, on_event=heard.append) as clone:
+            assert clone.cid == 4242
+            assert clone.state == VirtualMachineState.NOT_STARTED
+            assert log.read_text() == "a clone\n"
+            clone.start()
+            assert clone.wait_for_death(SOON) == DeathReason.SHUTDOWN
+            assert heard == [PayloadReady(), PayloadFinished(7), VmDied(DeathReason.SHUTDOWN)]
+        assert vm.death_reason is None
+        with pytest.raises(ConfigError, match="name must be text"):
+            vm.fork(7)  # type: ignore[arg-type]
+
+
 def test_ready(service: VirtualizationService) -> None:
     with service.create_vm(play("started,ready")) as vm:
         vm.start()
