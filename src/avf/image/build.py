@@ -109,7 +109,7 @@ def build_image(
     _replace(image.initrd_debuggable, debuggable(root).to_bytes())
     _replace(image.system, system.image)
     _replace(image.kernel, kernel.vmlinux.read_bytes())
-    _replace(image.config, _config(image, kernel, userland))
+    _replace(image.config, _config(image, kernel, userland, plugs=not own_kernel))
     return image
 
 
@@ -146,7 +146,8 @@ def _checkout() -> Path | None:
     return root if (root / "pyproject.toml").exists() else None
 
 
-def _config(image: Image, kernel: KernelFiles, userland: Userland) -> bytes:
+def _config(image: Image, kernel: KernelFiles, userland: Userland, *, plugs: bool) -> bytes:
+    """`plugs`: whether the kernel lets go of a device that is unplugged, as one must that is to be copied."""
     config = {
         "kernel": image.kernel.name,
         "params": KERNEL_PARAMS,
@@ -161,7 +162,7 @@ def _config(image: Image, kernel: KernelFiles, userland: Userland) -> bytes:
         "x-avf": {
             "machine": "fast",
             "templates": TEMPLATES,
-            "forks": FORKS,
+            "forks": FORKS if plugs else 0,
             "debuggable_params": DEBUGGABLE_PARAMS,
             "kernel_release": kernel.release,
             "packages": {package.name: package.version for package in userland.packages},
