@@ -1,4 +1,4 @@
-"""Tests that act as several users: by root, or in a user namespace that a user may have with a range of uids."""
+"""Tests that act as several users, or see what root alone does: by root, or in a user namespace."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 UIDS = 65535
 """They use uids up to this one."""
 LACK = (
-    "acts as several users: that takes root, or the package uidmap and a range of uids"
+    "acts as several users, or counts what only root sees: that takes root, or the package uidmap and a range of uids"
     " (sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER)"
 )
 NAMESPACE = [

@@ -12,23 +12,42 @@ from tests.conftest import command_line
 
 
 def processes(runtime_dir: Path) -> dict[int, str]:
-    """pid -> command line of every process of this test but the test itself, and of what these have started."""
+    """pid -> command line of every process of this test but the test itself, and of what these have started.
+
+    A process that is undumpable shows its environment to root alone; for others it is one of this test if it descends
+    from it, which is the reaper of all that it starts.
+    """
     mark = f"AVF_RUNTIME_DIR={runtime_dir}".encode()
     found: dict[int, str] = {}
     parents: dict[int, int] = {}
+    hidden: list[int] = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
             pid = int(entry.name)
-            parents[pid] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
+            state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+            parents[pid] = int(parent)
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found[pid] = command_line(pid)
+            except PermissionError:
+                if state not in "ZX":
+                    hidden.append(pid)
+    for pid in hidden:
+        if os.getpid() in _ancestors(pid, parents):
+            with contextlib.suppress(OSError):
                 found[pid] = command_line(pid)
     for pid in sorted(parents):
         if parents[pid] in found and pid not in found:
             with contextlib.suppress(OSError):
                 found[pid] = command_line(pid)
     return found
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    while (pid := parents.get(pid, 0)) > 1:
+        yield pid
 
 
 def the_one(runtime_dir: Path, word: str) -> int:

@@ -5,6 +5,8 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from avf.aidl.virtualizationservice import IVirtualizationService
 from avf.binder import FdMode, bootstrap
 from avf.binder import connect as binder_connect
@@ -21,6 +23,7 @@ RSS_SLACK_KIB = 3000
 """What allocators may keep; 200 VMs that each left an object of 16 KiB behind would exceed it."""
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_creations(service: VirtualizationService, runtime_dir: Path, tmp_path: Path) -> None:
     raw = config(tmp_path)
 
@@ -31,6 +34,7 @@ def test_creations(service: VirtualizationService, runtime_dir: Path, tmp_path: 
     check_flat(service, runtime_dir, lambda: churn(20), lambda: churn(CREATIONS))
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_starts(service: VirtualizationService, runtime_dir: Path, tmp_path: Path) -> None:
     raw = config(tmp_path)
 
@@ -75,6 +79,7 @@ def check_flat(
         assert counts.resident_kib(pid) < memory[name] + RSS_SLACK_KIB, name
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_sessions(runtime_dir: Path, image_dir: Path, tmp_path: Path) -> None:
     """A client that opens session after session with one virtmgr, and leaves each in the middle."""
     with contextlib.closing(VirtmgrProcess(None, forward_log=False, timeout=30)) as virtmgr:

@@ -43,6 +43,7 @@ def port(runtime_dir: Path, vm: VirtualMachine) -> Path:
     return runtime_dir / "vms" / str(vm.cid) / f"vsock.sock_{vm.cid}"
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_connections_without_end(
     service: VirtualizationService, vm: VirtualMachine, runtime_dir: Path
 ) -> None:

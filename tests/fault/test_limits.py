@@ -71,6 +71,7 @@ def test_virtmgr_asks_for_as_many_descriptors_as_it_may_have(
     assert soft == min(hard, 65536)
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_virtmgr_has_few_descriptors(service: VirtualizationService, tmp_path: Path) -> None:
     """There is a last VM; those before it can still be started and stopped."""
     works(service, tmp_path)
@@ -92,6 +93,7 @@ def test_virtmgr_has_few_descriptors(service: VirtualizationService, tmp_path: P
 
 
 @pytest.mark.parametrize("spare", range(0, 24, 2))
+@pytest.mark.usefixtures("several_uids")
 def test_no_descriptor_is_left_for_a_start(
     service: VirtualizationService, runtime_dir: Path, tmp_path: Path, spare: int
 ) -> None:
@@ -157,6 +159,7 @@ def test_no_more_threads(
     eventually(lambda: counts.descriptors(os.getpid()) <= before, True)
 
 
+@pytest.mark.usefixtures("several_uids")
 def test_the_daemon_has_no_descriptors(
     service: VirtualizationService, runtime_dir: Path, tmp_path: Path
 ) -> None:
