@@ -112,7 +112,7 @@ def test_a_port_that_is_taken(
             tried.append(port)
             raise OSError(errno.EADDRINUSE, "Address already in use")
 
-    monkeypatch.setattr(context, "host_vsock", lambda cid, directory: Taken(cid))
+    monkeypatch.setattr(context, "host_vsock", lambda cid, directory, **_: Taken(cid))
     daemon = GlobalService()
     atoms = AtomSender(daemon)
     try:
