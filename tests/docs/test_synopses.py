@@ -1,5 +1,6 @@
 """What pages, help texts and manual pages say of the commands' words is what the parsers take, both ways round."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -208,6 +209,28 @@ def test_every_option_that_a_text_shows_exists() -> None:
 def clustered(path: str, name: str) -> bool:
     """`-n4`, or `-fv` for two."""
     return not name.startswith("--") and f"-{name[1]}" in options(path)
+
+
+@pytest.mark.parametrize(
+    ("page", "module"),
+    [
+        ("virtualizationservice.md", "avf.virtualizationservice.options"),
+        ("avf-aidl.md", "avf.aidlc.main"),
+    ],
+)
+def test_tables_of_options_of_other_programs(page: str, module: str) -> None:
+    """Each option of the parser is in a table of the page, and each option of the tables is the parser's."""
+    actions = importlib.import_module(module)._parser()._actions
+    known = {name for action in actions for name in action.option_strings} - {"-h", "--help"}
+    text = (ROOT / "docs" / page).read_text()
+    cells = "".join(re.findall(r"^\| (`-.*?`) \|", text, re.MULTILINE))
+    shown = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", cells))
+    assert shown - known == set()
+    assert [
+        action.option_strings
+        for action in actions
+        if set(action.option_strings) & known and not shown & set(action.option_strings)
+    ] == []
 
 
 def test_a_wrong_synopsis_is_found() -> None:
