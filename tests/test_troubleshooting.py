@@ -69,7 +69,14 @@ NOT_TOLD = {
         "says what to try",
     ),
     **dict.fromkeys(
-        ("Failed to create VM", "Failed to start VM", "virtmgr …", "not a regular file"),
+        (
+            "Failed to create VM",
+            "Failed to start VM",
+            "Failed to clone VM",
+            "… has no MemAvailable",
+            "virtmgr …",
+            "not a regular file",
+        ),
         "a cause follows",
     ),
     **dict.fromkeys(

@@ -15,6 +15,8 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (r"^Only one of --config-path or --payload-binary-name", _ONE_PAYLOAD),
     (r"^Couldn't read config from", "`unzip -l` lists what the APK has; correct --config-path"),
     (r"names a part of an APK, but", "leave that option out; it is for APKs alone"),
+    (r"^--forkable excludes", "leave INSTANCE and --storage out"),
+    (r"does not go with --detach", "leave that option or --detach out"),
     (r"^--env: .* comes twice", "give each variable one value"),
     (r"^debug key .* (belongs to user|is longer than|is not a regular file)", _NEW_DEBUG_KEY),
     (r"is an APK already$", "`vm run-app` runs it, `python -m avf.apk sign` signs it"),
