@@ -50,11 +50,14 @@ run: $(IMAGE) $(SAMPLE) ## run the sample payload in a virtual machine
 	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/vm run-app $(SAMPLE) $(SAMPLE).idsig build/payload/instance.img \
 		--payload-binary-name libhello.so --debug full
 
-test: $(STAMP) $(IMAGE) $(SAMPLE) ## run all tests, virtual machines included, a file at a time on each core
-	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/python -m tests -n auto --maxprocesses 4 --dist loadfile
+# One process more than cores: a test often waits for a program or a guest.
+TEST_PROCESSES := $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
+
+test: $(STAMP) $(IMAGE) $(SAMPLE) ## run all tests, virtual machines included, a file at a time in each process
+	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/python -m tests -n $(TEST_PROCESSES) --dist loadfile
 
 warm: $(STAMP) $(IMAGE) $(SAMPLE) ## run the tests of virtual machines with VMs that begin as clones
-	@AVF_WARM=on AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/pytest -m vm -n auto --maxprocesses 4 --dist loadfile
+	@AVF_WARM=on AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/pytest -m vm -n $(TEST_PROCESSES) --dist loadfile
 
 bench: $(STAMP) $(IMAGE) $(SAMPLE) ## measure, write build/bench.json
 	@AVF_IMAGE_DIR=$(CURDIR)/$(dir $(IMAGE)) $(BIN)/python -m bench
