@@ -43,7 +43,7 @@ COMMANDS = ("sign", "verify", "rotate", "lineage")
 def test_every_option_of_ours_is_on_the_page_and_the_other_way_round(command: str) -> None:
     text = sections("apksigner.md")[command]
     named = {name for row in rows(text) for name in OPTION.findall(row[1])}
-    only_here = re.search(r"^Only here: (.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    only_here = re.search(r"nly here:\s+(.*?)\n\n", text, re.DOTALL)
     assert only_here
     extra = set(OPTION.findall(only_here[1])) - {"-v"}
     known = named | extra

@@ -1,6 +1,7 @@
 """`vm connect` and `vm forward` without a machine: what they take, and how they copy."""
 
 import os
+import select
 import socket
 import stat
 import struct
@@ -168,7 +169,9 @@ def test_more_connections_than_are_served_wait(tmp_path: Path) -> None:
         running.target.settimeout(0.2)
         with pytest.raises(TimeoutError):
             running.target.accept()
-        served[0].close()
+        clients[0].sendall(b"it is me")
+        (readable,), _, _ = select.select(served, [], [], 30)  # in which order they came is open
+        readable.close()
         clients[0].close()
         running.target.settimeout(30)
         stack.enter_context(running.target.accept()[0])

@@ -12,7 +12,7 @@ from avf.disk import ApexPayload, ApkPayload, MetadataError, MetadataPartition, 
 from avf.guest.errors import GuestError
 from avf.guest.metadata import parse_metadata
 from avf.invocation import MAX_STRINGS
-from avf.metadata import INVOCATION_FIELD, MAX_APEXES
+from avf.metadata import FORKABLE_FIELD, INVOCATION_FIELD, MAX_APEXES
 from avf.proto3 import message_field, uint_field, varint
 
 FIELDS = {
@@ -49,6 +49,7 @@ def peer() -> type[Message]:
             message.field.add(
                 name="invocation", number=INVOCATION_FIELD, type=11, label=1
             ).type_name = ".m.Invocation"
+            message.field.add(name="forkable", number=FORKABLE_FIELD, type=8, label=1)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("m.Metadata"))
@@ -88,6 +89,7 @@ def by_protobuf(data: bytes) -> MetadataPartition | None:
         found.version,
         tuple(argument.value for argument in called.arguments),
         tuple((variable.name, variable.value) for variable in called.environment),
+        found.forkable,
     )
 
 
@@ -116,6 +118,7 @@ def agree(data: bytes) -> None:
         wanted.config and wanted.config.payload_binary_name,
         wanted.arguments,
         wanted.environment,
+        wanted.forkable,
     )
 
 

@@ -101,7 +101,11 @@ def test_clones_of_one_template_are_of_different_vms(spec: VmSpec, template: Tem
 def writable(pid: int, path: Path) -> bool:
     """Whether a process has the file open for writing."""
     for fd in Path(f"/proc/{pid}/fd").iterdir():
-        if str(fd.readlink()) == str(path):
+        try:
+            opened = str(fd.readlink())
+        except FileNotFoundError:  # it was closed meanwhile
+            continue
+        if opened == str(path):
             lines = Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text().splitlines()
             flags = next(int(line.split()[1], 8) for line in lines if line.startswith("flags:"))
             if flags & os.O_ACCMODE != os.O_RDONLY:

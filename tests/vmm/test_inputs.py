@@ -154,6 +154,9 @@ def test_starts_that_fail_leave_nothing(
             Qemu().start(VmSpec(**values | change))  # type: ignore[arg-type]
 
 
-def test_without_qemu() -> None:
-    with pytest.raises(VmmUnavailable, match="no-such-qemu"):
-        Qemu("no-such-qemu").start(None)  # type: ignore[arg-type]
+def test_without_qemu(tmp_path: Path) -> None:
+    vsock = HybridVsock(2048, tmp_path / "vsock")
+    with open(os.devnull, "rb") as kernel:
+        spec = VmSpec(2048, "vm", tmp_path, vsock, kernel=kernel.fileno())
+        with pytest.raises(VmmUnavailable, match="no-such-qemu"):
+            Qemu("no-such-qemu").start(spec)

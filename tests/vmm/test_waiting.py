@@ -109,7 +109,7 @@ def test_a_clone_rehearses_stands_still_and_is_then_given_all_that_is_its_own(
         )
         outcome.result(10)
     assert qemu.asked == [
-        "device_add vhost-user-vsock-pci",
+        "device_add in-slot0",
         "cont",
         "add-fd",
         "chardev-change ttyS0",
@@ -125,7 +125,7 @@ def test_a_clone_rehearses_stands_still_and_is_then_given_all_that_is_its_own(
     qemu.close()
 
 
-@pytest.mark.parametrize("answer", [b"\n", b"avf-rehearsed 1\n", CLONE_IS_ITSELF, b"x" * 70])
+@pytest.mark.parametrize("answer", [b"\n", b"avf-rehearsed 1\n", CLONE_IS_ITSELF, b"x" * 257])
 def test_a_guest_that_does_not_rehearse_is_no_clone(answer: bytes) -> None:
     qemu = Qemu([answer])
     clone = waiting(qemu)
@@ -175,8 +175,8 @@ def test_disks_and_ports_are_handed_over(tmp_path: Path) -> None:
     assert "human-monitor-command" in qemu.asked
     assert set(qemu.backends) == {"hvc2"}
     assert qemu.asked[-6:] == [
-        "device_add virtio-blk-pci",
-        "device_add vhost-user-vsock-pci",
+        "device_add in-slot1",
+        "device_add in-slot2",
         "set-action",
         "cont",
         "add-fd",

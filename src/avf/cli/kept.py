@@ -1,6 +1,7 @@
 """`vm ls`, `vm start` and `vm rm`: the VMs that are kept in the store, and those that run."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,7 @@ from avf.printable import printable
 from avf.printing import printable_json
 
 _STOPPED = "STOPPED"
+_LETTING_GO_SECONDS = 10
 _HEAD = ("NAME", "CID", "STATE", "UPTIME", "MEM", "PAYLOAD", "UID")
 
 
@@ -163,11 +165,15 @@ def rm(names: tuple[str, ...], force: bool) -> None:
     with service() as connection:
         for vm in found:
             if force and vm.running:
-                _stop(vm.name)
+                _stop(vm)
             with store_errors(vm.name):
                 vm.delete(connection)
 
 
-def _stop(name: str) -> None:
-    with suppress(CliError, ClientError, BinderError), open_vm(cid_of(name)) as running:
+def _stop(vm: StoredVm) -> None:
+    """Whoever runs it has some seconds to learn of its end and to let go of its files."""
+    with suppress(CliError, ClientError, BinderError), open_vm(cid_of(vm.name)) as running:
         running.stop()
+    deadline = time.monotonic() + _LETTING_GO_SECONDS
+    while vm.running and time.monotonic() < deadline:
+        time.sleep(0.02)
