@@ -49,7 +49,7 @@ def compile_library(source: Path) -> bytes:
 def signing_key(folder: Path) -> SigningKey:
     key_file, certificate_file = folder / "key.pem", folder / "certificate.pem"
     if not key_file.exists():
-        key, certificate = SigningKey.generate().to_pem()
+        key, certificate = SigningKey.generate("rsa-2048").to_pem()
         key_file.touch(mode=0o600)
         key_file.write_bytes(key)
         certificate_file.write_bytes(certificate)

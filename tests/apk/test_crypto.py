@@ -115,6 +115,89 @@ def emsa_pss_holds(
     return whole and trailer == 0xBC and digest == expected
 
 
+@pytest.mark.parametrize("bits", range(1024, 1033))
+@pytest.mark.parametrize("pss", [False, True])
+def test_encodings_of_every_kind_have_the_same_verdicts(bits: int, pss: bool) -> None:
+    """Blocks that nobody encodes like this, signed nevertheless, by keys of whole and of broken bytes."""
+    private = rsa.generate_private_key(65537, bits)
+    numbers = private.private_numbers()
+    n, size = numbers.public_numbers.n, -(-bits // 8)
+    public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    name = "RSA_PSS_SHA256" if pss else "RSA_PKCS1_V1_5_SHA256"
+    algorithm = SignatureAlgorithm[name]
+    verdicts = []
+    for block in odd_pss_blocks(bits) if pss else odd_pkcs1_blocks(size):
+        signature = pow(int.from_bytes(block, "big"), numbers.d, n).to_bytes(size, "big")
+        found = set()
+        for library in (pyca, libcrypto):
+            try:
+                check(library, algorithm, public, DATA, signature)
+                found.add(True)
+            except VerificationError:
+                found.add(False)
+        verdicts.append(found)
+    assert verdicts == [{True}, *[{False}] * (len(verdicts) - 1)]
+
+
+def odd_pkcs1_blocks(size: int) -> list[bytes]:
+    """A right one, then wrong ones."""
+    prefix = bytes.fromhex("3031300d060960864801650304020105000420")
+    without_null = bytes.fromhex("302f300b0609608648016503040201" + "0420")
+    digest = hashlib.sha256(DATA).digest()
+    info = prefix + digest
+
+    def padded(content: bytes, kind: int = 1, byte: int = 0xFF) -> bytes:
+        return bytes([0, kind]) + bytes([byte]) * (size - 3 - len(content)) + b"\0" + content
+
+    short = b"\0\1" + b"\xff" * 8 + b"\0" + info
+    return [
+        padded(info),
+        padded(info, kind=2),
+        padded(info, kind=0, byte=0),
+        padded(info, byte=0xFE),
+        padded(without_null + digest),
+        padded(digest),
+        padded(prefix + digest[:-1] + b"!"),
+        padded(b"\0" + info),
+        short + bytes(size - len(short)),
+        padded(info + b"!"),
+    ]
+
+
+def odd_pss_blocks(bits: int) -> list[bytes]:
+    """A right one, then wrong ones, each less than any modulus of that many bits."""
+    length, size = -(-(bits - 1) // 8), 32
+    spare = 8 * length - (bits - 1)
+
+    def mask(seed: bytes, wanted: int) -> bytes:
+        blocks = (hashlib.sha256(seed + bytes([0, 0, 0, i])).digest() for i in range(8))
+        return b"".join(blocks)[:wanted]
+
+    def encoded(
+        salt: bytes, *, one: int = 1, padding: int = 0, end: int = 0xBC, tag: bytes = b""
+    ) -> bytes:
+        salted = bytes(8) + hashlib.sha256(DATA).digest() + salt
+        digest = tag or hashlib.sha256(salted).digest()
+        zeros = bytearray(length - size - 2 - len(salt))
+        zeros[-1] ^= padding
+        block = bytes(zeros) + bytes([one]) + salt
+        masked = bytearray(a ^ b for a, b in zip(block, mask(digest, len(block)), strict=True))
+        masked[0] &= 0xFF >> spare
+        return bytes(masked) + digest + bytes([end])
+
+    return [
+        encoded(bytes(range(32))),
+        encoded(bytes(range(31))),
+        encoded(bytes(range(33))),
+        encoded(b""),
+        encoded(bytes(32), one=0),
+        encoded(bytes(32), one=2),
+        encoded(bytes(32), padding=1),
+        encoded(bytes(32), end=0xCC),
+        encoded(bytes(32), tag=bytes(32)),
+    ]
+
+
 @backends
 def test_keys_of_another_type(library: Backend, keys: dict[str, SigningKey]) -> None:
     for algorithm, kind in [

@@ -40,7 +40,7 @@ def debug_key(path: Path | None = None) -> DebugKey:
 def _make(path: Path) -> bool:
     """Whether it was this process that made it: of several at once, the first one's key is taken."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = b"".join(SigningKey.generate(common_name="AVF debug key").to_pem())
+    content = b"".join(SigningKey.generate("rsa-2048", common_name="AVF debug key").to_pem())
     return write_new(path, content)
 
 

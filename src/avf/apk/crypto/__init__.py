@@ -1,6 +1,7 @@
 """The two things APK verification asks of cryptography, over whichever library is there.
 
-Backends: the `cryptography` package, else OpenSSL 3's libcrypto through ctypes (in the guest).
+Backends: the `cryptography` package; else, as in the guest, Python's integers for RSA, and OpenSSL 3's libcrypto
+through ctypes for other keys.
 """
 
 from typing import Protocol

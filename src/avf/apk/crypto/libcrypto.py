@@ -1,16 +1,15 @@
-"""Signature verification with OpenSSL 3's libcrypto through ctypes, for a guest without Python packages."""
+"""Signature verification for a guest without Python packages: by `rsa`, else OpenSSL 3's libcrypto through ctypes."""
 
 import ctypes
+from contextlib import suppress
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_void_p
 
 from avf.apk.algorithms import KeyType
-from avf.apk.crypto import BAD_SIGNATURE, Algorithm
+from avf.apk.crypto import BAD_SIGNATURE, Algorithm, rsa
 from avf.apk.errors import PublicKeyError, SignatureInvalid
+from avf.named import NamedTuple
 
 _SONAME = "libcrypto.so.3"
-_RSA_PKCS1_PADDING = 1
-_RSA_PKCS1_PSS_PADDING = 6
-_RSA_PSS_SALTLEN_DIGEST = -1
 
 _library: ctypes.CDLL | None = None
 
@@ -19,6 +18,9 @@ def verify_signature(
     algorithm: Algorithm, public_key: bytes, data: bytes, signature: bytes
 ) -> None:
     """See `avf.apk.crypto.verify_signature`."""
+    if algorithm.key_type is KeyType.RSA:
+        rsa.verify_signature(algorithm, public_key, data, signature)
+        return
     crypto = _load()
     key = _parse_key(crypto, public_key)
     try:
@@ -26,6 +28,29 @@ def verify_signature(
     finally:
         crypto.EVP_PKEY_free(key)
         crypto.ERR_clear_error()
+
+
+def rehearse() -> None:
+    """Checks a wrong signature, so that libcrypto has found what that takes. Raises OSError."""
+    with suppress(SignatureInvalid):
+        verify_signature(_Rehearsed(), _EC_KEY, b"", bytes(64))
+
+
+class _Rehearsed(NamedTuple):
+    """An Algorithm."""
+
+    name: str = "rehearsal"
+    key_type: KeyType = KeyType.EC
+    hash_name: str = "sha256"
+    pss: bool = False
+
+
+_EC_KEY = bytes.fromhex(
+    "3059301306072a8648ce3d020106082a8648ce3d03010703420004"
+    "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
+)
+"""Of nobody: the generator of P-256."""
 
 
 def _load() -> ctypes.CDLL:
@@ -49,8 +74,6 @@ _FUNCTIONS = (
     ("EVP_MD_CTX_free", None, (c_void_p,)),
     ("EVP_DigestVerifyInit", c_int, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
     ("EVP_DigestVerify", c_int, (c_void_p, c_char_p, c_size_t, c_char_p, c_size_t)),
-    ("EVP_PKEY_CTX_set_rsa_padding", c_int, (c_void_p, c_int)),
-    ("EVP_PKEY_CTX_set_rsa_pss_saltlen", c_int, (c_void_p, c_int)),
     ("ERR_clear_error", None, ()),
 )
 
@@ -75,23 +98,11 @@ def _verify(
     context = crypto.EVP_MD_CTX_new()
     try:
         digest = crypto.EVP_get_digestbyname(algorithm.hash_name.encode())
-        key_context = c_void_p()
-        started = crypto.EVP_DigestVerifyInit(context, ctypes.byref(key_context), digest, None, key)
-        if started != 1 or not _set_padding(crypto, key_context, algorithm):
+        started = crypto.EVP_DigestVerifyInit(context, None, digest, None, key)
+        if started != 1:
             raise PublicKeyError("Signature cannot be checked: libcrypto refuses the key")
         result = crypto.EVP_DigestVerify(context, signature, len(signature), data, len(data))
         if result != 1:
             raise SignatureInvalid(BAD_SIGNATURE)
     finally:
         crypto.EVP_MD_CTX_free(context)
-
-
-def _set_padding(crypto: ctypes.CDLL, context: c_void_p, algorithm: Algorithm) -> bool:
-    if algorithm.key_type is not KeyType.RSA:
-        return True
-    kind = _RSA_PKCS1_PSS_PADDING if algorithm.pss else _RSA_PKCS1_PADDING
-    if crypto.EVP_PKEY_CTX_set_rsa_padding(context, kind) != 1:
-        return False
-    if not algorithm.pss:
-        return True
-    return bool(crypto.EVP_PKEY_CTX_set_rsa_pss_saltlen(context, _RSA_PSS_SALTLEN_DIGEST) == 1)
