@@ -1,12 +1,14 @@
 """The payload's process, run as whoever runs the tests; what another user is kept from is tried in tests/attack."""
 
 import os
+import random
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from avf.guest import process
 from avf.guest.errors import PayloadKilled
 from avf.guest.process import Process
 from avf.guest.task import Kind, Program
@@ -115,3 +117,9 @@ def test_a_program_that_is_not_there() -> None:
     process = Process()
     process.start(Program(Kind.PROGRAM, ("/absent",)), as_root=True)
     assert process.wait() == 127
+
+
+def test_the_payload_of_a_clone_draws_other_numbers_than_its_neighbours() -> None:
+    random.seed(1)
+    process._be_unlike_others()
+    assert random.random() != random.Random(1).random()

@@ -3,6 +3,7 @@
 
 import os
 import random
+import ssl
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ NEW = [sys.executable, "-c", "import os; print(hash('text'), os.urandom(8).hex()
 
 print("urandom", os.urandom(16).hex())
 print("random", random.random(), random.SystemRandom().random())
+print("ssl", ssl.RAND_bytes(16).hex())
 print("uuid", uuid.uuid4())
 print("boot", Path("/proc/sys/kernel/random/boot_id").read_text().strip())
 print("secret", avf_payload.get_vm_instance_secret(b"a key").hex())

@@ -73,7 +73,7 @@ def test_no_two_clones_have_one_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"avf-clone 1\n", b"nonsense\n", b"x" * 257, b"avf-clone 2\navf-clone 2\n"]
+    "answer", [b"", b"avf-clone 1\n", b"nonsense\n", b"x" * 257, CLONE_IS_ITSELF * 2]
 )
 def test_a_guest_that_answers_something_else_is_no_clone(answer: bytes) -> None:
     with pytest.raises(VmmControlError, match="instead of taking an identity the clone said"):

@@ -4,10 +4,11 @@ import errno
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from avf.disk import Partition, PartitionedDisk, QemuDisk
 from avf.vmconfig import VmConfig
 from avf.vmm import (
     ExitCause,
@@ -34,24 +36,31 @@ from tests.vmm.conftest import descendants_of
 
 pytestmark = pytest.mark.vm
 
+CID = 2048
+
 
 @contextmanager
 def specified(image_dir: Path, folder: Path) -> Iterator[VmSpec]:
-    """A debuggable VM without disks."""
+    """A debuggable VM with the disk of the guest image alone."""
     image = VmConfig.load(image_dir / "microdroid.json")
     assert image.kernel is not None
+    ((system,),) = (disk.partitions for disk in image.disks)
+    assert system.path is not None
     with (
         open(image_dir / image.kernel, "rb") as kernel,
         open(image_dir / "microdroid_initrd_debuggable.img", "rb") as initrd,
+        open(image_dir / system.path, "rb") as file,
     ):
         yield VmSpec(
-            cid=2048,
+            cid=CID,
             name="clone",
             temporary_directory=folder,
-            vsock=HybridVsock(2048, folder / "vsock"),
+            vsock=HybridVsock(CID, folder / "vsock"),
             kernel=kernel.fileno(),
             initrd=initrd.fileno(),
             params=f"{image.params} {image.x_avf.debuggable_params}",
+            disks=(PartitionedDisk((Partition(system.label, file.fileno()),)),),
+            image_disks=1,
             memory_mib=image.memory_mib,
             machine=Machine.FAST,
         )
@@ -59,7 +68,10 @@ def specified(image_dir: Path, folder: Path) -> Iterator[VmSpec]:
 
 @pytest.fixture
 def spec(image_dir: Path, tmp_path: Path, runtime_dir: Path) -> Iterator[VmSpec]:
-    with specified(image_dir, tmp_path) as spec:
+    """Its agent waits for an answer, so that it ends only when it is killed."""
+    with specified(image_dir, tmp_path) as spec, socket.socket(socket.AF_UNIX) as host:
+        host.bind(str(tmp_path / f"vsock_{CID}"))
+        host.listen()
         yield spec
 
 
@@ -257,9 +269,9 @@ def test_a_killed_qemu_makes_no_template(spec: VmSpec, tmp_path: Path, phase: st
 def test_a_qemu_that_is_killed_while_it_saves_makes_no_template(
     spec: VmSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def save_and_be_killed(process: QemuProcess, fd: int) -> None:
+    def save_and_be_killed(process: QemuProcess, fd: int, disks: Sequence[QemuDisk]) -> None:
         kill(QEMU)
-        save(process, fd)
+        save(process, fd, disks)
 
     save = QemuProcess.save
     monkeypatch.setattr(QemuProcess, "save", save_and_be_killed)
@@ -340,6 +352,8 @@ def guest_memory(pid: int, name: str = "avf-template") -> GuestMemory:
 
 
 def test_whatever_a_guest_could_notice_is_another_key(spec: VmSpec) -> None:
+    assert spec.kernel is not None
+    other = PartitionedDisk((Partition("system", spec.kernel),))
     keys = {
         Qemu().template_key(replace(spec, **change))  # type: ignore[arg-type]
         for change in (
@@ -350,9 +364,21 @@ def test_whatever_a_guest_could_notice_is_another_key(spec: VmSpec) -> None:
             {"initrd": spec.kernel},
             {"kernel": spec.initrd},
             {"machine": Machine.PCI},
+            {"disks": (other,)},
+            {"disks": (other, other), "image_disks": 2},
         )
     }
-    assert len(keys - {None}) == 7
+    assert len(keys - {None}) == 9
+
+
+def test_the_disks_of_one_vm_alone_do_not_change_the_key(spec: VmSpec) -> None:
+    more = replace(spec, disks=(*spec.disks, *spec.disks))
+    assert Qemu().template_key(more) == Qemu().template_key(spec)
+
+
+def test_a_guest_image_that_vms_write_to_makes_no_template(spec: VmSpec) -> None:
+    written = replace(spec.disks[0], writable=True)
+    assert Qemu().template_key(replace(spec, disks=(written,))) is None
 
 
 @pytest.mark.parametrize("change", [{"gdb_listener": 0}, {"initrd": None}, {"kernel": None}])

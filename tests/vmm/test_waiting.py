@@ -19,7 +19,6 @@ from avf.vmm.qemu.devices import CLONE_HAS_REHEARSED, CLONE_IS_ITSELF
 from avf.vmm.qemu.waiting_clone import WaitingClone
 from avf.vsock import HybridVsock
 
-SYSTEM = {"driver": "virtio-blk-pci", "drive": "disk0-drive", "bus": "slot0"}
 INPUTS = Inputs(3, (NOWHERE, NOWHERE), NOWHERE, NOWHERE, NOWHERE, vsock_control=9, template=8)
 
 
@@ -68,7 +67,7 @@ def spec(folder: Path, **changes: object) -> VmSpec:
 
 
 def waiting(qemu: Qemu) -> WaitingClone:
-    return WaitingClone(os.open(os.devnull, os.O_RDONLY), qemu.port, [SYSTEM])
+    return WaitingClone(os.open(os.devnull, os.O_RDONLY), qemu.port)
 
 
 def run(clone: WaitingClone, qemu: Qemu) -> "Future[None]":
@@ -96,7 +95,6 @@ def test_a_clone_rehearses_stands_still_and_is_then_given_all_that_is_its_own(
         "getfd",
         "migrate-incoming",
         "query-status",
-        "device_add virtio-blk-pci",
         "cont",
         "stop",
     ]

@@ -50,10 +50,9 @@ STORAGE_PARTITION = "encryptedstore"
 DEBUGGABLE_MARKER = "/etc/avf/debuggable"
 
 
-def main() -> int:
-    """0 once the outcome is told, as well as it could be told."""
+def main(process: Process) -> int:
+    """Runs the payload in `process`, forked before; 0 once the outcome is told, as well as it could be told."""
     log("started.")
-    process = Process()
     shell = start_if_debuggable()
     try:
         host = HostLink()
@@ -98,6 +97,7 @@ def _run(host: HostLink, process: Process, shell: ShellService | None) -> None:
 def run_payload(host: HostLink, process: Process, shell: ShellService | None = None) -> int:
     """Verifies, mounts and runs the payload in `process`; its exit code. `shell` serves from then on."""
     mount_system()
+    log("the system is mounted")
     phases.ended("system")
     debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     metadata = read_metadata(partitions.wait_for(METADATA_PARTITION))

@@ -19,9 +19,15 @@ class CryptoError(Exception):
     """A ciphertext that is not authentic, or a libcrypto that refuses."""
 
 
-def load() -> None:
-    """Loads libcrypto now, for this process and its forks. Raises OSError."""
-    _load()
+def rehearse() -> None:
+    """Uses once what the agent uses, so that libcrypto has found it: it keeps what it has looked up.
+
+    Draws no random number. Raises OSError or CryptoError.
+    """
+    key, nonce = bytes(KEY_SIZE), bytes(NONCE_SIZE)
+    decrypt(key, nonce, encrypt(key, nonce, key, b""), b"")
+    ed25519_sign(hkdf(key, key, b"", KEY_SIZE), key)
+    ed25519_public_key(key)
 
 
 def hkdf(key: bytes, salt: bytes, info: bytes, size: int, digest: str = "sha256") -> bytes:

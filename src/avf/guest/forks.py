@@ -13,7 +13,7 @@ Over the port that `avf.guest.template` describes, one line of ASCII each:
     guest   avf-goes-on 1
     host    clone NUMBER SEED TIME
                 to a copy; NUMBER: from 1, no other copy has it; SEED: 32 random bytes in hex
-    guest   avf-clone 2
+    guest   avf-clone 3
                 the copy has taken that identity
 
 A machine that has given its payload a secret is not copied: the copies would share it. A copy is not copied either: it

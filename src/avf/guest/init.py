@@ -70,8 +70,10 @@ _IFF_UP_RUNNING = 0x41
 def main() -> NoReturn:
     """Never returns, and never ends: PID 1 that did would be a kernel panic."""
     try:
-        set_up()
-        status = wait_for(start(run_agent))
+        is_template = TEMPLATE_VARIABLE in os.environ
+        debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
+        set_up(debuggable, is_template=is_template)
+        status = wait_for(start(lambda: run_agent(debuggable, is_template=is_template)))
         if os.WIFSIGNALED(status):
             report(f"the agent was killed by signal {os.WTERMSIG(status)}")
         elif os.WEXITSTATUS(status):
@@ -86,16 +88,14 @@ def report(text: str) -> None:
     report_failure(f"MICRODROID_UNKNOWN_RUNTIME_ERROR|{text}")
 
 
-def set_up() -> None:
-    """Makes the machine ready for the agent. Raises OSError."""
-    is_template = TEMPLATE_VARIABLE in os.environ
+def set_up(debuggable: bool, *, is_template: bool) -> None:
+    """Makes the machine ready for the agent. Raises OSError; GuestError if it cannot become a template."""
     os.environ.clear()
     os.environ.update(_ENVIRONMENT)
     ignore_interrupts()
     mount_all()
     write_file("/proc/self/oom_score_adj", _UNKILLABLE)
     close_the_kernel()
-    debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
     if not debuggable:
         libc.klogctl(libc.SYSLOG_CONSOLE_OFF)
     phases.ended("init")
@@ -107,22 +107,14 @@ def set_up() -> None:
     set_up_devices()
     set_up_loopback()
     libc.set_hostname(HOSTNAME)
-    if is_template:
-        be_a_template()
     set_up_stdio(debuggable)
+    if is_template:
+        from avf.guest.beforehand import get_ready
+
+        get_ready()
+    elif debuggable:
+        show_kernel_log()
     phases.ended("devices")
-
-
-def be_a_template() -> None:
-    """Does beforehand what is the same for every payload, and returns in a clone. Raises OSError or GuestError."""
-    import avf.guest.agent
-    import avf.guest.launcher
-    import avf.guest.payload_service
-    import avf.guest.script  # noqa: F401
-    from avf.guest.rehearsal import rehearse
-    from avf.guest.template import wait_to_be_cloned
-
-    wait_to_be_cloned(rehearse)
 
 
 def ignore_interrupts() -> None:
@@ -168,17 +160,22 @@ def set_up_stdio(debuggable: bool) -> None:
     """
     output = null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     if debuggable:
-        console = open_port(_CONSOLE)
-        if console is not None:
-            write_all(console, libc.kernel_log())
-            os.close(console)
-            libc.klogctl(libc.SYSLOG_CONSOLE_LEVEL, size=_LOUDEST)
         output = open_port(_LOG) or null
         if output != null:
             os.fchown(output, PAYLOAD_ID, PAYLOAD_ID)
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
+
+
+def show_kernel_log() -> None:
+    """Has the console show what the kernel has said, and what it says from now on."""
+    console = open_port(_CONSOLE)
+    if console is None:
+        return
+    write_all(console, libc.kernel_log())
+    os.close(console)
+    libc.klogctl(libc.SYSLOG_CONSOLE_LEVEL, size=_LOUDEST)
 
 
 def open_port(path: str) -> int | None:
@@ -242,15 +239,28 @@ def start(run: Callable[[], int]) -> int:
         os._exit(status)  # threads may still be waiting for calls; nothing is left to be tidied up
 
 
-def run_agent() -> int:
+def run_agent(debuggable: bool, *, is_template: bool) -> int:
+    """The agent's exit status. In a template this returns in its clones alone. Raises OSError or GuestError."""
     import gc
 
     from avf.guest.agent import main as agent
+    from avf.guest.process import Process
 
     gc.freeze()
     gc.enable()
+    process = Process()
+    if is_template:
+        from avf.guest import limits
+        from avf.guest.rehearsal import rehearse
+        from avf.guest.template import wait_to_be_cloned
+
+        limits.admit(process.pid)
+        wait_to_be_cloned(rehearse)
+        if debuggable:
+            show_kernel_log()
+        phases.ended("devices")
     phases.ended("agent")
-    return agent()
+    return agent(process)
 
 
 def wait_for(pid: int) -> int:

@@ -23,6 +23,7 @@ _MAX_PROCESSES = 1024
 _MAX_RESERVE = 16 * MIB
 _MAX_DATA = 128 * MIB
 _POLL = 0.002
+_admitted: int | None = None
 _EXPENDABLE = "500"
 """oom_score_adj of the payload: if memory runs out nevertheless, it goes first. It cannot lower this."""
 
@@ -59,6 +60,26 @@ def measure() -> Limits:
     return limits_for(int(values["MemAvailable"].split()[0]) << 10, threads)
 
 
+def make_group() -> None:
+    """Makes the payload's control group, without limits. Only the first call does anything. Raises OSError."""
+    if os.access(_GROUP, os.F_OK):
+        return
+    for controller in _CONTROLLERS:
+        _write(f"{ROOT}/cgroup.subtree_control", f"+{controller}")
+    os.mkdir(_GROUP)
+
+
+def admit(payload: int) -> None:
+    """Puts the payload's process into its control group. Only the first call does anything. Raises OSError."""
+    global _admitted
+    if payload == _admitted:
+        return
+    make_group()
+    _write(f"{_GROUP}/cgroup.procs", str(payload))
+    _write(f"/proc/{payload}/oom_score_adj", _EXPENDABLE)
+    _admitted = payload
+
+
 def confine(payload: int, server: int | None, limits: Limits) -> None:
     """Puts processes under the limits: the payload's, which has not begun to run it, and the file server's if any.
 
@@ -69,17 +90,13 @@ def confine(payload: int, server: int | None, limits: Limits) -> None:
         if target == "/data":
             flags |= libc.MS_NOEXEC
         libc.mount("", target, "", flags, f"size={size}")
-    os.makedirs(_GROUP, exist_ok=True)
-    for controller in _CONTROLLERS:
-        _write(f"{ROOT}/cgroup.subtree_control", f"+{controller}")
+    admit(payload)
     _write(f"{_GROUP}/memory.max", str(limits.memory))
     if os.access(f"{_GROUP}/memory.swap.max", os.F_OK):
         _write(f"{_GROUP}/memory.swap.max", str(limits.swap))
     _write(f"{_GROUP}/pids.max", str(limits.processes))
-    for pid in (payload, server):
-        if pid is not None:
-            _write(f"{_GROUP}/cgroup.procs", str(pid))
-    _write(f"/proc/{payload}/oom_score_adj", _EXPENDABLE)
+    if server is not None:
+        _write(f"{_GROUP}/cgroup.procs", str(server))
 
 
 def enter() -> None:

@@ -2,6 +2,7 @@
 
 import marshal
 import os
+import sys
 from collections.abc import Callable, Sequence
 
 from avf.guest.errors import PayloadKilled
@@ -77,12 +78,20 @@ def _wait_and_run(orders: int) -> None:
     except EOFError:
         return  # the agent gave up before the start
     os.closerange(3, _MAX_FD)
+    _be_unlike_others()
     os.setsid()
     _restore_signals()
     if not as_root:
         become_payload_user()
     os.environ.update(environment)
     _run(Program(Kind(kind), arguments))
+
+
+def _be_unlike_others() -> None:
+    """Clones of one template were forked from it with the same state of the random number generator."""
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed()
 
 
 def _run(program: Program) -> None:

@@ -1,8 +1,10 @@
-"""What a clone does that waits for its owner: most of what starting a payload takes, with things that are made up.
+"""What a template does, and a clone that waits for its owner: most of what starting a payload takes, with things that
+are made up.
 
-An emulator translates the guest's code when it runs first, which is most of the time that a start takes; a clone that
-has run it does not wait for that once it has an owner. All is done in a child with its own memory, and what it makes
-in the kernel is removed: devices, mounts, files. None of it is a secret or becomes a part of the VM's identity.
+The kernel makes ready what it needs for the first time, and keeps it. And an emulator translates the guest's code when
+it runs first, which is most of the time that a start takes; a clone that has run it does not wait for that once it has
+an owner. All is done in a child with its own memory, and what it makes in the kernel is removed: devices, mounts,
+files. None of it is a secret or becomes a part of the VM's identity.
 """
 
 import hashlib
@@ -14,7 +16,7 @@ from typing import Any
 
 from avf.aidl.vm_payload import IVmPayloadService
 from avf.binder import FdMode, connect, unix
-from avf.guest import crypto, libc, limits, partitions
+from avf.guest import libc, limits, partitions
 from avf.guest.apk_mount import Apk, mount
 from avf.guest.errors import GuestError
 from avf.guest.host import connect_to_host
@@ -24,8 +26,6 @@ from avf.guest.payload_service import PayloadService, serve
 from avf.guest.process import Process, fork_helper
 from avf.guest.record import SALT_SIZE, Record
 from avf.guest.secrets import agent_cdi, instance_key, payload_inputs, payload_layer
-from avf.guest.swap import enable_swap
-from avf.guest.system import mount_system
 from avf.guest.task import Kind, Program
 from avf.guest.verity import (
     BLOCK,
@@ -46,20 +46,9 @@ _INSTANCE_SIZE = 1 << 16
 
 
 def rehearse() -> None:
-    """For a clone that has the system's disk. Never fails: what cannot be done now is done once there is an owner."""
-    with suppress(GuestError, OSError):
-        _prepare()
+    """Never fails: what cannot be done now is done once there is an owner."""
     with suppress(OSError):
         os.waitpid(fork_helper(_rehearse_all), 0)
-
-
-def _prepare() -> None:
-    """What is the same for every owner, and stays."""
-    with open(_PCI_RESCAN, "w", encoding="ascii") as file:
-        file.write("1")
-    mount_system()
-    enable_swap()
-    crypto.load()
 
 
 def _rehearse_all() -> None:

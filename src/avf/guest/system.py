@@ -4,7 +4,6 @@ import sys
 
 from avf.guest import libc, partitions
 from avf.guest.errors import GuestError
-from avf.guest.report import log
 from avf.guest.verity import Target, VerityTable, create_device
 
 DESCRIPTION = "/etc/avf/system"
@@ -36,7 +35,6 @@ def mount_system() -> None:
         raise GuestError("the guest's system cannot be mounted") from error
     _mounted = True
     forget_folders()
-    log("the system is mounted")
 
 
 def forget_folders() -> None:

@@ -3,14 +3,14 @@ a clone of it and says who the clone is.
 
 Over a virtio port of its own, one line of ASCII each:
 
-    guest   avf-template 2
+    guest   avf-template 3
                 it has nothing left to do: its host may save it and start any number of clones
     host    rehearse SEED
                 the clone waits for its owner, and has the time to do once what it will do then
-    guest   avf-rehearsed 2
+    guest   avf-rehearsed 3
     host    identity SEED TIME
                 SEED: 32 random bytes in hex; TIME: nanoseconds since 1970
-    guest   avf-clone 2
+    guest   avf-clone 3
                 the clone has taken that identity, and has not looked at its disks yet
 """
 
@@ -24,14 +24,13 @@ from avf.guest import phases
 from avf.guest.errors import GuestError
 
 PORT_NAME = "avf.template"
-READY = b"avf-template 2\n"
-TAKEN = b"avf-clone 2\n"
-REHEARSED = b"avf-rehearsed 2\n"
+READY = b"avf-template 3\n"
+TAKEN = b"avf-clone 3\n"
+REHEARSED = b"avf-rehearsed 3\n"
 SEED_SIZE = 32
 
 _PORTS = "/sys/class/virtio-ports"
 _RANDOM = "/dev/random"
-_DROP_CACHES = "/proc/sys/vm/drop_caches"
 _PCI_RESCAN = "/sys/bus/pci/rescan"
 _ADD_ENTROPY, _RESEED = 0x4008_5203, 0x5207
 """RNDADDENTROPY and RNDRESEEDCRNG of random(4)."""
@@ -44,7 +43,6 @@ def wait_to_be_cloned(rehearse: Callable[[], None]) -> None:
     """Returns in a clone, once it has an identity of its own and its devices. Raises OSError or GuestError."""
     port = os.open(find_port(), os.O_RDWR | os.O_CLOEXEC)
     try:
-        _write(_DROP_CACHES, b"3")
         os.write(port, READY)
         line = read_line(port)
         if (early := parse_rehearsal(line)) is not None:

@@ -40,7 +40,7 @@ MEMORY_MIB = 256
 PLATFORM_VERSION = "~1.0"
 SYSTEM_LABEL = "system"
 _OTHER_FOLDER = "choose another folder by --output, or remove that file"
-TEMPLATES = 2
+TEMPLATES = 3
 """The version of what `avf.guest.template` and a host tell each other."""
 FORKS = 1
 """The same of `avf.guest.forks`."""

@@ -175,6 +175,7 @@ def image_machine(debug_level: VirtualMachineAppConfig.DebugLevel, fds: Fds) -> 
         bootloader=optional(config.bootloader, "bootloader"),
         params=params,
         disks=disks,
+        image_disks=len(disks),
         memory_mib=config.memory_mib or 0,
         platform_version=config.platform_version,
         machine=Machine(config.x_avf.machine),

@@ -52,10 +52,7 @@ class CloneMaker:
             machine = image_machine(kind.debug_level, fds)
             if machine.templates != TEMPLATES:
                 raise TemplateError("this guest image can be no template")
-            if any(disk.writable for disk in machine.disks):
-                raise TemplateError("the guest image has a disk that can be written to")
-            disks = tuple(disk.assemble() for disk in machine.disks)
-            spec = replace(kind_spec(kind, machine), disks=disks)
+            spec = kind_spec(kind, machine)
             key = self._vmm.template_key(spec)
             if key is None:
                 raise TemplateError("such a VM can be no clone")

@@ -41,6 +41,8 @@ class MachineConfig:
     bootloader: int | None = None
     params: str | None = None
     disks: list[DiskConfig] = field(default_factory=list)
+    image_disks: int = 0
+    """See VmSpec."""
     protected: bool = False
     memory_mib: int = 0
     cpu_topology: CpuTopology = CpuTopology.ONE_CPU

@@ -324,6 +324,7 @@ class VmCreation:
             bootloader=config.bootloader,
             params=config.params,
             disks=disks,
+            image_disks=config.image_disks,
             memory_mib=config.memory_mib if config.memory_mib > 0 else None,
             cpus=cpus,
             protected=config.protected,

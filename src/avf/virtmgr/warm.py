@@ -35,7 +35,7 @@ from avf.vsock import HybridVsock
 if TYPE_CHECKING:
     from avf.virtmgr.pool import WaitingVm
 
-TEMPLATES = 2
+TEMPLATES = 3
 """The version of what a template's guest and its host tell each other, as far as it is known here."""
 BUILDER = "avf.virtmgr.template_builder"
 LOG_NAME = "build.log"
@@ -97,6 +97,8 @@ def kind_spec(kind: CloneKind, machine: MachineConfig) -> VmSpec:
         kernel=machine.kernel,
         initrd=machine.initrd,
         params=machine.params,
+        disks=tuple(disk.assemble() for disk in machine.disks[: machine.image_disks]),
+        image_disks=machine.image_disks,
         memory_mib=kind.memory_mib or machine.memory_mib or None,
         cpus=None if kind.match_host else 1,
         machine=machine.machine,

@@ -63,6 +63,8 @@ class VmSpec:
     bootloader: int | None = None
     params: str | None = None
     disks: tuple[Disk, ...] = ()
+    image_disks: int = 0
+    """How many of them, the first ones, belong to the guest's image: all VMs of it have them."""
     memory_mib: int | None = None
     cpus: int | None = 1
     """None: as many as the host has."""

@@ -105,18 +105,22 @@ def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
 
 
 def template_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
-    """A machine that boots a guest without disks and vsock, and has slots for them."""
+    """A machine that boots a guest with the disks of its image, and has slots for others and for vsock."""
     boot = _boot(spec, inputs, host, Machine.PCI)
-    return [*_template_machine(program, spec, inputs, host, boot), *devices.slots(SLOTS)]
+    return [
+        *_template_machine(program, spec, inputs, host, boot),
+        *devices.slots(SLOTS),
+        *_disks_in_slots(spec, inputs, len(inputs.disks)),
+    ]
 
 
 def clone_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
-    """The machine that `template_command` makes, to load its state into and then to add `clone_devices` to."""
+    """The machine that `template_command` makes, to load its state into and then to add `added_devices` to."""
     control = inputs.vsock_control
     return [
         *_template_machine(program, spec, inputs, host, []),
         *devices.slots(SLOTS),
-        *(argument for disk in inputs.disks for argument in devices.disk_nodes(disk)),
+        *_disks_in_slots(spec, inputs, spec.image_disks),
         *(devices.vsock_control(control) if control is not None else []),
         *devices.incoming(),
     ]
@@ -138,12 +142,10 @@ def forkable_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> 
 def fork_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
     """The machine that a copy of a running one is loaded into: with its disks, and without vsock as it was then."""
     control = inputs.vsock_control
-    disks = clone_devices(spec, inputs)[: len(inputs.disks)]
     return [
         *_template_machine(program, spec, inputs, host, []),
         *devices.slots(SLOTS),
-        *(argument for disk in inputs.disks for argument in devices.disk_nodes(disk)),
-        *(word for device in disks for word in devices.device(device)),
+        *_disks_in_slots(spec, inputs, len(inputs.disks)),
         *(devices.vsock_control(control) if control is not None else []),
         *devices.incoming(),
     ]
@@ -158,6 +160,20 @@ def clone_devices(spec: VmSpec, inputs: Inputs) -> list[devices.Device]:
     return [
         {**device, "bus": f"slot{index}", "id": devices.name_in_slot(index)}
         for index, device in enumerate(wanted)
+    ]
+
+
+def added_devices(spec: VmSpec, inputs: Inputs) -> list[devices.Device]:
+    """Those of `clone_devices` that the template does not have."""
+    return clone_devices(spec, inputs)[spec.image_disks :]
+
+
+def _disks_in_slots(spec: VmSpec, inputs: Inputs, count: int) -> list[str]:
+    """All disks as far as no device is concerned, and the devices of the first `count`."""
+    there = clone_devices(spec, inputs)[:count]
+    return [
+        *(argument for disk in inputs.disks for argument in devices.disk_nodes(disk)),
+        *(word for device in there for word in devices.device(device)),
     ]
 
 

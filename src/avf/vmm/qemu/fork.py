@@ -12,11 +12,10 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
 
 from avf.disk import QemuDisk
 from avf.vmm.base import NotSupported, VmmControlError
-from avf.vmm.qemu.attach import Execute, add_drive
+from avf.vmm.qemu.attach import Execute
 from avf.vmm.qemu.clone import Clone, hear, leave_memory_out, new_seed, save_state, say
 from avf.vmm.qemu.command import Host
 from avf.vmm.qemu.devices import (
@@ -24,9 +23,9 @@ from avf.vmm.qemu.devices import (
     FORK_IS_QUIET,
     FORK_IS_REFUSED,
     Device,
-    name_in_slot,
 )
 from avf.vmm.qemu.fork_point import ForkBroken, ForkPoint, ForkRefused
+from avf.vmm.qemu.hidden_disks import HiddenDisks
 from avf.vmm.qemu.kept_disks import KeptDisks
 from avf.vmm.qemu.memory_copy import copy_memory
 from avf.vmm.qemu.unfold import UnfoldedTemplate, memory_file, seal
@@ -148,18 +147,12 @@ class ForkSource:
 
     @asynccontextmanager
     async def _without_disks(self, execute: Execute) -> AsyncIterator[None]:
-        """Empty disks stand in for those whose nodes QEMU cannot save with."""
-        sizes = await _disk_sizes(execute)
-        hidden: list[tuple[int, QemuDisk]] = []
+        hidden = HiddenDisks(execute, self._disks)
         try:
-            for slot, disk in enumerate(self._disks):
-                if disk.drive is not None:
-                    await _hide(execute, slot, disk, sizes)
-                    hidden.append((slot, disk))
+            await hidden.hide()
             yield
         finally:
-            for slot, disk in hidden:
-                await _show(execute, slot, disk)
+            await hidden.show()
 
     def close(self) -> None:
         """Idempotent."""
@@ -194,43 +187,3 @@ async def _has_device(execute: Execute, name: str) -> bool:
     except NotSupported:  # there is no such object
         return False
     return True
-
-
-async def _disk_sizes(execute: Execute) -> dict[str, int]:
-    """By the names of drives. Raises VmmControlError."""
-    answer = await execute("query-block")
-    try:
-        assert isinstance(answer, list)
-        return {
-            block["device"]: int(block["inserted"]["image"]["virtual-size"])
-            for block in answer
-            if "inserted" in block
-        }
-    except (AssertionError, KeyError, TypeError, ValueError):
-        raise VmmControlError(f"query-block answered {answer!r:.500}") from None
-
-
-async def _hide(execute: Execute, slot: int, disk: QemuDisk, sizes: dict[str, int]) -> None:
-    node = _stand_in(disk)
-    size = sizes[f"{disk.name}-drive"]
-    options = {"driver": "null-co", "node-name": node, "size": size, "read-only": True}
-    await execute("blockdev-add", options)
-    await _set_node(execute, slot, node)
-
-
-async def _show(execute: Execute, slot: int, disk: QemuDisk) -> None:
-    assert disk.drive is not None
-    again = replace(disk, name=f"{disk.name}-again")
-    await add_drive(execute, again, disk.drive)
-    await _set_node(execute, slot, disk.name)
-    await execute("human-monitor-command", {"command-line": f"drive_del {again.name}-drive"})
-    await execute("blockdev-del", {"node-name": _stand_in(disk)})
-
-
-def _stand_in(disk: QemuDisk) -> str:
-    return f"{disk.name}-void"
-
-
-async def _set_node(execute: Execute, slot: int, node: str) -> None:
-    path = f"/machine/peripheral/{name_in_slot(slot)}/virtio-backend"
-    await execute("qom-set", {"path": path, "property": "drive", "value": node})

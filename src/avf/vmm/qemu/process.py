@@ -3,12 +3,13 @@
 import logging
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from avf.confine import Child
+from avf.disk import QemuDisk
 from avf.vmm.base import (
     BalloonStats,
     ExitCause,
@@ -162,11 +163,20 @@ class QemuProcess:
         self._on_event = on_event
         self._panic_dump = panic_dump
 
-    def save(self, fd: int) -> None:
-        """Stops the guest for good and writes all of its state, memory included, to `fd`. Raises VmmControlError."""
-        from avf.vmm.qemu.clone import save_state
+    def save(self, fd: int, disks: Sequence[QemuDisk]) -> None:
+        """Stops the guest for good and writes all of its state, memory included, to `fd`. Raises VmmControlError.
 
-        self._request(save_state(self._execute, fd), _SAVE_TIMEOUT)
+        `disks`: all that it has, each in the slot of its number.
+        """
+        from avf.vmm.qemu.clone import save_state
+        from avf.vmm.qemu.hidden_disks import HiddenDisks
+
+        async def save() -> None:
+            await self._execute("stop")
+            await HiddenDisks(self._execute, disks).hide()
+            await save_state(self._execute, fd)
+
+        self._request(save(), _SAVE_TIMEOUT)
 
     def fork(self) -> ForkPoint:
         """Copies the guest, which goes on afterwards. Raises NotSupported, ForkRefused or VmmControlError.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from avf.confine import Child, explain_confinement, image_folder, lent_folder, spawn
-from avf.disk import qemu_disk
+from avf.disk import QemuDisk, qemu_disk
 from avf.vmm.base import VmmUnavailable, VmSpec
 from avf.vmm.images import open_firmware, open_image
 from avf.vmm.outlets import open_outlet
@@ -17,8 +17,8 @@ from avf.vmm.qemu.command import (
     DEFAULT_MEMORY_MIB,
     Host,
     Inputs,
+    added_devices,
     clone_command,
-    clone_devices,
     qemu_command,
     template_command,
 )
@@ -200,6 +200,14 @@ class StartWithPort(Start):
 class TemplateStart(StartWithPort):
     """The start of a guest that becomes a template: nothing carries vsock."""
 
+    disks: tuple[QemuDisk, ...]
+    """Those of the guest's image."""
+
+    def _inputs(self, monitor: int, vsock: "_Vsock", undo: ExitStack) -> Inputs:
+        inputs = super()._inputs(monitor, vsock, undo)
+        self.disks = inputs.disks
+        return inputs
+
     def _vsock(self, stderr: int, undo: ExitStack) -> "_Vsock":
         return _Vsock()
 
@@ -231,7 +239,7 @@ class CloneStart(StartWithPort):
     def _clone(self, inputs: Inputs, qemu: Child, device: VsockDevice | None) -> "Clone":
         from avf.vmm.qemu.clone import Clone  # slow to import
 
-        devices = clone_devices(self._spec, inputs)
+        devices = added_devices(self._spec, inputs)
         self.sharing = self._share(inputs, qemu, device)
         return Clone(self._open_state(), self.port, devices, self._spec.ended, self.sharing)
 
@@ -256,7 +264,6 @@ class WaitingStart(CloneStart):
         from avf.vmm.qemu.waiting_clone import WaitingClone
 
         self.inputs = inputs
-        devices = clone_devices(self._spec, inputs)[: len(inputs.disks)]
         sharing = self._share(inputs, qemu, device)
-        self.clone = WaitingClone(self._open_state(), self.port, devices, sharing)
+        self.clone = WaitingClone(self._open_state(), self.port, sharing)
         return self.clone

@@ -33,11 +33,11 @@ def make_template(
     failure = os.memfd_create("avf-failure", os.MFD_CLOEXEC)
     raw = os.memfd_create("avf-template", os.MFD_CLOEXEC)
     try:
-        process, port = qemu.start_template(replace(ours, failure=failure))
+        process, port, disks = qemu.start_template(replace(ours, failure=failure))
         try:
             with port:
                 _wait_until_ready(process, port, failure, time.monotonic() + seconds)
-                process.save(raw)
+                process.save(raw, disks)
         except VmmControlError as error:
             raise _failed(process, str(error)) from error
         finally:

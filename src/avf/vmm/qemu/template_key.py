@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from avf.disk import Disk, ImageDisk
 from avf.vmm.accel import Accelerator
 from avf.vmm.base import VmSpec
 from avf.vmm.digests import file_digest
@@ -28,7 +29,7 @@ def template_spec(spec: VmSpec) -> VmSpec:
         cid=0,
         name="",
         params=f"{spec.params or ''} {PARAMETER}".strip(),
-        disks=(),
+        disks=spec.disks[: spec.image_disks],
         memory_mib=spec.memory_mib or DEFAULT_MEMORY_MIB,
         console=None,
         log=None,
@@ -47,12 +48,16 @@ def template_key(program: str, spec: VmSpec, host: Host) -> str | None:
         return None
     if spec.protected or len(spec.disks) >= SLOTS:
         return None
+    disks = spec.disks[: spec.image_disks]
+    if any(disk.writable for disk in disks):
+        return None
     # the rate of a counter is measured anew at each boot of the host, see check_clock
     common = template_command(program, template_spec(spec), _INPUTS, replace(host, tsc_khz=None))
     known = {
         "format": FORMAT,
         "kernel": file_digest(spec.kernel),
         "initrd": file_digest(spec.initrd),
+        "disks": [_contents(disk) for disk in disks],
         "command": common,
         "program": _program_digest(program),
         "host": _processor_of_the_host() if host.accelerator is Accelerator.KVM else None,
@@ -68,6 +73,13 @@ def check_clock(now: int | None, then: int | None) -> None:
         raise TemplateError(
             f"the template's guest was told a clock of {then} kHz, this host's has {now}"
         )
+
+
+def _contents(disk: Disk) -> list[str]:
+    """What a guest finds on it."""
+    if isinstance(disk, ImageDisk):
+        return [file_digest(disk.fd)]
+    return [text for part in disk.partitions for text in (part.label, file_digest(part.fd))]
 
 
 def _program_digest(program: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from avf import settings
 from avf.causes import words
 from avf.confine import ConfinementError, SpawnError
-from avf.disk import DiskError
+from avf.disk import DiskError, QemuDisk
 from avf.vmm.accel import Acceleration, Accelerator, acceleration_for
 from avf.vmm.base import ExitReport, Machine, VmmStartError, VmmUnavailable, VmSpec
 from avf.vmm.qemu.command import MAX_DISKS, Host
@@ -185,11 +185,13 @@ class Qemu:
             start = WaitingStart(spec, template, shares=shares)
             return WaitingQemu(self._start(spec, start), start.clone, spec, start.inputs)
 
-    def start_template(self, spec: VmSpec) -> tuple[QemuProcess, socket.socket]:
-        """Boots a guest that becomes a template, and the host's end of its port: see `template`."""
+    def start_template(
+        self, spec: VmSpec
+    ) -> tuple[QemuProcess, socket.socket, tuple[QemuDisk, ...]]:
+        """Boots a guest that becomes a template; besides, the host's end of its port and its disks: see `template`."""
         start = TemplateStart(spec, None)
         process = self._start(spec, start)
-        return process, start.port
+        return process, start.port, start.disks
 
     def template_key(self, spec: VmSpec) -> str | None:
         """The digest of all that a template for `spec` depends on; None if there can be none.

@@ -2,14 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from avf.causes import words
 from avf.vmm.base import VmmControlError
 from avf.vmm.qemu.attach import Belongings, Execute, attach
 from avf.vmm.qemu.clone import Clone, new_seed
-from avf.vmm.qemu.devices import CLONE_HAS_REHEARSED, Device
+from avf.vmm.qemu.devices import CLONE_HAS_REHEARSED
 from avf.vmm.qemu.sharing import Sharing
 
 
@@ -20,11 +20,9 @@ class WaitingClone(Clone):
         self,
         state: int,
         port: socket.socket,
-        devices: Sequence[Device],
         sharing: Sharing | None = None,
     ) -> None:
-        """`devices`: those that it has before it is anybody's."""
-        super().__init__(state, port, devices, sharing=sharing)
+        super().__init__(state, port, (), sharing=sharing)
         self.ready: Future[None] = Future()
         self.owner: Future[Belongings] = Future()
 
@@ -44,7 +42,6 @@ class WaitingClone(Clone):
 
     async def _load(self, execute: Execute) -> None:
         await super()._load(execute)
-        await super()._add_devices(execute)
         answer = await self._ask(execute, f"rehearse {new_seed()}")
         if answer != CLONE_HAS_REHEARSED:
             raise VmmControlError(f"instead of rehearsing the clone said {answer!r}")

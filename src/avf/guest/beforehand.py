@@ -1,0 +1,33 @@
+"""What a template does before it is saved: all that is the same for every payload, so that no clone has to do it."""
+
+from importlib import import_module
+
+from avf.apk.crypto import libcrypto
+from avf.guest import crypto, limits
+from avf.guest.rehearsal import rehearse
+from avf.guest.swap import enable_swap
+from avf.guest.system import mount_system
+
+MODULES = (
+    "avf.guest.agent",
+    "avf.guest.launcher",
+    "avf.guest.payload_service",
+    "avf.guest.script",
+    "avf.guest.template",
+    "avf.guest.tombstone",
+    "encodings.utf_16_le",
+    "mmap",
+)
+"""Those that import all that is imported between the beginning of a clone and the start of its payload."""
+
+
+def get_ready() -> None:
+    """To be called before the agent and the payload's process are forked. Raises GuestError or OSError."""
+    mount_system()
+    for module in MODULES:
+        import_module(module)
+    enable_swap()
+    limits.make_group()
+    crypto.rehearse()
+    libcrypto.rehearse()
+    rehearse()
