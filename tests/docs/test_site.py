@@ -3,6 +3,7 @@
 All tests that need it are in this file, so that it is built once.
 """
 
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +19,9 @@ from website.faces import modules, public_names
 ROOT = Path(__file__).parents[2]
 LOADING = {"script": "src", "img": "src", "link": "href", "iframe": "src"}
 """Elements by which a page loads something, and the attribute that names it."""
+VERBATIM = {"code", "pre", "script", "style", "title"}
+MARKUP = re.compile(r"^\s*\|.*\|\s*$|\*\*\w[^*\n]*\*\*|```|\]\(", re.MULTILINE)
+"""Rows of tables, bold text, samples and links that were not taken for such."""
 
 
 class Page(HTMLParser):
@@ -26,15 +30,25 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.loaded: list[str] = []
         self.anchors = {""}
+        self.words = ""
+        self._verbatim = 0
         self.feed(path.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         self.anchors.add(values.get("id", ""))
+        self._verbatim += tag in VERBATIM
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
         if tag in LOADING and LOADING[tag] in values and values.get("rel") != "canonical":
             self.loaded.append(values[LOADING[tag]])
+
+    def handle_endtag(self, tag: str) -> None:
+        self._verbatim -= tag in VERBATIM
+
+    def handle_data(self, data: str) -> None:
+        """Code becomes one letter, so that what is around it stays on its line."""
+        self.words += "x" if self._verbatim else data
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +77,20 @@ def test_links_lead_somewhere(pages: dict[Path, Page]) -> None:
     assert len(pages) > 60
     assert sum(len(page.links) for page in pages.values()) > 5000
     assert not list(broken(pages))
+
+
+def test_no_markup_is_left_as_text(pages: dict[Path, Page]) -> None:
+    left = {path.name: MARKUP.search(page.words) for path, page in pages.items()}
+    assert {name: found.group() for name, found in left.items() if found} == {}
+
+
+def test_markup_that_is_left_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    for left in ("| <code>a</code> | b |", "**so</em>**", "[a](b", "```"):
+        page.write_text(f"<pre>{left}</pre>\n<p>{left}</p>\n")
+        assert MARKUP.findall(Page(page).words), left
+    page.write_text("<p>f(<em>**options</em>) a | b</p><code>**bold** ](</code>")
+    assert not MARKUP.findall(Page(page).words)
 
 
 def test_it_needs_no_network(pages: dict[Path, Page]) -> None:
