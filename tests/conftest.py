@@ -15,13 +15,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from avf.vmm import user_templates
-from tests import progress
+from tests import programs, progress
 from tests import several_uids as uids
 from tests.eventually import eventually
 
 BUILD = Path(__file__).parents[1] / "build"
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 15
+
+programs.hide_those_for_root()
 
 # VMs boot by themselves, and no test makes templates unasked, which outlives it; `make warm` runs tests with clones.
 os.environ.setdefault("AVF_WARM", "off")

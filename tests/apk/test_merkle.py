@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from avf.apk import InputError, merkle
 from avf.apk.source import FdSource, FileSource
+from tests.programs import path_of
 
 SIZES = [0, 1, 4095, 4096, 4097, 524287, 524288, 524289, 1 << 20, (1 << 20) + 1, 3_000_001]
 SALTS = [b"", b"\1\2\3\4\5\6", bytes(range(32)), bytes(range(7, 71))]
@@ -56,7 +57,7 @@ def test_same_tree_and_root_as_veritysetup(tmp_path: Path, size: int, salt: byte
     data.write_bytes(padded)
     done = subprocess.run(
         [
-            *("veritysetup", "format", "--no-superblock", "--format=1", "--hash=sha256"),
+            *(path_of("veritysetup"), "format", "--no-superblock", "--format=1", "--hash=sha256"),
             *("--data-block-size=4096", "--hash-block-size=4096"),
             f"--data-blocks={len(padded) // 4096}",
             f"--salt={merkle.pad_salt(salt).hex() or '-'}",

@@ -13,6 +13,7 @@ import pytest
 from avf.disk import Disk, QemuDisk, qemu_disk
 from avf.vmm.base import Machine
 from avf.vmm.qemu.devices import disk as disk_arguments
+from tests.programs import path_of
 
 MakeFile = Callable[..., int]
 
@@ -41,7 +42,7 @@ def name_of(fd: int) -> str:
 def run(*command: str, check: bool = True) -> str:
     """Runs a foreign tool and returns everything it printed."""
     result = subprocess.run(
-        command,
+        (path_of(command[0]), *command[1:]),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from avf.guest import libc, swap
+from tests.programs import path_of
 
 
 @pytest.mark.parametrize("size", [40960, 1 << 20, 256 << 20])
@@ -14,7 +15,8 @@ def test_as_mkswap_makes_it(tmp_path: Path, size: int) -> None:
     with file.open("wb") as created:
         created.truncate(size)
     file.chmod(0o600)
-    subprocess.run(["/sbin/mkswap", "-U", "clear", file], check=True, capture_output=True)
+    command = [path_of("mkswap"), "-U", "clear", file]
+    subprocess.run(command, check=True, capture_output=True)
     assert file.read_bytes()[:4096] == swap.swap_header(size)
 
 

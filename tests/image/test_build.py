@@ -9,6 +9,7 @@ import pytest
 import avf
 from avf.image import Image, build_image
 from avf.image.__main__ import main
+from tests.programs import path_of
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,8 @@ def test_the_initial_disk_knows_the_systems_root_hash(image: Image, tmp_path: Pa
         command = ["cpio", "--quiet", "-i", "--to-stdout", "etc/avf/system"]
         done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=True)
     root_hash, blocks = done.stdout.split()
-    verify = ["veritysetup", "verify", image.system, image.system, root_hash, "--no-superblock"]
+    program = path_of("veritysetup")
+    verify = [program, "verify", image.system, image.system, root_hash, "--no-superblock"]
     options = [f"--data-blocks={blocks}", f"--hash-offset={int(blocks) * 4096}", "--salt=-"]
     subprocess.run([*verify, *options], check=True)
     damaged = bytearray(image.system.read_bytes())
