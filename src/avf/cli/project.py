@@ -82,7 +82,8 @@ def build_command(
         signer = _key(key, password_file)
         target = out or Path(f"{_apk_name(source)}.apk")
         built = _build(project, target, signer)
-    _say(f"made {target}: package {built.package}, version {built.version}, {built.files} files")
+    files = "1 file" if built.files == 1 else f"{built.files} files"
+    _say(f"made {target}: package {built.package}, version {built.version}, {files}")
     _say(f"run it:  vm run-app {target}")
 
 
