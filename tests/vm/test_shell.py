@@ -412,9 +412,14 @@ def test_a_guest_that_is_not_debuggable_refuses(
     """The host asks the device itself, past all that virtmgr might refuse. The payload's own port is served."""
     app = prepare_app(app_of_module.service, tmp_path, sample_apk)
     config = app.running("echo.py", debug_level=DebugLevel.NONE)
-    with app.service.create_vm(config) as quiet, open_vm(quiet.cid) as control:
+    output = {"console": tmp_path / "console", "log": tmp_path / "log"}
+    with app.service.create_vm(config, **output) as quiet, open_vm(quiet.cid) as control:
         quiet.start()
         quiet.wait_until_ready(timeout=300)
+        for shown in output:
+            mute = command(shown if shown == "console" else "logs", quiet.cid, input=b"")
+            assert mute.returncode == 1
+            assert b"is not debuggable, so its guest writes nothing" in mute.stderr
         base = Path(os.environ["AVF_RUNTIME_DIR"], "vms", str(quiet.cid), "vsock.sock")
         guest = HybridVsock(quiet.cid, base)
         with control.connect_vsock(5678) as stream:

@@ -37,6 +37,7 @@ def console(cid: int) -> None:
     Ctrl-] leaves. A VM takes input if it is debuggable or raw, unless its own console is a socket.
     """
     with controlled(cid) as vm, ExitStack() as stack:
+        _refuse_mute(vm)
         details = vm.details()
         stream = stack.enter_context(vm.attach_console())
         if sys.stdin is None or not (details.takes_console_input or sys.stdin.isatty()):
@@ -60,11 +61,11 @@ def logs(cid: int, follow: bool) -> None:
 
 
 def _refuse_mute(vm: ControlledVm) -> None:
-    """Only guests that are debuggable or raw write a log; it is they that take input."""
+    """Only guests that are debuggable or raw write to console and log; it is they that take input."""
     details = vm.details()
     if details.has_console and not details.takes_console_input:
         raise CliError(
-            f"VM {details.cid} is not debuggable, so its guest writes no log",
+            f"VM {details.cid} is not debuggable, so its guest writes nothing",
             "`vm run-app --debug full` makes one that is",
         )
 
