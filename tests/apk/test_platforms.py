@@ -202,7 +202,7 @@ def test_apksigner_reads_a_late_rotation_below_it(late: bytes, tmp_path: Path) -
 def test_an_attribute_of_rotation_is_read_from_its_release_on(
     anatomy: Anatomy, key: SigningKey
 ) -> None:
-    attribute = u32(0x559F8B02) + b"not u32"
+    attribute = u32(0x559F8B02) + b"u32"
     v3 = Forger(key, [(ECDSA, anatomy.digest(ECDSA))], attributes=[attribute])
     data = io.BytesIO(anatomy.with_pairs((BlockId.V3, v3.block())).build())
     assert verify(data, sdk=32).signers

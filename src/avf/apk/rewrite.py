@@ -1,4 +1,7 @@
-"""Copy a ZIP, without the files of its signatures if asked, every stored entry's data aligned."""
+"""Copy a ZIP, without the files of its signatures if asked, every stored entry's data aligned.
+
+A local header of the copy names the compression method that the directory does.
+"""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -15,6 +18,7 @@ LIBRARY_PAGE = 16384
 _ALIGNMENT_EXTRA_ID = 0xD935
 _COPY_SIZE = 1 << 20
 _LOCAL_SIZE = 30
+_METHOD_FIELD = 8
 _MAX_EXTRA = 0xFFFF
 _EXTRA_LENGTH_FIELD = 28
 _CD_HEADER_OFFSET_FIELD = 42
@@ -50,7 +54,7 @@ def misaligned(
     """The stored entries whose data do not begin on their boundary, and where they begin."""
     for entry, _ in iter_headers(source, sections):
         if entry.method == STORED:
-            offset = data_offset(source, entry)
+            offset = data_offset(source, entry, any_method=True)
             if offset % alignment_of(entry, page):
                 yield entry, offset
 
@@ -94,7 +98,7 @@ def _parts(source: Source, sections: ZipSections, front: int) -> Iterator[Part]:
     found = sorted(iter_headers(source, sections), key=lambda item: item[0].header_offset)
     ends = [entry.header_offset for entry, _ in found[1:]] + [front]
     for (entry, header), end in zip(found, ends, strict=True):
-        data = data_offset(source, entry)
+        data = data_offset(source, entry, any_method=True)
         if data + entry.compressed_size > end:
             raise EntryError(
                 f"ZIP entry {entry.name!r} overlaps what comes at byte {end}",
@@ -107,6 +111,8 @@ def _copy_entry(source: Source, part: Part, out: BinaryIO, alignment: int) -> No
     entry = part.entry
     start = entry.header_offset
     local = source.read_at(start, part.data - start)
+    field = _METHOD_FIELD
+    local = local[:field] + struct.pack("<H", entry.method) + local[field + 2 :]
     if entry.method == STORED:
         name_end = _LOCAL_SIZE + len(entry.raw_name)
         extra = _aligned(local[name_end:], out.tell() + name_end, alignment)

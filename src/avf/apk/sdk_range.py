@@ -1,16 +1,24 @@
 """What every platform of a range says of an APK, and the range that its manifest asks for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 from avf.apk.axml_reader import MAX_MANIFEST, ManifestSdks, read_manifest
-from avf.apk.errors import ApkError, EntryError, InputError, SchemeNotFound, SigningBlockError
+from avf.apk.errors import (
+    ApkError,
+    EntryError,
+    InputError,
+    SchemeNotFound,
+    SigningBlockError,
+    ZipFormatError,
+)
 from avf.apk.owners import check_owners
 from avf.apk.signers import MAX_SDK
 from avf.apk.signing_block import NOT_SIGNED, BlockId, SignedApk, find_signing_block
 from avf.apk.source import Progress, Source, open_source
 from avf.apk.v1 import VerifiedV1, verify_sections
+from avf.apk.v1.contents import read_contents
 from avf.apk.verify import (
     V2_SDK,
     V3_1_SDK,
@@ -20,7 +28,7 @@ from avf.apk.verify import (
     signers_of,
     verify_for,
 )
-from avf.apk.zip import check_directory, find_sections, read_entry
+from avf.apk.zip import ZipSections, check_directory, find_in, find_sections
 
 MANIFEST = "AndroidManifest.xml"
 _WITHOUT_MANIFEST = "; without it the lowest SDK must be given"
@@ -62,7 +70,7 @@ def verify_range(
     if not 0 <= low <= max_sdk:
         raise InputError(f"the SDK range {low} to {max_sdk} is empty")
     source = open_source(apk, size, progress)
-    subject = _Subject(source, (low, max_sdk), lambda: _read_manifest(apk, size))
+    subject = _Subject(source, (low, max_sdk))
     verdicts: list[PlatformVerdict] = []
     starts = sorted({sdk for sdk in subject.changes() if low < sdk <= max_sdk} | {low})
     for first, after in zip(starts, [*starts[1:], max_sdk + 1], strict=True):
@@ -87,7 +95,7 @@ def verify_platform(
 ) -> VerifiedApk | VerifiedV1:
     """Check an APK as the platform of one SDK does, with the best scheme that it knows: v1, v2, v3 or v3.1."""
     source = open_source(apk, size, progress)
-    subject = _Subject(source, (sdk, sdk), lambda: _read_manifest(apk, size))
+    subject = _Subject(source, (sdk, sdk))
     verified = subject.verify(sdk)
     check_directory(source, subject.sections)
     source.check_unchanged()
@@ -97,26 +105,23 @@ def verify_platform(
 class _Subject:
     """An APK, and the range of platforms that are asked for."""
 
-    def __init__(
-        self, source: Source, sdks: tuple[int, int], read_sdks: Callable[[], ManifestSdks]
-    ) -> None:
-        self.sections = find_sections(source)
+    def __init__(self, source: Source, sdks: tuple[int, int]) -> None:
+        self.sections = find_sections(source, strict=False)
         self._source = source
         self._sdks = sdks
-        self._read_sdks = read_sdks
         self._v1: VerifiedV1 | None = None
         self._manifest: ManifestSdks | None = None
         self._signed: SignedApk | None = None
         self._ids: set[BlockId] = set()
         """The schemes in the signing block, as far as it can be read."""
-        self.broken: SigningBlockError | None = None
+        self.broken: SigningBlockError | ZipFormatError | None = None
         """Why it cannot be read, or not further."""
         try:
-            self._signed = find_signing_block(source)
+            self._signed = find_signing_block(source, self.sections)
             for pair_id, _, _ in self._signed.pairs():
                 if pair_id in _FIRST_SDK:
                     self._ids.add(BlockId(pair_id))
-        except SigningBlockError as error:
+        except (SigningBlockError, ZipFormatError) as error:
             self.broken = error
         self._digests = ContentDigests(self._signed) if self._signed else None
 
@@ -131,9 +136,15 @@ class _Subject:
         return changes
 
     def verify(self, sdk: int) -> VerifiedApk | VerifiedV1:
-        """What the platform says: of the newest scheme that it knows and finds, else of v1."""
+        """What the platform says: of the newest scheme that it knows and finds, else of v1.
+
+        What has no readable manifest is no package, whoever signed it.
+        """
         if self._signed and self._digests and self._known(sdk):
-            return verify_for(self._signed, self._digests, sdk, allow_v2=True)
+            verified = verify_for(self._signed, self._digests, sdk, allow_v2=True, first=True)
+            if sdk >= _SANDBOX_SDK:
+                self._sdks_of_manifest()
+            return verified
         if self._v1 is None:
             self._v1 = self._verify_v1(sdk)
         self._check_v1_suffices(sdk)
@@ -156,7 +167,9 @@ class _Subject:
     def _not_found(self, sdk: int, error: SchemeNotFound) -> ApkError:
         """Neither v1 nor a scheme that the platform knows."""
         broken = self.broken
-        if broken and (broken.code == "signing-block" or str(broken).startswith(NOT_SIGNED)):
+        if broken and (
+            broken.code in ("signing-block", "zip") or str(broken).startswith(NOT_SIGNED)
+        ):
             return broken
         if self._ids:
             known = ["v1", *_names({item for item, since in _FIRST_SDK.items() if since <= sdk})]
@@ -166,12 +179,15 @@ class _Subject:
             )
         return error
 
+    def _sdks_of_manifest(self) -> ManifestSdks:
+        if self._manifest is None:
+            self._manifest = _read_manifest(self._source, self.sections)
+        return self._manifest
+
     def _check_v1_suffices(self, sdk: int) -> None:
         if sdk < _SANDBOX_SDK:
             return
-        if self._manifest is None:
-            self._manifest = self._read_sdks()
-        manifest = self._manifest
+        manifest = self._sdks_of_manifest()
         target = manifest.min_sdk if manifest.target_sdk is None else manifest.target_sdk
         if manifest.target_sandbox > 1:
             raise SchemeNotFound(
@@ -201,13 +217,15 @@ def manifest_min_sdk(apk: int | BinaryIO, *, size: int | None = None) -> int:
 def manifest_sdks(apk: int | BinaryIO, *, size: int | None = None) -> ManifestSdks:
     """What the manifest says of platforms. EntryError if there is no readable manifest."""
     try:
-        return _read_manifest(apk, size)
+        source = open_source(apk, size)
+        return _read_manifest(source, find_sections(source, strict=False))
     except EntryError as error:
         raise EntryError(f"{error}{_WITHOUT_MANIFEST}", offset=error.offset) from None
 
 
-def _read_manifest(apk: int | BinaryIO, size: int | None) -> ManifestSdks:
-    data = read_entry(apk, MANIFEST, limit=MAX_MANIFEST, size=size)
+def _read_manifest(source: Source, sections: ZipSections) -> ManifestSdks:
+    entry = find_in(source, sections, MANIFEST)
+    data = read_contents(source, entry, sections.cd_offset, MAX_MANIFEST)
     try:
         return read_manifest(data)
     except EntryError as error:

@@ -99,14 +99,20 @@ def _attribute(item: FieldReader) -> Attribute:
     return Attribute(attribute_id, item.take(item.remaining, "attribute"), offset)
 
 
-def strongest_signature(signer: Signer, sdk: int) -> tuple[SignatureAlgorithm, bytes]:
-    """The signature with the strongest content digest that a platform knows, the last listed among equals."""
+def strongest_signature(
+    signer: Signer, sdk: int, *, first: bool = False
+) -> tuple[SignatureAlgorithm, bytes]:
+    """The signature with the strongest content digest that a platform knows.
+
+    Among equals it is the last listed, as for AVF, or the `first`, as for Android.
+    """
     best: tuple[SignatureAlgorithm, bytes] | None = None
     for record in signer.signatures:
         algorithm = algorithm_of(record.algorithm_id)
         if algorithm is None or (_is_verity(algorithm) and sdk < VERITY_SDK):
             continue
-        if best is None or algorithm.content_digest >= best[0].content_digest:
+        stronger = best is None or algorithm.content_digest > best[0].content_digest
+        if stronger or (not first and best and algorithm.content_digest == best[0].content_digest):
             best = (algorithm, record.value)
     if best is None:
         raise UnsupportedAlgorithm("No supported APK signatures found", offset=signer.offset)

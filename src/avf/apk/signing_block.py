@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from avf.apk.errors import SchemeNotFound, SigningBlockError, ZipFormatError
 from avf.apk.source import Source
-from avf.apk.zip import ZipSections, find_sections, iter_raw_names
+from avf.apk.zip import ZipSections, check_no_gap, find_sections, iter_raw_names
 from avf.named import NamedTuple
 
 MAGIC = b"APK Sig Block 42"
@@ -95,9 +95,13 @@ class SignedApk(NamedTuple):
         raise SigningBlockError(f"APK Signing Block: more than {_MAX_PAIRS} pairs", offset=position)
 
 
-def find_signing_block(source: Source) -> SignedApk:
-    """Locate the sections of a signed APK."""
-    sections = find_sections(source)
+def find_signing_block(source: Source, sections: ZipSections | None = None) -> SignedApk:
+    """Locate the sections of a signed APK, or take those that were found already.
+
+    SchemeNotFound if there is no signing block, SigningBlockError if it is broken, ZipFormatError.
+    """
+    sections = sections or find_sections(source)
+    check_no_gap(sections)
     end = sections.cd_offset
     if end < MIN_SIZE:
         raise SchemeNotFound(

@@ -49,7 +49,7 @@ V2_SDK = 24
 V3_SDK = 28
 V3_1_SDK = 33
 MAX_V2_SIGNERS = 10
-_V2_ID = 2
+_V3_ID = 3
 
 
 class Scheme(Enum):
@@ -162,11 +162,21 @@ def verify(
 
 
 def verify_for(
-    apk: SignedApk, digests: "ContentDigests", sdk: int, *, allow_v2: bool = False
+    apk: SignedApk,
+    digests: "ContentDigests",
+    sdk: int,
+    *,
+    allow_v2: bool = False,
+    first: bool = False,
 ) -> VerifiedApk:
-    """What the platform `sdk` says of the signatures and the contents."""
+    """What the platform `sdk` says of the signatures and the contents.
+
+    Of a signer's equally strong signatures the last counts, as for AVF, or the `first`, as for Android.
+    """
     choice = choose_signers(apk, sdk, allow_v2=allow_v2)
-    signers = tuple([_verify_signer(choice, signer, digests, sdk) for signer in choice.signers])
+    signers = tuple(
+        [_verify_signer(choice, signer, digests, sdk, first) for signer in choice.signers]
+    )
     return VerifiedApk(choice.scheme, signers, apk.zip.size)
 
 
@@ -267,9 +277,9 @@ class ContentDigests:
 
 
 def _verify_signer(
-    choice: Choice, signer: Signer, digests: ContentDigests, sdk: int
+    choice: Choice, signer: Signer, digests: ContentDigests, sdk: int, first: bool
 ) -> VerifiedSigner:
-    algorithm, signature = strongest_signature(signer, sdk)
+    algorithm, signature = strongest_signature(signer, sdk, first=first)
     _check_signature(signer, algorithm, signature)
     signed_data = parse_signed_data(signer, has_sdk_range=choice.has_sdk_range)
     _check_consistent(signer, signed_data)
@@ -349,9 +359,9 @@ def _check_not_stripped(choice: Choice, signed_data: SignedData, sdk: int) -> No
     """A signer may say that a better signature exists; without that one the APK was tampered with."""
     if choice.scheme is Scheme.V2 and sdk >= V3_SDK:
         for attribute in signed_data.find(ATTRIBUTE_STRIPPING_PROTECTION):
-            if _u32(attribute, "stripping protection") != _V2_ID:
+            if _u32(attribute, "stripping protection") == _V3_ID:
                 raise SignatureStripped(
-                    "The v2 signature says that the APK has a newer one, but there is none",
+                    "The v2 signature says that the APK has one of v3, but there is none",
                     offset=attribute.offset,
                 )
     if choice.scheme is Scheme.V3 and sdk >= V3_1_SDK:
@@ -375,11 +385,12 @@ def _check_rotated(choice: Choice, attribute: Attribute, sdk: int) -> None:
 
 
 def _u32(attribute: Attribute, name: str) -> int:
-    if len(attribute.value) != 4:
+    """The number that an attribute begins with; what follows it is skipped, as on Android."""
+    if len(attribute.value) < 4:
         raise SigningBlockError(
             f"signed data: {name} attribute is not 4 bytes", offset=attribute.offset
         )
-    return int.from_bytes(attribute.value, "little")
+    return int.from_bytes(attribute.value[:4], "little")
 
 
 def _check_lineage(signed_data: SignedData) -> tuple[LineageNode, ...]:

@@ -50,6 +50,11 @@ class ZipSections(NamedTuple):
     def size(self) -> int:
         return self.eocd_offset + self.eocd_size
 
+    @property
+    def cd_end(self) -> int:
+        """Where the central directory ends: where the EOCD begins, unless bytes lie between them."""
+        return self.cd_offset + self.cd_size
+
 
 class Entry(NamedTuple):
     """One line of the central directory. `mode` is the Unix st_mode, 0 if the archive records none."""
@@ -71,8 +76,12 @@ class Entry(NamedTuple):
         return self.name.endswith("/")
 
 
-def find_sections(source: Source) -> ZipSections:
-    """Locate the central directory and the EOCD."""
+def find_sections(source: Source, *, strict: bool = True) -> ZipSections:
+    """Locate the central directory and the EOCD.
+
+    Without `strict`, bytes between the two and the numbers of disks do not count. So platforms read the entries of an
+    APK whose v1 signature they check; AVF refuses such a file, and no later scheme is looked for in front of a gap.
+    """
     tail_size = min(source.size, EOCD_SIZE + _MAX_COMMENT + _PADDING_UNIT - 1)
     tail_offset = source.size - tail_size
     tail = source.read_at(tail_offset, tail_size)
@@ -80,7 +89,7 @@ def find_sections(source: Source) -> ZipSections:
     position = tail_size
     while (position := tail.rfind(_EOCD_MAGIC, 0, position + 3)) >= 0:
         if end := _eocd_end(tail, position, content_end, source.size):
-            return _sections(source, tail_offset + position, tail[position:end])
+            return _sections(source, tail_offset + position, tail[position:end], strict)
     raise ZipFormatError("Invalid ZIP: no end of central directory record", offset=source.size)
 
 
@@ -94,11 +103,11 @@ def _eocd_end(tail: bytes, position: int, content_end: int, size: int) -> int:
     return end if aligned and content_end <= end else 0
 
 
-def _sections(source: Source, eocd_offset: int, eocd: bytes) -> ZipSections:
+def _sections(source: Source, eocd_offset: int, eocd: bytes, strict: bool) -> ZipSections:
     _, disk, cd_disk, disk_entries, entries, cd_size, cd_offset, _ = _EOCD.unpack_from(eocd)
     if 0xFFFFFFFF in (cd_size, cd_offset):
         raise ZipFormatError("Unsupported ZIP: ZIP64 is not supported.", offset=eocd_offset)
-    if disk or cd_disk or disk_entries != entries:
+    if strict and (disk or cd_disk or disk_entries != entries):
         raise ZipFormatError("Unsupported ZIP: it spans several disks.", offset=eocd_offset)
     if cd_size > _MAX_CD:
         raise ZipFormatError(
@@ -107,11 +116,19 @@ def _sections(source: Source, eocd_offset: int, eocd: bytes) -> ZipSections:
     gap = eocd_offset - (cd_offset + cd_size)
     if gap > 0 and source.read_at(cd_offset + gap, 4) in (_CD_MAGIC, _EOCD_MAGIC):
         raise ZipFormatError(f"Invalid ZIP: offset should be 0, but {gap}.", offset=0)
-    if gap:
+    found = ZipSections(cd_offset, cd_size, eocd_offset, len(eocd), entries)
+    if gap < 0 or strict:
+        check_no_gap(found)
+    return found
+
+
+def check_no_gap(sections: ZipSections) -> None:
+    """ZipFormatError unless the EOCD begins where the central directory ends."""
+    if sections.cd_end != sections.eocd_offset:
         raise ZipFormatError(
-            "Invalid ZIP: EOCD should follow CD with no extra data or overlap.", offset=eocd_offset
+            "Invalid ZIP: EOCD should follow CD with no extra data or overlap.",
+            offset=sections.eocd_offset,
         )
-    return ZipSections(cd_offset, cd_size, eocd_offset, len(eocd), entries)
 
 
 def entries(apk: int | BinaryIO, *, size: int | None = None) -> list[Entry]:
@@ -190,8 +207,8 @@ def _headers(source: Source, sections: ZipSections) -> Iterator[_Header]:
     """The headers of all entries. ZipFormatError if one is cut short, or if something follows the last one."""
     window, position, offset = b"", 0, sections.cd_offset
     for index in range(sections.entry_count):
-        if len(window) - position < _CD_HEADER.size + 3 * 0xFFFF and offset < sections.eocd_offset:
-            length = min(_CD_WINDOW, sections.eocd_offset - offset)
+        if len(window) - position < _CD_HEADER.size + 3 * 0xFFFF and offset < sections.cd_end:
+            length = min(_CD_WINDOW, sections.cd_end - offset)
             window, position = window[position:] + source.read_at(offset, length), 0
             offset += length
         start, position = position, _header_end(window, position)
@@ -200,7 +217,7 @@ def _headers(source: Source, sections: ZipSections) -> Iterator[_Header]:
             raise header.error(_fault(window[start:]))
         yield header
     end = offset - len(window) + position
-    if end != sections.eocd_offset:
+    if end != sections.cd_end:
         raise ZipFormatError(
             "Invalid ZIP: the central directory is longer than its entries", offset=end
         )
@@ -255,7 +272,12 @@ def _decode_name(raw: bytes, flags: int, header: _Header) -> str:
 def find_entry(apk: int | BinaryIO, name: str, *, size: int | None = None) -> Entry:
     """The entry called `name`; EntryError if there is none or more than one."""
     source = open_source(apk, size)
-    matches = [entry for entry in iter_entries(source, find_sections(source)) if entry.name == name]
+    return find_in(source, find_sections(source), name)
+
+
+def find_in(source: Source, sections: ZipSections, name: str) -> Entry:
+    """As `find_entry`, where the sections are known."""
+    matches = [entry for entry in iter_entries(source, sections) if entry.name == name]
     if len(matches) != 1:
         raise EntryError(f"ZIP entry {name!r} " + ("occurs twice" if matches else "not found"))
     return matches[0]
@@ -280,7 +302,8 @@ def entry_offset(apk: int | BinaryIO, entry: Entry, *, size: int | None = None) 
     return data_offset(open_source(apk, size), entry)
 
 
-def data_offset(source: Source, entry: Entry) -> int:
+def data_offset(source: Source, entry: Entry, *, any_method: bool = False) -> int:
+    """As `entry_offset`. With `any_method` the local header may name another method, which platforms ignore."""
     if entry.flags & _FLAG_ENCRYPTED:
         raise _entry_error(entry, "is encrypted")
     end = source.size
@@ -290,7 +313,7 @@ def data_offset(source: Source, entry: Entry) -> int:
         raise _entry_error(entry, "has a local header outside of the file")
     local = source.read_at(start, _LOCAL_HEADER.size + len(entry.raw_name))
     magic, _, _, method, *_, name_length, extra_length = _LOCAL_HEADER.unpack_from(local)
-    if (magic, method) != (_LOCAL_MAGIC, entry.method):
+    if magic != _LOCAL_MAGIC or not (any_method or method == entry.method):
         raise _entry_error(entry, "has a local header that contradicts the directory")
     if name_length != len(entry.raw_name) or local[_LOCAL_HEADER.size :] != entry.raw_name:
         raise _entry_error(entry, "has another name in its local header")

@@ -1,5 +1,6 @@
 """Signature files (`*.SF`): what they say of the manifest, and of the schemes that the APK is signed with."""
 
+import re
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from avf.apk.v1.sections import Section, sections
 _KNOWN_SCHEMES = {2: 24, 3: 28}
 """The number of a scheme in signature files and the first SDK that knows it."""
 _STRIPPING_SDK = 24
+_NUMBER = re.compile(r"[+-]?0*\d{1,9}")
+_TRIMMED = "".join(map(chr, range(0x21)))
+"""What Java removes around a number."""
 _OLD_TOOL = "signtool"
 
 
@@ -115,7 +119,6 @@ def _check_not_stripped(
 
 
 def _number(text: str) -> int:
-    try:
-        return int(text.strip())
-    except ValueError:
-        return 0
+    """The number of a scheme as Java reads it, 0 if it is none."""
+    trimmed = text.strip(_TRIMMED)
+    return int(trimmed) if _NUMBER.fullmatch(trimmed) else 0

@@ -68,7 +68,8 @@ def verify_v1(
     ApkError that says which step failed; SchemeNotFound if there is no v1 signature.
     """
     source = open_source(apk, size, progress)
-    verified = verify_sections(source, find_sections(source), (2, 3), (min_sdk, max_sdk))
+    sections = find_sections(source, strict=False)
+    verified = verify_sections(source, sections, (2, 3), (min_sdk, max_sdk))
     source.check_unchanged()
     return verified
 
