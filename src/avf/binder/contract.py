@@ -23,13 +23,15 @@ from .parcel import Parcel
 from .wire import DUMP, MAX_USER_CODE, Stability
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_I_co = TypeVar("_I_co", bound="Interface", covariant=True)
 
 if TYPE_CHECKING:
+    _I_co = TypeVar("_I_co", bound="Interface", covariant=True)
 
     class _InterfaceType(ABCMeta):
         """Tells type checkers that there are abstract methods."""
 else:
+    _I_co = TypeVar("_I_co", covariant=True)
+    """Without its bound: see `avf.binder.objects`."""
     _InterfaceType = type
     """`isinstance` is several times slower for classes of ABCMeta."""
 

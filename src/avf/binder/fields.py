@@ -1,5 +1,6 @@
 """What parcelables and unions have in common: types and defaults of members, and bodies, built when first needed."""
 
+import builtins
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .codec import Reader, Writer
 
 _T = TypeVar("_T")
+_NULLABLE = " | None"
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -24,7 +26,24 @@ def resolve(annotation: object, module: str) -> object:
     """The type an annotation means; strings are expressions in the defining module."""
     if not isinstance(annotation, str):
         return annotation
-    return eval(annotation, vars(sys.modules[module]))
+    return _evaluated(annotation, vars(sys.modules[module]))
+
+
+def _evaluated(text: str, names: dict[str, Any]) -> Any:
+    """What an expression means in a module. Raises as `eval` does.
+
+    What AIDL types are spelled like is taken apart here: loading Python's compiler takes a guest longer than all of it.
+    """
+    if text in names:
+        return names[text]
+    if text.isidentifier() and hasattr(builtins, text):
+        return getattr(builtins, text)
+    if text.endswith(_NULLABLE):
+        return _evaluated(text.removesuffix(_NULLABLE), names) | None
+    generic, _, inner = text.removesuffix("]").partition("[")
+    if text == f"{generic}[{inner}]" and generic.isidentifier() and inner.isidentifier():
+        return _evaluated(generic, names)[_evaluated(inner, names)]
+    return eval(text, names)
 
 
 class Required:

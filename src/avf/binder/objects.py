@@ -3,7 +3,7 @@
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from .errors import DeadObjectError, Status, StatusError, report
 from .oneway import OnewayOrder
@@ -31,8 +31,12 @@ class Remote(Protocol):
     def unlink_to_death(self, handle: "Handle", recipient: Callable[[], None]) -> bool: ...
 
 
-_I = TypeVar("_I", bound="IBinder")
-_I_co = TypeVar("_I_co", bound="IBinder", covariant=True)
+if TYPE_CHECKING:
+    _I = TypeVar("_I", bound="IBinder")
+    _I_co = TypeVar("_I_co", bound="IBinder", covariant=True)
+else:
+    _I, _I_co = TypeVar("_I"), TypeVar("_I_co", covariant=True)
+    """Without bounds: `typing` has Python's compiler look at one that is a string, which costs a guest its loading."""
 
 
 class BinderClass(Protocol[_I_co]):
