@@ -10,7 +10,7 @@ from avf.image.modules import (
     ModuleTree,
     modinfo,
     without_signature,
-    without_type_information,
+    without_unused_sections,
 )
 
 C_MODULE = '__attribute__((section(".modinfo"), used)) static const char info[] = "{info}";'
@@ -132,21 +132,23 @@ def sections(module: Path) -> set[str]:
     return {line.split()[1] for line in done.stdout.splitlines() if line[:3].strip().isdigit()}
 
 
-def test_type_information_is_taken_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("section", [".BTF", "__mcount_loc"])
+def test_sections_of_no_use_are_taken_out(tmp_path: Path, section: str) -> None:
     module = compile_module(tmp_path / "a.ko", "depends=x")
     image = module.read_bytes()
-    assert without_type_information(image) == image
-    types = tmp_path / "types"
-    types.write_bytes(b"types")
-    subprocess.run(["objcopy", f"--add-section=.BTF={types}", module], check=True)
-    assert ".BTF" in sections(module)
+    assert without_unused_sections(image) == image
+    content = tmp_path / "content"
+    content.write_bytes(b"content")
+    added = [f"--add-section={section}={content}", f"--add-section={section}s={content}"]
+    subprocess.run(["objcopy", *added, module], check=True)
+    assert {section, f"{section}s"} <= sections(module)
     stripped = tmp_path / "b.ko"
-    stripped.write_bytes(without_type_information(module.read_bytes()))
-    assert sections(stripped) == sections(module) - {".BTF"}
+    stripped.write_bytes(without_unused_sections(module.read_bytes()))
+    assert sections(stripped) == sections(module) - {section}
     assert "depends=x" in modinfo(stripped.read_bytes())
 
 
 @pytest.mark.parametrize("image", [b"", b"\x7fELF\x02\x01", b"\x7fELF\x02\x01" + b"\xff" * 64])
-def test_type_information_of_no_module(image: bytes) -> None:
+def test_sections_of_no_module(image: bytes) -> None:
     with pytest.raises(KernelError, match="not a 64-bit ELF module"):
-        without_type_information(image)
+        without_unused_sections(image)

@@ -30,7 +30,7 @@ KERNEL_PARAMS = " ".join(
         ",bpf_rstat_kfunc_init,kfunc_init,bpf_prog_test_run_init,cubictcp_register"
         ",bpf_tcp_ca_kfunc_init,bpf_key_sig_kfuncs_init"
         # tracing, for which a guest has no tools, and tests that ciphers of no use here run when they begin
-        ",trace_eval_init,tracer_init_tracefs,init_blk_tracer"
+        ",trace_eval_init,tracer_init_tracefs,init_blk_tracer,ftrace_check_for_weak_functions"
         ",crypto_kdf108_init,blake2s_mod_init,init_encrypted",
     )
 )

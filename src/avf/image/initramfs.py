@@ -21,10 +21,11 @@ from avf.image.modules import (
     module_name,
     read_module,
     without_signature,
-    without_type_information,
+    without_unused_sections,
 )
 from avf.image.native import PAYLOAD_LIBRARY, compile_payload_library
 from avf.image.system import System
+from avf.image.untraced import without_tracing
 from avf.image.userland import Source, Userland, compile_modules
 
 GUEST_SOURCES = Path(avf.guest.__file__).parent
@@ -268,7 +269,7 @@ def _add_module(root: Cpio, path: Path) -> str:
     """The line that names it in a list."""
     target = f"usr/lib/modules/{module_name(path)}.ko"
     image = without_signature(read_module(path))
-    root.file(target, without_type_information(image))
+    root.file(target, without_unused_sections(without_tracing(image)))
     return f"/{target}\n"
 
 

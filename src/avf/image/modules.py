@@ -46,16 +46,20 @@ def without_signature(image: bytes) -> bytes:
     return image[: end - _SIGNATURE_SIZE - length]
 
 
-def without_type_information(image: bytes) -> bytes:
-    """The module without its .BTF section: only programs for BPF have a use for it, but the kernel reads it, and all
-    of its own the first time, when the module is loaded.
-    """
+_LEFT_OUT = (b".BTF", b"__mcount_loc")
+"""Sections of use only to BPF programs (the first module that has one makes the kernel read all of its own, too) and to
+the tracing of functions, for which the kernel looks up the name of each.
+"""
+
+
+def without_unused_sections(image: bytes) -> bytes:
+    """The module without what only costs time when it is loaded. Raises KernelError."""
     changed = bytearray(image)
     try:
         table, size, _ = _section_table(image)
         headers, (names, _) = _section_headers(image)
         for index, (name, _, _) in enumerate(headers):
-            if image.startswith(b".BTF\0", names + name):
+            if any(image.startswith(left_out + b"\0", names + name) for left_out in _LEFT_OUT):
                 at = table + index * size
                 changed[at : at + 16] = bytes(16)  # no name, SHT_NULL, no flags
     except (struct.error, IndexError, ValueError) as error:
