@@ -1,6 +1,7 @@
 """The image as a whole, built from the real packages of the host's distribution."""
 
 import json
+import marshal
 import subprocess
 from pathlib import Path
 
@@ -91,6 +92,22 @@ def test_contents(image: Image, system: Path) -> None:
         "lib/x86_64-linux-gnu/libvm_payload.so",
     ):
         assert (system / path).exists(), path
+
+
+def test_nothing_is_compiled_when_a_guest_starts(image: Image, tmp_path: Path) -> None:
+    """Neither init itself nor the classes that the standard library makes by evaluating text."""
+    with image.initrd_normal.open("rb") as file:
+        command = ["cpio", "--quiet", "-id", "--no-absolute-filenames", "init", "usr/lib/avf/*"]
+        subprocess.run(command, stdin=file, check=True, cwd=tmp_path)
+    interpreter, program = (tmp_path / "init").read_text().removeprefix("#!").split()
+    assert interpreter == "/usr/bin/python3"
+    assert (tmp_path / program.lstrip("/")).suffix == ".pyc"
+    bundle = (tmp_path / "usr/lib/avf/modules.bin").read_bytes()
+    modules, expressions = marshal.loads(bundle)
+    assert {"functools", "selectors", "collections", "avf.guest.agent"} <= modules.keys()
+    assert not {"asyncio", "inspect", "logging", "ssl"} & modules.keys()
+    for fields in ("hits, misses, maxsize, currsize", "fileobj, fd, events, data"):
+        assert f"lambda _cls, {fields}: _tuple_new(_cls, ({fields}))" in expressions
 
 
 def test_the_trees_of_boot_and_system_agree(image: Image, system: Path, tmp_path: Path) -> None:

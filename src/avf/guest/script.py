@@ -6,6 +6,7 @@ options and in the environment's locale, and what has been done to the interpret
 
 import atexit
 import builtins
+import collections
 import gc
 import io
 import os
@@ -36,6 +37,7 @@ def become_interpreter(arguments: Sequence[str]) -> None:
     for finder in sys.meta_path:
         if hasattr(finder, "ours_only"):
             finder.ours_only = True
+    vars(collections).pop("eval", None)  # see avf.guest.bundle
     forget_home()
     open_streams()
     set_signals()

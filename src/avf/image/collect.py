@@ -9,6 +9,7 @@ Reads a marshalled request from stdin, writes a marshalled answer to stdout:
              extensions    paths of extension modules that were loaded
              files         whole .pyc files
              failed        name -> why it cannot be imported
+             expressions   text -> marshalled code, of each expression that `collections` evaluates meanwhile
 
 Imports nothing but what every interpreter has loaded at its start, so that what the modules import shows.
 """
@@ -47,10 +48,25 @@ def import_all(names: list[str]) -> dict[str, str]:
     return failed
 
 
+def record_expressions() -> dict[str, bytes]:
+    """What `collections` will evaluate: a constructor for each class that namedtuple() makes."""
+    import collections
+
+    found = {}
+
+    def evaluate(text: str, namespace: dict[str, object]) -> object:
+        found[text] = marshal.dumps(compile(text, "<string>", "eval", dont_inherit=True))
+        return eval(text, namespace)
+
+    vars(collections)["eval"] = evaluate
+    return found
+
+
 def collect(
     source_root: str, modules: list[str], files: list[tuple[str, str, int]]
 ) -> dict[str, object]:
     before = set(sys.modules)
+    expressions = record_expressions()
     sys.path.insert(0, source_root)
     failed = import_all(modules)
     bytecode = {}
@@ -64,7 +80,13 @@ def collect(
         else:
             extensions.append(path)
     singles = [PYC_HEADER + compiled(*file) for file in files]
-    return {"modules": bytecode, "extensions": extensions, "files": singles, "failed": failed}
+    return {
+        "modules": bytecode,
+        "extensions": extensions,
+        "files": singles,
+        "failed": failed,
+        "expressions": expressions,
+    }
 
 
 if __name__ == "__main__":

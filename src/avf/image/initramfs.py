@@ -184,20 +184,22 @@ _NOT_FOR_THE_GUEST = [
     "avf.binder.begun_call",
     "avf.binder.in_loop",
     "avf.binder.loop_calls",
+    "avf.binder.workers",
     "avf.guest.boot",
     "avf.guest.bundle",
     "avf.guest.crash",
 ]
 _PACKAGES_DIRECTORY = "usr/lib/python3/dist-packages"
 _SINGLE_FILES = {
+    "avf/guest/boot.py": "usr/lib/avf/boot.pyc",
     "avf/guest/crash.py": "usr/lib/avf/crash.pyc",
     "avf/guest/bundle.py": f"{_PACKAGES_DIRECTORY}/avf_bundle.pyc",
     "avf_payload/__init__.py": f"{_PACKAGES_DIRECTORY}/avf_payload.pyc",
 }
 """Sources below SOURCE_ROOT, and what they become."""
 _BUNDLE = "usr/lib/avf/modules.bin"
-_SHEBANG = b"#!/usr/bin/python3\n"
-"""Without options, since the payload's interpreter is a fork of this one."""
+_INIT = b"#!/usr/bin/python3 /usr/lib/avf/boot.pyc\n"
+"""Without options, since the payload's interpreter is a fork of this one. A source would have to be compiled."""
 
 
 def build_trees(kernel: KernelFiles, userland: Userland) -> tuple[Cpio, Cpio]:
@@ -320,7 +322,7 @@ def _add_native(system: Cpio) -> None:
 
 
 def _add_python(root: Cpio, system: Cpio, userland: Userland) -> None:
-    root.file("init", _SHEBANG + (GUEST_SOURCES / "boot.py").read_bytes(), 0o755)
+    root.file("init", _INIT, 0o755)
     ours = [
         Source(SOURCE_ROOT / name, f"<{Path(target).stem}>", 2)
         for name, target in _SINGLE_FILES.items()
@@ -329,7 +331,7 @@ def _add_python(root: Cpio, system: Cpio, userland: Userland) -> None:
     if "avf.guest.agent" not in compiled.modules:
         raise PackageError(f"the agent cannot be imported in the guest: {compiled.failed}")
     for tree in (root, system):
-        tree.file(_BUNDLE, marshal.dumps(compiled.modules))
+        tree.file(_BUNDLE, marshal.dumps((compiled.modules, compiled.expressions)))
         for target, code in zip(_SINGLE_FILES.values(), compiled.files, strict=True):
             tree.file(target, code)
     _add_stdlib(root, system, userland, {Path(path).name for path in compiled.extensions})
@@ -343,7 +345,8 @@ def _agent_modules() -> list[str]:
             name = ".".join(path.relative_to(SOURCE_ROOT).with_suffix("").parts).removesuffix(
                 ".__init__"
             )
-            if name not in _NOT_FOR_THE_GUEST and path.name != "__main__.py":
+            is_for_asyncio = name.endswith("_async")
+            if not is_for_asyncio and name not in _NOT_FOR_THE_GUEST and path.name != "__main__.py":
                 names.append(name)
     return names
 

@@ -69,7 +69,7 @@ _PACKAGES = [
     "netbase",
     "tzdata",
 ]
-_RENAMED = ["libext2fs2", "libcom-err2", "libreadline8", "libdb5.3", "libgdbm6"]
+_RENAMED = ["libext2fs2", "libcom-err2", "libreadline8", "libdb5.3", "libgdbm6", "libnettle8"]
 """See _renamed()."""
 _OPTIONAL = ["python3-distutils", "python3-lib2to3", "python3-gdbm", "tzdata-legacy"]
 """Parts of the standard library (and of the time zones) that some releases have in packages of their own."""
@@ -105,6 +105,8 @@ class Compiled:
     """Contents of .pyc files, in the order of the sources."""
     failed: dict[str, str]
     """Modules that cannot be imported in the guest, and why."""
+    expressions: dict[str, bytes]
+    """Text -> marshalled code, of what `collections` evaluates while the modules are imported."""
 
 
 def fetch_userland(
@@ -171,7 +173,11 @@ def compile_modules(
     )
     answer = marshal.loads(output)
     return Compiled(
-        answer["modules"], tuple(answer["extensions"]), tuple(answer["files"]), answer["failed"]
+        answer["modules"],
+        tuple(answer["extensions"]),
+        tuple(answer["files"]),
+        answer["failed"],
+        answer["expressions"],
     )
 
 
