@@ -6,9 +6,10 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from avf.guest import crypto, nettle
 from avf.guest.cbor import CborError, decode, encode
 from avf.guest.crypto import CryptoError, decrypt, encrypt, hkdf
 
@@ -43,15 +44,41 @@ def test_hkdf_of_nothing_and_of_too_much() -> None:
         hkdf(b"k", b"", b"", 255 * 32 + 1)
 
 
+@pytest.fixture(params=["libcrypto", "libnettle"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which of the two does AES-GCM."""
+    monkeypatch.setattr(crypto, "_library", None)
+    if request.param == "libcrypto":
+        crypto.load()
+        monkeypatch.delattr(nettle, "gcm")
+    else:
+        assert nettle.is_there()
+        monkeypatch.delattr(crypto, "_load")
+    name: str = request.param
+    return name
+
+
+def test_libcrypto_does_aes_gcm_where_there_is_no_libnettle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crypto, "_library", None)
+    monkeypatch.setattr(nettle, "_library", None)
+    monkeypatch.setattr(nettle, "_LIBRARY", "libnot-there.so")
+    sealed = encrypt(bytes(32), bytes(12), b"text", b"header")
+    assert sealed == AESGCM(bytes(32)).encrypt(bytes(12), b"text", b"header")
+    assert decrypt(bytes(32), bytes(12), sealed, b"header") == b"text"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(KEYS, NONCES, st.binary(max_size=200), st.binary(max_size=200))
-def test_aes_gcm(key: bytes, nonce: bytes, text: bytes, associated: bytes) -> None:
+def test_aes_gcm(library: str, key: bytes, nonce: bytes, text: bytes, associated: bytes) -> None:
     sealed = encrypt(key, nonce, text, associated)
     assert sealed == AESGCM(key).encrypt(nonce, text, associated)
     assert decrypt(key, nonce, sealed, associated) == text
 
 
 @pytest.mark.parametrize("position", [0, 5, -1])
-def test_every_change_is_seen(position: int) -> None:
+def test_every_change_is_seen(library: str, position: int) -> None:
     key, nonce = hashlib.sha256(b"key").digest(), bytes(12)
     sealed = bytearray(encrypt(key, nonce, b"plaintext", b"header"))
     with pytest.raises(CryptoError):

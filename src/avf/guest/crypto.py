@@ -1,9 +1,13 @@
-"""HKDF (RFC 5869) with the standard library; AES-256-GCM and Ed25519 with OpenSSL 3's libcrypto."""
+"""HKDF (RFC 5869) with the standard library; Ed25519 with OpenSSL 3's libcrypto; AES-256-GCM with that if it is loaded
+already, else with libnettle.
+"""
 
 import hmac
 from typing import Any
 
-TAG_SIZE = 16
+from avf.guest import nettle
+from avf.guest.nettle import TAG_SIZE
+
 NONCE_SIZE = 12
 KEY_SIZE = 32
 
@@ -11,6 +15,7 @@ _SET_TAG = 0x11
 _GET_TAG = 0x10
 _ED25519 = 1087
 _SIZES = {"sha256": 32, "sha512": 64}
+_NOT_AUTHENTIC = "the ciphertext is not authentic"
 
 _library: Any = None
 
@@ -59,10 +64,23 @@ def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes) -> b
 
 def _gcm(key: bytes, nonce: bytes, text: bytes, associated: bytes, tag: bytes | None) -> bytes:
     """Encrypts, or decrypts where there is a tag to check."""
-    import ctypes
-
     if len(key) != KEY_SIZE or len(nonce) != NONCE_SIZE:
         raise ValueError("AES-256-GCM wants a key of 32 bytes and a nonce of 12")
+    if _library is not None or not nettle.is_there():
+        return _gcm_of_libcrypto(key, nonce, text, associated, tag)
+    result, found = nettle.gcm(key, nonce, text, associated, decrypts=tag is not None)
+    if tag is None:
+        return result + found
+    if not hmac.compare_digest(tag, found):
+        raise CryptoError(_NOT_AUTHENTIC)
+    return result
+
+
+def _gcm_of_libcrypto(
+    key: bytes, nonce: bytes, text: bytes, associated: bytes, tag: bytes | None
+) -> bytes:
+    import ctypes
+
     crypto = _load()
     start, update, finish = (
         (crypto.EVP_EncryptInit_ex, crypto.EVP_EncryptUpdate, crypto.EVP_EncryptFinal_ex)
@@ -86,7 +104,7 @@ def _gcm(key: bytes, nonce: bytes, text: bytes, associated: bytes, tag: bytes | 
             return result + found.raw
         _must(crypto.EVP_CIPHER_CTX_ctrl(context, _SET_TAG, TAG_SIZE, tag))
         if finish(context, output, ctypes.byref(size)) != 1:
-            raise CryptoError("the ciphertext is not authentic")
+            raise CryptoError(_NOT_AUTHENTIC)
         return result
     finally:
         crypto.EVP_CIPHER_CTX_free(context)

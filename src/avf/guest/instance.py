@@ -17,10 +17,11 @@ the rules of today.
 import os
 
 from avf.guest.cbor import CborError
-from avf.guest.crypto import NONCE_SIZE, TAG_SIZE, CryptoError
+from avf.guest.crypto import NONCE_SIZE, CryptoError
 from avf.guest.crypto import decrypt as aes_decrypt
 from avf.guest.crypto import encrypt as aes_encrypt
 from avf.guest.errors import GuestError
+from avf.guest.nettle import TAG_SIZE
 from avf.guest.record import (
     Record,
     decode_old_record,

@@ -1,4 +1,4 @@
-"""The guest's programs: Python, the C library, OpenSSL's libcrypto, busybox and mke2fs, out of distribution packages.
+"""The guest's programs: Python, the C library, libcrypto, libnettle, busybox and mke2fs, out of distribution packages.
 
 Packages are unpacked only as far as the image needs them, into the cache. The unpacked interpreter also runs on the
 building host, where it compiles the agent to its own bytecode.
