@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.binder import BinderError
-from avf.guest import libc, limits, partitions, phases
+from avf.guest import libc, limits, nettle, partitions, phases
 from avf.guest.clock import keep_clock, set_clock
 from avf.guest.config import MAX_SIZE, PayloadConfig, Task, explicit_config, parse_config
 from avf.guest.errors import (
@@ -53,6 +53,7 @@ DEBUGGABLE_MARKER = "/etc/avf/debuggable"
 def main(process: Process) -> int:
     """Runs the payload in `process`, forked before; 0 once the outcome is told, as well as it could be told."""
     log("started.")
+    nettle.load()
     shell = start_if_debuggable()
     try:
         host = HostLink()

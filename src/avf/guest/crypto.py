@@ -66,7 +66,7 @@ def _gcm(key: bytes, nonce: bytes, text: bytes, associated: bytes, tag: bytes | 
     """Encrypts, or decrypts where there is a tag to check."""
     if len(key) != KEY_SIZE or len(nonce) != NONCE_SIZE:
         raise ValueError("AES-256-GCM wants a key of 32 bytes and a nonce of 12")
-    if _library is not None or not nettle.is_there():
+    if _library is not None or not nettle.load():
         return _gcm_of_libcrypto(key, nonce, text, associated, tag)
     result, found = nettle.gcm(key, nonce, text, associated, decrypts=tag is not None)
     if tag is None:

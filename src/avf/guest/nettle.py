@@ -11,8 +11,8 @@ _CONTEXT_SIZE = 8192
 _library: Any = None
 
 
-def is_there() -> bool:
-    """Whether it can be loaded; does so."""
+def load() -> bool:
+    """Whether it is there. The agent asks while /usr is the RAM disk's: the system's would have to be verified."""
     global _library
     if _library is None:
         import ctypes

@@ -43,6 +43,8 @@ _MODULES = {
         "erofs",
         "virtio_balloon",
         "pvpanic-mmio",
+        "lzo-rle",
+        "zram",
     ],
     "pci-modules": ["virtio_pci"],
 }
@@ -53,7 +55,7 @@ _LATER_MODULES = {
     "erofs": ["erofs"],
     "fuse": ["fuse"],
     "storage": ["dm-crypt", "xts"],
-    "swap": ["lzo-rle", "zram"],
+    "swap": [],  # every guest has swap: what that needs is quicker to load out of the RAM disk
 }
 """What the agent loads, and only where it is needed."""
 _PROCESSOR_MODULES = {
@@ -123,7 +125,9 @@ _FILES = {
         "VARIANT_ID=microdroid\n"
     ),
 }
-_BOOT_LIBRARIES = re.compile(r"(ld-linux-x86-64|libc|libm|libz|libexpat|libffi|libgcc_s)\.so\..*")
+_BOOT_LIBRARIES = re.compile(
+    r"(ld-linux-x86-64|libc|libm|libz|libexpat|libffi|libgcc_s|libnettle)\.so\..*"
+)
 _BOOT_LOCALE = "usr/lib/locale/C.utf8/LC_CTYPE"
 _BOOT_MODULES = [
     "os",
