@@ -132,7 +132,7 @@ def sections(module: Path) -> set[str]:
     return {line.split()[1] for line in done.stdout.splitlines() if line[:3].strip().isdigit()}
 
 
-@pytest.mark.parametrize("section", [".BTF", "__mcount_loc"])
+@pytest.mark.parametrize("section", [".BTF", "__mcount_loc", ".static_call_sites"])
 def test_sections_of_no_use_are_taken_out(tmp_path: Path, section: str) -> None:
     module = compile_module(tmp_path / "a.ko", "depends=x")
     image = module.read_bytes()

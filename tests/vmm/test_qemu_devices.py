@@ -42,7 +42,7 @@ MODERN = "-global virtio-mmio.force-legacy=false"
             f"-accel tcg,tb-size=256 -machine q35,vmport=off,{PRIVATE}",
         ),
         (devices.processor(devices.emulated_processor(FAST), 1), "-cpu qemu64,+rdrand -smp 1"),
-        (devices.processor(devices.emulated_processor(PCI), 2), "-cpu max -smp 2"),
+        (devices.processor(devices.emulated_processor(PCI), 2), "-cpu max,-erms -smp 2"),
         (devices.processor("host", 8), "-cpu host -smp 8"),
         (devices.memory(256, shared=False), "-m 256M"),
         (
