@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from avf.apk.crypto import libcrypto
-from avf.guest import crypto, limits
+from avf.guest import crypto, limits, nettle
 from avf.guest.rehearsal import rehearse
 from avf.guest.swap import enable_swap
 from avf.guest.system import mount_system
@@ -23,6 +23,7 @@ MODULES = (
 
 def get_ready() -> None:
     """To be called before the agent and the payload's process are forked. Raises GuestError or OSError."""
+    nettle.load()
     mount_system()
     for module in MODULES:
         import_module(module)

@@ -1,5 +1,5 @@
-"""HKDF (RFC 5869) with the standard library; Ed25519 with OpenSSL 3's libcrypto; AES-256-GCM with that if it is loaded
-already, else with libnettle.
+"""HKDF (RFC 5869) with the standard library; AES-256-GCM with libnettle, or where there is none with OpenSSL 3's
+libcrypto; Ed25519 with that.
 """
 
 import hmac
@@ -66,7 +66,7 @@ def _gcm(key: bytes, nonce: bytes, text: bytes, associated: bytes, tag: bytes | 
     """Encrypts, or decrypts where there is a tag to check."""
     if len(key) != KEY_SIZE or len(nonce) != NONCE_SIZE:
         raise ValueError("AES-256-GCM wants a key of 32 bytes and a nonce of 12")
-    if _library is not None or not nettle.load():
+    if not nettle.load():
         return _gcm_of_libcrypto(key, nonce, text, associated, tag)
     result, found = nettle.gcm(key, nonce, text, associated, decrypts=tag is not None)
     if tag is None:
