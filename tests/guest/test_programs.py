@@ -24,7 +24,7 @@ GUIDE = Path(__file__).parents[2] / "docs/guest.md"
 def app(tmp_path: Path) -> App:
     """An app with every payload of this file in it."""
     apk = ApkBuilder("com.example.programs")
-    for name in ("ordinary.py", "interpreter.py", "modules.py"):
+    for name in ("ordinary.py", "interpreter.py", "loaded.py", "modules.py"):
         apk.add(f"bin/{name}", PAYLOADS / name)
     apk.add("assets/modules.txt", "\n".join(standard_library(default_cache())).encode())
     apk.add_native_library("libwords.so", compile_cpp(PAYLOADS / "words.cpp", tmp_path / "words"))
@@ -68,6 +68,14 @@ def test_a_script_has_an_interpreter_of_its_own(image_dir: Path, app: App) -> No
     for name, value in ordinary.items():
         assert forked[name] == value, name
         assert executed[name] == value, name
+
+
+def test_modules_that_are_loaded_already_are_those_of_an_interpreter(
+    image_dir: Path, app: App
+) -> None:
+    """The agent imported them before most of /usr was there."""
+    lines, outcome = run(image_dir, app, "loaded.py")
+    assert lines == ["done"], outcome.log
 
 
 def test_every_module_of_the_standard_library_but_those_in_the_guide(

@@ -13,11 +13,13 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from types import CodeType, TracebackType
 from typing import Any, NoReturn
 
 _FAILED = 1
+_REDUCED = ("hashlib", "hmac", "shutil")
+"""Modules that the agent imported before OpenSSL, bz2 and lzma were there, and that have found out once and for all."""
 
 
 def run_script(arguments: Sequence[str]) -> NoReturn:
@@ -38,9 +40,30 @@ def become_interpreter(arguments: Sequence[str]) -> None:
         if hasattr(finder, "ours_only"):
             finder.ours_only = True
     vars(collections).pop("eval", None)  # see avf.guest.bundle
+    renew_modules()
     forget_home()
     open_streams()
     set_signals()
+
+
+def renew_modules() -> None:
+    """The standard library's modules as the interpreter imports them, with its own loaders."""
+    for name in _REDUCED:
+        sys.modules.pop(name, None)
+    for module in list(sys.modules.values()):
+        _give_loader(module, getattr(module, "__spec__", None))
+
+
+def _give_loader(module: Any, spec: Any) -> None:
+    """That of a source, to a module that came out of the bundle or out of what the interpreter starts with."""
+    loader = getattr(spec, "loader", None)
+    if isinstance(loader, SourcelessFileLoader):
+        spec.origin = module.__file__ = spec.origin.removesuffix("c")
+        spec.cached = None  # found out anew
+        module.__cached__ = spec.cached
+    elif not (hasattr(loader, "ours_only") and spec.has_location):
+        return
+    spec.loader = module.__loader__ = SourceFileLoader(spec.name, spec.origin)
 
 
 def forget_home() -> None:
@@ -48,6 +71,7 @@ def forget_home() -> None:
     site: Any = sys.modules.get("site")
     if site is not None:
         site.USER_BASE = site.USER_SITE = None
+        site.getusersitepackages()
 
 
 def open_streams() -> None:
