@@ -57,7 +57,7 @@ class NativeHost:
         """Runs a payload to its end."""
         return subprocess.run(
             self._command(library, transport),
-            env=self._environment(),
+            env=self.environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -69,7 +69,7 @@ class NativeHost:
         """A payload that has called back that it serves; its port 5000 is a unix socket of that name in the folder."""
         process = subprocess.Popen(
             self._command(library, "unix"),
-            env=self._environment(),
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -86,7 +86,8 @@ class NativeHost:
     def _command(self, library: Path, transport: str) -> Sequence[str | Path]:
         return [sys.executable, "-c", _DRIVER, library, self.socket, transport]
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """In which a process finds libvm_payload.so."""
         return os.environ | {"LD_LIBRARY_PATH": str(self.folder)}
 
 

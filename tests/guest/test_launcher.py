@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -235,3 +236,32 @@ def test_without_a_service_there_is_no_api(host: NativeHost) -> None:
     done = run(host, "int AVmPayload_main(void) { AVmPayload_notifyPayloadReady(); return 0; }")
     assert done.returncode == -signal.SIGABRT
     assert "AVmPayload_notifyPayloadReady: failed" in done.stderr
+
+
+IN_TOKYO = """
+import sys
+from avf.guest.process import Process
+from avf.guest.task import Kind, Program
+
+process = Process()
+process.start(
+    Program(Kind.LIBRARY, (sys.argv[1],)), as_root=True, environment=[("TZ", "Asia/Tokyo")]
+)
+sys.exit(process.wait())
+"""
+
+
+def test_the_time_zone_that_a_variable_names(host: NativeHost) -> None:
+    """localtime_r() looks at TZ once, which Python has done when the payload's variables come."""
+    body = """
+#include <time.h>
+int AVmPayload_main(void)
+{
+	time_t zero = 0;
+	struct tm local;
+	return localtime_r(&zero, &local)->tm_hour;
+}"""
+    library = host.compile(PRELUDE + body)
+    environment = host.environment() | {"TZ": "UTC"}
+    done = subprocess.run([sys.executable, "-c", IN_TOKYO, library], env=environment, check=False)
+    assert done.returncode == 9

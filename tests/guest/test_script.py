@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from avf.guest.process import Process
+from avf.guest.task import Kind, Program
+
 FORK = """
 import os
 import signal
@@ -75,3 +78,38 @@ def test_same_as_an_interpreter_of_its_own(script: Path) -> None:
         left.unlink(missing_ok=True)
         outcomes.append((run(*command), left.read_text() if left.exists() else None))
     assert outcomes[0] == outcomes[1]
+
+
+AT_THE_START = {
+    "PYTHONPATH": "/absent",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONWARNINGS": "error",
+    "PYTHONHASHSEED": "7",
+    "LC_ALL": "C",
+    "LANG": "POSIX",
+    "TZ": "Asia/Tokyo",
+}
+SHOW = """
+import locale, sys, time
+print(sys.path[1:], sys.flags, sys.warnoptions, hash("x"), time.tzname, time.localtime(0).tm_hour)
+print(locale.setlocale(locale.LC_CTYPE), sys.stdout.encoding, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("name", AT_THE_START)
+def test_variables_that_are_read_at_the_start_of_an_interpreter(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for other in AT_THE_START:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    script = tmp_path / "script.py"
+    script.write_text(SHOW)
+    process = Process()
+    program = Program(Kind.SCRIPT, (str(script), "an argument"))
+    process.start(program, as_root=True, environment=[(name, AT_THE_START[name])])
+    assert process.wait() == 0
+    ours = capfd.readouterr().out
+    environment = {**os.environ, name: AT_THE_START[name]}
+    subprocess.run([sys.executable, script, "an argument"], env=environment, check=True)
+    assert ours == capfd.readouterr().out

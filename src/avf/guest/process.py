@@ -11,6 +11,8 @@ from avf.guest.task import Kind, Program
 from avf.guest.user import become_payload_user
 
 _MAX_FD = 1 << 16
+_READ_AT_THE_START = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_TUNABLES", "LOCPATH", "TZ")
+"""How variables begin that loader, C library and interpreter look at once; here they have done so before."""
 
 
 class Process:
@@ -84,7 +86,19 @@ def _wait_and_run(orders: int) -> None:
     if not as_root:
         become_payload_user()
     os.environ.update(environment)
-    _run(Program(Kind(kind), arguments))
+    _run(_heeding(environment, Program(Kind(kind), arguments)))
+
+
+def _heeding(environment: Sequence[tuple[str, str]], program: Program) -> Program:
+    """A script for which a variable comes too late in this process gets an interpreter that is started with it."""
+    late = [name for name, _ in environment if name.startswith(_READ_AT_THE_START)]
+    if any(name.startswith("TZ") for name in late):
+        import time
+
+        time.tzset()
+    if late and program.kind is Kind.SCRIPT:
+        return Program(Kind.PROGRAM, (sys.executable, *program.arguments))
+    return program
 
 
 def _be_unlike_others() -> None:
