@@ -2,7 +2,7 @@
 
 import pytest
 
-from avf.guest.limits import MIB, limits_for, measure
+from avf.guest.limits import MIB, limits_for, measure, names_victim
 
 
 @pytest.mark.parametrize("available", [8 * MIB, 130 * MIB, 1 << 30, 1 << 36])
@@ -23,3 +23,14 @@ def test_this_machine_can_be_measured() -> None:
     limits = measure()
     assert limits.memory > 0
     assert limits.processes > 0
+
+
+KILLED = (
+    b"<3>[    9.1] Memory cgroup out of memory: Killed process 83 (python3) total-vm:9kB, oom_score_adj:500\n"
+    b"<3>[    9.2] Out of memory: Killed process 7 (x Killed proces) total-vm:9kB, oom_score_adj:500\n"
+)
+
+
+@pytest.mark.parametrize(("pid", "is_one"), [(83, True), (7, True), (8, False), (3, False)])
+def test_victims_are_known_by_their_pid(pid: int, is_one: bool) -> None:
+    assert names_victim(KILLED, pid) is is_one

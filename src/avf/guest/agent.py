@@ -172,7 +172,7 @@ def run_process(
     try:
         return process.wait()
     except PayloadKilled as end:
-        raise GuestError(f"Failed to run payload: {why_killed(end)}") from None
+        raise GuestError(f"Failed to run payload: {why_killed(end, process.pid)}") from None
 
 
 def tell_phases(host: IVirtualMachineService) -> None:
@@ -183,11 +183,11 @@ def tell_phases(host: IVirtualMachineService) -> None:
         log(f"the host does not hear of the phases of this start: {error}")
 
 
-def why_killed(end: PayloadKilled) -> str:
+def why_killed(end: PayloadKilled, pid: int) -> str:
     """The signal by its name, and whether it was for want of memory."""
     import signal
 
-    if end.number == signal.SIGKILL and limits.ran_out_of_memory():
+    if end.number == signal.SIGKILL and limits.ran_out_of_memory(pid):
         return "out of memory, SIGKILL"
     return str(end)
 

@@ -24,6 +24,7 @@ _MAX_RESERVE = 16 * MIB
 _MAX_DATA = 128 * MIB
 _POLL = 0.002
 _admitted: int | None = None
+_LOG_DELAY = 1.0
 _EXPENDABLE = "500"
 """oom_score_adj of the payload: if memory runs out nevertheless, it goes first. It cannot lower this."""
 
@@ -47,6 +48,7 @@ def limits_for(available: int, threads: int) -> Limits:
         "/data": min(_MAX_DATA, (memory + swap) // 2),
         "/tmp": (memory + swap) // 8,
         "/dev/shm": (memory + swap) // 8,
+        "/run": (memory + swap) // 32,
     }
     return Limits(memory, swap, min(_MAX_PROCESSES, threads // 2), files)
 
@@ -130,15 +132,30 @@ def make_expendable() -> None:
     _write("/proc/self/oom_score_adj", _EXPENDABLE)
 
 
-def ran_out_of_memory() -> bool:
-    """Whether a process of the payload has been killed for want of memory."""
+def ran_out_of_memory(pid: int) -> bool:
+    """Whether the kernel has killed this process of the payload for want of memory.
+
+    The group only counts its processes that were; which ones, the kernel's log says, a moment after they are dead.
+    """
     try:
         with open(f"{_GROUP}/memory.events", encoding="ascii") as file:
             events = dict(line.split() for line in file)
     except OSError as error:
         log(f"cannot tell whether memory ran out: {error}")
         return False
-    return events.get("oom_kill", "0") != "0"
+    if events.get("oom_kill", "0") == "0":
+        return False
+    deadline = time.monotonic() + _LOG_DELAY
+    while not names_victim(libc.kernel_log(), pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL)
+    return True
+
+
+def names_victim(kernel_log: bytes, pid: int) -> bool:
+    """Whether memory ran out for this process. What a process calls itself is too short to pretend that."""
+    return b" of memory: Killed process %d (" % pid in kernel_log
 
 
 def _write(path: str, value: str) -> None:

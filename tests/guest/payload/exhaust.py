@@ -66,7 +66,7 @@ def say(what, how):
 say("processes", processes())
 say("threads", threads())
 say("descriptors", descriptors())
-for folder in ("/data", "/tmp", "/dev/shm"):
+for folder in ("/data", "/tmp", "/dev/shm", "/run/lock"):
     say(folder, fill(folder))
 avf_payload.notify_payload_ready()
 
