@@ -407,6 +407,13 @@ def test_storage_is_made_grown_and_never_shrunk(vm: Vm, apk: Path, tmp_path: Pat
     assert store.stat().st_size == 20480
 
 
+def test_storage_whose_instance_is_not_kept(vm: Vm, apk: Path) -> None:
+    payload = ["--payload-binary-name", "a", "--storage", "store.img"]
+    told = "store.img can be opened in this run only"
+    assert told in vm("run-app", apk, *payload, play=ENDED).stderr
+    assert told not in vm("run-app", apk, "a.idsig", "vm.img", *payload, play=ENDED).stderr
+
+
 def test_a_qcow2_store_is_not_grown(vm: Vm, apk: Path, tmp_path: Path) -> None:
     (tmp_path / "s.qcow2").write_bytes(b"QFI\xfb".ljust(4096, b"\0"))
     result = vm(

@@ -380,11 +380,20 @@ def test_a_payload_that_takes_all_there_is(image: Image, app: App, tmp_path: Pat
         "/data: ENOSPC",
         "/tmp: ENOSPC",
         "/dev/shm: ENOSPC",
+        "/run/lock: ENOSPC",
     ]
     killed = "Failed to run payload: out of memory, SIGKILL"
     error = ("error", ErrorCode.UNKNOWN, killed)
     assert outcome.heard == [("started",), ("ready",), error], outcome.console
     assert outcome.failure == f"MICRODROID_UNKNOWN_RUNTIME_ERROR|{killed}"
+
+
+def test_who_has_run_out_of_memory(image: Image, app: App, tmp_path: Path) -> None:
+    """A payload that is killed after a process of its own ran out of memory has not run out of memory itself."""
+    outcome = run(image, app.running("hungry_child.py"), tmp_path)
+    assert "the child was killed by signal 9" in outcome.log
+    killed = "Failed to run payload: Payload exited due to signal: 9 (SIGKILL)"
+    assert outcome.heard == [("started",), ("error", ErrorCode.UNKNOWN, killed)], outcome.log
 
 
 def test_encrypted_storage(image: Image, app: App, tmp_path: Path) -> None:
@@ -423,4 +432,5 @@ def test_encrypted_storage(image: Image, app: App, tmp_path: Path) -> None:
     third = run(image, app, tmp_path)
     message = "Unable to prepare encrypted storage. Exitcode=1"
     assert third.heard == [("error", ErrorCode.UNKNOWN, message)]
-    assert third.failure.startswith(f"MICRODROID_UNKNOWN_RUNTIME_ERROR|{message}: OSError:")
+    cause = "it is another instance's, or damaged: OSError:"
+    assert third.failure.startswith(f"MICRODROID_UNKNOWN_RUNTIME_ERROR|{message}: {cause}")

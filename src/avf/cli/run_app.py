@@ -95,6 +95,7 @@ def run_app(
         named = check_extra_apks(app, extra_apks, extra_idsigs)
         if options["name"] is not None and idsig is None and not forkable:
             return _run_kept(app, named, options)
+        _note_lost_storage(options, instance)
         with (
             _work_dir(idsig, instance) as (idsig, instance),
             service(options["image"], options["verbose"]) as connection,
@@ -119,6 +120,15 @@ def _check_storage(options: AppOptions, *, kept: bool) -> None:
         raise CliError(
             "--storage-size is of no use without --storage or --name",
             "--storage FILE names the file; --name keeps the VM and its storage",
+        )
+
+
+def _note_lost_storage(options: AppOptions, instance: Path | None) -> None:
+    """Storage opens only with the instance image that it was made with."""
+    if options["storage"] is not None and instance is None:
+        print_note(
+            f"{options['storage']} can be opened in this run only, for its instance is not kept: give INSTANCE, or let"
+            " --name keep the VM"
         )
 
 

@@ -130,7 +130,10 @@ GUEST_REMEDIES: tuple[tuple[str, str], ...] = (
      f"use the debug level and the guest image that the instance was made with, {_NEW_INSTANCE}"),
     (r"^Unable to access /mnt/apk", "`unzip -l` lists what the APK has; correct `--payload-binary-name`"),
     (r"^Failed to run payload: out of memory", "give the VM more memory (`--mem`)"),
-    (r"^Failed to run payload", "`vm tombstones list` shows what a debuggable guest has left"),
+    (r"^Failed to run payload(?!.*\(SIG(KILL|TERM|HUP|INT|PIPE|ALRM|USR[12])\))",
+     "`vm tombstones list` shows what a debuggable guest has left"),
+    (r"^Unable to prepare encrypted storage",
+     "use the storage that was made with this instance image, or new storage (a new file name)"),
 )  # fmt: skip
 """The same for what guests report, which may be made up: nothing here may do harm if it is followed for no reason."""
 

@@ -8,6 +8,7 @@ The cipher is AVF's aes-hctr2-plain64 where the kernel has it, else aes-xts-plai
 kept secret from whoever has the disk alone; nothing keeps them from being changed or rolled back, as in AVF.
 """
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -46,13 +47,23 @@ def mount_storage(partition: str, cdi: Cdi) -> None:
             format_device(device)
         os.mkdir(MOUNT_POINT, 0o755)
         flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
-        libc.mount(device, MOUNT_POINT, "ext4", flags)
+        _mount(device, flags)
         _fill(device)
         if hand_over(MOUNT_POINT) and not fresh:
             log("encrypted storage: files of root are the payload's now")
     except (GuestError, OSError) as error:
         raise GuestError(_PREPARE_FAILED) from error
     log(f"encrypted storage {'formatted and ' if fresh else ''}mounted")
+
+
+def _mount(device: str, flags: int) -> None:
+    """A wrong key shows here: what it deciphers is noise. Raises GuestError or OSError."""
+    try:
+        libc.mount(device, MOUNT_POINT, "ext4", flags)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise GuestError("it is another instance's, or damaged") from error
 
 
 def _fill(device: str) -> None:
