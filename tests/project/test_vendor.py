@@ -71,6 +71,18 @@ def test_a_wheel_that_is_not_pure_is_refused_by_its_name(index: Path, tmp_path: 
     assert not list((tmp_path / "cache/avf/wheels").iterdir())
 
 
+def test_a_wheel_with_other_packages_inside_its_own(tmp_path: Path) -> None:
+    """As setuptools has them."""
+    inner = "outer/_vendor/inner-0.1.dist-info"
+    files = {
+        "outer/__init__.py": b"",
+        f"{inner}/WHEEL": b"Root-Is-Purelib: false\n",
+        f"{inner}/METADATA": b"",
+    }
+    made = wheel(tmp_path, "outer-1.0-py3-none-any.whl", files)
+    assert files.items() <= dict(unpacked(made)).items()
+
+
 def test_what_pip_does_not_find(index: Path, tmp_path: Path) -> None:
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("absent==1.0\n")

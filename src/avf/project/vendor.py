@@ -27,6 +27,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9][]A-Za-z0-9._*,<>=!~;()'\"[+\s-]*")
 _HASH = re.compile(r"\s--hash=sha(256|384|512):[0-9a-f]+(?=\s|$)")
 _ONLY_PURE = ("--platform", "any", "--implementation", "py", "--abi", "none")
 _MAX_METADATA = 1 << 20
+_WHEEL_FILE = re.compile(r"[^/]+\.dist-info/WHEEL")
+"""The wheel's own: some have whole other packages inside theirs."""
 
 
 def cache_directory() -> Path:
@@ -192,7 +194,7 @@ def _check_amount(wheel: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _check_metadata(wheel: Path, archive: zipfile.ZipFile) -> None:
-    names = [info for info in archive.infolist() if info.filename.endswith(".dist-info/WHEEL")]
+    names = [info for info in archive.infolist() if _WHEEL_FILE.fullmatch(info.filename)]
     if len(names) != 1 or names[0].file_size > _MAX_METADATA:
         raise ProjectError(f"{wheel.name} is damaged: it has no WHEEL file")
     told = BytesParser().parsebytes(archive.read(names[0]))
