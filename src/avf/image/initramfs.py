@@ -115,7 +115,7 @@ _FILES = {
     "etc/resolv.conf": "",
     "etc/networks": "default\t0.0.0.0\nloopback\t127.0.0.0\n",
     "etc/timezone": "Etc/UTC\n",
-    "etc/shells": "/bin/sh\n/usr/bin/sh\n/bin/ash\n/usr/bin/ash\n",
+    "etc/shells": "/bin/sh\n/usr/bin/sh\n/bin/ash\n/usr/bin/ash\n/bin/bash\n/usr/bin/bash\n",
     "etc/profile": "export PATH LANG\n",
     "etc/os-release": (
         'NAME="AVF for Linux"\n'

@@ -1,4 +1,4 @@
-"""The guest's programs: Python, the C library, libcrypto, libnettle, busybox and mke2fs, out of distribution packages.
+"""The guest's programs: Python, shells and their tools, the C library and others, out of distribution packages.
 
 Packages are unpacked only as far as the image needs them, into the cache. The unpacked interpreter also runs on the
 building host, where it compiles the agent to its own bytecode.
@@ -31,14 +31,44 @@ _NO_MODULE = re.compile(
     r"(^|\.)(__main__|sitecustomize|tests?|_test[a-z]*|_ctypes_test|_xxtestfuzz|xxlimited.*)($|\.)"
 )
 _PROGRAMS = {
+    "usr/bin/bash",
     "usr/bin/busybox",
+    "usr/bin/flock",
     "usr/bin/getconf",
     "usr/bin/getent",
     "usr/bin/iconv",
+    "usr/bin/ldd",
     "usr/bin/locale",
+    "usr/bin/tput",
+    "usr/libexec/coreutils/libstdbuf.so",
     "usr/sbin/ldconfig",
     "usr/sbin/mke2fs",
 }
+_COREUTILS = set(
+    [
+        "b2sum",
+        "base32",
+        "basenc",
+        "cksum",
+        "comm",
+        "csplit",
+        "env",
+        "fmt",
+        "join",
+        "nice",
+        "nohup",
+        "numfmt",
+        "pathchk",
+        "pr",
+        "printenv",
+        "split",
+        "stdbuf",
+        "sum",
+        "timeout",
+        "tsort",
+    ]
+)
+"""Those that busybox lacks, or that can do too little in it: `env -S`, the exit code of `timeout`."""
 _DATA = re.compile(
     r"usr/lib/x86_64-linux-gnu/gconv/|usr/lib/locale/C\.utf8/|usr/lib/terminfo/"
     r"|usr/share/zoneinfo/(?!right/|posix/)|usr/share/terminfo/"
@@ -48,6 +78,9 @@ _ETC = ("etc/ethertypes", "etc/protocols", "etc/rpc", "etc/services", "etc/termi
 
 _COMPILER = Path(__file__).with_name("collect.py")
 _PACKAGES = [
+    "bash",
+    "coreutils",
+    "util-linux",
     "libc6",
     "libc-bin",
     "zlib1g",
@@ -62,6 +95,7 @@ _PACKAGES = [
     "libncursesw6",
     "libtinfo6",
     "ncurses-base",
+    "ncurses-bin",
     "busybox-static",
     "e2fsprogs",
     "libblkid1",
@@ -291,7 +325,7 @@ def _is_wanted(path: str) -> bool:
     if path in _PROGRAMS or _DATA.match(path) or path.startswith(_ETC):
         return True
     if directory == "usr/bin":
-        return re.fullmatch(r"python3\.[0-9]+", name) is not None
+        return name in _COREUTILS or re.fullmatch(r"python3\.[0-9]+", name) is not None
     if match := re.match(r"usr/lib/python3(\.[0-9]+)?/", path):
         return is_in_stdlib(path[match.end() :])
     return False

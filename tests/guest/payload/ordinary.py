@@ -239,6 +239,31 @@ def tools():
         assert output("sh", "-c", command).strip() == text, command
 
 
+COREUTILS = (
+    "b2sum base32 basenc cksum comm csplit env fmt join nice nohup numfmt pathchk pr printenv split stdbuf sum timeout"
+    " tsort"
+)
+
+
+def bash():
+    for command, text in (
+        ("declare -A a=([x]=y); [[ abc =~ b ]] && echo ${a[x]}", "y"),
+        ("comm -12 <(seq 3) <(seq 2 4) | tail -n 1", "3"),
+        ("timeout 0.1 sleep 100; echo $?", "124"),
+        ("nice -n 5 nice; nohup true; printenv HOME", "5\n/data"),
+        ("stdbuf -oL seq 1; flock /tmp/lock echo held", "1\nheld"),
+        ("ldd /bin/bash | grep -o 'libtinfo.so.6 ='", "libtinfo.so.6 ="),
+        ("TERM=xterm tput cols", "80"),
+        (f"type -p {COREUTILS} | wc -l", str(len(COREUTILS.split()))),
+    ):
+        assert output("bash", "-c", command).strip() == text, command
+    for line in ("/bin/bash", "/usr/bin/env bash", "/usr/bin/env -S bash -e"):
+        program = Path("/tmp/program")
+        program.write_text(f"#!{line}\necho $((1 << 4)) ${{BASH_VERSION:0:1}}\n")
+        program.chmod(0o755)
+        assert output(program).split()[0] == "16", line
+
+
 def storage():
     with sqlite3.connect("/data/some.db") as base:
         assert base.execute("pragma journal_mode=wal").fetchone() == ("wal",)
@@ -307,7 +332,7 @@ def kernel():
 
 CHECKS = [
     *(reopened_output, terminal, user, environment, memory_files, shared, devices, listens),
-    *(itself, children, hosts, loopback, texts, times, mounts, folders, terminals, tools),
+    *(itself, children, hosts, loopback, texts, times, mounts, folders, terminals, tools, bash),
     *(storage, processes, python_tools, libraries, kernel),
 ]
 for check in CHECKS:
