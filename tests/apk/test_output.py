@@ -1,6 +1,7 @@
 """Outputs: whole or not at all, and never over what is read."""
 
 import os
+import signal
 import stat
 import struct
 import subprocess
@@ -292,3 +293,63 @@ def test_errors_name_the_output(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="not a regular file"), Outputs() as outputs:
         outputs.open(tmp_path / "pipe", Kind.APK)
+
+
+@pytest.mark.parametrize("command", ["sign", "idsig of sign", "align", "idsig", "rotate"])
+def test_an_output_without_room_is_the_file_that_is_wrong(
+    files: dict[str, Path], signed: Path, command: str
+) -> None:
+    directory = files["apk"].parent
+    old = ["--key", files["old-key"], "--cert", files["old-cert"]]
+    new = ["--key", files["new-key"], "--cert", files["new-cert"]]
+    wanted = directory / "wanted"
+    arguments = {
+        "sign": ["sign", files["apk"], "--out", wanted, *old],
+        "idsig of sign": [
+            *["sign", signed, "--v4-signing-enabled", "only", "--idsig", wanted],
+            *new,
+        ],
+        "align": ["align", files["apk"], "--out", wanted],
+        "idsig": ["idsig", signed, wanted],
+        "rotate": ["rotate", "--out", wanted, "--old-signer", *old, "--new-signer", *new],
+    }[command]
+    done = subprocess.run(
+        ["prlimit", "--fsize=64", sys.executable, "-m", "avf.apk", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, f"{wanted}: File too large\n")
+    assert not wanted.exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_standard_output_without_room_is_told(signed: Path, more: list[str]) -> None:
+    command = [sys.executable, "-m", "avf.apk", "verify", str(signed), *more]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "standard output: No space left on device\n")
+
+
+def test_nothing_is_said_of_a_reader_that_has_gone(signed: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "avf.apk", "info", str(signed)]
+    with os.fdopen(writing, "w") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
+def test_a_replaced_file_keeps_its_group(files: dict[str, Path]) -> None:
+    apk = files["apk"]
+    groups = [group for group in os.getgroups() if group != apk.stat().st_gid]
+    group = 12345 if os.geteuid() == 0 else groups[0] if groups else apk.stat().st_gid
+    owner = 12346 if os.geteuid() == 0 else -1
+    os.chown(apk, owner, group)
+    before = apk.stat()
+    key, certificate = files["old-key"], files["old-cert"]
+    arguments = ["sign", apk, "--in-place", "--key", key, "--cert", certificate]
+    assert main([str(item) for item in arguments]) == 0
+    after = apk.stat()
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+    assert after.st_ino != before.st_ino

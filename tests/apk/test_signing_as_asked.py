@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
 
 from avf.apk import (
     Idsig,
@@ -244,3 +246,61 @@ def test_a_certificate_with_a_key_of_another_kind_is_told(keys: dict[str, Signin
     other = x509.load_der_x509_certificate(keys["dsa-1024"].certificate)
     with pytest.raises(SigningError, match="not of the private key"):
         SigningKey.load(private, other.public_bytes(Encoding.PEM))
+
+
+def test_certificates_come_as_apksigner_takes_them(
+    tmp_path: Path, keys: dict[str, SigningKey]
+) -> None:
+    """PEM, DER one behind the other, PKCS #7 of either, whatever text stands around PEM."""
+    private, pem = keys["rsa-2048"].to_pem()
+    issuer = x509.load_der_x509_certificate(keys["ec-p256"].certificate)
+    own = x509.load_der_x509_certificate(keys["rsa-2048"].certificate)
+    both = [item.public_bytes(Encoding.DER) for item in (own, issuer)]
+    forms = [
+        b"".join(both),
+        b"text\r\n" + pem.replace(b"\n", b"\r\n") + issuer.public_bytes(Encoding.PEM),
+        serialize_certificates([own, issuer], Encoding.DER),
+        serialize_certificates([own, issuer], Encoding.PEM),
+    ]
+    for data in forms:
+        assert list(SigningKey.load(private, data).certificates) == both
+    for data in (b"", both[0] + b"\x30", serialize_certificates([own], Encoding.DER)[:-1]):
+        with pytest.raises(SigningError, match="cannot read the certificate"):
+            SigningKey.load(private, data)
+    with pytest.raises(SigningError, match="more than 64 certificates"):
+        SigningKey.load(private, both[0] * 65)
+
+
+@pytest.mark.parametrize("form", [Encoding.PEM, Encoding.DER])
+@pytest.mark.parametrize("wrong", [b"", b"salmon"])
+def test_a_wrong_password_is_called_wrong(
+    keys: dict[str, SigningKey], form: Encoding, wrong: bytes
+) -> None:
+    private, certificate = keys["ec-p256"].to_pem()
+    encrypted = load_pem_private_key(private, None).private_bytes(
+        form, PrivateFormat.PKCS8, BestAvailableEncryption(PASSWORD.encode())
+    )
+    assert SigningKey.load(encrypted, certificate, password=PASSWORD.encode())
+    with pytest.raises(SigningError, match="its password is wrong"):
+        SigningKey.load(encrypted, certificate, password=wrong)
+
+
+def test_a_key_that_no_platform_takes_is_the_file_that_is_wrong(
+    tmp_path: Path, unsigned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the APK, in which it would be found otherwise."""
+    kinds = [
+        (ec.generate_private_key(ec.SECP256K1()), "on a curve that is not accepted"),
+        (ec.generate_private_key(ec.SECP224R1()), "on a curve that is not accepted"),
+    ]
+    for private, reason in kinds:
+        key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+        key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        certificate.write_bytes(_self_signed(private, "odd").public_bytes(Encoding.PEM))
+        out = tmp_path / "out.apk"
+        status, text = run(
+            capsys, "sign", "--key", key, "--cert", certificate, "--out", out, unsigned
+        )
+        assert (status, out.exists()) == (1, False)
+        assert text.startswith(f"{certificate}: no platform accepts the key: ")
+        assert reason in text

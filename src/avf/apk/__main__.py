@@ -14,7 +14,7 @@ from typing import Any
 from avf.apk import reports
 from avf.apk.align_command import add_align
 from avf.apk.errors import ApkError
-from avf.apk.files import about, opened
+from avf.apk.files import about, opened, room_for
 from avf.apk.idsig import Idsig
 from avf.apk.idsig_update import create_or_update_idsig, idsig_is_current
 from avf.apk.lineage_command import add_lineage, add_rotate
@@ -30,7 +30,7 @@ from avf.apk.verify_command import add_verify, run_verify
 from avf.arguments import ArgumentParser
 from avf.overwriting import Kind
 from avf.printable import printable
-from avf.printing import printable_json
+from avf.printing import printable_json, put
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,11 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         report: Report = options.run(options)
     except (ApkError, OSError) as error:
         return _fail(options, error)
-    if options.json:
-        print(printable_json(report, indent=2))
-    else:
-        print("\n".join(_lines(report)))
-    return 0
+    return put(printable_json(report, indent=2) if options.json else "\n".join(_lines(report)))
 
 
 def _fail(options: argparse.Namespace, error: ApkError | OSError) -> int:
@@ -54,7 +50,7 @@ def _fail(options: argparse.Namespace, error: ApkError | OSError) -> int:
     failure = reports.failure(error, os.fsdecode(known or options.apk or options.out))
     if options.json:
         report = {"verified": False} if options.run is run_verify else {}
-        print(printable_json({**report, "error": failure}, indent=2))
+        put(printable_json({**report, "error": failure}, indent=2))
     offset = failure["offset"]
     where = "" if offset is None else f" (at byte {offset})"
     print(printable(f"{failure['file']}: {failure['message']}{where}"), file=sys.stderr)
@@ -123,7 +119,7 @@ def _idsig(options: argparse.Namespace) -> Report:
             with opened(options.out) as idsig:
                 return reports.made_idsig(Idsig.parse(idsig), False)
         out = outputs.open(options.out, Kind.IDSIG).fileno()
-        with about(options.apk), bar("hashing", apk) as progress:
+        with about(options.apk), room_for(options.out), bar("hashing", apk) as progress:
             create_or_update_idsig(apk, out, **scheme, progress=progress)
         report = reports.made_idsig(Idsig.parse(out), True)
         outputs.commit()

@@ -51,3 +51,14 @@ def about(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or os.fspath(path)
         raise
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Name `path` in errors of the block that only writing meets: there is no room, or too little is allowed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = error.filename or os.fspath(path)
+        raise

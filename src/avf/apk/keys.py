@@ -4,7 +4,6 @@ import datetime
 from collections.abc import Callable, Sequence
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
@@ -17,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
 from avf.apk.algorithms import KeyType, SignatureAlgorithm
-from avf.apk.crypto import Algorithm
-from avf.apk.errors import SigningError
-from avf.apk.key_files import PrivateKey, load_certificates, load_private_key
+from avf.apk.crypto import Algorithm, certificate_public_key, read_public_key
+from avf.apk.errors import CertificateError, PublicKeyError, SigningError
+from avf.apk.key_files import PrivateKey, is_of, load_certificates, load_private_key
 from avf.apk.key_stores import load_key_store
 
 _LARGE_RSA_BITS = 3072
@@ -50,8 +49,9 @@ class SigningKey:
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
         """SubjectPublicKeyInfo, DER."""
-        if not _is_of(certificate, key):
+        if not is_of(certificate, key):
             raise SigningError("the certificate is not of the private key")
+        _check_accepted(self.certificate)
 
     @classmethod
     def generate(cls, kind: str = "ec-p256", *, common_name: str = "AVF payload") -> "SigningKey":
@@ -84,7 +84,7 @@ class SigningKey:
         encrypted and no `password` is given, or the certificate is not of the key.
         """
         private = load_private_key(key, None if password is None else lambda: password)
-        own, *chain = load_certificates(certificate)
+        own, *chain = load_certificates(certificate, private)
         return cls(private, own, chain)
 
     @classmethod
@@ -155,11 +155,12 @@ class SigningKey:
         raise SigningError(f"{algorithm.name} does not go with this key")
 
 
-def _is_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
+def _check_accepted(certificate: bytes) -> None:
+    """SigningError if no platform takes the key, or the certificate's encoding of it."""
     try:
-        return certificate.public_key() == key.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise SigningError(f"cannot read the certificate's key: {error}") from None
+        read_public_key(certificate_public_key(certificate))
+    except (CertificateError, PublicKeyError) as error:
+        raise SigningError(f"no platform accepts the key: {error}") from None
 
 
 def _der(certificate: x509.Certificate) -> bytes:

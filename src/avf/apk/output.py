@@ -2,16 +2,21 @@
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from avf.apk.errors import InputError, OutputError
+from avf.apk.files import about
 from avf.overwriting import Kind, foreign
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 
 def check_collisions(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
@@ -39,7 +44,8 @@ class Outputs:
     """New contents for several files; `commit` gives all of them their names.
 
     Contents are written to a file without a name in the directory of the output: nothing is left of it if the process
-    is killed. A file that is replaced keeps its mode. Leaving the context without `commit` changes nothing.
+    is killed. A file that is replaced keeps its mode, and its owner and group where that is permitted. Leaving the
+    context without `commit` changes nothing. Errors of writing name the path that was asked for.
     """
 
     def __init__(self) -> None:
@@ -61,8 +67,9 @@ class Outputs:
         old = _status(target)
         if old:
             _check_kind(path, target, kind)
-        pending = self._stack.enter_context(_pending(target))
+        pending = self._stack.enter_context(_pending(target, path))
         if old:
+            _keep_owner(pending.file.fileno(), old)
             os.fchmod(pending.file.fileno(), stat.S_IMODE(old.st_mode) & 0o777)
         self._pending.append(pending)
         return pending.file
@@ -71,10 +78,32 @@ class Outputs:
         """Put every file in its place; all are on the disk before the first has its name."""
         for pending in self._pending:
             pending.file.flush()
-            os.fsync(pending.file.fileno())
+            with about(pending.target):
+                os.fsync(pending.file.fileno())
         for pending in self._pending:
             pending.put()
         self._pending.clear()
+
+
+class _File(io.BufferedRandom):
+    """Contents for `path`, which errors of writing name."""
+
+    def __init__(self, raw: io.FileIO, path: Path) -> None:
+        super().__init__(raw)
+        self._path = path
+
+    def write(self, data: "Buffer", /) -> int:
+        with about(self._path):
+            return super().write(data)
+
+    def flush(self) -> None:
+        with about(self._path):
+            super().flush()
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Writes what is buffered."""
+        with about(self._path):
+            return super().seek(offset, whence)
 
 
 class _Pending(NamedTuple):
@@ -97,7 +126,7 @@ class _Pending(NamedTuple):
 
 
 @contextmanager
-def _pending(target: Path) -> Iterator[_Pending]:
+def _pending(target: Path, path: Path) -> Iterator[_Pending]:
     temporary = target.with_name(f".avf-apk-{secrets.token_hex(8)}")
     flags = os.O_RDWR | os.O_CLOEXEC
     try:
@@ -109,7 +138,7 @@ def _pending(target: Path) -> Iterator[_Pending]:
         fd = os.open(temporary, os.O_CREAT | os.O_EXCL | flags, 0o666)
         named = True
     try:
-        with os.fdopen(fd, "w+b") as file:
+        with _File(io.FileIO(fd, "r+b"), path) as file:
             yield _Pending(file, target, temporary, named)
     finally:
         if named:
@@ -129,6 +158,13 @@ def _check_kind(path: Path, target: Path, kind: Kind) -> None:
         raise OutputError(
             f"the output is not empty and is no {kind.value}: {found}", file=os.fspath(path)
         )
+
+
+def _keep_owner(fd: int, old: os.stat_result) -> None:
+    for owner in ((old.st_uid, old.st_gid), (-1, old.st_gid)):
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, *owner)
+            return
 
 
 def _status(path: Path) -> os.stat_result | None:

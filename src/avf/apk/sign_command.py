@@ -141,7 +141,7 @@ def run_sign(options: argparse.Namespace) -> Report:
         if idsig is not None:
             with about(idsig):
                 idsig_fd = outputs.open(idsig, Kind.IDSIG).fileno()
-            _write_idsig(options, plan, signed, idsig_fd, verdicts)
+            _write_idsig(options, plan, signed, (idsig, idsig_fd), verdicts)
         outputs.commit()
     return {**report, **reports.verified_range(verdicts), **found}
 
@@ -270,7 +270,7 @@ def _write_idsig(
     options: argparse.Namespace,
     plan: "Plan",
     apk: int,
-    idsig: int,
+    output: tuple[Path, int],
     verdicts: tuple[PlatformVerdict, ...],
 ) -> None:
     from avf.apk.signing import make_signed_idsig
@@ -279,5 +279,7 @@ def _write_idsig(
         raise SigningError("v4 has one signer")
     sdk = max(DEFAULT_SDK, verdicts[0].min_sdk)
     made = make_signed_idsig(apk, plan.key, sdk=sdk, rotation=plan.rotation)
-    made.write(idsig, with_tree=not options.v4_no_merkle_tree)
+    path, idsig = output
+    with about(path):
+        made.write(idsig, with_tree=not options.v4_no_merkle_tree)
     check_idsig_signers(apk, idsig, v4_platforms(verdicts), allow_v2=True)

@@ -91,7 +91,7 @@ class SignerOptions:
                 read_small(key), lambda: self._password("key_pass", passwords, f"{key}").encode()
             )
         with about(certificate):
-            own, *chain = load_certificates(read_small(certificate))
+            own, *chain = load_certificates(read_small(certificate), private)
             return SigningKey(private, own, chain)
 
     def _password(self, option: str, passwords: Passwords, what: str) -> str:

@@ -18,7 +18,7 @@ from avf.disk.opening import open_image
 from avf.disk.reader import ImageReader, copy_image
 from avf.disk.report import Report, describe_image, describe_partitions, describe_table
 from avf.printable import printable
-from avf.printing import printable_json
+from avf.printing import printable_json, put
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,11 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (DiskError, OSError) as error:
         if options.json:
             failure = {"code": type(error).__name__, "message": words(error)}
-            print(printable_json({"error": failure}, indent=2))
+            put(printable_json({"error": failure}, indent=2))
         print(printable(words(error)), file=sys.stderr)
         return 1
-    print(printable_json(report, indent=2) if options.json else "\n".join(_lines(report)))
-    return 0
+    return put(printable_json(report, indent=2) if options.json else "\n".join(_lines(report)))
 
 
 def _parser() -> argparse.ArgumentParser:
