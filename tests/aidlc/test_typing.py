@@ -54,6 +54,8 @@ MISTAKES = {
         "class C(ICustomerAsync):\n    def served(self, number: int) -> None: ...",
     "a misspelt method of an asyncio proxy": "async_shop().odrer(Order(), [])",
     "an argument of an asyncio proxy": "async_shop().order(Order(), 5)",
+    "a misspelt option of an asyncio server": "def f(c: ICustomerAsync) -> None:\n    aio.Server(c, max_thread=2)",
+    "an option of an asyncio server": "def f(c: ICustomerAsync) -> None:\n    aio.Server(c, max_threads=\"2\")",
     "a result that is not awaited": "x: int = async_shop().order(Order(), [])",
     "the wrong face in get_root": "async def f(s: aio.AsyncSession) -> IShop:\n    return await s.get_root(IShopAsync)",
     "an asyncio object as an argument": "def f(c: ICustomerAsync) -> None:\n    shop().watch(c)",

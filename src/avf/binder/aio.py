@@ -25,7 +25,7 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
 from . import client, predefined, workers
 from .contract import AsyncInterface, Interface, as_declared
@@ -45,8 +45,10 @@ from .objects import BinderClass, IBinder
 from .peer import Peer
 from .roots import Root as BlockingRoot
 from .server import Server as BlockingServer
+from .server import ServerOptions
 from .services import Service as BlockingService
 from .transport import Address, Connector
+from .wanted import check_seconds, check_type
 from .wire import DEFAULT_VERSION, FdMode
 
 __all__ = [
@@ -106,7 +108,7 @@ class Server:
     The root may be an asyncio object, or a function that makes one for a peer, which is called in a binder thread.
     """
 
-    def __init__(self, root: Root, **options: Any) -> None:
+    def __init__(self, root: Root, **options: Unpack[ServerOptions]) -> None:
         if isinstance(root, AsyncInterface):
             blocking: BlockingRoot = binder(root)
         elif isinstance(root, Mapping):
@@ -152,6 +154,7 @@ class Server:
 
         Calls that are being served, or wait to be, have `grace` seconds before that.
         """
+        check_seconds("grace", grace, optional=False)
         if grace > 0:
             await in_thread(self.server.shutdown, grace)
         await _end(self.server.shutdown, self.server.endpoints(), self.server.threads)
@@ -322,6 +325,7 @@ def proxy(face: Any, binder: Interface | None = None) -> Any:
     another interface.
     """
     if binder is None:
+        check_type("binder", face, Interface)
         return AsyncProxy(face)
     interface = interface_of(face)
     if not isinstance(binder, interface):
@@ -337,6 +341,7 @@ def binder(of: AsyncInterface[_C]) -> _C:
     Of a proxy it is the proxied object; of an implementation one that runs its methods in the running loop, always the
     same one.
     """
+    check_type("binder", of, AsyncInterface)
     return served(of)
 
 

@@ -18,7 +18,8 @@ from .parcel import ParcelReader, refused
 from .predefined import is_alive, remote_descriptor
 from .services import IServices
 from .session import SessionCore
-from .transport import Connector
+from .transport import Connector, check_connector
+from .wanted import check_count, check_seconds, check_type
 from .wire import FdMode
 
 _I = TypeVar("_I", bound=IBinder)
@@ -47,6 +48,13 @@ def connect(
     `Budget` is. Either all of that succeeds or nothing is left behind. Raises the connector's OSError, TimeoutError,
     ProtocolError, or StatusError (DeadObjectError if the server hangs up, as it does on an fd mode it does not take).
     """
+    check_connector(connector)
+    check_type("fd_mode", fd_mode, FdMode)
+    check_count("incoming_threads", incoming_threads, 0)
+    check_count("max_outgoing", max_outgoing, 1)
+    check_type("max_version", max_version, int)
+    check_seconds("timeout", timeout)
+    check_seconds("frame_timeout", frame_timeout)
     if not 0 <= max_version <= wire.MAX_VERSION:
         raise StatusError(Status.BAD_VALUE, f"protocol version {max_version}")
     deadline = None if timeout is None else time.monotonic() + timeout

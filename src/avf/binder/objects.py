@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from .errors import DeadObjectError, Status, StatusError, report
 from .oneway import OnewayOrder
+from .wanted import check_type
 from .wire import Stability
 
 
@@ -170,6 +171,7 @@ def abandon(result: object) -> None:
 def cast(interface: BinderClass[_I], binder: IBinder) -> _I:
     """`binder` with the methods of `interface`. Raises BAD_TYPE for a local object of another class."""
     wanted: type[_I] = binder_class(interface)
+    check_type("binder", binder, IBinder)
     if isinstance(binder, wanted):
         return binder
     if binder._remote is None:

@@ -14,8 +14,9 @@ from .errors import (
     StatusError,
     with_causes,
 )
-from .objects import IBinder
+from .objects import Handle, IBinder
 from .parcel import Parcel, ParcelReader, refused
+from .wanted import check_type
 
 
 def serve(target: IBinder, code: int, reader: ParcelReader, reply: Parcel) -> None:
@@ -73,21 +74,27 @@ _DUMP_STATUS = {
 }
 
 
+def _handle(binder: IBinder) -> Handle | None:
+    """Of a remote object, None of a local one; TypeError if it is neither."""
+    check_type("binder", binder, IBinder)
+    return binder._remote
+
+
 def ping(binder: IBinder) -> None:
     """Asks the object for a sign of life. Raises DeadObjectError."""
-    if (handle := binder._remote) is not None:
+    if (handle := _handle(binder)) is not None:
         handle.remote.transact(handle, wire.PING, handle.remote.parcel()).close()
 
 
 def is_alive(binder: IBinder) -> bool:
     """Whether calls can still reach the object, as far as is known without asking."""
-    handle = binder._remote
+    handle = _handle(binder)
     return handle is None or not (handle.closed or handle.remote.ended)
 
 
 def remote_descriptor(binder: IBinder) -> str:
     """The descriptor of the interface the object says it has."""
-    handle = binder._remote
+    handle = _handle(binder)
     if handle is None:
         return descriptor(binder)
     reader: ParcelReader = handle.remote.transact(handle, wire.INTERFACE, handle.remote.parcel())
@@ -101,7 +108,7 @@ def remote_descriptor(binder: IBinder) -> str:
 
 def dump(binder: IBinder, fd: int, args: list[str]) -> None:
     """Has the object write its state for people to `fd`."""
-    if (handle := binder._remote) is not None:
+    if (handle := _handle(binder)) is not None:
         dump_remote(handle, fd, args)
     elif isinstance(binder, Interface):
         binder.dump(fd, args)
@@ -109,7 +116,7 @@ def dump(binder: IBinder, fd: int, args: list[str]) -> None:
 
 def release(proxy: IBinder) -> None:
     """Gives a proxy's reference back now; calls through it fail from now on. Nothing happens for a local object."""
-    if (handle := proxy._remote) is not None:
+    if (handle := _handle(proxy)) is not None:
         handle.remote.release(handle)
 
 
@@ -119,13 +126,15 @@ def link_to_death(binder: IBinder, recipient: Callable[[], None]) -> None:
     Raises StatusError INVALID_OPERATION for a local object and for a session that nothing listens on (a client's
     without incoming threads), DeadObjectError if the session is over already.
     """
-    if (handle := binder._remote) is None:
+    if not callable(recipient):
+        raise TypeError(f"recipient: a function wanted, not {type(recipient).__name__}")
+    if (handle := _handle(binder)) is None:
         raise StatusError(Status.INVALID_OPERATION, "a local object does not die")
     handle.remote.link_to_death(handle, recipient)
 
 
 def unlink_to_death(binder: IBinder, recipient: Callable[[], None]) -> None:
     """Raises StatusError NAME_NOT_FOUND if `recipient` was not linked, or has been called."""
-    handle = binder._remote
+    handle = _handle(binder)
     if handle is None or not handle.remote.unlink_to_death(handle, recipient):
         raise StatusError(Status.NAME_NOT_FOUND, "no such death recipient")

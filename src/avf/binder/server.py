@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypedDict
 
 from . import wire
 from .budget import Budget
@@ -24,6 +24,7 @@ from .peer import Peer
 from .reception import Reception
 from .roots import Root, SessionRoot, checked_root
 from .session import SessionCore
+from .wanted import check_count, check_seconds, check_type
 from .wire import FdMode
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ def user_or_guest(peer: Peer) -> Hashable:
     if peer.uid is not None:
         return peer.uid
     return None if peer.cid is None else f"CID {peer.cid}"
+
+
+class ServerOptions(TypedDict, total=False):
+    """What a server takes besides its root; `Server` says what each means."""
+
+    fd_modes: frozenset[FdMode]
+    max_threads: int
+    max_version: int
+    accept: Callable[[Peer], bool] | None
+    handshake_timeout: float | None
+    frame_timeout: float | None
+    party: Callable[[Peer], Hashable]
+    budget: Budget | None
 
 
 class Server(Reception):
@@ -79,8 +93,14 @@ class Server(Reception):
         party: Callable[[Peer], Hashable] = user_or_guest,
         budget: Budget | None = None,
     ) -> None:
-        if max_threads < 1:
-            raise ValueError(f"max_threads must be at least 1, not {max_threads}")
+        check_count("max_threads", max_threads, 1)
+        check_type("max_version", max_version, int)
+        check_type("fd_modes", fd_modes, frozenset, set)
+        for mode in fd_modes:
+            check_type("fd_modes", mode, FdMode)
+        check_seconds("handshake_timeout", handshake_timeout)
+        check_seconds("frame_timeout", frame_timeout)
+        check_type("budget", budget, Budget, type(None))
         if not 0 <= max_version <= wire.MAX_VERSION:
             raise ValueError(f"protocol version {max_version}")
         super().__init__(party, Budget() if budget is None else budget)
@@ -233,6 +253,8 @@ class Server(Reception):
         A session in which a call is being served, or waits to be, ends when it has been, but at the latest after
         `grace` seconds.
         """
+        check_type("grace", grace, int, float)
+        check_seconds("grace", grace, optional=False)
         deadline = time.monotonic() + grace
         with self._lock:
             self._stopped = True

@@ -17,7 +17,8 @@ from .errors import RemoteException, StatusError
 from .fd import ParcelFileDescriptor
 from .objects import IBinder
 from .peer import Peer, calling_peer
-from .transport import Connector
+from .transport import Connector, check_connector
+from .wanted import check_type
 
 Service = Interface | Callable[[Peer], Interface | None]
 
@@ -76,6 +77,8 @@ class Accessor(IAccessor):
     """Hands out connections that a connector makes, so its callers need neither the address nor the right to it."""
 
     def __init__(self, name: str, connector: Connector) -> None:
+        check_type("name", name, str)
+        check_connector(connector)
         self._name = name
         self._connector = connector
 
@@ -97,6 +100,7 @@ class Accessor(IAccessor):
 
 def accessed(accessor: IAccessor) -> Connector:
     """A connector for `connect` that gets its sockets from an accessor, in a session of FdMode.UNIX."""
+    check_type("accessor", accessor, IAccessor)
 
     def connect() -> socket.socket:
         try:

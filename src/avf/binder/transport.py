@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, overload
 from .listener import Listener
 from .tls import TlsSocket
 from .unix_file import listen_at
+from .wanted import check_number, check_type
 
 if TYPE_CHECKING:
     import ssl  # slow to import, and hardly ever needed
@@ -29,6 +30,16 @@ _TIMEOUT = 30.0
 """Seconds for a guest to accept a connection, and for a TLS handshake."""
 _BACKLOG = 128
 """Connections that may wait to be accepted."""
+
+
+def check_connector(connector: object) -> None:
+    """TypeError unless it is an address, or a function that makes connections."""
+    if isinstance(connector, str | os.PathLike):
+        raise TypeError(
+            f"an address wanted, not {type(connector).__name__}: unix({os.fspath(connector)!r}) makes one of a path"
+        )
+    if not callable(connector):
+        raise TypeError(f"an address wanted, not {type(connector).__name__}")
 
 
 class Address(ABC):
@@ -73,6 +84,8 @@ def unix(path: str | os.PathLike[str], *, mode: int = 0o600) -> UnixAddress:
     A server creates the file with the rights `mode`, in place of one that a dead server has left, and removes it when
     it stops. It raises FileExistsError if the file is no socket, OSError (EADDRINUSE) if a server listens there.
     """
+    check_type("path", path, str, os.PathLike)
+    check_type("mode", mode, int)
     if not 0 <= mode <= 0o777:
         raise ValueError(f"mode must be from 0 to 0o777, not {mode:#o}")
     return UnixAddress(os.fspath(path), mode)
@@ -96,6 +109,7 @@ def unix_abstract(name: str | bytes) -> AbstractAddress:
 
     Every process of the network namespace can connect to it.
     """
+    check_type("name", name, str, bytes)
     return AbstractAddress(name.encode() if isinstance(name, str) else name)
 
 
@@ -143,8 +157,12 @@ def inet(host: str, port: int, *, tls: "ssl.SSLContext | None" = None) -> InetAd
     clients; a client's context checks the server's certificate against `host`. Without `tls`, whoever is on the way
     reads and changes everything.
     """
-    if not 0 <= port <= 0xFFFF:
-        raise ValueError(f"port must be from 0 to 65535, not {port}")
+    check_type("host", host, str)
+    check_number("port", port, 0, 0xFFFF)
+    if tls is not None:
+        import ssl
+
+        check_type("tls", tls, ssl.SSLContext)
     return InetAddress(host, port, tls)
 
 
@@ -176,7 +194,12 @@ def vsock(cid: int, port: int) -> VsockAddress: ...
 
 def vsock(cid: int, port: int | None = None) -> VsockAddress:
     """The kernel's AF_VSOCK: `vsock(cid, port)`, or `vsock(port)` for a server that any CID may reach."""
-    return VsockAddress(None, cid) if port is None else VsockAddress(cid, port)
+    if port is None:
+        check_number("port", cid, 0, 0xFFFFFFFF)
+        return VsockAddress(None, cid)
+    check_number("cid", cid, 0, 0xFFFFFFFF)
+    check_number("port", port, 0, 0xFFFFFFFF)
+    return VsockAddress(cid, port)
 
 
 class HybridVsockAddress(Address):
@@ -205,6 +228,8 @@ class HybridVsockAddress(Address):
 
 def hybrid_vsock(path: str | os.PathLike[str], port: int) -> HybridVsockAddress:
     """A guest's vsock port behind the unix socket of a user-space device (Firecracker's CONNECT convention)."""
+    check_type("path", path, str, os.PathLike)
+    check_number("port", port, 0, 0xFFFFFFFF)
     return HybridVsockAddress(os.fspath(path), port)
 
 
@@ -240,6 +265,7 @@ def bootstrap(sock: socket.socket) -> BootstrapAddress:
 
     The socket stays the client's; a server takes its end over.
     """
+    check_type("sock", sock, socket.socket)
     return BootstrapAddress(sock)
 
 
