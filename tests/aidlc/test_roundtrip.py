@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from avf.aidlc.main import main
-from avf.binder import Interface, ParcelFileDescriptor, RemoteException, Status, StatusError
+from avf.binder import Interface, ParcelFileDescriptor, Status, StatusError
 from tests.aidlc.native import Native
 
 Serve = Callable[[Interface, type[Interface]], Any]
@@ -276,7 +276,7 @@ def test_oneway(kinds: Any, serve: Serve) -> None:
 
 
 def test_null_where_there_must_be_something(proxy: Any) -> None:
-    with pytest.raises(RemoteException, match="NULL_POINTER"):
+    with pytest.raises(TypeError, match=r"echo_binder: value: IBinder wanted, not NoneType"):
         proxy.echo_binder(None)
 
 

@@ -14,7 +14,6 @@ from avf.binder import (
     Parcelable,
     ParcelableHolder,
     ParcelFileDescriptor,
-    RemoteException,
     Status,
     StatusError,
     Union,
@@ -211,9 +210,7 @@ def test_arrays_of_interfaces(root: IKinds) -> None:
     assert root.objects([root, mine], None) == ([mine, root], None)
     assert root.objects([], [None, mine]) == ([], [None, mine])
     values: Any = [None]
-    with pytest.raises(
-        RemoteException, match=r"NULL_POINTER: .*: None was given, in \(.*\), for an object"
-    ):
+    with pytest.raises(TypeError, match=r"objects: .*\[0\]: IKinds wanted, not NoneType"):
         root.objects(values, None)
 
 

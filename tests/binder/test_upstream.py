@@ -12,6 +12,7 @@ import pytest
 from avf.binder import (
     IBinder,
     Interface,
+    RemoteException,
     Status,
     StatusError,
     interface_cast,
@@ -55,11 +56,13 @@ def test_long_strings(serve: Serve) -> None:
         assert root.echo_string(text) == text
 
 
-def test_null_for_an_object(serve: Serve) -> None:
+def test_null_for_an_object(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
     root = serve().connect().get_root(IEcho)
-    with pytest.raises(StatusError) as raised:
+    with pytest.raises(RemoteException, match=r"^ILLEGAL_STATE: IEcho\.return_null failed"):
         root.return_null()
-    assert raised.value.status == Status.UNEXPECTED_NULL
+    assert (
+        "TypeError: IEcho.return_null: result: IEcho wanted, not NoneType" in capfd.readouterr()[1]
+    )
 
 
 def test_an_object_called_back_is_freed_afterwards(serve: Serve) -> None:

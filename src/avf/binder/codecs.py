@@ -161,15 +161,21 @@ def _read_pfd_body(reader: ParcelReader) -> ParcelFileDescriptor:
 
 
 def _object_codec(interface: type[IBinder]) -> Codec:
-    """A binder's codec. Refusing null is the reading side's part."""
+    """A binder's codec. Both sides refuse null, since not every peer's writing side does."""
 
     def write(parcel: Parcel, value: Any) -> None:
-        if value is not None and not isinstance(value, interface):
+        if not isinstance(value, interface):
             text = f"{interface.__name__} wanted, not {type(value).__name__}"
             if isinstance(value, IBinder) and value._remote is not None:
                 text += f"; if it is one, interface_cast({interface.__name__}, ...) says so"
             raise TypeError(text)
         parcel.write_binder(value)
+
+    def write_nullable(parcel: Parcel, value: Any) -> None:
+        if value is None:
+            parcel.write_binder(None)
+        else:
+            write(parcel, value)
 
     def read_nullable(reader: ParcelReader) -> Any:
         binder = reader.read_binder()
@@ -181,7 +187,7 @@ def _object_codec(interface: type[IBinder]) -> Codec:
             raise StatusError(Status.UNEXPECTED_NULL, interface.__name__)
         return value
 
-    return Codec(write, read, _none, (write, read_nullable))
+    return Codec(write, read, _none, (write_nullable, read_nullable))
 
 
 # Results
