@@ -44,30 +44,28 @@ _PROGRAMS = {
     "usr/sbin/ldconfig",
     "usr/sbin/mke2fs",
 }
-_COREUTILS = set(
-    [
-        "b2sum",
-        "base32",
-        "basenc",
-        "cksum",
-        "comm",
-        "csplit",
-        "env",
-        "fmt",
-        "join",
-        "nice",
-        "nohup",
-        "numfmt",
-        "pathchk",
-        "pr",
-        "printenv",
-        "split",
-        "stdbuf",
-        "sum",
-        "timeout",
-        "tsort",
-    ]
-)
+_COREUTILS = {
+    "b2sum",
+    "base32",
+    "basenc",
+    "cksum",
+    "comm",
+    "csplit",
+    "env",
+    "fmt",
+    "join",
+    "nice",
+    "nohup",
+    "numfmt",
+    "pathchk",
+    "pr",
+    "printenv",
+    "split",
+    "stdbuf",
+    "sum",
+    "timeout",
+    "tsort",
+}
 """Those that busybox lacks, or that can do too little in it: `env -S`, the exit code of `timeout`."""
 _DATA = re.compile(
     r"usr/lib/x86_64-linux-gnu/gconv/|usr/lib/locale/C\.utf8/|usr/lib/terminfo/"
