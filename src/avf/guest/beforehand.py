@@ -2,8 +2,11 @@
 
 from importlib import import_module
 
+from avf.aidl.virtualmachineservice import IVirtualMachineService
+from avf.aidl.vm_payload import IVmPayloadService
 from avf.apk.crypto import libcrypto
-from avf.guest import crypto, limits, nettle
+from avf.guest import crypto, libc, limits, nettle, partitions
+from avf.guest.apk_mount import EROFS_MODULES
 from avf.guest.rehearsal import rehearse
 from avf.guest.swap import enable_swap
 from avf.guest.system import mount_system
@@ -31,4 +34,8 @@ def get_ready() -> None:
     limits.make_group()
     crypto.rehearse()
     libcrypto.rehearse()
+    libc.load_modules(EROFS_MODULES)
+    partitions.labels()
+    for interface in (IVirtualMachineService, IVmPayloadService):
+        interface._proxy_class()
     rehearse()

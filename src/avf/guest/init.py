@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from avf.guest import HOSTNAME, PAYLOAD_ID, libc, phases
+from avf.guest.files import write_text
 from avf.guest.processor import BOOT_MODULES, load_processor_modules
-from avf.guest.report import report_failure
+from avf.guest.report import mute, report_failure
 
 MODULES = "/etc/avf/modules"
 PCI_MODULES = "/etc/avf/pci-modules"
@@ -94,7 +95,7 @@ def set_up(debuggable: bool, *, is_template: bool) -> None:
     os.environ.update(_ENVIRONMENT)
     ignore_interrupts()
     mount_all()
-    write_file("/proc/self/oom_score_adj", _UNKILLABLE)
+    write_text("/proc/self/oom_score_adj", _UNKILLABLE)
     close_the_kernel()
     if not debuggable:
         libc.klogctl(libc.SYSLOG_CONSOLE_OFF)
@@ -141,7 +142,7 @@ def close_the_kernel() -> None:
     """Bounds what the payload's user may ask of the kernel. Raises OSError."""
     for name, value in _SYSCTLS.items():
         try:
-            write_file(f"/proc/sys/{name}", value)
+            write_text(f"/proc/sys/{name}", value)
         except FileNotFoundError:
             pass
 
@@ -163,6 +164,8 @@ def set_up_stdio(debuggable: bool) -> None:
         output = open_port(_LOG) or null
         if output != null:
             os.fchown(output, PAYLOAD_ID, PAYLOAD_ID)
+    else:
+        mute()
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -203,11 +206,6 @@ def raw(mode: bytes) -> bytes:
         for at in range(4)
     ]
     return b"".join(word.to_bytes(4, "little") for word in words) + mode[16:]
-
-
-def write_file(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
 
 
 def write_all(fd: int, data: bytes) -> None:

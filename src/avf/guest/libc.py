@@ -4,6 +4,8 @@ import os
 import struct
 from typing import Any, NoReturn
 
+from avf.guest.files import read_text
+
 MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
@@ -157,10 +159,13 @@ def power_off() -> NoReturn:
 
 
 def load_modules(list_path: str) -> None:
-    """Loads the kernel modules a file names, one a line in load order; those that are loaded already count as done."""
-    with open(list_path, encoding="utf-8") as file:
-        paths = file.read().split()
-    for path in paths:
+    """Loads the kernel modules a file names, one a line in load order; those that are loaded already count as done.
+
+    Only the first call for a file does anything. Raises OSError.
+    """
+    if list_path in _loaded:
+        return
+    for path in read_text(list_path).split():
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _check(_libc().syscall(_FINIT_MODULE[os.uname().machine], fd, b"", 0), path)
@@ -168,12 +173,15 @@ def load_modules(list_path: str) -> None:
             pass
         finally:
             os.close(fd)
+    _loaded.add(list_path)
+
+
+_loaded: set[str] = set()
 
 
 def forbid_capabilities() -> None:
     """No program that this process or its children execute gets any capability, whoever runs it. Raises OSError."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        last = int(file.read())
+    last = int(read_text("/proc/sys/kernel/cap_last_cap"))
     _prctl(_PR_SET_SECUREBITS, _SECUREBITS)
     for capability in range(last + 1):
         _prctl(_PR_CAPBSET_DROP, capability)

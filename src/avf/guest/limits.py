@@ -11,6 +11,7 @@ import os
 import time
 
 from avf.guest import libc
+from avf.guest.files import read_text, write_text
 from avf.guest.report import log
 from avf.named import NamedTuple
 
@@ -55,10 +56,8 @@ def limits_for(available: int, threads: int) -> Limits:
 
 def measure() -> Limits:
     """The limits for this machine as it is now. Raises OSError."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        values = dict(line.split(":") for line in file)
-    with open("/proc/sys/kernel/threads-max", encoding="ascii") as file:
-        threads = int(file.read())
+    values = dict(line.split(":") for line in read_text("/proc/meminfo").splitlines())
+    threads = int(read_text("/proc/sys/kernel/threads-max"))
     return limits_for(int(values["MemAvailable"].split()[0]) << 10, threads)
 
 
@@ -67,7 +66,7 @@ def make_group() -> None:
     if os.access(_GROUP, os.F_OK):
         return
     for controller in _CONTROLLERS:
-        _write(f"{ROOT}/cgroup.subtree_control", f"+{controller}")
+        write_text(f"{ROOT}/cgroup.subtree_control", f"+{controller}")
     os.mkdir(_GROUP)
 
 
@@ -77,8 +76,8 @@ def admit(payload: int) -> None:
     if payload == _admitted:
         return
     make_group()
-    _write(f"{_GROUP}/cgroup.procs", str(payload))
-    _write(f"/proc/{payload}/oom_score_adj", _EXPENDABLE)
+    write_text(f"{_GROUP}/cgroup.procs", str(payload))
+    write_text(f"/proc/{payload}/oom_score_adj", _EXPENDABLE)
     _admitted = payload
 
 
@@ -93,23 +92,23 @@ def confine(payload: int, server: int | None, limits: Limits) -> None:
             flags |= libc.MS_NOEXEC
         libc.mount("", target, "", flags, f"size={size}")
     admit(payload)
-    _write(f"{_GROUP}/memory.max", str(limits.memory))
+    write_text(f"{_GROUP}/memory.max", str(limits.memory))
     if os.access(f"{_GROUP}/memory.swap.max", os.F_OK):
-        _write(f"{_GROUP}/memory.swap.max", str(limits.swap))
-    _write(f"{_GROUP}/pids.max", str(limits.processes))
+        write_text(f"{_GROUP}/memory.swap.max", str(limits.swap))
+    write_text(f"{_GROUP}/pids.max", str(limits.processes))
     if server is not None:
-        _write(f"{_GROUP}/cgroup.procs", str(server))
+        write_text(f"{_GROUP}/cgroup.procs", str(server))
 
 
 def enter() -> None:
     """Puts this process under the limits of the payload. Raises OSError."""
-    _write(f"{_GROUP}/cgroup.procs", "0")
+    write_text(f"{_GROUP}/cgroup.procs", "0")
 
 
 def freeze(timeout: float) -> None:
     """Has all of the payload stand still. Raises TimeoutError, and has it go on, if that takes too long; OSError."""
     deadline = time.monotonic() + timeout
-    _write(f"{_GROUP}/cgroup.freeze", "1")
+    write_text(f"{_GROUP}/cgroup.freeze", "1")
     while _events().get("frozen") != "1":
         if time.monotonic() > deadline:
             thaw()
@@ -119,17 +118,16 @@ def freeze(timeout: float) -> None:
 
 def thaw() -> None:
     """Raises OSError."""
-    _write(f"{_GROUP}/cgroup.freeze", "0")
+    write_text(f"{_GROUP}/cgroup.freeze", "0")
 
 
 def _events() -> dict[str, str]:
-    with open(f"{_GROUP}/cgroup.events", encoding="ascii") as file:
-        return dict(line.split() for line in file)
+    return dict(line.split() for line in read_text(f"{_GROUP}/cgroup.events").splitlines())
 
 
 def make_expendable() -> None:
     """If memory runs out, this process goes before agent, init and file server. Raises OSError."""
-    _write("/proc/self/oom_score_adj", _EXPENDABLE)
+    write_text("/proc/self/oom_score_adj", _EXPENDABLE)
 
 
 def ran_out_of_memory(pid: int) -> bool:
@@ -138,8 +136,7 @@ def ran_out_of_memory(pid: int) -> bool:
     The group only counts its processes that were; which ones, the kernel's log says, a moment after they are dead.
     """
     try:
-        with open(f"{_GROUP}/memory.events", encoding="ascii") as file:
-            events = dict(line.split() for line in file)
+        events = dict(line.split() for line in read_text(f"{_GROUP}/memory.events").splitlines())
     except OSError as error:
         log(f"cannot tell whether memory ran out: {error}")
         return False
@@ -156,8 +153,3 @@ def ran_out_of_memory(pid: int) -> bool:
 def names_victim(kernel_log: bytes, pid: int) -> bool:
     """Whether memory ran out for this process. What a process calls itself is too short to pretend that."""
     return b" of memory: Killed process %d (" % pid in kernel_log
-
-
-def _write(path: str, value: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(value)

@@ -35,12 +35,13 @@ def gcm(
 
     size = ctypes.c_size_t
     context = ctypes.create_string_buffer(_CONTEXT_SIZE)
-    output = ctypes.create_string_buffer(len(text) or 1)
+    output = bytearray(len(text) or 1)
+    there = ctypes.byref(ctypes.c_char.from_buffer(output))  # an array has a type for each size
     tag = ctypes.create_string_buffer(TAG_SIZE)
     crypt = _library.nettle_gcm_aes256_decrypt if decrypts else _library.nettle_gcm_aes256_encrypt
     _library.nettle_gcm_aes256_set_key(context, key)
     _library.nettle_gcm_aes256_set_iv(context, size(len(nonce)), nonce)
     _library.nettle_gcm_aes256_update(context, size(len(associated)), associated)
-    crypt(context, size(len(text)), output, text)
+    crypt(context, size(len(text)), there, text)
     _library.nettle_gcm_aes256_digest(context, size(TAG_SIZE), tag)
-    return output.raw[: len(text)], tag.raw
+    return bytes(output[: len(text)]), tag.raw

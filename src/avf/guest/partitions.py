@@ -4,10 +4,15 @@ import os
 import time
 
 from avf.guest.errors import GuestError
+from avf.guest.files import read_text
 
 BLOCK_CLASS = "/sys/class/block"
 TIMEOUT = 10.0
 _POLL = 0.005
+_LABEL = "PARTNAME="
+
+_known: dict[str, str | None] = {}
+"""By uevent file."""
 
 
 def labels(block_class: str = BLOCK_CLASS) -> dict[str, str]:
@@ -43,12 +48,12 @@ def numbered(prefix: str, known: dict[str, str]) -> list[str]:
 
 
 def _label(uevent: str) -> str | None:
-    try:
-        with open(uevent, encoding="utf-8", errors="replace") as file:
-            text = file.read(4096)
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith("PARTNAME="):
-            return line[len("PARTNAME=") :]
-    return None
+    """It is read once: a device keeps its label as long as it is there, and none goes."""
+    if uevent not in _known:
+        try:
+            lines = read_text(uevent).splitlines()
+        except OSError:
+            return None
+        names = [line[len(_LABEL) :] for line in lines if line.startswith(_LABEL)]
+        _known[uevent] = names[0] if names else None
+    return _known[uevent]

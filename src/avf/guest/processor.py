@@ -5,6 +5,7 @@ the kernel's plain C.
 """
 
 from avf.guest import libc
+from avf.guest.files import read_text
 
 BOOT_MODULES = "/etc/avf/processor-modules"
 """For dm-verity."""
@@ -27,9 +28,8 @@ def load_processor_modules(list_path: str) -> None:
 
 def is_emulated() -> bool:
     """Whether the processor is one of QEMU's models, which a guest has only under TCG. Raises OSError."""
-    with open(_PROCESSORS, encoding="ascii", errors="replace") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip().startswith(_EMULATED)
+    for line in read_text(_PROCESSORS).splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip().startswith(_EMULATED)
     return False

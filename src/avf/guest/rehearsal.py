@@ -27,6 +27,7 @@ from avf.guest.process import Process, fork_helper
 from avf.guest.record import SALT_SIZE, Record
 from avf.guest.secrets import agent_cdi, instance_key, payload_inputs, payload_layer
 from avf.guest.task import Kind, Program
+from avf.guest.template import rescan_devices
 from avf.guest.verity import (
     BLOCK,
     Target,
@@ -39,7 +40,6 @@ from avf.guest.verity import (
 
 FOLDER = "/run/rehearsal"
 _DEVICE = "rehearsal"
-_PCI_RESCAN = "/sys/bus/pci/rescan"
 _SCRIPT = b"import os\nos.environ['HOME']\n"
 _STORED = 0o100755 << 16
 _INSTANCE_SIZE = 1 << 16
@@ -65,8 +65,7 @@ def _rehearse_all() -> None:
 
 
 def _find_devices() -> None:
-    with open(_PCI_RESCAN, "w", encoding="ascii") as file:
-        file.write("1")
+    rescan_devices()
     partitions.labels()
     with suppress(GuestError):
         connect_to_host()

@@ -8,9 +8,19 @@ _PIECE = 16
 """Longer writes have been seen to hang the emulated port (AVF's own agent does the same)."""
 _MAX_FAILURE = 2048
 
+_muted = False
+
+
+def mute() -> None:
+    """From now on `log` does nothing: nobody could read it."""
+    global _muted
+    _muted = True
+
 
 def log(text: str) -> None:
     """One line to wherever the guest's init points stderr: the log port if debuggable, else nowhere."""
+    if _muted:
+        return
     line = f"[{time.monotonic():9.3f}] agent: {text}\n"
     try:
         os.write(2, line.encode("utf-8", "backslashreplace"))

@@ -3,6 +3,7 @@
 import os
 
 from avf.guest import libc
+from avf.guest.files import write_text
 from avf.guest.report import log
 
 MODULES = "/etc/avf/swap-modules"
@@ -26,8 +27,7 @@ def enable_swap() -> None:
     try:
         libc.load_modules(MODULES)
         size = memory_size()
-        with open(_DISK_SIZE, "w", encoding="ascii") as file:
-            file.write(str(size))
+        write_text(_DISK_SIZE, str(size))
         fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
         try:
             os.pwrite(fd, swap_header(size), 0)

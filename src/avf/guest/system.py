@@ -4,6 +4,7 @@ import sys
 
 from avf.guest import libc, partitions
 from avf.guest.errors import GuestError
+from avf.guest.files import read_text
 from avf.guest.verity import Target, VerityTable, create_device
 
 DESCRIPTION = "/etc/avf/system"
@@ -24,8 +25,7 @@ def mount_system() -> None:
     if _mounted:
         return
     try:
-        with open(DESCRIPTION, encoding="ascii") as file:
-            root_hash, blocks = file.read().split()
+        root_hash, blocks = read_text(DESCRIPTION).split()
         device = partitions.wait_for(_PARTITION)
         table = VerityTable(device, device, int(blocks), bytes.fromhex(root_hash), b"", int(blocks))
         target = Target("verity", table.sectors, table.parameters())

@@ -5,6 +5,7 @@ from enum import Enum
 
 from avf.guest.config import Task, TaskType
 from avf.guest.errors import GuestError
+from avf.guest.files import read_bytes
 from avf.named import NamedTuple
 
 ABI = "x86_64"
@@ -65,8 +66,7 @@ def _what_is_there(apk: str) -> str:
 
 def program_at(path: str) -> Program:
     """A library (`*.so`), a script with a `#!` line, a Python script (`*.py`) or an ELF program."""
-    with open(path, "rb") as file:
-        head = file.read(_MAX_SHEBANG)
+    head = read_bytes(path, _MAX_SHEBANG)
     if head.startswith(b"#!"):
         line = head[2:].split(b"\n", 1)[0].decode("utf-8", "replace")
         interpreter = tuple(line.strip().split(None, 1))

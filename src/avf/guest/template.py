@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 from avf.guest import phases
 from avf.guest.errors import GuestError
+from avf.guest.files import read_text, write_text
 
 PORT_NAME = "avf.template"
 READY = b"avf-template 3\n"
@@ -64,14 +65,14 @@ def wait_to_be_cloned(rehearse: Callable[[], None]) -> None:
 
 def rescan_devices() -> None:
     """Finds, and sets up, what the host has plugged in. Raises OSError."""
-    _write(_PCI_RESCAN, b"1")
+    write_text(_PCI_RESCAN, "1")
 
 
 def find_port(ports: str = _PORTS) -> str:
     """The device of the port, which appears once the host's end has answered. Raises GuestError."""
     for _ in range(_PORT_TRIES):
         for name in os.listdir(ports) if os.path.isdir(ports) else ():
-            if _read(f"{ports}/{name}/name").strip() == PORT_NAME:
+            if _name(f"{ports}/{name}/name") == PORT_NAME:
                 return f"/dev/{name}"
         time.sleep(_POLL)
     raise GuestError(f"there is no virtio port {PORT_NAME}")
@@ -128,17 +129,8 @@ def reseed(seed: bytes) -> None:
         os.close(fd)
 
 
-def _read(path: str) -> str:
+def _name(path: str) -> str:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read(_MAX_LINE)
+        return read_text(path).strip()
     except FileNotFoundError:
         return ""  # the port is just coming up
-
-
-def _write(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)

@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 
+from avf.guest.files import write_text
 from avf.named import NamedTuple
 
 HOST_CID = 2
@@ -58,8 +59,7 @@ class Crash(NamedTuple):
 def enable() -> None:
     """From now on processes that crash leave a tombstone. Raises OSError."""
     for path, value in ((_CORE_PIPE_LIMIT, _AT_A_TIME), (_CORE_PATTERN, _HANDLER)):
-        with open(path, "w") as file:
-            file.write(value)
+        write_text(path, value)
 
 
 def handle(arguments: list[str]) -> int:
