@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from avf.confine import Box, Filter, Limits, existing, image_folder, needs_of, spawn
+from avf.vmm import box as box_module
 from avf.vmm import find_qemu
-from avf.vmm.box import FIRST_UID, identity_for, limits_for
+from avf.vmm.box import FIRST_UID, identity_for, limits_for, uid_of
 from avf.vmm.kvm import firmware_command, kvm_processor, under_kvm
 from avf.vmm.probe_guest import EXIT_STATUS, probe_firmware
 from avf.vmm.qemu.box import _data_folders
@@ -61,6 +62,26 @@ def test_a_device_that_is_roots_alone_keeps_root(tmp_path: Path) -> None:
     device = tmp_path / "device"
     device.touch(mode=0o600)
     assert identity_for(2048, [device, Path("/dev/null")]) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "gid_map", "uid"),
+    [
+        ("0 0 4294967295", "0 0 4294967295", FIRST_UID + 2048),
+        ("0 1000 1\n1 100000 65536", "0 1000 1\n1 100000 65536", None),
+        ("0 0 1000\n1000 5000 2147483647", "0 0 1000\n1000 5000 2147483647", FIRST_UID + 2048),
+        ("0 0 4294967295", "0 1000 1", None),
+    ],
+)
+def test_root_of_a_container_without_that_uid_stays_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid_map: str, gid_map: str, uid: int | None
+) -> None:
+    """VMs of such a root run in all tests of several users that an ordinary user runs."""
+    for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(box_module, "MAPS", tmp_path)
+    assert uid_of(2048) == uid
+    assert identity_for(2048, [Path("/dev/null")]) == (uid, ())
 
 
 def test_limits_leave_room_for_the_largest_and_a_little_more(tmp_path: Path) -> None:

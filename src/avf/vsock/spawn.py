@@ -45,7 +45,7 @@ def confined_device_command(ctl_fd: int, listen_fd: int, dial_fd: int, cid: int)
     return [*_program(ctl_fd, cid), "--listen-fd", str(listen_fd), "--dial-fd", str(dial_fd)]
 
 
-def device_box(uid: int) -> Box:
+def device_box(uid: int | None) -> Box:
     """The sandbox of such a device: this interpreter, its library, this package and what it imports, read-only."""
     from pathlib import Path
 
