@@ -22,6 +22,8 @@ from tests.eventually import eventually
 BUILD = Path(__file__).parents[1] / "build"
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 15
+MADE_AT: dict[Path, float] = {}
+"""When the runtime directories of tests were made, by the clock that counts from the host's boot."""
 
 programs.hide_those_for_root()
 
@@ -128,6 +130,7 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A runtime directory of the test's own, so with a virtualizationservice of its own, which also
     keeps there what outlives a reboot; must be empty of VMs again."""
     with tempfile.TemporaryDirectory(prefix="avf-", ignore_cleanup_errors=True) as folder:
+        MADE_AT[Path(folder)] = time.clock_gettime(time.CLOCK_BOOTTIME)
         monkeypatch.setenv("AVF_RUNTIME_DIR", folder)
         monkeypatch.setenv("XDG_STATE_HOME", f"{folder}/state")
         yield Path(folder)

@@ -12,11 +12,17 @@ LACK = (
     "acts as several users, or counts what only root sees: that takes root, or the package uidmap and a range of uids"
     " (sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER)"
 )
+OWN_TMP = """
+case $PWD in /tmp/*) mount -n --bind "$PWD" /mnt ;; esac
+mount -n -t tmpfs -o mode=1777 tmpfs /tmp
+case $PWD in /tmp/*) mkdir -p "$PWD" && mount -n --move /mnt "$PWD" && cd "$PWD" ;; esac
+exec "$@"
+"""
+"""A /tmp whose owner has a name in the namespace; the project may lie in the other one."""
 NAMESPACE = [
     "unshare",
     *("--user", "--map-root-user", "--map-auto", "--mount"),
-    # a /tmp whose owner has a name there
-    *("sh", "-c", 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec "$@"', "sh"),
+    *("sh", "-ec", OWN_TMP, "sh"),
 ]
 
 

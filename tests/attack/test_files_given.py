@@ -159,7 +159,8 @@ def a_tampered_apk(folder: Path) -> Path:
         (lambda folder: folder / "missing", "No such file"),
         (a_secret, "Failed to verify the extra apk #0"),
         (a_tampered_apk, "Failed to verify the extra apk #0"),
-        (lambda _: Path("/proc/self/environ"), "Failed to verify the extra apk #0"),
+        (lambda _: Path("/proc/self/status"), "Failed to verify the extra apk #0"),
+        (lambda _: Path("/proc/self/environ"), "the extra apk #0 /proc/self/environ"),
     ],
     ids=lambda value: getattr(value, "__name__", None) or value,
 )

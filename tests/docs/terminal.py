@@ -128,14 +128,18 @@ class Interpreter(_Conversation):
 
 
 def pattern(printed: str) -> str:
-    """What is shown as a regular expression: `…` stands for anything, on a line of its own for any lines."""
+    """What is shown as a regular expression: `…` stands for anything, on a line of its own for any lines.
+
+    Columns of tables are as wide as what is in them, so that any number of spaces stands for another one.
+    """
     return "".join(
         r"(?:[^\n]*\n)*?" if line == "…" else _line_pattern(line) for line in printed.splitlines()
     )
 
 
 def _line_pattern(line: str) -> str:
-    return r"[^\n]*?".join(map(re.escape, line.split("…"))) + r"\r?\n"
+    parts = (re.sub(r"(\\ )+", " +", re.escape(part)) for part in line.split("…"))
+    return r"[^\n]*?".join(parts) + r"\r?\n"
 
 
 def shows(printed: str, output: str) -> bool:

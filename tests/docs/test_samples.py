@@ -244,6 +244,8 @@ $ third
         ("a … c\n", "a b c\n", True),
         ("a … c\n", "a b\nc\n", False),
         ("a.c\n", "abc\n", False),
+        ("a  b\n", "a   b\n", True),
+        ("a b\n", "ab\n", False),
         ("", "", True),
         ("", "a\n", False),
     ],

@@ -8,31 +8,37 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conftest import command_line
+from tests.conftest import MADE_AT, command_line
+
+CLOCK_STEP = 0.02
+"""Seconds by which the kernel may round off when a process has begun."""
 
 
 def processes(runtime_dir: Path) -> dict[int, str]:
     """pid -> command line of every process of this test but the test itself, and of what these have started.
 
     A process that is undumpable shows its environment to root alone; for others it is one of this test if it descends
-    from it, which is the reaper of all that it starts.
+    from it, which is the reaper of all that it starts, and has begun after the directory was made: daemons of earlier
+    tests take a while to leave.
     """
     mark = f"AVF_RUNTIME_DIR={runtime_dir}".encode()
     found: dict[int, str] = {}
     parents: dict[int, int] = {}
     hidden: list[int] = []
+    earliest = (MADE_AT.get(runtime_dir, 0) - CLOCK_STEP) * os.sysconf("SC_CLK_TCK")
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
             pid = int(entry.name)
-            state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
-            parents[pid] = int(parent)
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            state, parent, begun = fields[0], int(fields[1]), int(fields[19])
+            parents[pid] = parent
             try:
                 if mark in (entry / "environ").read_bytes().split(b"\0"):
                     found[pid] = command_line(pid)
             except PermissionError:
-                if state not in "ZX":
+                if state not in "ZX" and begun >= earliest:
                     hidden.append(pid)
     for pid in hidden:
         if os.getpid() in _ancestors(pid, parents):
