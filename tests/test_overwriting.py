@@ -20,7 +20,7 @@ from avf.client.config import open_output
 from avf.client.spans import TraceContext, otlp_json, start_spans
 from avf.disk import DiskError, PartitionKind, create_writable_partition
 from avf.image import ImageError, build_image
-from avf.overwriting import Kind, foreign, looks_like
+from avf.overwriting import UNKNOWN, Kind, foreign, looks_like
 from avf.report import render
 from tests.report.made import report, timeline
 
@@ -284,3 +284,10 @@ def test_what_files_look_like() -> None:
     assert looks_like(b"Android-VM-instance") == "it looks like an instance image"
     assert looks_like("ü".encode() * 3000)[:20] == "it looks like text"
     assert looks_like(b"\xff\xfe") == "it holds data of another kind"
+
+
+@pytest.mark.parametrize("start", [b"#!", b"#!/bin/sh\n"])
+def test_ciphertext_is_no_script(start: bytes) -> None:
+    """One storage in 65,536 begins so."""
+    assert looks_like(start + b"echo\n") == "it looks like a script"
+    assert looks_like(start + bytes(range(256))) == UNKNOWN

@@ -65,6 +65,8 @@ NOT_TOLD = {
             "service.log in the runtime directory may say more",
             "AVF_LOG=debug vm run-microdroid -v shows more",
             "choose another name",
+            "correct that file",
+            "correct the version",
         ),
         "says what to try",
     ),

@@ -79,11 +79,17 @@ def looks_like(head: bytes) -> str:
     for start, name in _KNOWN:
         if head.startswith(start):
             return f"it looks like {name}"
+    if not _is_text(head):
+        return UNKNOWN  # be it ciphertext that begins like a script: one in 65,536 does
+    return "it looks like a script" if head.startswith(b"#!") else "it looks like text"
+
+
+def _is_text(head: bytes) -> bool:
     try:
         head[: len(head) - 4 if len(head) == _HEAD else None].decode()
     except UnicodeDecodeError:
-        return UNKNOWN
-    return UNKNOWN if b"\0" in head else "it looks like text"
+        return False
+    return b"\0" not in head
 
 
 _TOLD_APART = (
@@ -100,7 +106,6 @@ _KNOWN = (
     (b"\x7fELF", "a program or library"),
     (b"QFI\xfb", "a QCOW2 image"),
     (b"-----BEGIN", "a key or certificate"),
-    (b"#!", "a script"),
     (b"%PDF", "a PDF document"),
 )
 

@@ -24,6 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, content in files.items():
         folder.joinpath(name).write_bytes(content)
+    folder.joinpath("project").mkdir()
+    folder.joinpath("project/payload.toml").write_text("main = 5\n")
     return folder
 
 
@@ -35,11 +37,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run-app a.py --mem 5T", "memoryMib is 5242880, but this host has", "less memory"),
         ("run-app a.py --name ../x", "'../x' is no name for a VM", ""),
         ("run-app a.py --name a\nb", "'a\\nb' is no name for a VM", ""),
-        ("run-app a.py --storage text.txt", "has 5 bytes, which is no multiple of 4096: ", ""),
+        (
+            "run-app a.py --storage text.txt",
+            "text.txt is no encrypted storage: it looks like text",
+            "another name",
+        ),
+        ("run-app ", "an empty text names no file or folder", ""),
+        ("run-app a.py --log ", "an empty text names no file or folder", ""),
+        ("run-app nowhere.py", "Failed to open nowhere.py: No such file", "correct the path"),
+        ("new nowhere/b/c", "nowhere/b/c cannot be made: No such file", "correct the path"),
+        ("run-app project", "payload.toml: main must be text or null", "correct that file"),
         ("run-app a.py --storage-size 10M", "no use without --storage or --name", "--storage FILE"),
         (
             "run-app a.py --extra-apk text.txt",
-            "extra_apks[0] can have no idsig",
+            "text.txt) can have no idsig",
             "an APK is needed",
         ),
         ("run half.json", "half.json: it is no JSON", ""),

@@ -86,8 +86,9 @@ def test_a_wheel_with_other_packages_inside_its_own(tmp_path: Path) -> None:
 def test_what_pip_does_not_find(index: Path, tmp_path: Path) -> None:
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("absent==1.0\n")
-    with pytest.raises(ProjectError, match=r"pip found no wheels\n(.*\n)*.*absent"):
+    with pytest.raises(ProjectError, match=r"pip found no wheels$") as raised:
         list(vendored(requirements))
+    assert "absent==1.0" in str(raised.value.__cause__)
 
 
 @pytest.mark.parametrize(

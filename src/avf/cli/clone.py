@@ -9,7 +9,8 @@ import click
 from avf.binder import BinderError
 from avf.cli.control import controlled
 from avf.cli.names import CID
-from avf.cli.options import FILE, RunOptions
+from avf.cli.options import RunOptions
+from avf.cli.paths import FILE
 from avf.cli.run import follow, outcome_of, outputs_of
 from avf.cli.tell import JsonTeller, SourceTeller, Teller
 from avf.cli.text import CliError

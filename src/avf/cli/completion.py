@@ -7,6 +7,7 @@ import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
 from avf.cli.invocation import WORDS
+from avf.cli.paths import PathType
 
 _FOLDERS = ("lib/x86_64/", "bin/", "assets/")
 
@@ -31,7 +32,7 @@ def script(shell: str) -> str:
     return ShellComplete.source(kind(vm, {}, "vm", "_VM_COMPLETE"))
 
 
-class SourceFile(click.Path):
+class SourceFile(PathType):
     """A payload: completed with APKs, whatever can be run, and folders."""
 
     def __init__(self, *, apks_only: bool = False) -> None:

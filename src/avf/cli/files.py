@@ -9,7 +9,8 @@ import click
 
 from avf.binder import BinderError
 from avf.cli.completion import SourceFile
-from avf.cli.options import FILE, service
+from avf.cli.options import service
+from avf.cli.paths import FILE
 from avf.cli.progress import bytes_read_by, progress
 from avf.cli.sizes import Size
 from avf.cli.text import CliError

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TextIO, TypedDict, TypeVar
 import click
 
 from avf.cli.invocation import env_option
+from avf.cli.paths import FILE, FOLDER, PathType
 from avf.cli.sizes import Number, Size
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
 DEFAULT_STORAGE_SIZE = 10 << 20
 
 
@@ -95,7 +94,7 @@ def run_options(command: F) -> F:
                          help="Limits of the VM's process, by their name in task_profiles.toml; may be repeated."),
             click.option("--console", type=FILE, help="Where the console goes.  [default: standard output; of a"
                          " payload's VM with --kernel-log only]"),
-            click.option("--console-in", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",
+            click.option("--console-in", type=PathType(dir_okay=False, allow_dash=True), metavar="FILE",
                          help="What is typed into the console; - is standard input."),
             click.option("--timeout", type=Number(min=0, min_open=True), metavar="SECONDS",
                          help="Kill the VM when its payload has run that long, and exit with status 124."),

@@ -14,7 +14,8 @@ import click
 
 from avf import settings
 from avf.causes import words
-from avf.cli.options import FOLDER, service
+from avf.cli.options import service
+from avf.cli.paths import FOLDER
 from avf.cli.sizes import Size, WholeNumber
 from avf.cli.tell import print_note
 from avf.cli.text import CliError

@@ -16,7 +16,7 @@ import click
 from avf.apk import ApkError
 from avf.cli.app_source import project_errors
 from avf.cli.completion import SourceFile
-from avf.cli.options import FILE
+from avf.cli.paths import FILE, PATH
 from avf.cli.sizes import WholeNumber
 from avf.cli.text import CliError
 from avf.overwriting import Kind, foreign
@@ -37,7 +37,7 @@ _KEY_HINT = (
 
 
 @click.command(epilog="Example:  vm new greeter --template service")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="NAME")
+@click.argument("folder", type=PATH, metavar="NAME")
 @click.option("-t", "--template", type=click.Choice(TEMPLATES), default="python", show_default=True,
               help="What to begin with: a script, a library in C, or a service that the host calls.")  # fmt: skip
 def new(folder: Path, template: str) -> None:

@@ -56,7 +56,24 @@ REMEDIES: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 """Patterns of texts, and what helps; the first that matches counts."""
 
+OF_THE_SYSTEM: tuple[tuple[str, str], ...] = (
+    (r"(No such file or directory|Not a directory|Is a directory|Too many levels of symbolic links)$",
+     "correct the path"),
+    (r"(Permission denied|Operation not permitted|Read-only file system)$",
+     "choose another place, or correct the rights of the file and its folder"),
+    (r"File name too long$", "choose a shorter name"),
+    (r"Disk quota exceeded$", "make room on the file system"),
+    (r"File exists$", _OTHER_NAME),
+)  # fmt: skip
+"""The same for the system's own words at the end of a line, where nothing else is known to help."""
+
 
 def remedy_for(text: str) -> str:
     """What helps against an error with that text; empty if that depends."""
     return next((remedy for pattern, remedy in REMEDIES if re.search(pattern, text)), "")
+
+
+def system_remedy_for(text: str) -> str:
+    """What helps against what the system refused; `text` may have several lines."""
+    found = (remedy for pattern, remedy in OF_THE_SYSTEM if re.search(pattern, text, re.MULTILINE))
+    return next(found, "")

@@ -8,13 +8,14 @@ import click
 from avf.cli.control import controlled
 from avf.cli.names import CID
 from avf.cli.output_file import check_target, write_target
+from avf.cli.paths import FILE
 from avf.cli.text import CliError
 from avf.overwriting import Kind
 
 
 @click.command(epilog="Example:  vm report counter > report.html")
 @click.argument("cid", type=CID, metavar="VM")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("-o", "--output", type=FILE, metavar="FILE",
               help="Where the page goes.  [default: standard output]")  # fmt: skip
 def report(cid: int, output: Path | None) -> None:
     """Write a page about a VM, named by its CID or its name: HTML that needs nothing beside it.

@@ -20,6 +20,7 @@ from avf.cli.options import (
     standard_stream,
     typed_input,
 )
+from avf.cli.paths import PATH
 from avf.cli.payload_output import copied_output
 from avf.cli.records import Records
 from avf.cli.tell import JsonTeller, Teller, TextTeller, print_line, print_note
@@ -79,7 +80,7 @@ class Outcome:
 
 
 @click.command(epilog="Example:  vm run guest.json --console console.txt")
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=PATH)
 @click.option("--name", default="VmRun", show_default=True, help="What to call the VM.")
 @run_options
 def run(config: Path, name: str, **options: Unpack[RunOptions]) -> int:

@@ -17,7 +17,8 @@ from avf.cli.detach import detach_option
 from avf.cli.empty_payload import EMPTY_PAYLOAD_APK, EMPTY_PAYLOAD_NAME, find_or_build
 from avf.cli.files import make_idsig
 from avf.cli.invocation import PayloadCommand, environment, payload_arguments
-from avf.cli.options import FILE, FOLDER, AppOptions, RunOptions, app_options, service
+from avf.cli.options import AppOptions, RunOptions, app_options, service
+from avf.cli.paths import FILE, FOLDER
 from avf.cli.run import Outcome, run_vm
 from avf.cli.tell import SourceTeller, Teller, print_line, print_note
 from avf.cli.text import CliError, quoted

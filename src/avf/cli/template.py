@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from avf.cli.options import FOLDER
+from avf.cli.paths import FOLDER
 from avf.cli.sizes import Size
 from avf.cli.text import CliError
 from avf.printable import printable

@@ -21,8 +21,25 @@ class CliError(Exception):
 
 def error_text(error: BaseException) -> str:
     """What failed, why, and what to try, each on lines of its own."""
+    from avf.cli import remedies
+
+    chain = error_chain(error)
     remedy = hint_for(error)
-    return error_chain(error) + (f"\n  try: {as_typed_here(remedy)}" if remedy else "")
+    if not remedy and not _is_told_by_a_service(error):
+        remedy = remedies.system_remedy_for(chain)
+    return chain + (f"\n  try: {as_typed_here(remedy)}" if remedy else "")
+
+
+def _is_told_by_a_service(error: BaseException | None) -> bool:
+    """What the system refused it need not be a path that the user has given."""
+    from avf.binder import RemoteException
+    from avf.client import ServiceError
+
+    while error is not None:
+        if isinstance(error, RemoteException | ServiceError):
+            return True
+        error = error.__cause__
+    return False
 
 
 def as_typed_here(remedy: str) -> str:

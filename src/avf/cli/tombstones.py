@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from avf.cli.paths import PathType
 from avf.cli.text import CliError
 from avf.printable import printable, printable_lines
 from avf.printing import printable_json
@@ -53,7 +54,7 @@ def list_tombstones(as_json: bool) -> None:
     "--symbols",
     multiple=True,
     metavar="PATH",
-    type=click.Path(path_type=Path, exists=True),
+    type=PathType(path_type=Path, exists=True),
     help="An APK, an ELF file or a folder of them, for the names of functions; may be repeated.",
 )
 def show(number: str, symbols: tuple[Path, ...]) -> None:

@@ -1,8 +1,12 @@
-"""What a configuration leaves to be made on the way: an instance image that is empty, and idsigs of extra APKs."""
+"""What a configuration leaves to be made on the way: an instance image that is empty, and idsigs of extra APKs.
+
+And what only we can tell of it before a VM starts: that a file is no storage.
+"""
 
 import os
 import stat
 from contextlib import ExitStack
+from pathlib import Path
 
 from avf.aidl.virtualizationservice import (
     IVirtualizationService,
@@ -23,8 +27,11 @@ def complete(
 ) -> None:
     """Makes what `config` lacks; what is opened for that is closed by `files`.
 
-    Raises ConfigError for an extra APK that is none, else RemoteException or OSError.
+    Raises ConfigError for an extra APK that is none and for storage that is a file of another kind, else
+    RemoteException or OSError.
     """
+    if config.encrypted_storage_image:
+        _check_storage(config.encrypted_storage_image)
     if config.instance_image and _is_empty(config.instance_image):
         kind = PartitionType.ANDROID_VM_INSTANCE
         service.initialize_writable_partition(config.instance_image, INSTANCE_SIZE, kind)
@@ -37,7 +44,7 @@ def complete(
                 service.create_or_update_idsig_file(apks[index], idsig)
             except RemoteException as error:
                 raise ConfigError(
-                    f"extra_apks[{index}] can have no idsig: {error.message}"
+                    f"extra_apks[{index}] ({_path(apks[index])}) can have no idsig: {error.message}"
                 ) from error
             config.extra_idsigs.append(idsig)
 
@@ -45,6 +52,19 @@ def complete(
 def _is_empty(file: ParcelFileDescriptor) -> bool:
     status = os.fstat(file.fileno())
     return stat.S_ISREG(status.st_mode) and not status.st_size
+
+
+def _check_storage(file: ParcelFileDescriptor) -> None:
+    """A guest would find it not to be its own only after it has booted, and could not say what it is."""
+    found = _other_kind(file.fileno())
+    if found and not found.endswith("QCOW2 image"):  # which storage may be
+        raise ConfigError(
+            f"encrypted_storage_image: {_path(file)} is no encrypted storage: {found}"
+        )
+
+
+def _path(file: ParcelFileDescriptor) -> str:
+    return str(Path(f"/proc/self/fd/{file.fileno()}").readlink())
 
 
 def grow_storage(path: str | os.PathLike[str], size: int) -> None:

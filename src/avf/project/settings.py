@@ -41,7 +41,7 @@ def load(folder: Path) -> Settings:
     try:
         settings = msgspec.convert(tomllib.loads(content.decode()), Settings)
     except (msgspec.ValidationError, ValueError, RecursionError) as error:
-        raise ProjectError(f"{path}: {in_words(error)}") from None
+        raise ProjectError(f"{path}: {in_words(error)}", "correct that file") from None
     _check(path, settings)
     return settings
 
@@ -63,7 +63,9 @@ def check_package(package: str, what: str) -> None:
 def check_version(version: int, what: str) -> None:
     """Raises ProjectError."""
     if not 1 <= version <= _MAX_VERSION:
-        raise ProjectError(f"{what} must be from 1 to {_MAX_VERSION}, not {version}")
+        raise ProjectError(
+            f"{what} must be from 1 to {_MAX_VERSION}, not {version}", "correct the version"
+        )
 
 
 def package_for(name: str) -> str:

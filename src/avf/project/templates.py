@@ -32,7 +32,7 @@ def make_project(folder: Path, template: str) -> list[str]:
             files = _fill(source, Path(made, name), values)
             Path(made, name).rename(folder)
     except OSError as error:
-        raise ProjectError(f"{folder}: {error.strerror}") from error
+        raise ProjectError(f"{folder} cannot be made: {error.strerror}") from None
     return files
 
 

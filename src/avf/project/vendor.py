@@ -129,7 +129,8 @@ def _download(requirements: Path, lines: Sequence[str], target: Path) -> None:
                     "only wheels for any platform (none-any) run in the guest; look for another package, or an older"
                     " version that is pure Python",
                 )
-    raise ProjectError(f"{requirements}: pip found no wheels\n{_last_words(tried.stderr)}")
+    said = ProjectError(_last_words(tried.stderr))
+    raise ProjectError(f"{requirements}: pip found no wheels") from said
 
 
 def _pip(
@@ -158,8 +159,9 @@ def _pip(
 
 
 def _last_words(text: str) -> str:
-    errors = [line for line in text.splitlines() if line.startswith("ERROR")]
-    return "\n".join(errors[-4:] or text.splitlines()[-4:])
+    marked = "ERROR: "
+    errors = [line.removeprefix(marked) for line in text.splitlines() if line.startswith(marked)]
+    return "; ".join(errors[-4:] or text.splitlines()[-4:])
 
 
 def _is_pure_name(name: str) -> bool:
