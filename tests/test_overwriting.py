@@ -1,6 +1,7 @@
 """No command and no call writes over a file of another kind."""
 
 import os
+import resource
 import subprocess
 import sys
 import zipfile
@@ -291,3 +292,16 @@ def test_ciphertext_is_no_script(start: bytes) -> None:
     """One storage in 65,536 begins so."""
     assert looks_like(start + b"echo\n") == "it looks like a script"
     assert looks_like(start + bytes(range(256))) == UNKNOWN
+
+
+def test_a_report_that_finds_no_room_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "report"
+    check_target(path, Kind.REPORT)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(CliError, match="Failed to write"):
+            write_target(path, "x" * 1000, Kind.REPORT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not path.exists()

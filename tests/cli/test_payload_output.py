@@ -1,5 +1,6 @@
 """The payload's own output, told from its agent's lines."""
 
+import contextlib
 import io
 import os
 
@@ -53,3 +54,12 @@ def test_output_is_complete_when_the_vm_has_ended() -> None:
         os.write(fd, b"one\n" + AGENT + b"two\n")
     assert isinstance(target.buffer, io.BytesIO)
     assert target.buffer.getvalue() == b"one\ntwo\n"
+
+
+def test_output_that_finds_no_room_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with open("/dev/full", "w") as full, contextlib.suppress(OSError):
+        with copied_output(full) as fd:
+            os.write(fd, b"x\n" * 10_000)
+        assert capsys.readouterr().err == (
+            "Warning: output of the VM is lost: standard output: No space left on device\n"
+        )

@@ -66,6 +66,8 @@ def store_errors(name: str) -> Iterator[None]:
         raise CliError(f"VM {name} runs already", f"`vm stop {name}` stops it.") from None
     except BinderError as error:
         raise CliError(f"Failed to prepare VM {name}") from error
+    except OSError as error:
+        raise CliError(f"Failed to change the files of VM {name}") from error
     except ClientError as error:
         raise CliError(str(error)) from error.__cause__
 

@@ -17,12 +17,20 @@ def check_target(path: Path, kind: Kind) -> None:
 
 
 def write_target(path: Path, text: str, kind: Kind) -> None:
-    """Makes the file, or takes the place of one of its kind. Raises CliError."""
+    """Makes the file, or takes the place of one of its kind. Raises CliError; then no part of it is left."""
     data = text.encode("utf-8", "backslashreplace")
-    with _opened(path, kind) as fd, open(fd, "wb", closefd=False) as file:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            file.truncate(0)
-        file.write(data)
+    with _opened(path, kind) as fd:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        try:
+            with open(fd, "wb", closefd=False, buffering=0) as file:
+                if is_file:
+                    file.truncate(0)
+                while data:
+                    data = data[file.write(data) :]
+        except OSError:
+            if is_file and not path.is_symlink():
+                path.unlink()
+            raise
 
 
 @contextmanager

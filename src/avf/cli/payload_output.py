@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from avf.causes import words
+from avf.cli.tell import print_note
+
 _AGENT_LINE = re.compile(rb"\[ {0,8}\d{1,9}\.\d{3}\] agent: [^\n]*\n")
 """As `avf.guest.report.log` writes it, also behind a line of the payload's that has not ended."""
 _AGENT_START = re.compile(rb"\[ {0,8}\d{1,9}\.\d{3}\] agent: ")
@@ -48,19 +51,23 @@ def _beginning(data: bytes) -> int:
 def copied_output(stream: TextIO | None) -> Iterator[int]:
     """A descriptor for a VM's log, whose payload lines appear on `stream` as they come; all of them, in the end.
 
-    The VM must have ended when the context is left; what still keeps the descriptor open is not waited for.
+    The VM must have ended when the context is left; what still keeps the descriptor open is not waited for. If the
+    stream takes no more, as on a file system that is full, that is told; not if nobody reads it.
     """
     source, target = os.pipe2(os.O_CLOEXEC)
-    copier = threading.Thread(target=_copy, args=(source, stream), daemon=True)
+    failures: list[OSError] = []
+    copier = threading.Thread(target=_copy, args=(source, stream, failures), daemon=True)
     copier.start()
     try:
         yield target
     finally:
         os.close(target)
         copier.join(_PATIENCE)
+        for error in failures:
+            print_note(f"Warning: output of the VM is lost: standard output: {words(error)}")
 
 
-def _copy(source: int, stream: TextIO | None) -> None:
+def _copy(source: int, stream: TextIO | None, failures: list[OSError]) -> None:
     write = _writer(stream)
     agent = AgentFilter()
     with open(source, "rb", buffering=0) as file:
@@ -68,8 +75,10 @@ def _copy(source: int, stream: TextIO | None) -> None:
             while data := file.read(_CHUNK):
                 write(agent.feed(data))
             write(agent.end())
-        except (OSError, ValueError):
+        except (BrokenPipeError, ValueError):
             pass  # nobody reads any more: the VM learns of it by the end of the pipe
+        except OSError as error:
+            failures.append(error)
 
 
 def _writer(stream: TextIO | None) -> Callable[[bytes], None]:

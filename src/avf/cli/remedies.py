@@ -52,7 +52,6 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (r" both have ", "leave one of the two packages out"),
     (r"has \d+ files of \d+ bytes, which is too much", "leave that package out; a payload takes what it needs alone"),
     (r"is damaged: ", "`pip cache purge` makes pip fetch it anew"),
-    (r"^Failed to write ", "correct the path, or the rights of its folder"),
 )  # fmt: skip
 """Patterns of texts, and what helps; the first that matches counts."""
 
