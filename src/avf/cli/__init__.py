@@ -1,5 +1,17 @@
 """The `vm` command."""
 
-from avf.cli.command import main
+import signal
+from typing import NoReturn
 
 __all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Runs the command line of this process, and exits."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # while there is nothing to clean up, without a traceback
+    from avf.cli.command import main as run
+
+    run()

@@ -1,3 +1,3 @@
-from avf.cli.command import main
+from avf.cli import main
 
 main()

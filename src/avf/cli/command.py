@@ -3,6 +3,7 @@
 import importlib
 import signal
 import sys
+import time
 import warnings
 from types import FrameType
 from typing import NoReturn
@@ -51,6 +52,8 @@ _COMMANDS = {
 
 _WITHOUT_SETTINGS = ("completion", "doctor")
 """Commands that need no setting, or look at all of them themselves."""
+_LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SAME_SIGNAL_SECONDS = 1.0
 
 
 class _Group(click.Group):
@@ -110,15 +113,27 @@ def vm(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Runs the command line of this process and exits: 0, 1 for an error, 2 for wrong usage, 128+N for a signal."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _LEAVING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
             signal.signal(number, _leave)
     sys.exit(_run())
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    """Unwinds the stack, so that everything is ended and removed as after an error. A second time the signal kills."""
-    signal.signal(number, signal.SIG_DFL)
+    """Unwinds the stack, so that everything is ended and removed as after an error.
+
+    A further signal kills, but not one that comes with the first: timeout(1) sends its own twice.
+    """
+    left = time.monotonic()
+
+    def leave_again(number: int, _frame: FrameType | None) -> None:
+        if time.monotonic() - left > _SAME_SIGNAL_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    for each in _LEAVING:
+        if signal.getsignal(each) is _leave:
+            signal.signal(each, leave_again)
     sys.exit(128 + number)
 
 
