@@ -191,6 +191,8 @@ def test_values_nested_too_deep_are_refused_in_a_line() -> None:
     with pytest.raises(StatusError, match="more than 64 values within one another") as caught:
         codec.write(Parcel(), chain(300))
     assert len(str(caught.value)) < 200
+    caught.value.add_method("IFoo.bar")
+    assert str(caught.value).endswith("more than 64 values within one another")
 
 
 def test_values_that_stand_side_by_side_are_not_deep() -> None:

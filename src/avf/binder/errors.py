@@ -81,6 +81,8 @@ class StatusError(BinderError):
         """What is known beside the status."""
         self.method = ""
         """The method that was called: `IFoo.bar`."""
+        self.is_explained = False
+        """Whether the text leaves nothing to be guessed, so that there is no remedy to be told."""
         super().__init__(status, text)
 
     def add_method(self, method: str) -> None:
@@ -90,7 +92,7 @@ class StatusError(BinderError):
     @property
     def remedy(self) -> str:
         """What helps, in words; empty if that depends."""
-        return _REMEDIES.get(self.status, "") if self.method else ""
+        return _REMEDIES.get(self.status, "") if self.method and not self.is_explained else ""
 
     def __str__(self) -> str:
         name = _STATUS_NAMES.get(self.status, f"status {self.status}")
@@ -244,7 +246,8 @@ _REMEDIES: dict[int, str] = {
     Status.BAD_TYPE: "the object is of another interface, which remote_descriptor tells",
     Status.BAD_VALUE: "the two sides may be made of different .aidl files",
     Status.DEAD_OBJECT: "the object was released, or its session is over: connect again",
-    Status.FAILED_TRANSACTION: "the call or its answer may be larger than a session carries",
+    Status.FAILED_TRANSACTION: "the call or its answer may be larger than a session carries, or too many calls are being"
+    " made within one another",
     Status.FDS_NOT_ALLOWED: "descriptors need fd_mode=FdMode.UNIX in connect, FdMode.UNIX among the server's fd_modes,"
     " and a unix socket",
     Status.NOT_ENOUGH_DATA: "the two sides may be made of different .aidl files",

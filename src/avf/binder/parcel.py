@@ -300,7 +300,9 @@ class ParcelReader:
 def too_deep(name: str) -> StatusError:
     """The error for values that are nested deeper than is read."""
     text = f"{name}: more than {MAX_NESTED_VALUES} values within one another"
-    return StatusError(Status.BAD_VALUE, text)
+    error = StatusError(Status.BAD_VALUE, text)
+    error.is_explained = True
+    return error
 
 
 def bytes_of(value: object) -> bytes:
