@@ -246,8 +246,8 @@ _REMEDIES: dict[int, str] = {
     Status.BAD_TYPE: "the object is of another interface, which remote_descriptor tells",
     Status.BAD_VALUE: "the two sides may be made of different .aidl files",
     Status.DEAD_OBJECT: "the object was released, or its session is over: connect again",
-    Status.FAILED_TRANSACTION: "the call or its answer may be larger than a session carries, or too many calls are being"
-    " made within one another",
+    Status.FAILED_TRANSACTION: "the call or its answer may be larger than a session carries, or too many calls"
+    " are being made within one another",
     Status.FDS_NOT_ALLOWED: "descriptors need fd_mode=FdMode.UNIX in connect, FdMode.UNIX among the server's fd_modes,"
     " and a unix socket",
     Status.NOT_ENOUGH_DATA: "the two sides may be made of different .aidl files",
