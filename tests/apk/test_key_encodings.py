@@ -289,11 +289,28 @@ def test_no_certificate_is_read_that_openssl_refuses(
     for place in [*range(120), *range(len(certificate) - 40, len(certificate))]:
         for value in (0, 1, 5, 0x0C, 0x30, 0x80, 0xA3, 0xFF, chosen.randrange(256)):
             odd.append(certificate[:place] + bytes([value]) + certificate[place + 1 :])
+    for place, value in enumerate(certificate):
+        odd.append(certificate[:place] + bytes([value ^ 0x20]) + certificate[place + 1 :])
     readable = [item for item in odd if is_readable(item)]
     assert all(openssl_reads(item) for item in readable)
     assert 100 < len(readable) < len(odd)
     both = sum(openssl_reads(item) for item in odd)
     assert len(readable) > 0.9 * both
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "ec-p256", "dsa-1024"])
+def test_the_bit_of_constructed_elements(keys: dict[str, SigningKey], kind: str) -> None:
+    """It counts for all but lists, the names and what is in them, but for the key as others read it."""
+    certificate = keys[kind].certificate
+    public_key = certificate.index(keys[kind].public_key)
+    places = [*range(public_key), *range(public_key + len(keys[kind].public_key), len(certificate))]
+    flipped = [
+        certificate[:place] + bytes([certificate[place] ^ 0x20]) + certificate[place + 1 :]
+        for place in places
+    ]
+    found = [is_readable(item) for item in flipped]
+    assert found == [openssl_reads(item) for item in flipped]
+    assert {True, False} == set(found)
 
 
 @pytest.mark.parametrize(

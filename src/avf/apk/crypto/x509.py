@@ -12,6 +12,7 @@ from avf.apk.crypto.spki import BIT_STRING, INTEGER, OID, SEQUENCE, BadDer, Der
 from avf.apk.errors import CertificateError
 
 _SEQUENCE = 0x30
+_CONSTRUCTED = 0x20
 _INTEGER = 0x02
 _VERSION = 0xA0
 _UNIQUE_IDS = (0x81, 0x82)
@@ -31,6 +32,8 @@ _FIELDS = (
     ("subject", _SEQUENCE),
     ("public key", _SEQUENCE),
 )
+_LISTS = ("issuer", "subject")
+"""The parser does not look at the bit that says that these hold elements, nor at that of any SEQUENCE OF or SET OF."""
 
 
 def certificate_public_key(certificate: bytes) -> bytes:
@@ -62,7 +65,8 @@ def _fields(certificate: bytes) -> list[tuple[int, int]]:
 
 def _element(data: bytes, start: int, end: int, tag: int, field: str) -> tuple[int, int]:
     """(start, end) of the contents of the DER element at `start`, which must have `tag` and end by `end`."""
-    if end - start < 2 or data[start] != tag:
+    is_list = field in _LISTS
+    if end - start < 2 or data[start] not in (tag, tag ^ _CONSTRUCTED if is_list else tag):
         raise CertificateError(f"Certificate: no {field} at byte {start}")
     length = data[start + 1]
     body = start + 2
@@ -89,6 +93,11 @@ def _check(certificate: bytes) -> None:
         raise CertificateError(f"Certificate: {error}") from None
 
 
+def _list(fields: Der, tag: int) -> Der:
+    """What a SEQUENCE OF or a SET OF holds."""
+    return fields.inner(tag if fields.has(tag) else tag ^ _CONSTRUCTED)
+
+
 def _check_tbs(fields: Der) -> None:
     if fields.has(_VERSION):
         version = fields.inner(_VERSION)
@@ -96,12 +105,12 @@ def _check_tbs(fields: Der) -> None:
         version.end()
     _check_integer(fields.take(INTEGER))
     _check_algorithm(fields)
-    _check_name(fields.inner(SEQUENCE))
+    _check_name(_list(fields, SEQUENCE))
     validity = fields.inner(SEQUENCE)
     for _ in range(2):
         validity.take(_TIMES[1] if validity.has(_TIMES[1]) else _TIMES[0])
     validity.end()
-    _check_name(fields.inner(SEQUENCE))
+    _check_name(_list(fields, SEQUENCE))
     key = fields.inner(SEQUENCE)
     _check_algorithm(key)
     _check_bits(key.take(BIT_STRING))
@@ -111,7 +120,7 @@ def _check_tbs(fields: Der) -> None:
             _check_bits(fields.take(tag))
     if fields.has(_EXTENSIONS):
         wrapped = fields.inner(_EXTENSIONS)
-        _check_extensions(wrapped.inner(SEQUENCE))
+        _check_extensions(_list(wrapped, SEQUENCE))
         wrapped.end()
     fields.end()
 
@@ -128,7 +137,7 @@ def _check_extensions(extensions: Der) -> None:
 
 def _check_name(name: Der) -> None:
     while not name.done:
-        attributes = name.inner(_SET)
+        attributes = _list(name, _SET)
         while not attributes.done:
             attribute = attributes.inner(SEQUENCE)
             _check_oid(attribute.take(OID))
@@ -142,6 +151,9 @@ def _check_value(tag: int, value: bytes) -> None:
     """What a value of its type must be, as far as the parser looks."""
     if tag in (0x00, 0x20) or tag & 0x1F == 0x1F:
         raise BadDer("a value has no type")
+    is_list = tag | _CONSTRUCTED in (SEQUENCE, _SET)
+    if tag < 0x40 and is_list != bool(tag & _CONSTRUCTED):
+        raise BadDer("a value that holds no elements says that it does, or the reverse")
     if tag == OID:
         _check_oid(value)
     elif tag in (INTEGER, _ENUMERATED):
