@@ -142,6 +142,22 @@ def test_the_manifest_reader_reads_what_the_writer_writes(low: int, target: int)
     assert read_manifest(made(low, target)) == ManifestSdks(low, target)
 
 
+@pytest.mark.parametrize("low", [0, -1, -(1 << 31)])
+def test_a_minimum_below_the_first_platform_is_that(low: int) -> None:
+    assert read_manifest(made(low & 0xFFFFFFFF, 34)) == ManifestSdks(1, 34)
+
+
+@pytest.mark.parametrize("twice", [0x0101020C, 0x01010270])
+def test_the_first_of_two_attributes_counts(twice: int) -> None:
+    """minSdkVersion, targetSdkVersion: one gets the other's resource ID."""
+    ids = {0x0101020C, 0x01010270}
+    data = made(24, 34)
+    (other,) = ids - {twice}
+    changed = data.replace(struct.pack("<I", other), struct.pack("<I", twice))
+    first = ManifestSdks(24, None) if twice == 0x0101020C else ManifestSdks(1, 24)
+    assert read_manifest(changed) == first
+
+
 def test_apksigner_takes_the_same_minimum(tmp_path: Path, key: SigningKey) -> None:
     """It asks for v1 below the SDK that we read."""
     for low, code in ((23, 1), (24, 0)):

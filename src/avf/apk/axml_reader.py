@@ -92,14 +92,17 @@ def read_package(data: bytes) -> ManifestPackage:
 
 
 def read_manifest(data: bytes) -> ManifestSdks:
-    """The highest minSdkVersion (1 if there is none) and targetSdkVersion of the `uses-sdk` elements."""
+    """The highest minSdkVersion and targetSdkVersion of the `uses-sdk` elements.
+
+    The former is 1 if there is none, or one below; of attributes that an element has twice the first counts.
+    """
     document = _Document(data)
     found = list(document.elements())
     lows = [item[_MIN_SDK] for item in found if _MIN_SDK in item]
     targets = [item[_TARGET_SDK] for item in found if _TARGET_SDK in item]
     debuggable = any(item.get(_DEBUGGABLE) for item in found)
     sandbox = next((item[_TARGET_SANDBOX] for item in found if _TARGET_SANDBOX in item), 1)
-    return ManifestSdks(max(lows, default=1), max(targets, default=None), debuggable, sandbox)
+    return ManifestSdks(max([1, *lows]), max(targets, default=None), debuggable, sandbox)
 
 
 class _Document:
@@ -114,7 +117,10 @@ class _Document:
             name = self._name(body, end) if depth <= 2 else ""
             wanted = _WANTED.get((depth, name), ())
             if wanted:
-                yield dict(self._values(body, end, wanted))
+                values: dict[int, int] = {}
+                for resource, value in self._values(body, end, wanted):
+                    values.setdefault(resource, value)
+                yield values
 
     def package(self) -> ManifestPackage:
         """What the root element says of itself."""
