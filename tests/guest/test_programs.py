@@ -18,6 +18,13 @@ pytestmark = pytest.mark.vm
 
 PAYLOADS = Path(__file__).parent / "payload"
 GUIDE = Path(__file__).parents[2] / "docs/guest.md"
+VENDORED = b"""
+def where():
+    return __file__
+
+if __name__ == "__main__":
+    print(where())
+"""
 
 
 @pytest.fixture
@@ -26,6 +33,7 @@ def app(tmp_path: Path) -> App:
     apk = ApkBuilder("com.example.programs")
     for name in ("ordinary.py", "interpreter.py", "loaded.py", "modules.py"):
         apk.add(f"bin/{name}", PAYLOADS / name)
+    apk.add("site-packages/vendored.py", VENDORED)
     apk.add("assets/modules.txt", "\n".join(standard_library(default_cache())).encode())
     apk.add_native_library("libwords.so", compile_cpp(PAYLOADS / "words.cpp", tmp_path / "words"))
     return make_app(tmp_path, apk, SigningKey.generate(), "ordinary.py")

@@ -37,7 +37,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_wheels_are_vendored_beside_the_script_and_cached(index: Path, tmp_path: Path) -> None:
+def test_wheels_are_vendored_and_cached(index: Path, tmp_path: Path) -> None:
     made = wheel(index, "pure-1.0-py3-none-any.whl", {"pure/__init__.py": b"x = 1\n"})
     project = tmp_path / "p"
     project.mkdir()
@@ -48,8 +48,8 @@ def test_wheels_are_vendored_beside_the_script_and_cached(index: Path, tmp_path:
         apk = io.BytesIO()
         build(open_project(project), apk, key)
         names = zipfile.ZipFile(apk).namelist()
-        assert "bin/pure/__init__.py" in names
-        assert "bin/pure-1.0.dist-info/METADATA" in names
+        assert "site-packages/pure/__init__.py" in names
+        assert "site-packages/pure-1.0.dist-info/METADATA" in names
         assert "bin/requirements.txt" not in names
         made.unlink(missing_ok=True)  # the second time it is in the cache
     (project / "pure").mkdir()

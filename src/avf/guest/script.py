@@ -17,6 +17,8 @@ from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from types import CodeType, TracebackType
 from typing import Any, NoReturn
 
+from avf.guest.task import SITE_PACKAGES
+
 _FAILED = 1
 _REDUCED = ("hashlib", "hmac", "shutil")
 """Modules that the agent imported before OpenSSL, bz2 and lzma were there, and that have found out once and for all."""
@@ -35,6 +37,8 @@ def become_interpreter(arguments: Sequence[str]) -> None:
     sys.argv = list(arguments)
     sys.orig_argv = [sys.executable, *arguments]
     sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+    if os.path.isdir(SITE_PACKAGES):
+        sys.path.append(SITE_PACKAGES)  # as avf.pth has it done
     sys.path_importer_cache.clear()  # they know the folders of another /usr
     for finder in sys.meta_path:
         if hasattr(finder, "ours_only"):

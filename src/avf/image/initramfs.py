@@ -13,6 +13,7 @@ from pathlib import Path
 
 import avf.guest
 from avf.guest import HOME, HOSTNAME, PAYLOAD_ID
+from avf.guest.task import SITE_PACKAGES
 from avf.image.cpio import Cpio
 from avf.image.errors import PackageError
 from avf.image.kernel import KernelFiles
@@ -338,6 +339,7 @@ def _add_python(root: Cpio, system: Cpio, userland: Userland) -> None:
         tree.file(_BUNDLE, marshal.dumps((compiled.modules, compiled.expressions)))
         for target, code in zip(_SINGLE_FILES.values(), compiled.files, strict=True):
             tree.file(target, code)
+    system.file(f"{_PACKAGES_DIRECTORY}/avf.pth", f"{SITE_PACKAGES}\n".encode())
     _add_stdlib(root, system, userland, {Path(path).name for path in compiled.extensions})
 
 

@@ -44,29 +44,12 @@ _PROGRAMS = {
     "usr/sbin/ldconfig",
     "usr/sbin/mke2fs",
 }
-_COREUTILS = {
-    "b2sum",
-    "base32",
-    "basenc",
-    "cksum",
-    "comm",
-    "csplit",
-    "env",
-    "fmt",
-    "join",
-    "nice",
-    "nohup",
-    "numfmt",
-    "pathchk",
-    "pr",
-    "printenv",
-    "split",
-    "stdbuf",
-    "sum",
-    "timeout",
-    "tsort",
-}
+_COREUTILS = re.compile(
+    r"b2sum|base32|basenc|cksum|comm|csplit|env|fmt|join|nice|nohup|numfmt|pathchk|pr|printenv|split|stdbuf|sum"
+    r"|timeout|tsort"
+)
 """Those that busybox lacks, or that can do too little in it: `env -S`, the exit code of `timeout`."""
+_INTERPRETER = re.compile(r"python3\.[0-9]+")
 _DATA = re.compile(
     r"usr/lib/x86_64-linux-gnu/gconv/|usr/lib/locale/C\.utf8/|usr/lib/terminfo/"
     r"|usr/share/zoneinfo/(?!right/|posix/)|usr/share/terminfo/"
@@ -323,7 +306,7 @@ def _is_wanted(path: str) -> bool:
     if path in _PROGRAMS or _DATA.match(path) or path.startswith(_ETC):
         return True
     if directory == "usr/bin":
-        return name in _COREUTILS or re.fullmatch(r"python3\.[0-9]+", name) is not None
+        return any(known.fullmatch(name) for known in (_COREUTILS, _INTERPRETER))
     if match := re.match(r"usr/lib/python3(\.[0-9]+)?/", path):
         return is_in_stdlib(path[match.end() :])
     return False

@@ -14,6 +14,7 @@ from avf.project.errors import ProjectError
 from avf.project.source import SourceKind, kind_of
 
 _LIBRARIES, _PROGRAMS, _ASSETS = f"lib/{source.ABI}", "bin", "assets"
+_SITE_PACKAGES = "site-packages"
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 _COMPILED = (SourceKind.C, SourceKind.C_PROGRAM)
 _SOURCE_SUFFIXES = source.C_SUFFIXES | source.CPP_SUFFIXES | source.HEADER_SUFFIXES
@@ -157,7 +158,7 @@ def _folder_entries(project: Project) -> Iterator[_Content]:
     for name, content in vendor.vendored(requirements):
         if name in own:
             raise ProjectError(f"{project.path / name} is also in a wheel of {requirements.name}")
-        yield f"{_PROGRAMS}/{name}", content, _PLAIN
+        yield f"{_SITE_PACKAGES}/{name}", content, _PLAIN
 
 
 def _place(project: Project, name: str, path: Path) -> _Content:

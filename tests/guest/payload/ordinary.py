@@ -245,6 +245,14 @@ COREUTILS = (
 )
 
 
+def packages():
+    """Of the APK, for this interpreter and for others."""
+    import vendored
+
+    assert vendored.__file__ == "/mnt/apk/site-packages/vendored.py"
+    assert "/mnt/apk/site-packages" in output(sys.executable, "-m", "vendored")
+
+
 def bash():
     for command, text in (
         ("declare -A a=([x]=y); [[ abc =~ b ]] && echo ${a[x]}", "y"),
@@ -332,7 +340,20 @@ def kernel():
 
 CHECKS = [
     *(reopened_output, terminal, user, environment, memory_files, shared, devices, listens),
-    *(itself, children, hosts, loopback, texts, times, mounts, folders, terminals, tools, bash),
+    *(
+        itself,
+        children,
+        hosts,
+        loopback,
+        texts,
+        times,
+        mounts,
+        folders,
+        terminals,
+        tools,
+        bash,
+        packages,
+    ),
     *(storage, processes, python_tools, libraries, kernel),
 ]
 for check in CHECKS:
