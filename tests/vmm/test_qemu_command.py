@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,25 @@ def test_devices_come_in_the_order_the_guest_counts_them() -> None:
         "virtio-rng-pci",
         "vhost-user-vsock-pci",
     ]
+
+
+@pytest.mark.parametrize(
+    ("machine", "outlets", "ports"),
+    [
+        (Machine.FAST, {"console": (NOWHERE, NOWHERE), "ramdump": NOWHERE, "log": NOWHERE}, 0),
+        (Machine.PCI, {"console": (NOWHERE, NOWHERE), "ramdump": NOWHERE, "log": NOWHERE}, 3),
+        (Machine.FAST, {"console": (NOWHERE, Outlet(31)), "ramdump": NOWHERE, "log": NOWHERE}, 3),
+        (Machine.FAST, {"console": (NOWHERE, NOWHERE), "ramdump": Outlet(31), "log": NOWHERE}, 3),
+        (Machine.FAST, {"console": (NOWHERE, NOWHERE), "ramdump": NOWHERE, "log": Outlet(31)}, 3),
+    ],
+)
+def test_a_mute_guest_on_the_fast_board_has_no_console_ports(
+    machine: Machine, outlets: dict[str, Any], ports: int
+) -> None:
+    command = qemu_command("q", replace(SPEC, machine=machine), replace(INPUTS, **outlets), TCG)
+    models = [text.split(",")[0] for text in values(command, "-device")]
+    assert models.count("virtconsole") == ports
+    assert sum(model.startswith("virtio-serial") for model in models) == (ports > 0)
 
 
 def test_memory_is_shared_only_with_a_device_process() -> None:
