@@ -2,6 +2,7 @@
 
 import json
 import marshal
+import os
 import subprocess
 from pathlib import Path
 
@@ -32,6 +33,22 @@ def test_same_inputs_same_bytes(image: Image, cache: Path, tmp_path: Path) -> No
         sorted(image.directory.iterdir()), sorted(again.directory.iterdir()), strict=True
     ):
         assert first.read_bytes() == second.read_bytes(), first.name
+
+
+def test_who_builds_it_makes_no_difference(image: Image, cache: Path, tmp_path: Path) -> None:
+    """A umask that keeps files from others, an own cache: what the guest has keeps its rights."""
+    own = tmp_path / "cache"
+    own.mkdir()
+    for name in ("apt", "archives", "kernel", "packages.json", "python-package"):
+        (own / name).symlink_to(cache / name)
+    former = os.umask(0o077)
+    try:
+        again = build_image(tmp_path / "image", cache=own)
+    finally:
+        os.umask(former)
+    assert next(own.glob("userland-*")).is_dir()
+    for path in sorted(image.directory.iterdir()):
+        assert path.read_bytes() == (again.directory / path.name).read_bytes(), path.name
 
 
 def test_files(image: Image) -> None:

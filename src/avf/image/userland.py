@@ -286,13 +286,17 @@ def _compile_stdlib(userland: Userland) -> None:
     compiled = compile_modules(userland, userland.root, [], library)
     for source, code in zip(library, compiled.files, strict=True):
         path = userland.bytecode_of(source.path)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(code)
+        _write(userland.root, path, code)
+
+
+def _write(root: Path, path: Path, data: bytes) -> None:
+    """With the same rights whatever this process's umask is, for the guest has the files with them."""
+    deb.write(root, str(path.relative_to(root)), deb.File(0o644, data))
 
 
 def _list_libraries(root: Path) -> None:
     """ld.so's cache, as the distribution's own ldconfig makes it. Raises ImageError."""
-    (root / "etc/ld.so.conf").write_text("/usr/lib/x86_64-linux-gnu\n")
+    _write(root, root / "etc/ld.so.conf", b"/usr/lib/x86_64-linux-gnu\n")
     command = [str(root / "usr/sbin/ldconfig"), "-r", str(root), "-X"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
