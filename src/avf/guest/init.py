@@ -74,6 +74,7 @@ def main() -> NoReturn:
         is_template = TEMPLATE_VARIABLE in os.environ
         debuggable = os.access(DEBUGGABLE_MARKER, os.F_OK)
         set_up(debuggable, is_template=is_template)
+        load_agent()
         status = wait_for(start(lambda: run_agent(debuggable, is_template=is_template)))
         if os.WIFSIGNALED(status):
             report(f"the agent was killed by signal {os.WTERMSIG(status)}")
@@ -237,6 +238,15 @@ def start(run: Callable[[], int]) -> int:
         os._exit(status)  # threads may still be waiting for calls; nothing is left to be tidied up
 
 
+def load_agent() -> None:
+    """Before its process is forked, which has to copy each page of this one that it writes to."""
+    import gc
+
+    import avf.guest.agent  # noqa: F401
+
+    gc.freeze()
+
+
 def run_agent(debuggable: bool, *, is_template: bool) -> int:
     """The agent's exit status. In a template this returns in its clones alone. Raises OSError or GuestError."""
     import gc
@@ -244,7 +254,6 @@ def run_agent(debuggable: bool, *, is_template: bool) -> int:
     from avf.guest.agent import main as agent
     from avf.guest.process import Process
 
-    gc.freeze()
     gc.enable()
     process = Process()
     if is_template:
