@@ -8,3 +8,5 @@ PAYLOAD_ID = 6000
 HOME = "/data"
 """The payload's home folder."""
 HOSTNAME = "microdroid"
+SITE_PACKAGES = "/mnt/apk/site-packages"
+"""Python packages of the payload, for every interpreter in the guest."""

@@ -17,7 +17,7 @@ from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from types import CodeType, TracebackType
 from typing import Any, NoReturn
 
-from avf.guest.task import SITE_PACKAGES
+from avf.guest import SITE_PACKAGES
 
 _FAILED = 1
 _REDUCED = ("hashlib", "hmac", "shutil")

@@ -10,8 +10,6 @@ from avf.named import NamedTuple
 
 ABI = "x86_64"
 APK = "/mnt/apk"
-SITE_PACKAGES = f"{APK}/site-packages"
-"""Python packages of the payload, for every interpreter in the guest."""
 SEARCHED = (f"lib/{ABI}", "bin", "assets")
 """Where below /mnt/apk a binary's name is looked for, in this order."""
 

@@ -12,8 +12,7 @@ import subprocess
 from pathlib import Path
 
 import avf.guest
-from avf.guest import HOME, HOSTNAME, PAYLOAD_ID
-from avf.guest.task import SITE_PACKAGES
+from avf.guest import HOME, HOSTNAME, PAYLOAD_ID, SITE_PACKAGES
 from avf.image.cpio import Cpio
 from avf.image.errors import PackageError
 from avf.image.kernel import KernelFiles
