@@ -149,6 +149,16 @@ def test_a_detached_vm_outlives_its_command(vm: Run) -> None:
     assert vm("rm", "--force", "server").returncode == 0
 
 
+def test_what_no_vm_can_be_made_of_is_not_kept(vm: Run) -> None:
+    Path("hello.py").write_text("print('hello')")
+    for known in ([], ["hello"]):
+        failed = vm("run-app", "hello.py", "--name", "hello", "--mem", "1")
+        assert failed.returncode == 1
+        assert "memoryMib is 1" in failed.stderr
+        assert [line["name"] for line in json.loads(vm("ls", "--json").stdout)] == known
+        assert vm("run-app", "hello.py", "--name", "hello").stdout == "hello\n"
+
+
 def test_a_vm_with_a_name_is_kept(vm: Run) -> None:
     Path("counter").mkdir()
     Path("counter/main.py").write_text(SERVICE)

@@ -1,13 +1,15 @@
 """`vm run-app --name`: a VM that is kept in the store, made the first time and run again the next."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from msgspec import structs
 
 from avf.binder import BinderError
 from avf.cli.app_source import App
 from avf.cli.options import AppOptions
-from avf.cli.text import CliError
+from avf.cli.text import CliError, NotCreated
 from avf.client import AppConfig, ClientError, VirtualizationService, VmStateError
 from avf.client.store import OWN_APK, StoredConfig, StoredVm, VmStore
 
@@ -19,7 +21,10 @@ def kept_vm(
     options: AppOptions,
     extra_apks: tuple[Path, ...] | list[Path],
 ) -> Iterator[AppConfig]:
-    """What to make the VM of, which is held as long as the context. Raises CliError."""
+    """What to make the VM of, which is held as long as the context. Raises CliError.
+
+    If no VM can be made of it, the store is as it was before: what was wrong is not kept for the next time.
+    """
     name = options["name"] or ""
     _check_name(name)
     if options["storage"] is not None:
@@ -30,14 +35,32 @@ def kept_vm(
     with store_errors(name):
         store = VmStore()
         vm = store.get(name)
-        wanted = _wanted(app, options, extra_apks, None if vm is None else vm.config)
+        before = None if vm is None else vm.config
+        wanted = _wanted(app, options, extra_apks, before)
         if vm is None:
             vm = store.create(name, wanted)
         else:
             _check_same(vm, wanted)
             vm.set_config(wanted)
-    with held_vm(connection, vm, app.apk if app.is_source else None) as config:
-        yield config
+    is_prepared = False
+    try:
+        with held_vm(connection, vm, app.apk if app.is_source else None) as config:
+            is_prepared = True
+            yield config
+    except CliError as error:
+        if not is_prepared or isinstance(error, NotCreated):
+            _go_back(vm, before)
+        raise
+
+
+def _go_back(vm: StoredVm, before: StoredConfig | None) -> None:
+    """Storage that has grown stays as large."""
+    with suppress(ClientError, OSError):
+        if before is None:
+            vm.delete()
+        else:
+            size = vm.config.encrypted_storage_size
+            vm.set_config(structs.replace(before, encrypted_storage_size=size))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from avf.cli.paths import PATH
 from avf.cli.payload_output import copied_output
 from avf.cli.records import Records
 from avf.cli.tell import JsonTeller, Teller, TextTeller, print_line, print_note
-from avf.cli.text import CliError, quoted
+from avf.cli.text import CliError, NotCreated, quoted
 from avf.client import (
     AppConfig,
     CpuTopology,
@@ -230,7 +230,7 @@ def _create(
     try:
         return connection.create_vm(config, console=console, console_in=typed, log=log)
     except BinderError as error:
-        raise CliError("Failed to create VM") from error
+        raise NotCreated("Failed to create VM") from error
 
 
 def _start(vm: VirtualMachine, timeout: float | None) -> None:

@@ -19,6 +19,10 @@ class CliError(Exception):
         self.hint = hint
 
 
+class NotCreated(CliError):
+    """There was no VM: nothing of it has run."""
+
+
 def error_text(error: BaseException) -> str:
     """What failed, why, and what to try, each on lines of its own."""
     from avf.cli import remedies
