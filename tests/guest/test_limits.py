@@ -27,7 +27,7 @@ def test_this_machine_can_be_measured() -> None:
 
 KILLED = (
     b"<3>[    9.1] Memory cgroup out of memory: Killed process 83 (python3) total-vm:9kB, oom_score_adj:500\n"
-    b"<3>[    9.2] Out of memory: Killed process 7 (x Killed proces) total-vm:9kB, oom_score_adj:500\n"
+    b"<3>[    9.2] Out of memory: Killed process 7 (x Killed process) total-vm:9kB, oom_score_adj:500\n"
 )
 
 
