@@ -110,7 +110,7 @@ class _Subject:
         self._source = source
         self._sdks = sdks
         self._v1: VerifiedV1 | None = None
-        self._manifest: ManifestSdks | None = None
+        self._manifest: bytes | None = None
         self._signed: SignedApk | None = None
         self._ids: set[BlockId] = set()
         """The schemes in the signing block, as far as it can be read."""
@@ -138,12 +138,12 @@ class _Subject:
     def verify(self, sdk: int) -> VerifiedApk | VerifiedV1:
         """What the platform says: of the newest scheme that it knows and finds, else of v1.
 
-        What has no readable manifest is no package, whoever signed it.
+        What has no manifest is no package, whoever signed it.
         """
         if self._signed and self._digests and self._known(sdk):
             verified = verify_for(self._signed, self._digests, sdk, allow_v2=True, first=True)
             if sdk >= _SANDBOX_SDK:
-                self._sdks_of_manifest()
+                self._manifest_data()
             return verified
         if self._v1 is None:
             self._v1 = self._verify_v1(sdk)
@@ -179,15 +179,15 @@ class _Subject:
             )
         return error
 
-    def _sdks_of_manifest(self) -> ManifestSdks:
+    def _manifest_data(self) -> bytes:
         if self._manifest is None:
-            self._manifest = _read_manifest(self._source, self.sections)
+            self._manifest = _manifest_data(self._source, self.sections)
         return self._manifest
 
     def _check_v1_suffices(self, sdk: int) -> None:
         if sdk < _SANDBOX_SDK:
             return
-        manifest = self._sdks_of_manifest()
+        manifest = _parse_manifest(self._manifest_data())
         target = manifest.min_sdk if manifest.target_sdk is None else manifest.target_sdk
         if manifest.target_sandbox > 1:
             raise SchemeNotFound(
@@ -218,14 +218,17 @@ def manifest_sdks(apk: int | BinaryIO, *, size: int | None = None) -> ManifestSd
     """What the manifest says of platforms. EntryError if there is no readable manifest."""
     try:
         source = open_source(apk, size)
-        return _read_manifest(source, find_sections(source, strict=False))
+        return _parse_manifest(_manifest_data(source, find_sections(source, strict=False)))
     except EntryError as error:
         raise EntryError(f"{error}{_WITHOUT_MANIFEST}", offset=error.offset) from None
 
 
-def _read_manifest(source: Source, sections: ZipSections) -> ManifestSdks:
+def _manifest_data(source: Source, sections: ZipSections) -> bytes:
     entry = find_in(source, sections, MANIFEST)
-    data = read_contents(source, entry, sections.cd_offset, MAX_MANIFEST)
+    return read_contents(source, entry, sections.cd_offset, MAX_MANIFEST)
+
+
+def _parse_manifest(data: bytes) -> ManifestSdks:
     try:
         return read_manifest(data)
     except EntryError as error:
