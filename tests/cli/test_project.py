@@ -80,7 +80,7 @@ def test_a_project_takes_no_ones_place(folder: Path) -> None:
 def test_build_says_what_it_made_and_takes_its_own_place(folder: Path) -> None:
     (folder / "hello.py").write_text("print()")
     made = run("build", "hello.py", "--package", "org.example.hello", "--version", "7")
-    assert "made hello.apk: package org.example.hello, version 7, 1 files\n" in made.stderr
+    assert "made hello.apk: package org.example.hello, version 7, 1 file\n" in made.stderr
     assert run("build", "hello.py").exit_code == 0
     assert stat.S_IMODE((folder / "hello.apk").stat().st_mode) & 0o400
     assert sorted(path.name for path in folder.iterdir()) == ["hello.apk", "hello.py"]
