@@ -6,7 +6,7 @@ from pathlib import Path
 
 from avf.image import ImageError, deb
 from avf.image.bzimage import extract_vmlinux
-from avf.image.modules import modinfo, without_signature, without_type_information
+from avf.image.modules import modinfo, without_signature, without_unused_sections
 
 
 def package(data: bytes) -> None:
@@ -39,7 +39,7 @@ def kernel(data: bytes) -> None:
 def module(data: bytes) -> None:
     """A kernel module."""
     image = without_signature(data)
-    assert len(without_type_information(image)) == len(image)
+    assert len(without_unused_sections(image)) == len(image)
     modinfo(image)
 
 

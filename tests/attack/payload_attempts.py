@@ -6,6 +6,7 @@ Each line it sends is JSON, [WHAT, VALUE]. An attempt ends with "done" or the na
 
 import ctypes
 import errno
+import glob
 import json
 import os
 import resource
@@ -129,7 +130,7 @@ def attempts():
     yield "chroot", outcome(os.chroot, "/data")
     yield "make a device", outcome(os.mknod, "/data/vda", 0o600 | stat.S_IFBLK, os.makedev(254, 0))
     yield "init_module", call("init_module", page, 4096, b"")
-    with open("/usr/lib/modules/zram.ko", "rb") as module:
+    with open(glob.glob("/usr/lib/modules/*.ko")[0], "rb") as module:
         yield "finit_module", call("finit_module", module.fileno(), b"", 0)
     yield "kexec_load", call("kexec_load", 0, 0, None, 0)
     yield "reboot", outcome(libc.reboot, 0x4321FEDC)

@@ -56,13 +56,10 @@ def test_long_strings(serve: Serve) -> None:
         assert root.echo_string(text) == text
 
 
-def test_null_for_an_object(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
+def test_null_for_an_object(serve: Serve) -> None:
     root = serve().connect().get_root(IEcho)
     with pytest.raises(RemoteException, match=r"^ILLEGAL_STATE: IEcho\.return_null failed"):
         root.return_null()
-    assert (
-        "TypeError: IEcho.return_null: result: IEcho wanted, not NoneType" in capfd.readouterr()[1]
-    )
 
 
 def test_an_object_called_back_is_freed_afterwards(serve: Serve) -> None:

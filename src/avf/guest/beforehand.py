@@ -4,7 +4,6 @@ from importlib import import_module
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_payload import IVmPayloadService
-from avf.apk.crypto import libcrypto
 from avf.guest import crypto, libc, limits, nettle, partitions
 from avf.guest.apk_mount import EROFS_MODULES
 from avf.guest.rehearsal import rehearse
@@ -33,7 +32,6 @@ def get_ready() -> None:
     enable_swap()
     limits.make_group()
     crypto.rehearse()
-    libcrypto.rehearse()
     libc.load_modules(EROFS_MODULES)
     partitions.labels()
     for interface in (IVirtualMachineService, IVmPayloadService):

@@ -1,13 +1,11 @@
 """Signature verification for a guest without Python packages: by `rsa`, else OpenSSL 3's libcrypto through ctypes."""
 
 import ctypes
-from contextlib import suppress
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_void_p
 
 from avf.apk.algorithms import KeyType
 from avf.apk.crypto import BAD_SIGNATURE, Algorithm, rsa
 from avf.apk.errors import PublicKeyError, SignatureInvalid
-from avf.named import NamedTuple
 
 _SONAME = "libcrypto.so.3"
 
@@ -28,29 +26,6 @@ def verify_signature(
     finally:
         crypto.EVP_PKEY_free(key)
         crypto.ERR_clear_error()
-
-
-def rehearse() -> None:
-    """Checks a wrong signature, so that libcrypto has found what that takes. Raises OSError."""
-    with suppress(SignatureInvalid):
-        verify_signature(_Rehearsed(), _EC_KEY, b"", bytes(64))
-
-
-class _Rehearsed(NamedTuple):
-    """An Algorithm."""
-
-    name: str = "rehearsal"
-    key_type: KeyType = KeyType.EC
-    hash_name: str = "sha256"
-    pss: bool = False
-
-
-_EC_KEY = bytes.fromhex(
-    "3059301306072a8648ce3d020106082a8648ce3d03010703420004"
-    "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
-    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
-)
-"""Of nobody: the generator of P-256."""
 
 
 def _load() -> ctypes.CDLL:
