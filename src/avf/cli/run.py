@@ -46,6 +46,7 @@ from avf.printable import printable_lines
 
 TIMED_OUT = 124
 """The exit status when the time limit was over, as of timeout(1)."""
+_WAKE_SECONDS = 1.0
 _STOPPED = (DeathReason.SHUTDOWN, DeathReason.KILLED, DeathReason.REBOOT)
 """How a VM ends that did nothing wrong: by itself, or because somebody wanted it."""
 
@@ -159,7 +160,7 @@ def follow(
     report = None
     try:
         started()
-        reason = vm.wait_for_death()
+        reason = _wait_for_death(vm)
         report = vm.death_report
         _tell_lost(report)
         if reason == DeathReason.SHUTDOWN:
@@ -170,6 +171,13 @@ def follow(
         stack.pop_all().close()  # what the guest wrote comes before the word that it ended
         teller.ended(vm.death_reason, report)
         records.leave()
+
+
+def _wait_for_death(vm: VirtualMachine) -> DeathReason:
+    """Wakes now and then, for Python looks only then at a signal that came just before it began to wait for a lock."""
+    while (reason := vm.wait_for_death(_WAKE_SECONDS)) is None:
+        pass
+    return reason
 
 
 @contextmanager
