@@ -12,4 +12,4 @@ def eventually(get: Callable[[], T], expected: T, seconds: float = 15) -> None:
     deadline = time.monotonic() + seconds
     while (value := get()) != expected and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert value == expected
+    assert value == expected, value
