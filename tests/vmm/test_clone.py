@@ -200,11 +200,14 @@ LAUNCHERS = ("bwrap", "setpriv", "sh")
 def kill(program: str) -> None:
     """SIGKILL to the child that runs it, once it does."""
 
-    def found() -> list[int]:
-        return [pid for pid in descendants_of(os.getpid()) if runs(pid, program)]
+    pids: list[int] = []
 
-    eventually(lambda: len(found()), 1)
-    os.kill(found()[0], signal.SIGKILL)
+    def look() -> int:
+        pids[:] = [pid for pid in descendants_of(os.getpid()) if runs(pid, program)]
+        return len(pids)
+
+    eventually(look, 1)
+    os.kill(pids[0], signal.SIGKILL)
 
 
 def runs(pid: int, program: str) -> bool:
