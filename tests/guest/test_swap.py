@@ -29,7 +29,7 @@ def test_memory_size_is_in_whole_pages() -> None:
 def test_without_zram_there_is_a_log_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(swap, "MODULES", str(tmp_path / "absent"))
+    monkeypatch.setattr(swap, "_DISK_SIZE", str(tmp_path / "absent"))
     swap.enable_swap()
     assert "no swap: " in capfd.readouterr().err
 

@@ -6,8 +6,6 @@ from avf.guest import libc
 from avf.guest.files import write_text
 from avf.guest.report import log
 
-MODULES = "/etc/avf/swap-modules"
-
 _DEVICE = "/dev/zram0"
 _DISK_SIZE = "/sys/block/zram0/disksize"
 _PAGE = 4096
@@ -25,7 +23,6 @@ def enable_swap() -> None:
         return
     _enabled = True
     try:
-        libc.load_modules(MODULES)
         size = memory_size()
         write_text(_DISK_SIZE, str(size))
         fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)

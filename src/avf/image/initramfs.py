@@ -55,7 +55,6 @@ _LATER_MODULES = {
     "erofs": ["erofs"],
     "fuse": ["fuse"],
     "storage": ["dm-crypt", "xts"],
-    "swap": [],  # every guest has swap: what that needs is quicker to load out of the RAM disk
 }
 """What the agent loads, and only where it is needed."""
 _PROCESSOR_MODULES = {
