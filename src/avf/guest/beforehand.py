@@ -2,8 +2,6 @@
 
 from importlib import import_module
 
-from avf.aidl.virtualmachineservice import IVirtualMachineService
-from avf.aidl.vm_payload import IVmPayloadService
 from avf.guest import crypto, libc, limits, nettle, partitions
 from avf.guest.apk_mount import EROFS_MODULES
 from avf.guest.rehearsal import rehearse
@@ -34,6 +32,4 @@ def get_ready() -> None:
     crypto.rehearse()
     libc.load_modules(EROFS_MODULES)
     partitions.labels()
-    for interface in (IVirtualMachineService, IVmPayloadService):
-        interface._proxy_class()
     rehearse()
