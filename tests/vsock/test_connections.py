@@ -2,8 +2,9 @@
 
 import itertools
 import os
+import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -533,6 +534,16 @@ def test_a_foreign_source_is_ignored(guest: Guest) -> None:
 CID_OF_ANOTHER = 3001
 
 
+@pytest.fixture
+def as_many_descriptors_as_may_be() -> Iterator[None]:
+    """As the device's own program sees to."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("as_many_descriptors_as_may_be")
 def test_there_is_an_end_to_connections(guest: Guest) -> None:
     with guest.listener(80, backlog=2000):
         for port in range(CONNECTIONS_MAX):
