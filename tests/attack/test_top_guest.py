@@ -17,7 +17,7 @@ from avf.top.lines import MAX_CHARS, MAX_LINES, Lines, visible
 from avf.top.output import OutputView
 from avf.top.panel import OutputPanel
 from tests.attack.counting import peak_memory
-from tests.top.test_view import app_of, screen, until, viewing
+from tests.top.test_view import app_of, received, screen, until, viewing
 from tests.top.world import World, a_vm, died, foreign
 
 MARKUP = "[bold]x[/bold][@click=app.quit]press[/][link=file:///etc/passwd]l[/link][/nothing]$x"
@@ -189,9 +189,7 @@ def test_a_vm_that_comes_and_goes_leaves_no_stream(monkeypatch: pytest.MonkeyPat
             assert len(panel._tasks) == 2
             world.show()
             await until(pilot, lambda: not panel._tasks)
-            loop = asyncio.get_running_loop()
             for end in list(world.ends.values()):
-                end.setblocking(False)  # what closes it may need the loop
-                assert await asyncio.wait_for(loop.sock_recv(end, 1), 20) == b""
+                assert await received(end) == b""
 
     asyncio.run(look())
