@@ -1,8 +1,8 @@
 """The view, driven by keys and clicks, over VMs that nobody runs."""
 
 import asyncio
-import socket
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
