@@ -1,5 +1,6 @@
 """Calls that are awaited elsewhere than in a thread."""
 
+import sys
 import threading
 from contextlib import suppress
 from typing import Any
@@ -159,4 +160,5 @@ class BegunCall:
             endpoint.end(in_passing=True)
 
     def __del__(self) -> None:
-        self.abandon()
+        if not sys.is_finalizing():
+            self.abandon()

@@ -1,6 +1,7 @@
 """The calling side: `connect` and the Session it returns."""
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -295,7 +296,8 @@ class Session:
 
     def __del__(self) -> None:
         self._root = None
-        self._endpoint.end_if_unused()
+        if not sys.is_finalizing():
+            self._endpoint.end_if_unused()
 
 
 def _asked_descriptor(root: IBinder) -> str:

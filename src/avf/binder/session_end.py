@@ -4,6 +4,8 @@ Connections are of two kinds. On *outgoing* ones this end originates calls; each
 *Serving* ones carry the peer's calls; each has a thread of its own.
 """
 
+import _thread
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -35,6 +37,8 @@ class SessionEnd:
     """Owns the connections of one session end. Closed by `end`, by the peer, or with its last object.
 
     When the peer goes, the calls made here fail at once, but what it had sent by then is still served.
+
+    What finalizers call does nothing once the interpreter ends: threads that hold locks do not run on, and none begins.
     """
 
     def __init__(
@@ -176,7 +180,7 @@ class SessionEnd:
 
     def _collect(self) -> None:
         """Attends on a free connection. Whoever holds the lock, or the last free connection, will do it otherwise."""
-        if not self.core.lock.acquire(blocking=False):
+        if sys.is_finalizing() or not self.core.lock.acquire(blocking=False):
             return
         try:
             connection = self._outgoing.take_free() if not self.core.lost else None
@@ -261,11 +265,22 @@ class SessionEnd:
     # Ending
 
     def end_if_unused(self) -> None:
-        """Ends a session that knows no object."""
+        """Ends a session that knows no object, now or soon.
+
+        It may be called in the middle of anything, where another call of this end holds the lock, in this very thread.
+        """
+        if not self.core.lock.acquire(blocking=False):
+            # threading.Thread has a lock of its own, which may be held here as well
+            _thread.start_new_thread(self._wait_and_end_if_unused, ())
+            return
+        self.core.lock.release()
+        self._wait_and_end_if_unused()
+
+    def _wait_and_end_if_unused(self) -> None:
         with self.core.lock:
             unused = not self.core.table.nodes
         if unused:
-            self.end()
+            self.end(in_passing=True)
 
     def lose(self, *, in_passing: bool = False) -> None:
         """The peer is gone: calls from here fail, and death recipients run. Ends the session once what had come of the
@@ -353,7 +368,7 @@ class SessionEnd:
             function()
 
     def __del__(self) -> None:
-        if self._entered:
+        if self._entered and not sys.is_finalizing():
             idle.reader.leave()
 
 
