@@ -1,6 +1,7 @@
 """Peers that break the protocol, on purpose or by accident: raw bytes against a real server and a real client."""
 
 import array
+import errno
 import os
 import resource
 import select
@@ -378,8 +379,21 @@ def test_a_flood_of_oneway_calls_ends_its_session_alone(
 
 
 def send_with_fds(sock: socket.socket, data: bytes, fds: list[int]) -> None:
+    """Waits, as an ordinary user has to, while too many descriptors are under way."""
     control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-    sent = sock.sendmsg([data], control)
+    sent = 0
+
+    def send() -> bool:
+        nonlocal sent
+        try:
+            sent = sock.sendmsg([data], control)
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            return False
+        return True
+
+    eventually(send, True, 60)
     if sent < len(data):
         sock.sendall(data[sent:])
 

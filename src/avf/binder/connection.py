@@ -5,6 +5,7 @@ take of a frame that is sent to it counts for its account.
 """
 
 import array
+import errno
 import select
 import socket
 import time
@@ -22,6 +23,12 @@ _MAX_EARLY = 16
 """Frames read ahead while a send is blocked."""
 _LOOK_AFTER = 0.5
 """Seconds after which a connection that waits for its turn to be read looks at the clock again."""
+
+_TRY_AGAIN = 0.01
+_MAX_TRIES = 1000
+"""Times, and seconds in between, that descriptors are sent which the kernel refuses since its user has too many under
+way already: as many as a process of that user may have open, in all its sockets together (unix(7), ETOOMANYREFS).
+"""
 
 _Control = list[tuple[int, int, "array.array[int]"]]
 
@@ -50,9 +57,8 @@ class Connection(ReceivingChannel):
         fds = parcel.filenos()
         assert isinstance(self.sock, socket.socket)
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        try:
-            sent = self.sock.sendmsg([frame.data], control, _SEND_FLAGS)
-        except BlockingIOError:
+        sent = self._send_with_descriptors(frame.data, control)
+        if not sent:
             sent = self._send_waiting(frame.data, control)
         if sent < len(frame.data):
             self.send(memoryview(frame.data)[sent:])
@@ -85,14 +91,29 @@ class Connection(ReceivingChannel):
         self._hold(len(data))
         try:
             deadline = self._send_deadline()
+            tries = 0
             while True:
                 self._wait_to_send(deadline)
-                try:
-                    return self.sock.sendmsg([data], control, _SEND_FLAGS)
-                except BlockingIOError:
-                    pass
+                if sent := self._send_with_descriptors(data, control, tries):
+                    return sent
+                tries += 1
         finally:
             self._let_go(len(data))
+
+    def _send_with_descriptors(
+        self, data: bytes | bytearray | memoryview, control: _Control, tries: int = 0
+    ) -> int:
+        """The size of what was sent: 0 if it has to be tried again."""
+        assert isinstance(self.sock, socket.socket)
+        try:
+            return self.sock.sendmsg([data], control, _SEND_FLAGS)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS or tries >= _MAX_TRIES:
+                raise
+        time.sleep(_TRY_AGAIN)  # nothing tells when there is room
+        return 0
 
     def send_now(self, frame: bytes | bytearray) -> bytes | bytearray | memoryview:
         """Sends without waiting; what is left to be sent."""
