@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventually import eventually
+
 Vm = Callable[..., subprocess.CompletedProcess[str]]
 MUTE = "the payload's output is not shown: the VM is not debuggable (--debug full makes it so)\n"
 ENDED = "started,finished:0,died:3"
@@ -533,6 +535,32 @@ def test_a_signal_ends_the_vm_and_cleans_up(
         assert process.stderr.read() == ""
         assert process.wait() in {128 + each for each in (number, *further)}
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+CANNOT_LEAVE = """\
+import signal, threading
+from avf.cli import command
+signal.signal(signal.SIGTERM, command._leave)
+try:
+    signal.raise_signal(signal.SIGTERM)
+finally:
+    print("leaving", flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_a_later_signal_ends_what_cannot_leave() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CANNOT_LEAVE], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "leaving\n"
+
+        def ended() -> int | None:
+            process.send_signal(signal.SIGTERM)
+            return process.poll()
+
+        eventually(ended, 128 + signal.SIGTERM)
 
 
 def test_list(environment: None, vm: Vm) -> None:

@@ -1,6 +1,8 @@
 """The `vm` command itself: finds the sub-command's module when it is used, and turns errors into text."""
 
+import _thread
 import importlib
+import os
 import signal
 import sys
 import time
@@ -122,19 +124,28 @@ def main() -> NoReturn:
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
     """Unwinds the stack, so that everything is ended and removed as after an error.
 
-    A further signal kills, but not one that comes with the first: timeout(1) sends its own twice.
+    A further signal ends the process at once, but not one that comes with the first: timeout(1) sends its own twice.
     """
-    left = time.monotonic()
-
-    def leave_again(number: int, _frame: FrameType | None) -> None:
-        if time.monotonic() - left > _SAME_SIGNAL_SECONDS:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
     for each in _LEAVING:
         if signal.getsignal(each) is _leave:
-            signal.signal(each, leave_again)
+            signal.signal(each, _leave_again)
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(read_end, True)
+    signal.set_wakeup_fd(write_end)
+    _thread.start_new_thread(_await_another, (read_end, time.monotonic()))
     sys.exit(128 + number)
+
+
+def _leave_again(_number: int, _frame: FrameType | None) -> None:
+    """What comes late of the signals that came with the first. Python may call this long after a signal has come."""
+
+
+def _await_another(numbers: int, left: float) -> None:
+    """`numbers`: where signals are told as they come."""
+    while True:
+        number = os.read(numbers, 1)[0]
+        if number in _LEAVING and time.monotonic() - left > _SAME_SIGNAL_SECONDS:
+            os._exit(128 + number)
 
 
 def _run() -> int:
