@@ -129,7 +129,7 @@ def _hosts_files(process: int, file: str) -> list[bytes]:
         "/etc/shadow",
         "/etc/passwd",
         "/root/.profile",
-        "/home",
+        "/boot",
         "/var/log",
         "/run",
         "/proc",

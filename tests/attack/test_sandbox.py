@@ -45,6 +45,8 @@ def test_nothing_of_the_host_is_in_reach(taken: Taken, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     attempts = attempts_at(os.getpid(), str(victim))
+    beside_the_program = os.fsencode(__file__) + b"\0"
+    attempts.append(("open", beside_the_program, os.O_RDONLY, 0))
     assert succeeded(taken.call, attempts) == []
     assert victim.read_text() == "untouched"
 
