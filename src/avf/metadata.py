@@ -8,7 +8,7 @@
 Source: AVF, microdroid/payload/metadata.proto. Not in the original, whose guests pass over it:
 
     Metadata      {10000 Invocation; 10001 forkable}
-    Invocation    {1 repeated Argument; 2 repeated Variable}
+    Invocation    {1 repeated Argument; 2 repeated Variable; 3 standard error apart}
     Argument      {1 value}
     Variable      {1 name; 2 value}
 """
@@ -38,7 +38,8 @@ ARGUMENT = Message("Argument", {1: Scalar.STRING})
 VARIABLE = Message("Variable", {1: Scalar.STRING, 2: Scalar.STRING})
 INVOCATION_FIELD = 10000
 INVOCATION = Message(
-    "Invocation", {1: Repeated(ARGUMENT, MAX_STRINGS), 2: Repeated(VARIABLE, MAX_STRINGS)}
+    "Invocation",
+    {1: Repeated(ARGUMENT, MAX_STRINGS), 2: Repeated(VARIABLE, MAX_STRINGS), 3: Scalar.BOOL},
 )
 FORKABLE_FIELD = 10001
 METADATA = Message(

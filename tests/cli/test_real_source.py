@@ -27,6 +27,27 @@ print("no end of line", end="", flush=True)
 sys.exit(7)
 """
 
+ERRORS = """\
+import os, subprocess, sys, time
+print("first", file=sys.stderr)
+subprocess.run(["sh", "-c", "echo out of a child; echo out of a child >&2"])
+with open("/dev/stderr", "w") as again:
+    print("opened again", file=again)
+print("x" * 300_000, file=sys.stderr)
+os.write(1, b"out\\n")
+if os.fork() == 0:
+    time.sleep(3600)
+os.write(2, b"the end without a newline")
+os.kill(os.getpid(), 9)
+"""
+
+ORDER = """\
+import os
+for n in range(50):
+    os.write(1, b"%d o\\n" % n)
+    os.write(2, b"%d e\\n" % n)
+"""
+
 LIBRARY = """\
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,14 +96,59 @@ def vm(monkeypatch: pytest.MonkeyPatch, runtime_dir: Path, tmp_path: Path) -> Ru
     return run
 
 
+def after_the_notes(text: str) -> list[str]:
+    """The lines behind those of `vm` itself: the key that it made, the payload that it runs."""
+    return text.split("(Python script) in VM ")[1].splitlines()[1:]
+
+
 def test_a_script_gets_its_words_and_gives_its_output_and_status(vm: Run) -> None:
     Path("hello.py").write_text(SCRIPT)
     words = ["--env", "GREETING=hi", "--env", "LD_LIBRARY_PATH=/x", "--", "a b", "--c", ""]
     ran = vm("run-app", "hello.py", *words)
-    said = "['a b', '--c', ''] hi /x\nto stderr\nno end of line"
-    assert sorted(ran.stdout.splitlines()) == sorted(said.splitlines())
+    assert ran.stdout == "['a b', '--c', ''] hi /x\nno end of line"
+    assert after_the_notes(ran.stderr) == ["to stderr"]
     assert ran.returncode == 7
     assert [path.name for path in Path().iterdir()] == ["hello.py"]
+
+
+def test_standard_error_stays_apart(vm: Run) -> None:
+    """By whatever way it is written, to the last byte before a signal; what is left behind does not hold up the end."""
+    Path("errors.py").write_text(ERRORS)
+    ran = vm("run-app", "errors.py")
+    assert ran.stdout == "out of a child\nout\n"
+    told = after_the_notes(ran.stderr)
+    assert told[:4] == ["first", "out of a child", "opened again", "x" * 300_000]
+    assert told[4].startswith("the end without a newlinethe payload was killed")
+    assert ran.returncode == 128 + 9
+
+
+def test_one_stream_is_kept_in_order(vm: Run) -> None:
+    Path("order.py").write_text(ORDER)
+    both = subprocess.run(
+        [*VM, "run-app", "order.py"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert after_the_notes(both.stdout) == [f"{n} {name}" for n in range(50) for name in "oe"]
+
+
+def test_the_log_of_a_detached_vm_has_both(vm: Run) -> None:
+    Path("both.py").write_text(ORDER + "import time\ntime.sleep(3600)\n")
+    begun = vm("run-app", "-d", "--name", "both", "both.py")
+    assert begun.returncode == 0, begun.stderr
+    wanted = [f"{n} {name}" for n in range(50) for name in "oe"]
+    eventually(lambda: vm("logs", "both").stdout.splitlines()[-100:], wanted, 60)
+    assert vm("rm", "--force", "both").returncode == 0
+
+
+def test_who_listens_to_the_log_hears_what_goes_elsewhere(vm: Run) -> None:
+    Path("words.py").write_text("import os, time\nos.write(2, b'to stderr\\n')\ntime.sleep(3600)\n")
+    start = [*VM, "run-app", "--name", "words", "words.py"]
+    with (
+        Path("errors").open("wb") as errors,
+        subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=errors) as running,
+    ):
+        eventually(lambda: "to stderr" in Path("errors").read_text(), True, 60)
+        assert "to stderr\n" in vm("logs", "words").stdout
+        running.terminate()
 
 
 def test_a_library_gets_them_too_and_its_signal_is_told(vm: Run) -> None:

@@ -30,7 +30,7 @@ def test_reads_what_the_host_writes(apk: ApkPayload, payload: str, explicit: boo
 
 
 def test_no_payload() -> None:
-    assert parse_metadata(encoded(MetadataPartition()))[2:] == (None, None, (), (), False)
+    assert parse_metadata(encoded(MetadataPartition()))[2:] == (None, None, (), (), False, False)
 
 
 def test_partition(tmp_path_factory: pytest.TempPathFactory) -> None:

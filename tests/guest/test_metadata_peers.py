@@ -24,7 +24,7 @@ FIELDS = {
     " PayloadConfig config",
     "Argument": "string value",
     "Variable": "string name; string value",
-    "Invocation": "Argument arguments; Variable environment",
+    "Invocation": "Argument arguments; Variable environment; bool errors_apart",
 }
 REPEATED = {"apexes", "arguments", "environment"}
 TYPES = {"string": 9, "bytes": 12, "uint64": 4, "uint32": 13, "bool": 8}
@@ -90,6 +90,7 @@ def by_protobuf(data: bytes) -> MetadataPartition | None:
         tuple(argument.value for argument in called.arguments),
         tuple((variable.name, variable.value) for variable in called.environment),
         found.forkable,
+        called.errors_apart,
     )
 
 
@@ -119,6 +120,7 @@ def agree(data: bytes) -> None:
         wanted.arguments,
         wanted.environment,
         wanted.forkable,
+        wanted.errors_apart,
     )
 
 

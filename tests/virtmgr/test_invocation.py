@@ -1,5 +1,6 @@
 """How a payload is called: what the client says, what virtmgr lets through, what the guest reads."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineRawConfig,
 )
 from avf.aidl.vm_control import PayloadInvocation
-from avf.binder import ExceptionCode, RemoteException
+from avf.binder import ExceptionCode, ParcelFileDescriptor, RemoteException
 from avf.disk import MetadataPartition
 from avf.guest.agent import check_invocation
 from avf.guest.errors import InvalidConfig
@@ -32,15 +33,20 @@ def called(
     return Invocation.from_aidl(told, config or app())
 
 
-def test_what_the_client_says_arrives_in_the_guest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("errors_apart", [False, True])
+def test_what_the_client_says_arrives_in_the_guest(tmp_path: Path, errors_apart: bool) -> None:
     invocation = called(["-v", "", "ein Wort", "ü"], ["A=1", "B=", "C=x=y"])
     path = tmp_path / "metadata"
     with open(path, "w+b") as file:
-        MetadataPartition(
-            arguments=invocation.arguments, environment=tuple(invocation.environment.items())
-        ).write(file.fileno())
-        assert MetadataPartition.read(file.fileno()).arguments == invocation.arguments
+        written = MetadataPartition(
+            arguments=invocation.arguments,
+            environment=tuple(invocation.environment.items()),
+            errors_apart=errors_apart,
+        )
+        written.write(file.fileno())
+        assert MetadataPartition.read(file.fileno()) == written
     found = read_metadata(str(path))
+    assert found.errors_apart is errors_apart
     assert found.arguments == ("-v", "", "ein Wort", "ü")
     assert found.environment == (("A", "1"), ("B", ""), ("C", "x=y"))
 
@@ -81,6 +87,26 @@ def test_a_raw_vm_has_no_payload_to_call() -> None:
     raw = VirtualMachineConfig(raw_config=VirtualMachineRawConfig())
     with pytest.raises(RemoteException, match="only the payload of an app"):
         called(["x"], [], raw)
+
+
+@pytest.mark.parametrize(
+    ("level", "forkable", "code"),
+    [
+        (DebugLevel.NONE, False, ExceptionCode.SECURITY),
+        (DebugLevel.FULL, True, ExceptionCode.ILLEGAL_ARGUMENT),
+    ],
+)
+def test_vms_whose_standard_error_goes_to_the_log(
+    level: DebugLevel, forkable: bool, code: ExceptionCode
+) -> None:
+    config = VirtualMachineConfig(
+        app_config=VirtualMachineAppConfig(debug_level=level, forkable=forkable)
+    )
+    with ParcelFileDescriptor(os.open("/dev/null", os.O_WRONLY)) as nowhere:
+        told = PayloadInvocation(arguments=[], environment=[], stderr_fd=nowhere)
+        with pytest.raises(RemoteException, match="stderrFd: ") as error:
+            Invocation.from_aidl(told, config)
+    assert error.value.code is code
 
 
 def test_the_guest_decides_whatever_the_host_wrote() -> None:

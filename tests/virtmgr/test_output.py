@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from avf.virtmgr.errors import VirtmgrError
-from avf.virtmgr.output import MAX_LISTENERS, RECENT_SIZE, VmOutput
+from avf.virtmgr.output import MAX_LISTENERS, VmOutput
 from avf.virtmgr.owner import Owner
+from avf.virtmgr.stream import RECENT_SIZE, ErrorStream
 from avf.virtmgr.typed import Typed
 from avf.vmm import VmSpec
 from avf.vsock import HybridVsock
@@ -427,3 +428,114 @@ def test_output_that_finds_no_room_is_told_as_lost() -> None:
         output.wait_until_ended(TIMEOUT)
     assert output.lost() == ["console: No space left on device"]
     output.close()
+
+
+class Errors:
+    """An output whose payload's standard error goes to a pipe, and the guest's way to it."""
+
+    def __init__(self, folder: Path, *, from_this_guest: bool = True) -> None:
+        vsock = HybridVsock(2048, folder / "vsock.sock")
+        self.port = 7000
+        self.path = f"{vsock.base}_{self.port}"
+        self.read_end, self.write_end = os.pipe()
+        accepts = vsock.accepts if from_this_guest else lambda _: False
+        self.stream = ErrorStream(self.write_end, vsock.listen(self.port), accepts)
+        self.output = VmOutput(console=False, log=True, errors=self.stream)
+
+    def connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(TIMEOUT)
+            sock.connect(self.path)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def received(self) -> bytes:
+        """All that the owner gets, once nobody writes to it any more."""
+        close(self.write_end)
+        with open(self.read_end, "rb") as file:
+            return file.read()
+
+
+@contextmanager
+def errors_apart(folder: Path, **how: bool) -> Iterator[Errors]:
+    errors = Errors(folder, **how)
+    try:
+        with (
+            open("/dev/null", "wb") as nowhere,
+            vmm(errors.output, log=nowhere.fileno()) as spec,
+        ):
+            assert spec.log is not None
+            yield errors
+            os.close(spec.log)
+    finally:
+        errors.output.close()
+
+
+def test_standard_error_goes_to_its_owner_and_to_those_who_listen_to_the_log(
+    tmp_path: Path,
+) -> None:
+    with errors_apart(tmp_path) as errors:
+        heard = listener(errors.output.follow_log(live=True))
+        with errors.connect() as guest:
+            guest.sendall(b"trouble")
+            assert exactly(heard, 7) == b"trouble"
+            guest.shutdown(socket.SHUT_WR)
+            assert guest.recv(1) == b""  # all of it was read
+        assert errors.received() == b"trouble"
+        heard.close()
+
+
+def test_a_guest_connects_once(tmp_path: Path) -> None:
+    with errors_apart(tmp_path) as errors, errors.connect() as guest:
+        guest.sendall(b"a")
+        eventually(lambda: errors.stream.door, None)
+        with pytest.raises(ConnectionRefusedError):
+            errors.connect()
+
+
+def test_another_guest_is_not_heard(tmp_path: Path) -> None:
+    with errors_apart(tmp_path, from_this_guest=False) as errors:
+        for _ in range(3):
+            with errors.connect() as guest, suppress(ConnectionError):
+                guest.sendall(b"not from here")
+                assert guest.recv(1) == b""
+        errors.output.wait_until_ended(0)
+        assert errors.received() == b""
+
+
+def test_a_guest_that_dies_leaves_what_it_had_sent(tmp_path: Path) -> None:
+    with errors_apart(tmp_path) as errors:
+        with errors.connect() as guest:
+            guest.sendall(b"its last words")
+        errors.output.wait_until_ended(0)
+        assert errors.received() == b"its last words"
+
+
+def test_a_guest_that_never_connects_ends_all_the_same(tmp_path: Path) -> None:
+    with errors_apart(tmp_path) as errors:
+        errors.output.wait_until_ended(0)
+        assert errors.received() == b""
+        assert errors.stream.door is None
+
+
+def test_a_vm_that_never_started_leaves_no_door(tmp_path: Path) -> None:
+    errors = Errors(tmp_path)
+    errors.output.close()
+    with pytest.raises(ConnectionRefusedError):
+        errors.connect()
+    assert errors.received() == b""
+
+
+def test_an_owner_that_takes_nothing_holds_the_guest_up(tmp_path: Path) -> None:
+    with errors_apart(tmp_path) as errors, errors.connect() as guest:
+        guest.setblocking(False)
+        sent = 0
+        with suppress(BlockingIOError):
+            while select.select([], [guest], [], 1.0)[1]:
+                sent += guest.send(b"x" * 4096)
+        assert sent < 4 << 20
+        errors.output.wait_until_ended(0)
+        assert len(os.read(errors.read_end, 1 << 16)) == 1 << 16

@@ -11,7 +11,7 @@ from avf.cli.control import controlled
 from avf.cli.names import CID
 from avf.cli.options import RunOptions
 from avf.cli.paths import FILE
-from avf.cli.run import follow, outcome_of, outputs_of
+from avf.cli.run import Outputs, follow, outcome_of, outputs_of
 from avf.cli.tell import JsonTeller, SourceTeller, Teller
 from avf.cli.text import CliError
 from avf.client import VirtualMachine
@@ -60,7 +60,7 @@ def clone(
     )
     with controlled(cid) as vm, ExitStack() as stack:
         outputs = stack.enter_context(outputs_of(options, is_app=True))
-        copy = stack.enter_context(_fork(vm, name, *outputs))
+        copy = stack.enter_context(_fork(vm, name, outputs))
         teller: Teller = JsonTeller()
         if not as_json:
             teller = SourceTeller(console_was_shown=False, debuggable=vm.parts().is_debuggable)
@@ -73,10 +73,8 @@ def clone(
         return outcome_of(copy, is_app=True).payload_status
 
 
-def _fork(
-    vm: ControlledVm, name: str, console: Path | int | None, log: Path | int | None
-) -> VirtualMachine:
+def _fork(vm: ControlledVm, name: str, outputs: Outputs) -> VirtualMachine:
     try:
-        return vm.fork(name, console=console, log=log)
+        return vm.fork(name, console=outputs.console, log=outputs.log)
     except BinderError as error:
         raise CliError("Failed to clone VM") from error

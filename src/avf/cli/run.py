@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import NamedTuple, TextIO, Unpack
 
 import click
 
@@ -49,6 +49,15 @@ TIMED_OUT = 124
 _WAKE_SECONDS = 1.0
 _STOPPED = (DeathReason.SHUTDOWN, DeathReason.KILLED, DeathReason.REBOOT)
 """How a VM ends that did nothing wrong: by itself, or because somebody wanted it."""
+
+
+class Outputs(NamedTuple):
+    """Where a VM writes to, for `create_vm`."""
+
+    console: Path | int | None
+    log: Path | int | None
+    errors: int | None = None
+    """The payload's standard error; None for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,14 @@ def run_vm(
     is_app = isinstance(config, AppConfig)
     left_by = leaver(options)
     with ExitStack() as stack:
-        outputs = stack.enter_context(outputs_of(options, is_app=is_app, shown=left_by is None))
+        outputs = stack.enter_context(
+            outputs_of(
+                options,
+                is_app=is_app,
+                shown=left_by is None,
+                errors_apart=isinstance(config, AppConfig) and _can_keep_errors_apart(config),
+            )
+        )
         typed = stack.enter_context(typed_input(options["console_in"]))
         vm = stack.enter_context(_create(connection, config, outputs, typed))
 
@@ -180,25 +196,49 @@ def _wait_for_death(vm: VirtualMachine) -> DeathReason:
     return reason
 
 
+def _can_keep_errors_apart(config: AppConfig) -> bool:
+    return config.debug_level != DebugLevel.NONE and not config.forkable
+
+
 @contextmanager
 def outputs_of(
-    options: RunOptions, *, is_app: bool, shown: bool = True
-) -> Iterator[tuple[Path | int | None, Path | int | None]]:
+    options: RunOptions, *, is_app: bool, shown: bool = True, errors_apart: bool = False
+) -> Iterator[Outputs]:
     """Where console and log go: to the files that are named; of a payload only its own output is shown, unless the
     kernel's is asked for, too. Nothing is if not `shown`: `vm logs` has it.
+
+    `errors_apart`: the payload's standard error goes to ours, if that is another file than our standard output. If both
+    are one, as they are at a terminal, both go one way, so that they stay in order.
     """
     console, log = options["console"], options["log"]
     flush_output()
     stream = sys.stderr if options["as_json"] else sys.stdout
     if options.get("kernel_log") or not is_app:
         both = standard_stream(stream)
-        yield both if console is None else console, both if log is None else log
+        yield Outputs(both if console is None else console, both if log is None else log)
         return
     with ExitStack() as stack:
         nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         stack.callback(os.close, nowhere)
-        payload = stack.enter_context(copied_output(stream)) if shown and log is None else log
-        yield nowhere if console is None else console, nowhere if payload is None else payload
+        payload: Path | int | None = log
+        errors = None
+        if shown and log is None:
+            payload = stack.enter_context(copied_output(stream))
+            if errors_apart:
+                errors = _other_stream(sys.stderr, stream, nowhere)
+        yield Outputs(
+            nowhere if console is None else console,
+            nowhere if payload is None else payload,
+            errors,
+        )
+
+
+def _other_stream(stream: TextIO | None, known: TextIO | None, nowhere: int) -> int | None:
+    """The descriptor of `stream`, `nowhere` if it is closed; None if `known` writes to the same file."""
+    fd, known_fd = standard_stream(stream), standard_stream(known)
+    if fd is None:
+        return nowhere
+    return None if known_fd is not None and os.path.sameopenfile(fd, known_fd) else fd
 
 
 def _leave_when_started(vm: VirtualMachine, left_by: Leaver, options: RunOptions) -> None:
@@ -231,12 +271,17 @@ def _teller(options: RunOptions) -> Teller:
 def _create(
     connection: VirtualizationService,
     config: AppConfig | RawConfig,
-    outputs: tuple[Path | int | None, Path | int | None],
+    outputs: Outputs,
     typed: Path | int | None,
 ) -> VirtualMachine:
-    console, log = outputs
     try:
-        return connection.create_vm(config, console=console, console_in=typed, log=log)
+        return connection.create_vm(
+            config,
+            console=outputs.console,
+            console_in=typed,
+            log=outputs.log,
+            payload_stderr=outputs.errors,
+        )
     except BinderError as error:
         raise NotCreated("Failed to create VM") from error
 

@@ -85,11 +85,16 @@ class VirtualizationService:
         console: FileSource | None = None,
         console_in: FileSource | None = None,
         log: FileSource | None = None,
+        payload_stderr: FileSource | None = None,
     ) -> "VirtualMachine":
         """Makes a VM without starting it."""
         vm = await _in_thread(
             lambda: self._service.create_vm(
-                config, console=console, console_in=console_in, log=log
+                config,
+                console=console,
+                console_in=console_in,
+                log=log,
+                payload_stderr=payload_stderr,
             ),
             discard=lambda vm: vm.close(),
         )

@@ -156,13 +156,14 @@ class AppConfig:
             check_text(f"env[{name!r}]", value)
         _check_common(self)
 
-    def invocation(self) -> PayloadInvocation | None:
-        """As the service takes it; None where there is nothing to say."""
-        if not self.args and not self.env:
+    def invocation(self, stderr: ParcelFileDescriptor | None = None) -> PayloadInvocation | None:
+        """As the service takes it; None where there is nothing to say. `stderr`: as `payload_stderr` of `create_vm`."""
+        if not self.args and not self.env and stderr is None:
             return None
         return PayloadInvocation(
             arguments=list(self.args),
             environment=[f"{name}={value}" for name, value in self.env.items()],
+            stderr_fd=stderr,
         )
 
     def _payload(self, files: "_Files") -> VirtualMachineAppConfig.Payload:

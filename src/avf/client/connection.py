@@ -141,10 +141,14 @@ class VirtualizationService:
         console: FileSource | None = None,
         console_in: FileSource | None = None,
         log: FileSource | None = None,
+        payload_stderr: FileSource | None = None,
         on_event: Listener | None = None,
     ) -> VirtualMachine:
         """Makes a VM without starting it. Its output goes to `console` and `log`, paths or open files. What can be read
         from `console_in` is typed into the guest's console; an app's VM must be debuggable for that.
+
+        What a payload writes is part of the log. `payload_stderr` takes its standard error instead, apart from its
+        standard output; its VM must be debuggable for that, and not forkable.
 
         `on_event` is called for every event, from a thread of the session; it must not wait for a later one.
         Raises ConfigError for files that cannot be opened.
@@ -154,7 +158,10 @@ class VirtualizationService:
                 raise ConfigError(
                     f"config must be an AppConfig or a RawConfig, not {config!r:.100}"
                 )
-            invocation = config.invocation() if isinstance(config, AppConfig) else None
+            if payload_stderr is not None:
+                _check_stderr_apart(config)
+            stderr = open_output(payload_stderr, "payload_stderr", files)
+            invocation = config.invocation(stderr) if isinstance(config, AppConfig) else None
             if not isinstance(config, VirtualMachineConfig):
                 config = files.enter_context(config.open())
                 if config.which == "app_config":
@@ -272,3 +279,13 @@ class VirtualizationService:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _check_stderr_apart(config: AppConfig | RawConfig | VirtualMachineConfig) -> None:
+    """Raises ConfigError for a VM whose payload's standard error cannot be kept apart from its log."""
+    if not isinstance(config, AppConfig):
+        raise ConfigError("payload_stderr: config must be an AppConfig")
+    if config.debug_level == DebugLevel.NONE:
+        raise ConfigError("payload_stderr: only a debuggable VM shows what its payload writes")
+    if config.forkable:
+        raise ConfigError("payload_stderr: a forkable VM writes standard error to its log")

@@ -153,11 +153,12 @@ class StoredVm:
         console: FileSource | None = None,
         console_in: FileSource | None = None,
         log: FileSource | None = None,
+        payload_stderr: FileSource | None = None,
         timeout: float | None = None,
     ) -> VirtualMachine:
         """Starts the VM, which must be stopped. It counts as running until it has died or its handle is closed.
 
-        `timeout`: as of `VirtualMachine.start`.
+        What the VM writes goes where `VirtualizationService.create_vm` says. `timeout`: as of `VirtualMachine.start`.
         """
         with ExitStack() as undo:
             lock = undo.enter_context(self._lock())
@@ -165,7 +166,13 @@ class StoredVm:
             app = config.app_config(self.name, self.folder)
             self._prepare(service, config, app)
             vm = undo.enter_context(
-                service.create_vm(app, console=console, console_in=console_in, log=log)
+                service.create_vm(
+                    app,
+                    console=console,
+                    console_in=console_in,
+                    log=log,
+                    payload_stderr=payload_stderr,
+                )
             )
             vm.start(timeout=timeout)
             vm.add_listener(lambda event: lock.close() if isinstance(event, VmDied) else None)

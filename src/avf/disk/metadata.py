@@ -58,6 +58,8 @@ class MetadataPartition:
     environment: tuple[tuple[str, str], ...] = ()
     forkable: bool = False
     """Whether the running VM may be copied; then it has no instance."""
+    errors_apart: bool = False
+    """Whether the guest is to keep the payload's standard error apart from its standard output."""
 
     def encode(self) -> bytes:
         """The partition's bytes, unpadded. Raises MetadataError for what `decode` would not give back."""
@@ -85,7 +87,7 @@ class MetadataPartition:
                 proto3.message_field(5, _encode_config(self.config))
                 if self.config is not None
                 else b"",
-                _encode_invocation(self.arguments, self.environment),
+                _encode_invocation(self.arguments, self.environment, self.errors_apart),
                 proto3.uint_field(FORKABLE_FIELD, self.forkable),
             ]
         )
@@ -146,14 +148,20 @@ def _encode_config(config: PayloadConfig) -> bytes:
 
 
 def _encode_invocation(
-    arguments: tuple[str, ...], environment: tuple[tuple[str, str], ...]
+    arguments: tuple[str, ...], environment: tuple[tuple[str, str], ...], errors_apart: bool
 ) -> bytes:
     """Nothing if there is nothing to tell."""
     content = b"".join(
-        proto3.message_field(1, proto3.string_field(1, argument)) for argument in arguments
-    ) + b"".join(
-        proto3.message_field(2, proto3.string_field(1, name) + proto3.string_field(2, value))
-        for name, value in environment
+        [
+            *(proto3.message_field(1, proto3.string_field(1, argument)) for argument in arguments),
+            *(
+                proto3.message_field(
+                    2, proto3.string_field(1, name) + proto3.string_field(2, value)
+                )
+                for name, value in environment
+            ),
+            proto3.uint_field(3, errors_apart),
+        ]
     )
     return proto3.message_field(INVOCATION_FIELD, content) if content else b""
 
@@ -162,7 +170,7 @@ def _decode(data: bytes) -> MetadataPartition:
     found = proto3.decode(data, METADATA)
     apk = found.get(3)
     config = found.get(5)
-    invocation = found.get(INVOCATION_FIELD, {1: [], 2: []})
+    invocation = found.get(INVOCATION_FIELD, {1: [], 2: [], 3: False})
     return MetadataPartition(
         ApkPayload(apk[1], apk[2], apk[3]) if apk else ApkPayload("", "", ""),
         tuple(ApexPayload(*(apex[number] for number in sorted(apex))) for apex in found[2]),
@@ -172,4 +180,5 @@ def _decode(data: bytes) -> MetadataPartition:
         tuple(argument[1] for argument in invocation[1]),
         tuple((variable[1], variable[2]) for variable in invocation[2]),
         found[FORKABLE_FIELD],
+        invocation[3],
     )

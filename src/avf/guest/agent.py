@@ -143,7 +143,12 @@ def run_payload(host: HostLink, process: Process, shell: ShellService | None = N
         shell.begin()
     try:
         return run_process(
-            host, process, program, as_root=task.run_as_root, environment=metadata.environment
+            host,
+            process,
+            program,
+            as_root=task.run_as_root,
+            environment=metadata.environment,
+            errors_apart=metadata.errors_apart and debuggable,
         )
     finally:
         if storage is not None:
@@ -159,20 +164,29 @@ def run_process(
     *,
     as_root: bool,
     environment: Sequence[tuple[str, str]] = (),
+    errors_apart: bool = False,
 ) -> int:
     """The exit code of the payload, whose start the host hears of first. Raises GuestError if a signal ended it."""
     log("executing main task")
+    errors = None
+    if errors_apart:
+        from avf.guest.error_stream import ErrorStream
+
+        errors = ErrorStream(process.errors)
     phases.ended("prepare")
     if set_clock(phases.asking(host.get_time)):
         keep_clock(host.get_time)
     phases.ended("clock")
     tell_phases(host)
     host.notify_payload_started()
-    process.start(program, as_root=as_root, environment=environment)
+    process.start(program, as_root=as_root, environment=environment, errors_apart=errors_apart)
     try:
         return process.wait()
     except PayloadKilled as end:
         raise GuestError(f"Failed to run payload: {why_killed(end, process.pid)}") from None
+    finally:
+        if errors is not None:
+            errors.finish()
 
 
 def tell_phases(host: IVirtualMachineService) -> None:

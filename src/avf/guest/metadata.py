@@ -19,6 +19,8 @@ class Metadata(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()
     forkable: bool = False
     """Whether the host may copy the running VM."""
+    errors_apart: bool = False
+    """Whether the host wants the payload's standard error apart from its standard output."""
 
 
 def read_metadata(device: str) -> Metadata:
@@ -47,7 +49,7 @@ def parse_metadata(data: bytes) -> Metadata:
         raise GuestError(f"payload metadata: version {found[1]} is not supported")
     apk = found.get(3, {})
     config = found.get(5)
-    invocation = found.get(INVOCATION_FIELD, {1: [], 2: []})
+    invocation = found.get(INVOCATION_FIELD, {1: [], 2: [], 3: False})
     return Metadata(
         apk.get(2) or "microdroid-apk",
         apk.get(3) or "microdroid-apk-idsig",
@@ -56,4 +58,5 @@ def parse_metadata(data: bytes) -> Metadata:
         tuple(argument[1] for argument in invocation[1]),
         tuple((variable[1], variable[2]) for variable in invocation[2]),
         found[FORKABLE_FIELD],
+        invocation[3],
     )

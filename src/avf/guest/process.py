@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from avf.guest import PAYLOAD_ID
 from avf.guest.errors import PayloadKilled
 from avf.guest.report import say
 from avf.guest.task import Kind, Program
@@ -24,11 +25,14 @@ class Process:
 
     def __init__(self) -> None:
         orders, self._orders = os.pipe()
+        self.errors, errors = os.pipe()
+        """Where the payload's standard error can be read, if `start` keeps it apart."""
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._orders)
-            _run_child(lambda: _wait_and_run(orders))
+            _run_child(lambda: _wait_and_run(orders, errors))
         os.close(orders)
+        os.close(errors)
 
     def start(
         self,
@@ -36,12 +40,14 @@ class Process:
         *,
         as_root: bool = False,
         environment: Sequence[tuple[str, str]] = (),
+        errors_apart: bool = False,
     ) -> None:
         """Lets it run `program` as the payload's user, or with all the rights of the agent. Once only.
 
-        `environment`: variables beside, and in place of, the guest's own.
+        `environment`: variables beside, and in place of, the guest's own. `errors_apart`: its standard error goes to
+        `errors`, and not where its standard output goes.
         """
-        orders = (program.kind.value, program.arguments, as_root, tuple(environment))
+        orders = (program.kind.value, program.arguments, as_root, tuple(environment), errors_apart)
         _write_all(self._orders, marshal.dumps(orders))
         os.close(self._orders)
 
@@ -73,12 +79,15 @@ def _run_child(run: Callable[[], None]) -> None:
         os._exit(code)
 
 
-def _wait_and_run(orders: int) -> None:
+def _wait_and_run(orders: int, errors: int) -> None:
     try:
         with open(orders, "rb") as file:
-            kind, arguments, as_root, environment = marshal.load(file)
+            kind, arguments, as_root, environment, errors_apart = marshal.load(file)
     except EOFError:
         return  # the agent gave up before the start
+    if errors_apart:
+        os.fchown(errors, PAYLOAD_ID, PAYLOAD_ID)  # so that it can open /dev/stderr
+        os.dup2(errors, 2)
     os.closerange(3, _MAX_FD)
     _be_unlike_others()
     os.setsid()

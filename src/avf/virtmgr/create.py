@@ -15,6 +15,7 @@ from avf.aidl.virtualizationservice import (
     VirtualMachineConfig,
 )
 from avf.aidl.virtualizationservice_internal import AtomVmCreationRequested
+from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_control import LifecycleStep, VmParts
 from avf.binder import ParcelFileDescriptor, RemoteException
 from avf.disk import Disk, DiskError, check_disk
@@ -42,6 +43,7 @@ from avf.virtmgr.parts import noted_parts
 from avf.virtmgr.permissions import require_custom
 from avf.virtmgr.ramdump import Ramdump, dump_limit
 from avf.virtmgr.requester import Requester
+from avf.virtmgr.stream import ErrorStream
 from avf.virtmgr.table import VmTable
 from avf.virtmgr.task_profiles import ConfinedVmm, default_cgroup, load_profiles
 from avf.virtmgr.timeline import Timeline
@@ -116,7 +118,10 @@ class VmCreation:
                     waiting.claim()
             files = Fds()
             undo.callback(files.close)
-            streams = self._streams(config, console_fd, input_fd, log_fd, context.cid, files)
+            errors = self._errors(context, invocation, files)
+            streams = self._streams(
+                config, console_fd, input_fd, log_fd, errors, context.cid, files
+            )
             undo.callback(streams.output.close)
             machine_config = self._load(config, files, invocation)
             self._timeline.ended("files")
@@ -155,6 +160,7 @@ class VmCreation:
         console_fd: ParcelFileDescriptor | None,
         input_fd: ParcelFileDescriptor | None,
         log_fd: ParcelFileDescriptor | None,
+        errors: ErrorStream | None,
         cid: int,
         files: Fds,
     ) -> "_Streams":
@@ -168,8 +174,22 @@ class VmCreation:
                 with _told("Failed to create VM: "):
                     console = files.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
         typed = _typed(input_fd, console, files) if takes_input else None
-        output = VmOutput(console=console is not None, log=os_log is not None, typed=typed)
+        output = VmOutput(
+            console=console is not None, log=os_log is not None, typed=typed, errors=errors
+        )
         return _Streams(console, os_log, output, console is not None and takes_input)
+
+    def _errors(
+        self, context: VmContext, invocation: Invocation | None, files: Fds
+    ) -> ErrorStream | None:
+        """Where the payload's standard error goes, if not to the log. Raises RemoteException."""
+        if invocation is None or invocation.stderr_fd is None:
+            return None
+        with _told("Failed to create VM: "):
+            owner = files.clone(invocation.stderr_fd)
+            vsock = context.vsock
+            port = IVirtualMachineService.VM_STDERR_PORT_BASE + context.cid
+            return ErrorStream(owner, vsock.listen(port), vsock.accepts)
 
     def _instance(
         self,

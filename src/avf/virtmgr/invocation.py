@@ -6,7 +6,7 @@ from typing import Self
 
 from avf.aidl.virtualizationservice import VirtualMachineAppConfig, VirtualMachineConfig
 from avf.aidl.vm_control import PayloadInvocation
-from avf.binder import RemoteException
+from avf.binder import ParcelFileDescriptor, RemoteException
 from avf.invocation import InvocationError, check
 
 
@@ -16,6 +16,8 @@ class Invocation:
 
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    stderr_fd: ParcelFileDescriptor | None = None
+    """Where its standard error goes, the client's; None for where its standard output goes."""
 
     @classmethod
     def from_aidl(cls, told: PayloadInvocation, config: VirtualMachineConfig) -> Self:
@@ -28,7 +30,19 @@ class Invocation:
             check(told.arguments, environment, debuggable=debuggable)
         except InvocationError as error:
             raise RemoteException.illegal_argument(f"payload: {error}") from None
-        return cls(tuple(told.arguments), environment)
+        if told.stderr_fd is not None:
+            _check_stderr(debuggable, config.app_config.forkable)
+        return cls(tuple(told.arguments), environment, told.stderr_fd)
+
+
+def _check_stderr(debuggable: bool, forkable: bool) -> None:
+    """Raises RemoteException."""
+    if not debuggable:
+        raise RemoteException.security("stderrFd: a non-debuggable VM shows nothing of its payload")
+    if forkable:
+        raise RemoteException.illegal_argument(
+            "stderrFd: a forkable VM keeps no connections, so that its payload's standard error goes to the log"
+        )
 
 
 def _parse(variables: list[str]) -> dict[str, str]:

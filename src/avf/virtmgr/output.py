@@ -12,7 +12,6 @@ import math
 import os
 import select
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,12 +19,10 @@ from dataclasses import replace
 
 from avf.pace import Pace
 from avf.virtmgr.errors import VirtmgrError
-from avf.virtmgr.owner import Owner
+from avf.virtmgr.stream import ErrorStream, Listener, Stream
 from avf.virtmgr.typed import Typed
 from avf.vmm import VmSpec
 
-RECENT_SIZE = 64 << 10
-"""How much is kept of each, and how much of it may wait for a listener."""
 MAX_LISTENERS = 16
 LINGER_SECONDS = 1.0
 """How long `close` waits for an owner to take the rest."""
@@ -36,114 +33,28 @@ _READ_COST = 16 << 10
 """What a read counts as at least, however little it brings."""
 
 
-class _Listener:
-    """One who listens, at the other end of a socket."""
-
-    def __init__(self, recent: bytearray, live: bool) -> None:
-        self.sock, self.peer = socket.socketpair()
-        self.sock.setblocking(False)
-        self.pending = bytearray(recent)
-        self.live = live
-        self.listens_only = False
-        """It has ended its own side."""
-        self._skipped = 0
-
-    def take(self, data: bytes) -> None:
-        if not self.live:
-            return
-        self.pending += data
-        if (excess := len(self.pending) - RECENT_SIZE) > 0:
-            del self.pending[:excess]
-            self._skipped += excess
-
-    def flush(self) -> bool:
-        """Sends what can be sent; False if nobody listens any more."""
-        if self._skipped:
-            self.pending[:0] = b"\r\n[%d bytes skipped]\r\n" % self._skipped
-            self._skipped = 0
-        try:
-            while self.pending:
-                del self.pending[: self.sock.send(self.pending)]
-        except BlockingIOError:
-            pass
-        except OSError:
-            return False
-        return True
-
-    def close(self) -> None:
-        self.sock.close()
-
-
-class _Stream:
-    """The console or the log. `spoken` is false for one that goes nowhere."""
-
-    def __init__(self, spoken: bool) -> None:
-        self.spoken = spoken
-        self.recent = bytearray()
-        self.listeners: list[_Listener] = []
-        self.source: int | None = None
-        self.owner: Owner | None = None
-        self.lost = ""
-        """Why its owner lacks some of it; empty if it does not."""
-        self.ended = not spoken
-
-    def open(self, fd: int | None, stack: ExitStack) -> int | None:
-        """Where the VMM is to write to, for an owner at `fd`; `stack` closes it."""
-        if fd is None or not self.spoken:
-            return None
-        self.source, sink = os.pipe2(os.O_CLOEXEC)
-        stack.callback(os.close, sink)
-        self.owner = Owner(fd)
-        return sink
-
-    @property
-    def settled(self) -> bool:
-        """Nothing is to come, and the owner has taken all."""
-        return self.source is None and self.owner is None
-
-    def flush_owner(self) -> None:
-        if self.owner is not None:
-            alive = self.owner.flush()
-            self.lost = self.owner.problem or self.lost
-            if not alive or (self.ended and not self.owner.waits):
-                self.owner.close()
-                self.owner = None
-
-    def say(self, data: bytes) -> None:
-        if self.owner is not None:
-            self.owner.give(data)
-        self.recent += data
-        del self.recent[:-RECENT_SIZE]
-        for listener in self.listeners:
-            listener.take(data)
-
-    def end(self) -> None:
-        self.ended = True
-        if self.source is not None:
-            os.close(self.source)
-            self.source = None
-
-    def dismiss(self, *, everybody: bool) -> None:
-        """Lets those go who have heard all that they are to hear, or everybody."""
-        for listener in list(self.listeners):
-            alive = listener.flush()
-            done = (self.ended or not listener.live) and not listener.pending
-            if done or everybody or not alive:
-                self.remove(listener)
-
-    def remove(self, listener: _Listener) -> None:
-        self.listeners.remove(listener)
-        listener.close()
-
-
 class VmOutput:
-    """The console and the log of one VM. `close` ends it, whatever state it is in."""
+    """The console and the log of one VM, and its payload's standard error if that is kept apart.
 
-    def __init__(self, *, console: bool, log: bool, typed: Typed | None = None) -> None:
-        """Takes `typed` over, if there is a stream of what the owner types."""
-        self._console = _Stream(console)
-        self._log = _Stream(log)
-        self._streams = (self._console, self._log)
+    `close` ends it, whatever state it is in.
+    """
+
+    def __init__(
+        self,
+        *,
+        console: bool,
+        log: bool,
+        typed: Typed | None = None,
+        errors: ErrorStream | None = None,
+    ) -> None:
+        """Takes `errors` over and, if there is a stream of what the owner types, `typed`."""
+        self._console = Stream(console)
+        self._log = Stream(log)
+        self._errors = errors
+        self._streams: tuple[Stream, ...] = (self._console, self._log)
+        if errors is not None:
+            errors.log = self._log
+            self._streams = (*self._streams, errors)
         self._lock = threading.Condition()
         self._connecting = threading.Lock()
         self._wake: int | None = None
@@ -175,7 +86,7 @@ class VmOutput:
     def lost(self) -> list[str]:
         """What its owner lacks and why, a text for each: `console: No space left on device`."""
         with self._lock:
-            named = (("console", self._console), ("log", self._log))
+            named = zip(("console", "log", "standard error"), self._streams, strict=False)
             return [f"{name}: {stream.lost}" for name, stream in named if stream.lost]
 
     @contextmanager
@@ -191,6 +102,8 @@ class VmOutput:
                 self._run()
                 console = self._console.open(spec.console, stack)
                 log = self._log.open(spec.log, stack)
+                if self._errors is not None:
+                    self._errors.begin()
                 self._notify()
             yield replace(spec, console=console, log=log)
 
@@ -205,12 +118,17 @@ class VmOutput:
     def wait_until_ended(self, timeout: float) -> None:
         """Once the VMM is gone: waits until all that it has said is here, and with its owner."""
         with self._lock:
+            for stream in self._streams:
+                stream.expect_no_more()
+            self._notify()
             self._lock.wait_for(lambda: all(stream.settled for stream in self._streams), timeout)
 
     def close(self) -> None:
         """Whoever listens hears the end; an owner may take the rest in its own time. Idempotent."""
         with self._lock:
             self._closed = True
+            for stream in self._streams:
+                stream.expect_no_more()
             self._notify()
             thread = self._thread
             if thread is None:
@@ -218,7 +136,7 @@ class VmOutput:
         if thread is not None:
             thread.join(LINGER_SECONDS)
 
-    def _attach(self, stream: _Stream, what: str, live: bool) -> int:
+    def _attach(self, stream: Stream, what: str, live: bool) -> int:
         with self._lock:
             if not stream.spoken:
                 raise VirtmgrError(f"This VM has no {what} to show")
@@ -227,7 +145,7 @@ class VmOutput:
             if sum(len(stream.listeners) for stream in self._streams) >= MAX_LISTENERS:
                 raise VirtmgrError(f"{MAX_LISTENERS} listen to this VM already")
             self._run()
-            listener = _Listener(stream.recent, live)
+            listener = Listener(stream.recent, live)
             stream.listeners.append(listener)
             self._notify()
             return listener.peer.detach()
@@ -306,6 +224,8 @@ class VmOutput:
             behind = stream.owner is not None and stream.owner.is_behind
             if stream.source is not None and not behind and not paused:
                 poll.register(stream.source, select.POLLIN)
+            if stream.door is not None:
+                poll.register(stream.door, select.POLLIN)
             if stream.owner is not None and stream.owner.waits:
                 poll.register(stream.owner.fd, select.POLLOUT)
             for listener in stream.listeners:
@@ -320,7 +240,7 @@ class VmOutput:
                 poll.register(typed.fd, select.POLLIN)
         return poll
 
-    def _may_speak(self, stream: _Stream, listener: _Listener) -> bool:
+    def _may_speak(self, stream: Stream, listener: Listener) -> bool:
         heard = stream is self._console and self._input is not None and not self._unread
         return heard and not listener.listens_only
 
@@ -329,8 +249,10 @@ class VmOutput:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
         for stream in self._streams:
+            if stream.door in ready:
+                stream.admit()
             if stream.source in ready:
-                data = os.read(stream.source, _CHUNK)
+                data = stream.read(_CHUNK)
                 self._pace.spend(max(len(data), _READ_COST))
                 stream.say(data) if data else stream.end()
             for listener in list(stream.listeners):
@@ -346,7 +268,7 @@ class VmOutput:
                 self._take_typed(typed)
         self._pass_input_on()
 
-    def _listen(self, listener: _Listener) -> None:
+    def _listen(self, listener: Listener) -> None:
         try:
             self._unread = listener.sock.recv(_CHUNK)
         except OSError:

@@ -116,6 +116,7 @@ def _metadata(
         arguments=invocation.arguments,
         environment=tuple(invocation.environment.items()),
         forkable=forkable,
+        errors_apart=invocation.stderr_fd is not None,
     )
     try:
         fd = fds.add(os.memfd_create("avf-metadata", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))

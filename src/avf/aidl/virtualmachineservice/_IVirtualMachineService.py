@@ -26,6 +26,11 @@ class IVirtualMachineService(
     """Not in the original. Guest vsock port of the shell service of debuggable guests. Only a process with
     CAP_NET_BIND_SERVICE can listen below 1024, and the payload lacks it.
     """
+    VM_STDERR_PORT_BASE = 0x40000000
+    """Not in the original. The guest's connection to host vsock port `VM_STDERR_PORT_BASE` + its CID carries the
+    payload's standard error, where that is kept apart. There is one such connection; the host closes it when it has
+    read all.
+    """
 
     @method(1)
     @abstractmethod

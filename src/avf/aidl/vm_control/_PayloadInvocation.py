@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from avf.binder import Parcelable
+from avf.binder import Parcelable, ParcelFileDescriptor
 
 __all__ = ["PayloadInvocation"]
 
@@ -17,3 +17,7 @@ class PayloadInvocation(Parcelable, descriptor="org.avf.linux.control.PayloadInv
     """What follows the program's own name in argv."""
     environment: list[str] = []
     """Variables of its environment beside the guest's own, each NAME=VALUE; no name comes twice."""
+    stderr_fd: ParcelFileDescriptor | None = None
+    """Where its standard error goes; null for where its standard output goes, which is the VM's log. Only for VMs
+    that are debuggable and not forkable.
+    """

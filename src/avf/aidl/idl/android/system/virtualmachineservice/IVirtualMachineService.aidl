@@ -14,6 +14,12 @@ interface IVirtualMachineService {
      */
     const int VM_SHELL_SERVICE_PORT = 22;
 
+    /**
+     * Not in the original. The guest's connection to host vsock port `VM_STDERR_PORT_BASE` + its CID carries the payload's
+     * standard error, where that is kept apart. There is one such connection; the host closes it when it has read all.
+     */
+    const int VM_STDERR_PORT_BASE = 0x40000000;
+
     /** The agent is about to start the payload, which it has verified. */
     void notifyPayloadStarted() = 0;
 

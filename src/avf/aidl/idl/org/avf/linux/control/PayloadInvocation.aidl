@@ -6,4 +6,9 @@ parcelable PayloadInvocation {
     @utf8InCpp String[] arguments;
     /** Variables of its environment beside the guest's own, each NAME=VALUE; no name comes twice. */
     @utf8InCpp String[] environment;
+    /**
+     * Where its standard error goes; null for where its standard output goes, which is the VM's log. Only for VMs that
+     * are debuggable and not forkable.
+     */
+    @nullable ParcelFileDescriptor stderrFd;
 }
