@@ -15,7 +15,7 @@ import pytest
 from avf.apk import ApkBuilder, SigningKey
 from avf.client import DebugLevel, VirtualizationService
 from avf.pace import Pace
-from avf.virtmgr import loggers, output, owner
+from avf.virtmgr import loggers, output, owner, stream
 from avf.virtmgr.loggers import Collector, StatementLimit, logging_pipe
 from avf.virtmgr.output import VmOutput
 from avf.virtmgr.ramdump import Ramdump, dump_limit
@@ -185,7 +185,7 @@ def test_a_file_takes_its_limit_and_says_so(
     content = path.read_bytes()
     assert content == b"x" * 1_000_000 + owner.FILE_FULL
     assert vm_output.lost() == ["console: the file has 0 MiB of it, and takes no more"]
-    assert len(vm_output.recent_console()) == output.RECENT_SIZE
+    assert len(vm_output.recent_console()) == stream.RECENT_SIZE
 
 
 def _fields() -> tuple[int, str, Path, HybridVsock]:
@@ -205,7 +205,7 @@ def test_a_guest_that_is_over_its_rate_is_not_listened_to(
         vm_output._pace.spend(1 << 40)
         flood(os.dup(spec.console), 1 << 30)
         eventually(lambda: takes_nothing(spec.console), True)  # type: ignore[arg-type]
-        assert len(vm_output.recent_console()) <= 2 * output.RECENT_SIZE
+        assert len(vm_output.recent_console()) <= 2 * stream.RECENT_SIZE
         listener = vm_output.attach_console(live=False)  # those who look in are served meanwhile
         os.close(listener)
 
