@@ -215,6 +215,23 @@ def test_a_server_that_hangs_up(tmp_path: Path, answer: bytes) -> None:
     thread.join()
 
 
+def test_a_session_of_one_connection_asks_for_no_more(tmp_path: Path) -> None:
+    """Neither how many connections the server takes nor how they would name the session."""
+
+    def serve(listener: socket.socket) -> None:
+        with listener, listener.accept()[0] as sock:
+            sock.recv(24)
+            sock.sendall(b"\0\0\0\0\0\0\0\0")
+            asked.append(sock.recv(1))
+
+    asked: list[bytes] = []
+    thread = threading.Thread(target=serve, args=(listening(tmp_path / "sock"),))
+    thread.start()
+    connect(unix(tmp_path / "sock"), max_outgoing=1, timeout=10).close()
+    thread.join()
+    assert asked == [b""]
+
+
 def test_a_server_with_a_version_nobody_offered(tmp_path: Path) -> None:
     def serve(listener: socket.socket) -> None:
         with listener, listener.accept()[0] as sock:

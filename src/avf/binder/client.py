@@ -132,8 +132,14 @@ class _Opener:
     def complete(
         self, endpoint: Endpoint, first: Connection, incoming_threads: int, max_outgoing: int
     ) -> list[threading.Thread]:
-        """Opens the session's other connections; the threads of the incoming ones, running."""
+        """Opens the session's other connections; the threads of the incoming ones, running.
+
+        A session of one connection needs to know neither the server's threads nor its own id: that saves two calls.
+        """
         core = endpoint.core
+        if max_outgoing == 1 and not incoming_threads:
+            first.set_deadline(None)
+            return []
         server_threads = _special(endpoint, wire.SPECIAL_GET_MAX_THREADS, ParcelReader.read_int)
         if server_threads <= 0:
             raise ProtocolError(f"the server has {server_threads} threads")

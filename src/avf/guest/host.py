@@ -32,7 +32,9 @@ def connect_to_host() -> tuple[Session, IVirtualMachineService]:
     """The session (to be closed) and its root object. Raises FailedToConnect."""
     cid = local_cid()
     try:
-        session = connect(vsock(HOST_CID, cid), fd_mode=FdMode.NONE, timeout=_TIMEOUT)
+        session = connect(
+            vsock(HOST_CID, cid), fd_mode=FdMode.NONE, max_outgoing=1, timeout=_TIMEOUT
+        )
         return session, session.get_root(IVirtualMachineService)
     except (OSError, BinderError) as error:
         raise FailedToConnect(f"cannot reach the host's service on vsock port {cid}") from error
