@@ -201,7 +201,10 @@ def _lock(fd: int, writable: bool) -> None:
 
 
 def _descriptor(extents: list[_Extent]) -> bytes:
-    """The vmdk descriptor file, padded so that QEMU can rewrite its CID in place."""
+    """The vmdk descriptor file, padded so that QEMU can rewrite its CID in place.
+
+    With one line: QEMU scans the rest of the file for each, which took it 3 ms for one that ended with 4000 empty ones.
+    """
     lines = [
         "# Disk DescriptorFile",
         "version=1",
@@ -212,4 +215,4 @@ def _descriptor(extents: list[_Extent]) -> bytes:
         *(f'RW {extent.sectors} FLAT "{fdset_path(extent.fd)}" 0' for extent in extents),
     ]
     text = "\n".join(lines) + "\n"
-    return text.encode().ljust(align_up(len(text) + 1), b"\n")
+    return text.encode().ljust(align_up(len(text) + 2) - 1, b"#") + b"\n"
