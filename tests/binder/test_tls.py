@@ -221,8 +221,10 @@ def test_a_session_takes_connections_of_one_certificate_only(
         plain = server.start(inet(HOST, 0))
         mine = inet(HOST, port, tls=calling(ours, alice))
         with connect(mine, max_outgoing=1, timeout=20) as session:
+            root = session.get_root(IEcho)
+            (end,) = server.endpoints()
             header = ConnectionHeader(1, incoming=False, fd_mode=FdMode.NONE, new_session=False)
-            hello = header.pack() + session.endpoint.core.session_id + INIT
+            hello = header.pack() + end.core.session_id + INIT
             for other in (inet(HOST, port, tls=calling(ours, mallory)), plain):
                 with closing(other()) as sock:
                     sock.sendall(hello)
@@ -230,11 +232,10 @@ def test_a_session_takes_connections_of_one_certificate_only(
                         assert sock.recv(1) == b""
                     except ConnectionResetError:
                         pass  # it was closed with something unread
-            (end,) = server.endpoints()
             with closing(mine()) as sock:
                 sock.sendall(hello)
                 eventually(lambda: len(end._serving), 2)
-                assert session.get_root(IEcho).add_ints(2, 3) == 5
+                assert root.add_ints(2, 3) == 5
 
 
 @pytest.mark.parametrize("side", ["server", "client"])
