@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from avf.client import (
     ClientError,
     ConfigError,
     DeathReason,
+    DebugLevel,
     Died,
     ErrorCode,
     Event,
@@ -205,6 +207,25 @@ def test_what_is_typed_reaches_the_service(service: VirtualizationService, tmp_p
         vm.start()
         assert vm.wait_for_death(SOON) == DeathReason.SHUTDOWN
     assert console.read_text() == "a line\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (play(""), "config must be an AppConfig"),
+        (app(""), "only a debuggable VM"),
+        (
+            replace(app(""), debug_level=DebugLevel.FULL, forkable=True, instance_image=None),
+            "a forkable VM",
+        ),
+    ],
+)
+def test_vms_whose_standard_error_cannot_be_kept_apart(
+    service: VirtualizationService, tmp_path: Path, config: AppConfig | RawConfig, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"payload_stderr: {said}"):
+        service.create_vm(config, payload_stderr=tmp_path / "errors")
+    assert not (tmp_path / "errors").exists()
 
 
 def test_a_fifo_without_the_other_end_keeps_nobody_waiting(

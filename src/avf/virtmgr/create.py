@@ -119,6 +119,8 @@ class VmCreation:
             files = Fds()
             undo.callback(files.close)
             errors = self._errors(context, invocation, files)
+            if errors is not None:
+                undo.callback(errors.end)
             streams = self._streams(
                 config, console_fd, input_fd, log_fd, errors, context.cid, files
             )

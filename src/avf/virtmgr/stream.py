@@ -96,11 +96,11 @@ class Stream:
         """The VMM is gone: whoever has not come to the door will not."""
 
     def read(self, size: int) -> bytes:
-        """What there is at the source; nothing at its end."""
+        """What there is at the source; nothing at its end, or if it has broken."""
         assert self.source is not None
         try:
             return os.read(self.source, size)
-        except ConnectionError:
+        except OSError:
             return b""
 
     def say(self, data: bytes) -> None:
