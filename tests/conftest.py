@@ -134,8 +134,14 @@ def runtime_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("AVF_RUNTIME_DIR", folder)
         monkeypatch.setenv("XDG_STATE_HOME", f"{folder}/state")
         yield Path(folder)
-        vms = Path(folder, "vms")
-        eventually(lambda: sorted(map(str, vms.rglob("*"))), [])
+        eventually(lambda: everything_in(f"{folder}/vms"), [])
+
+
+def everything_in(folder: str) -> list[str]:
+    """What is there, which may be about to go."""
+    return sorted(
+        f"{path}/{name}" for path, folders, files in os.walk(folder) for name in (*folders, *files)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -122,11 +122,10 @@ def test_clones_have_nothing_in_common_that_must_differ(
             config = replace(clone_app.config, instance_image=instance)
             vm = stack.enter_context(warm.create_vm(config, console=tmp_path / "console", log=log))
             vm.start()
-            line = f"VM with CID {vm.cid} begins as a clone"
-            eventually(lambda line=line: line in warm.log_tail or warm.log_tail, True, 60)  # type: ignore[misc]
             vms.append(vm)
         for vm, log in zip(vms, logs, strict=True):
             assert PayloadFinished(0) in list(vm.events()), log.read_text()
+            assert vm.timeline().kind is StartKind.CLONE
             check_start(vm.timeline())
             assert vm.timeline().kind is StartKind.CLONE
         assert len({vm.cid for vm in vms}) == CLONES
@@ -152,9 +151,8 @@ def test_clones_have_little_memory_of_their_own_and_give_back_what_they_free(
             app = prepare_app(warm, folder, apk)
             vm = stack.enter_context(warm.create_vm(app.running("eater.py")))
             vm.start()
-            line = f"VM with CID {vm.cid} begins as a clone"
-            eventually(lambda line=line: line in warm.log_tail or warm.log_tail, True, 60)  # type: ignore[misc]
             vm.wait_until_ready(300)
+            assert vm.timeline().kind is StartKind.CLONE
         assert private_mib(warm.pid) / 2 < PRIVATE_MAX_MIB
         stream = stack.enter_context(vm.connect_vsock(5678))
         lines = stack.enter_context(stream.makefile("rwb"))
