@@ -170,9 +170,9 @@ def run_process(
     log("executing main task")
     errors = None
     if errors_apart:
-        from avf.guest.error_stream import ErrorStream
+        from avf.guest import error_stream
 
-        errors = ErrorStream(process.errors)
+        errors = error_stream.ErrorStream(process.errors, error_stream.connect())
     phases.ended("prepare")
     if set_clock(phases.asking(host.get_time)):
         keep_clock(host.get_time)
