@@ -72,6 +72,7 @@ class _Machine(IVirtualMachine):
         self._cid = cid
         self._script = script.split(",") if script else []
         self._console = console
+        self._writing = threading.Lock()
         self._state = VirtualMachineState.NOT_STARTED
         self._callbacks: list[IVirtualMachineCallback] = []
         self._death_reason: DeathReason | None = None
@@ -125,6 +126,10 @@ class _Machine(IVirtualMachine):
         if self._state not in (VirtualMachineState.NOT_STARTED, VirtualMachineState.DEAD):
             self._die(DeathReason.KILLED)
         self._service.forget(self._cid)
+        with self._writing:
+            if self._console is not None:
+                os.close(self._console)
+                self._console = None
 
     def _play(self) -> None:
         for line in self._script:
@@ -161,7 +166,9 @@ class _Machine(IVirtualMachine):
                     text = heard.readline().strip()
             case _:
                 return
-        os.write(self._console, f"{text}\n".encode())
+        with self._writing:
+            if self._console is not None:
+                os.write(self._console, f"{text}\n".encode())
 
     def _die(self, reason: DeathReason) -> None:
         self._state = VirtualMachineState.DEAD
