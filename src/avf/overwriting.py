@@ -101,10 +101,12 @@ _TOLD_APART = (
     Kind.REPORT,
     Kind.SPANS,
 )
+_QCOW2 = "a QCOW2 image"
+LIKE_QCOW2 = f"it looks like {_QCOW2}"
 _KNOWN = (
     (b"PK\x03\x04", "an APK or another ZIP file"),
     (b"\x7fELF", "a program or library"),
-    (b"QFI\xfb", "a QCOW2 image"),
+    (b"QFI\xfb", _QCOW2),
     (b"-----BEGIN", "a key or certificate"),
     (b"%PDF", "a PDF document"),
 )

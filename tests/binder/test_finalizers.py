@@ -1,5 +1,6 @@
 """Sessions, proxies and calls that nobody holds any more: in the middle of a call, and when the interpreter ends."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -106,8 +107,6 @@ def test_a_session_dropped_in_the_middle_of_its_own_call_ends(
     endpoint = session.endpoint
     with endpoint.core.lock:  # as a call holds it, in which the collector may run
         if in_a_cycle:
-            import gc
-
             cycle: list[object] = [session]
             cycle.append(cycle)
             del cycle, session

@@ -24,11 +24,12 @@ _MAX_EARLY = 16
 _LOOK_AFTER = 0.5
 """Seconds after which a connection that waits for its turn to be read looks at the clock again."""
 
-_TRY_AGAIN = 0.01
 _MAX_TRIES = 1000
-"""Times, and seconds in between, that descriptors are sent which the kernel refuses since its user has too many under
-way already: as many as a process of that user may have open, in all its sockets together (unix(7), ETOOMANYREFS).
+"""How often descriptors are sent again that the kernel refuses because its user has too many under way: more than a
+process of that user may have open, in all sockets together (unix(7), ETOOMANYREFS).
 """
+_TRY_AGAIN = 0.01
+"""Seconds between two tries."""
 
 _Control = list[tuple[int, int, "array.array[int]"]]
 

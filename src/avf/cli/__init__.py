@@ -9,9 +9,8 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Runs the command line of this process, and exits."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # while there is nothing to clean up, without a traceback
+        # While there is nothing to clean up, Ctrl-C ends this without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from avf.cli.command import main as run
 
     run()

@@ -56,6 +56,7 @@ _WITHOUT_SETTINGS = ("completion", "doctor")
 """Commands that need no setting, or look at all of them themselves."""
 _LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SAME_SIGNAL_SECONDS = 1.0
+"""In which a further signal counts as one with the first."""
 
 
 class _Group(click.Group):

@@ -47,6 +47,7 @@ from avf.printable import printable_lines
 TIMED_OUT = 124
 """The exit status when the time limit was over, as of timeout(1)."""
 _WAKE_SECONDS = 1.0
+"""Between two looks at signals."""
 _STOPPED = (DeathReason.SHUTDOWN, DeathReason.KILLED, DeathReason.REBOOT)
 """How a VM ends that did nothing wrong: by itself, or because somebody wanted it."""
 

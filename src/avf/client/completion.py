@@ -15,7 +15,7 @@ from avf.aidl.virtualizationservice import (
 )
 from avf.binder import ParcelFileDescriptor, RemoteException
 from avf.client.errors import ConfigError
-from avf.overwriting import UNKNOWN, Kind, foreign
+from avf.overwriting import LIKE_QCOW2, UNKNOWN, Kind, foreign
 
 INSTANCE_SIZE = 10 << 20
 _BLOCK = 4096
@@ -57,7 +57,7 @@ def _is_empty(file: ParcelFileDescriptor) -> bool:
 def _check_storage(file: ParcelFileDescriptor) -> None:
     """A guest would find it not to be its own only after it has booted, and could not say what it is."""
     found = _other_kind(file.fileno())
-    if found and not found.endswith("QCOW2 image"):  # which storage may be
+    if found and found != LIKE_QCOW2:  # which storage may be
         raise ConfigError(
             f"encrypted_storage_image: {_path(file)} is no encrypted storage: {found}"
         )

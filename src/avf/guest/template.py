@@ -47,9 +47,8 @@ def wait_to_be_cloned(rehearse: Callable[[], None]) -> None:
         os.write(port, READY)
         line = read_line(port)
         if (early := parse_rehearsal(line)) is not None:
-            reseed(
-                early
-            )  # what the kernel draws when it is needed first is no other clone's, either
+            # What the kernel draws when it is needed first is no other clone's, either.
+            reseed(early)
             rehearse()
             os.write(port, REHEARSED)
             line = read_line(port)
