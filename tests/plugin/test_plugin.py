@@ -31,7 +31,7 @@ def test_it_answers(vm):
 @pytest.mark.avf("service.py", args=["two"], env={"WORD": "words"})
 def test_it_answers_something_else(vm):
     vm.stop()
-    assert vm.death_reason is None
+    assert vm.wait_for_death(60) is None
 
 def test_it_ends_too_early(make_vm):
     make_vm("broken.py")
