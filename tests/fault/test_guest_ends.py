@@ -108,7 +108,8 @@ def test_a_guest_that_never_gets_to_its_payload(
 ) -> None:
     """Killed after AVF_BOOT_TIMEOUT; the guest, which has only just begun to boot, has said nothing itself."""
     monkeypatch.setenv("AVF_BOOT_TIMEOUT", "0.2")
-    with connect() as impatient, impatient.create_vm(app.running("echo.py")) as vm:
+    config = app.running("echo.py", fresh=True)  # a clone gets there sooner
+    with connect() as impatient, impatient.create_vm(config) as vm:
         vm.start()
         assert vm.wait_for_death(SECONDS) is DeathReason.HANGUP
 

@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from avf.aidl.virtualmachineservice import IVirtualMachineService
+from avf.aidl.vm_payload import IVmPayloadService
 from avf.guest import crypto, libc, limits, nettle, partitions
 from avf.guest.apk_mount import EROFS_MODULES
 from avf.guest.rehearsal import rehearse
@@ -27,6 +29,8 @@ def get_ready() -> None:
     mount_system()
     for module in MODULES:
         import_module(module)
+    for interface in (IVirtualMachineService, IVmPayloadService):
+        interface._proxy_class()  # with all its methods; it is kept
     enable_swap()
     limits.make_group()
     crypto.rehearse()

@@ -24,6 +24,9 @@ DEBUGGABLE_MARKER = "/etc/avf/debuggable"
 TEMPLATE_VARIABLE = "AVF_TEMPLATE"
 """Set by a kernel parameter of this name, which the kernel hands on to init as a variable."""
 
+SPARE_THREADS = 3
+"""The agent starts so many until the payload starts: two of its RPC sessions, and one that keeps the clock."""
+
 _PCI_DEVICES = "/sys/bus/pci/devices"
 _CONSOLE = "/dev/hvc0"
 _LOG = "/dev/hvc2"
@@ -257,11 +260,12 @@ def run_agent(debuggable: bool, *, is_template: bool) -> int:
     gc.enable()
     process = Process()
     if is_template:
-        from avf.guest import limits
+        from avf.guest import limits, spare_threads
         from avf.guest.rehearsal import rehearse
         from avf.guest.template import wait_to_be_cloned
 
         limits.admit(process.pid)
+        spare_threads.keep(SPARE_THREADS)
         wait_to_be_cloned(rehearse)
         if debuggable:
             show_kernel_log()

@@ -72,7 +72,8 @@ def _pointer(data: bytes) -> Any:
     """A copy that the kernel may write to."""
     import ctypes
 
-    return ctypes.create_string_buffer(data, len(data))
+    # an array has a type for each size
+    return ctypes.byref(ctypes.c_char.from_buffer(bytearray(data)))
 
 
 def mount(source: str, target: str, filesystem: str, flags: int = 0, options: str = "") -> None:

@@ -1,0 +1,43 @@
+"""Threads that a template has beforehand: an emulator takes long until its guest has made the first one."""
+
+import _thread
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_waiting: "list[_Spare]" = []
+
+
+class _Spare:
+    """One thread, which waits until it is told what to run."""
+
+    def __init__(self) -> None:
+        self._told = _thread.allocate_lock()
+        self._told.acquire()
+        self._call: tuple[Callable[..., object], tuple[Any, ...]]
+        self._ident = _thread.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        self._told.acquire()
+        function, arguments = self._call
+        function(*arguments)
+
+    def call(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> int:
+        """The thread's number."""
+        self._call = function, arguments
+        self._told.release()
+        return self._ident
+
+
+def keep(count: int) -> None:
+    """The next `count` that are started in this process, but in none that it forks, are such."""
+    _waiting.extend(_Spare() for _ in range(count))
+    os.register_at_fork(after_in_child=_waiting.clear)
+    threading._start_new_thread = _start  # type: ignore[attr-defined]
+
+
+def _start(function: Callable[..., object], arguments: tuple[Any, ...]) -> int:
+    if _waiting:
+        return _waiting.pop().call(function, arguments)
+    return _thread.start_new_thread(function, arguments)
