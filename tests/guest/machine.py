@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,10 +178,11 @@ def machine(
     serve: bool = True,
     service: RecordingService | None = None,
     params: str = "",
+    start: Callable[[VmSpec], VmProcess] | None = None,
 ) -> Iterator[Running]:
     """Starts a VM from `image`, `params` added to its kernel's parameters; kills what is left of it at the end.
 
-    `app` None: a guest without disks.
+    `app` None: a guest without disks; `start`: how, unless cold.
     """
     with ExitStack() as stack:
 
@@ -213,6 +214,7 @@ def machine(
             initrd=opened(initrd, os.O_RDONLY),
             params=f"{kernel_params(image, debuggable=debuggable)} {params}",
             disks=disks,
+            image_disks=1 if app else 0,
             memory_mib=256,
             machine=board,
             console=output("console"),
@@ -221,7 +223,7 @@ def machine(
             ramdump=output("ramdump"),
         )
         started = time.monotonic()
-        process = Qemu().start(spec)
+        process = (start or Qemu().start)(spec)
         stack.callback(process.wait, 10)
         stack.callback(process.kill)
         yield Running(process, service, vsock, folder, started, tombstones)

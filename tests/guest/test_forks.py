@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from avf.guest import agent, forks, limits, payload_client
+from avf.guest import agent, forks, limits, payload_client, slots
 from avf.guest.errors import GuestError, InvalidConfig
 from avf.guest.forks import Forks, parse_order, random_uuid
 from avf.guest.metadata import Metadata
@@ -60,7 +60,8 @@ class Guest:
 
         for module, name in (
             *((limits, "freeze"), (limits, "thaw"), (forks, "reseed")),
-            *((forks, "take_boot_id"), (forks, "rescan_devices"), (forks, "set_clock")),
+            *((forks, "take_boot_id"), (forks, "set_clock")),
+            *((slots, "eject_vsock"), (slots, "plug_in")),
             (forks.time, "clock_settime_ns"),
         ):
             monkeypatch.setattr(module, name, recorded(name))
@@ -111,9 +112,9 @@ def test_guest_and_host_speak_of_the_same() -> None:
 
 def test_the_original_goes_on_as_it_was(guest: Guest) -> None:
     assert guest.ask("fork").encode() == forks.QUIET
-    assert guest.did == ["freeze", "hang up"]
+    assert guest.did == ["freeze", "hang up", "eject_vsock"]
     assert guest.ask(f"go {NOW}").encode() == forks.GOES_ON
-    assert guest.did[2:] == ["clock_settime_ns", "rescan_devices", "call again", "thaw"]
+    assert guest.did[3:] == ["clock_settime_ns", "plug_in", "call again", "thaw"]
     assert guest.forks.number == 0
     assert guest.forks.secret_layer() is LAYERS[0]
 
@@ -122,9 +123,9 @@ def test_a_copy_is_somebody_of_its_own_before_its_payload_goes_on(guest: Guest) 
     assert guest.ask("fork").encode() == forks.QUIET
     assert guest.ask(f"clone 7 {SEED.hex()} {NOW}").encode() == forks.TAKEN
     assert guest.forks.wait_until_cloned() == 7
-    assert guest.did[2:5] == ["clock_settime_ns", "reseed", "take_boot_id"]
-    assert guest.did[5:] == [
-        *("rescan_devices", "call again", "set_clock", "phases", "started", "ready", "thaw"),
+    assert guest.did[3:6] == ["clock_settime_ns", "reseed", "take_boot_id"]
+    assert guest.did[6:] == [
+        *("plug_in", "call again", "set_clock", "phases", "started", "ready", "thaw"),
     ]
     assert guest.forks.secret_layer() is LAYERS[1]  # its secrets are not its original's
 

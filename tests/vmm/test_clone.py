@@ -272,9 +272,11 @@ def test_a_killed_qemu_makes_no_template(spec: VmSpec, tmp_path: Path, phase: st
 def test_a_qemu_that_is_killed_while_it_saves_makes_no_template(
     spec: VmSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def save_and_be_killed(process: QemuProcess, fd: int, disks: Sequence[QemuDisk]) -> None:
+    def save_and_be_killed(
+        process: QemuProcess, fd: int, disks: Sequence[QemuDisk], ejected: Sequence[str]
+    ) -> None:
         kill(QEMU)
-        save(process, fd, disks)
+        save(process, fd, disks, ejected)
 
     save = QemuProcess.save
     monkeypatch.setattr(QemuProcess, "save", save_and_be_killed)

@@ -19,6 +19,7 @@ from avf.vmm.qemu.command import (
     fork_command,
     forkable_command,
     qemu_command,
+    stand_ins,
     template_command,
 )
 from avf.vsock import HybridVsock
@@ -186,15 +187,24 @@ def test_inherited_descriptors_are_exactly_those_named() -> None:
 
 
 FAST = replace(SPEC, machine=Machine.FAST)
-TEMPLATE = replace(INPUTS, template=20, initrd=12)
+CLONE = replace(INPUTS, template=20, initrd=12)
+TEMPLATE = replace(CLONE, vsock_control=31)
+STAND_INS = [
+    "virtio-blk-pci,drive=stand-in0,bus=slot0,id=in-slot0",
+    "virtio-blk-pci,drive=stand-in1,bus=slot1,id=in-slot1",
+    "vhost-user-vsock-pci,chardev=vsock,bus=slot5,id=in-slot5",
+]
 
 
-def test_a_template_has_slots_instead_of_disks_and_vsock() -> None:
+def test_a_template_has_stand_ins_for_disks_and_vsock() -> None:
     command = template_command("/qemu", FAST, TEMPLATE, TCG)
     slots = [text for text in values(command, "-device") if text.startswith("pcie-root-port")]
     assert slots[0] == "pcie-root-port,id=slot0,chassis=1,slot=1"
     assert len(slots) == SLOTS
-    assert not [text for text in command if "vsock" in text or "virtio-blk" in text]
+    assert value(command, "-global") == "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"
+    assert [word for word in values(command, "-device") if "bus=slot" in word] == STAND_INS
+    assert value(command, "-blockdev") == "null-co,node-name=stand-in0,size=0,read-only=on"
+    assert stand_ins(FAST) == ["in-slot0", "in-slot1", "in-slot5"]
     assert value(command, "-kernel") == "/proc/self/fd/11"
     assert value(command, "-append") == "tsc_early_khz=2000000 tsc=reliable quiet"
     assert "socket,id=template,fd=20" in values(command, "-chardev")
@@ -205,15 +215,15 @@ def test_a_template_has_slots_instead_of_disks_and_vsock() -> None:
 
 def test_a_clone_is_the_same_machine_without_a_kernel() -> None:
     template = template_command("/qemu", FAST, TEMPLATE, TCG)
-    clone = clone_command("/qemu", FAST, replace(TEMPLATE, kernel=None, initrd=None), TCG)
-    at = template.index("-kernel")
-    assert clone == [*template[:at], *template[at + 6 :], "-incoming", "defer"]
+    clone = clone_command("/qemu", FAST, replace(CLONE, kernel=None, initrd=None), TCG)
+    at, end = template.index("-kernel"), template.index("-blockdev")
+    assert clone == [*template[:at], *template[at + 6 : end], "-incoming", "defer"]
 
 
 @pytest.mark.parametrize("host", [TCG, KVM])
 def test_a_clone_shares_its_memory_whatever_carries_vsock(host: Host) -> None:
     for change in ({"vhost": 30}, {"vsock_control": 31}):
-        inputs = replace(TEMPLATE, kernel=None, initrd=None, **change)
+        inputs = replace(CLONE, kernel=None, initrd=None, **change)
         command = clone_command("/qemu", FAST, inputs, host)
         assert value(command, "-object") == "memory-backend-memfd,id=ram,size=256M,share=on"
 
@@ -232,34 +242,34 @@ def test_the_devices_of_a_clone_have_a_slot_each() -> None:
             "id": "in-slot0",
         },
         {"driver": "virtio-blk-pci", "drive": "disk1-drive", "bus": "slot1", "id": "in-slot1"},
-        {"driver": "vhost-user-vsock-pci", "chardev": "vsock", "bus": "slot2", "id": "in-slot2"},
+        {"driver": "vhost-user-vsock-pci", "chardev": "vsock", "bus": "slot5", "id": "in-slot5"},
     ]
-    kernel = replace(TEMPLATE, vhost=30)
+    kernel = replace(CLONE, vhost=30)
     (vsock,) = clone_devices(FAST, kernel)
     assert vsock == {
         "driver": "vhost-vsock-pci",
         "guest-cid": "2048",
         "vhostfd": "30",
-        "bus": "slot0",
-        "id": "in-slot0",
+        "bus": "slot5",
+        "id": "in-slot5",
     }
 
 
 def test_a_copy_of_a_running_guest_is_the_same_machine_without_vsock() -> None:
     """Its disks are there, as they were; whose memory it is, is all that else differs."""
     disk = QemuDisk("disk0", False, None, drive={"driver": "vmdk"})
-    inputs = replace(TEMPLATE, disks=(disk,), vsock_control=31, memory=32, memory_is_own=True)
+    inputs = replace(TEMPLATE, disks=(disk,), memory=32, memory_is_own=True)
     original = forkable_command("/qemu", FAST, inputs, TCG)
     memory = f"id=ram,size=256M,share=on,mem-path={inputs.lent_folder}/32"
     assert value(original, "-object") == f"memory-backend-file,{memory}"
     at = original.index("-kernel")
-    vsock = "vhost-user-vsock-pci,chardev=vsock,bus=slot1,id=in-slot1"
+    vsock = STAND_INS[-1]
     expected = [*original[:at], *original[at + 6 :]]
     expected[expected.index(vsock) - 1 : expected.index(vsock) + 1] = []
     template = template_command("/qemu", FAST, TEMPLATE, TCG)
-    assert [word for word in values(template, "-device") if "slot" in word] == [
-        word for word in values(original, "-device") if "pcie-root-port" in word
-    ]
+    slots = [word for word in values(original, "-device") if "pcie-root-port" in word]
+    assert [word for word in values(template, "-device") if "pcie-root-port" in word] == slots
+    assert value(original, "-global") == value(template, "-global")
     for is_own, share in ((True, "share=on"), (False, "share=off")):
         given = replace(inputs, kernel=None, initrd=None, memory_is_own=is_own)
         copy = fork_command("/qemu", FAST, given, TCG)

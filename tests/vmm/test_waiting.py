@@ -107,7 +107,7 @@ def test_a_clone_rehearses_stands_still_and_is_then_given_all_that_is_its_own(
         )
         outcome.result(10)
     assert qemu.asked == [
-        "device_add in-slot0",
+        "device_add in-slot5",
         "cont",
         "add-fd",
         "chardev-change ttyS0",
@@ -168,13 +168,13 @@ def test_disks_and_ports_are_handed_over(tmp_path: Path) -> None:
         )  # fmt: skip
         belongings = open_belongings(made, inputs, stack)
         assert [disk.name for disk in belongings.disks] == ["disk1"]
-        assert [device["bus"] for device in belongings.devices] == ["slot1", "slot2"]
+        assert [device["bus"] for device in belongings.devices] == ["slot1", "slot5"]
         asyncio.run(attach(qemu.execute, belongings))
     assert "human-monitor-command" in qemu.asked
     assert set(qemu.backends) == {"hvc2"}
     assert qemu.asked[-6:] == [
         "device_add in-slot1",
-        "device_add in-slot2",
+        "device_add in-slot5",
         "set-action",
         "cont",
         "add-fd",

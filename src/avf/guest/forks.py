@@ -4,8 +4,8 @@ of its own before it goes on.
 Over the port that `avf.guest.template` describes, one line of ASCII each:
 
     host    fork
-    guest   avf-quiet 1
-                the payload stands still, and nothing is on its way to the host, which may take the vsock device away
+    guest   avf-quiet 2
+                the payload stands still, and the vsock device is ejected
             avf-refused REASON
                 nothing has changed
     host    go TIME
@@ -13,7 +13,7 @@ Over the port that `avf.guest.template` describes, one line of ASCII each:
     guest   avf-goes-on 1
     host    clone NUMBER SEED TIME
                 to a copy; NUMBER: from 1, no other copy has it; SEED: 32 random bytes in hex
-    guest   avf-clone 3
+    guest   avf-clone 4
                 the copy has taken that identity
 
 A machine that has given its payload a secret is not copied: the copies would share it. A copy is not copied either: it
@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from avf.guest import libc, limits, phases
+from avf.guest import libc, limits, phases, slots
 from avf.guest.clock import set_clock
 from avf.guest.errors import GuestError
 from avf.guest.host_link import HostLink
@@ -36,11 +36,10 @@ from avf.guest.template import (
     TAKEN,
     find_port,
     read_line,
-    rescan_devices,
     reseed,
 )
 
-QUIET = b"avf-quiet 1\n"
+QUIET = b"avf-quiet 2\n"
 GOES_ON = b"avf-goes-on 1\n"
 
 _BOOT_ID, _OWN_BOOT_ID = "/proc/sys/kernel/random/boot_id", "/run/boot_id"
@@ -113,8 +112,17 @@ class Forks:
             if self._gave_secret:
                 raise GuestError("its payload has asked for secrets, which a clone would share")
             self._host.hang_up(_PATIENCE)
+            self._eject_vsock()
         except BaseException:
             limits.thaw()
+            raise
+
+    def _eject_vsock(self) -> None:
+        try:
+            slots.eject_vsock()
+        except BaseException:
+            slots.plug_in()
+            self._host.call_again()
             raise
 
     def _go_on(self, port: int, line: bytes) -> None:
@@ -129,7 +137,7 @@ class Forks:
             phases.begin_anew()
             os.write(port, TAKEN)
             phases.ended("identity")
-        rescan_devices()
+        slots.plug_in()
         self._host.call_again()
         if clone is not None:
             self._introduce()

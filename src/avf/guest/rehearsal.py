@@ -16,7 +16,7 @@ from typing import Any
 
 from avf.aidl.vm_payload import IVmPayloadService
 from avf.binder import FdMode, connect, unix
-from avf.guest import libc, limits, partitions
+from avf.guest import libc, limits, partitions, slots
 from avf.guest.apk_mount import Apk, mount
 from avf.guest.errors import GuestError
 from avf.guest.host import connect_to_host
@@ -27,7 +27,6 @@ from avf.guest.process import Process, fork_helper
 from avf.guest.record import SALT_SIZE, Record
 from avf.guest.secrets import agent_cdi, instance_key, payload_inputs, payload_layer
 from avf.guest.task import Kind, Program
-from avf.guest.template import rescan_devices
 from avf.guest.verity import (
     BLOCK,
     Target,
@@ -65,7 +64,7 @@ def _rehearse_all() -> None:
 
 
 def _find_devices() -> None:
-    rescan_devices()
+    slots.plug_in()
     partitions.labels()
     with suppress(GuestError):
         connect_to_host()

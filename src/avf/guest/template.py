@@ -3,14 +3,14 @@ a clone of it and says who the clone is.
 
 Over a virtio port of its own, one line of ASCII each:
 
-    guest   avf-template 3
+    guest   avf-template 4
                 it has nothing left to do: its host may save it and start any number of clones
     host    rehearse SEED
                 the clone waits for its owner, and has the time to do once what it will do then
-    guest   avf-rehearsed 3
+    guest   avf-rehearsed 4
     host    identity SEED TIME
                 SEED: 32 random bytes in hex; TIME: nanoseconds since 1970
-    guest   avf-clone 3
+    guest   avf-clone 4
                 the clone has taken that identity, and has not looked at its disks yet
 """
 
@@ -20,21 +20,21 @@ import struct
 import time
 from collections.abc import Callable
 
-from avf.guest import phases
+from avf.guest import phases, slots
 from avf.guest.errors import GuestError
-from avf.guest.files import read_text, write_text
+from avf.guest.files import read_text
 
 PORT_NAME = "avf.template"
-READY = b"avf-template 3\n"
-TAKEN = b"avf-clone 3\n"
-REHEARSED = b"avf-rehearsed 3\n"
+READY = b"avf-template 4\n"
+TAKEN = b"avf-clone 4\n"
+REHEARSED = b"avf-rehearsed 4\n"
 SEED_SIZE = 32
 
 _PORTS = "/sys/class/virtio-ports"
 _RANDOM = "/dev/random"
-_PCI_RESCAN = "/sys/bus/pci/rescan"
 _ADD_ENTROPY, _RESEED = 0x4008_5203, 0x5207
 """RNDADDENTROPY and RNDRESEEDCRNG of random(4)."""
+_ENTROPY = struct.Struct("=ii")
 _MAX_LINE = 256
 _POLL = 0.001
 _PORT_TRIES = 5000
@@ -44,6 +44,7 @@ def wait_to_be_cloned(rehearse: Callable[[], None]) -> None:
     """Returns in a clone, once it has an identity of its own and its devices. Raises OSError or GuestError."""
     port = os.open(find_port(), os.O_RDWR | os.O_CLOEXEC)
     try:
+        slots.eject_stand_ins()
         os.write(port, READY)
         line = read_line(port)
         if (early := parse_rehearsal(line)) is not None:
@@ -59,12 +60,7 @@ def wait_to_be_cloned(rehearse: Callable[[], None]) -> None:
         os.write(port, TAKEN)
     finally:
         os.close(port)
-    rescan_devices()
-
-
-def rescan_devices() -> None:
-    """Finds, and sets up, what the host has plugged in. Raises OSError."""
-    write_text(_PCI_RESCAN, "1")
+    slots.plug_in()
 
 
 def find_port(ports: str = _PORTS) -> str:
@@ -122,7 +118,7 @@ def reseed(seed: bytes) -> None:
     """
     fd = os.open(_RANDOM, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, _ADD_ENTROPY, struct.pack("=ii", 8 * len(seed), len(seed)) + seed)
+        fcntl.ioctl(fd, _ADD_ENTROPY, _ENTROPY.pack(8 * len(seed), len(seed)) + seed)
         fcntl.ioctl(fd, _RESEED)
     finally:
         os.close(fd)

@@ -22,7 +22,9 @@ KERNEL_PARAMS = " ".join(
         "console=null quiet panic=-1 reboot=t 8250.nr_uarts=2",
         # what costs time at boot and guards against nothing inside a guest that runs one payload
         "cryptomgr.notests mitigations=off noreplace-smp no_timer_check nowatchdog",
-        "audit=0 apparmor=0 lsm=",
+        "audit=0 apparmor=0 lsm= debugfs=off",
+        # what is in a slot of a board with PCI Express is not the kernel's business, see avf.guest.slots
+        "pcie_ports=compat",
         # of init, and so of the interpreter that payloads get: the kernel hands on what it does not know
         "LANG=C.UTF-8",
         "initcall_blacklist=init_kprobe_trace,load_system_certificate_list,slab_sysfs_init"
@@ -40,9 +42,9 @@ MEMORY_MIB = 256
 PLATFORM_VERSION = "~1.0"
 SYSTEM_LABEL = "system"
 _OTHER_FOLDER = "choose another folder by --output, or remove that file"
-TEMPLATES = 3
+TEMPLATES = 4
 """The version of what `avf.guest.template` and a host tell each other."""
-FORKS = 1
+FORKS = 2
 """The same of `avf.guest.forks`."""
 
 
@@ -109,7 +111,7 @@ def build_image(
     _replace(image.initrd_debuggable, debuggable(root).to_bytes())
     _replace(image.system, system.image)
     _replace(image.kernel, kernel.vmlinux.read_bytes())
-    _replace(image.config, _config(image, kernel, userland, plugs=not own_kernel))
+    _replace(image.config, _config(image, kernel, userland))
     return image
 
 
@@ -146,8 +148,7 @@ def _checkout() -> Path | None:
     return root if (root / "pyproject.toml").exists() else None
 
 
-def _config(image: Image, kernel: KernelFiles, userland: Userland, *, plugs: bool) -> bytes:
-    """`plugs`: whether the kernel lets go of a device that is unplugged, as one must that is to be copied."""
+def _config(image: Image, kernel: KernelFiles, userland: Userland) -> bytes:
     config = {
         "kernel": image.kernel.name,
         "params": KERNEL_PARAMS,
@@ -162,7 +163,7 @@ def _config(image: Image, kernel: KernelFiles, userland: Userland, *, plugs: boo
         "x-avf": {
             "machine": "fast",
             "templates": TEMPLATES,
-            "forks": FORKS if plugs else 0,
+            "forks": FORKS,
             "debuggable_params": DEBUGGABLE_PARAMS,
             "kernel_release": kernel.release,
             "packages": {package.name: package.version for package in userland.packages},

@@ -20,7 +20,7 @@ from avf.vmconfig import VmConfig, VmConfigError
 from avf.vmm import Machine
 
 OS_NAME = "microdroid"
-FORKS = 1
+FORKS = 2
 """The version of what a guest that is copied and its host tell each other, as far as it is known here."""
 IMAGE_CONFIG = "microdroid.json"
 _MIB = 1 << 20

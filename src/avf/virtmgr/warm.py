@@ -35,7 +35,7 @@ from avf.vsock import HybridVsock
 if TYPE_CHECKING:
     from avf.virtmgr.pool import WaitingVm
 
-TEMPLATES = 3
+TEMPLATES = 4
 """The version of what a template's guest and its host tell each other, as far as it is known here."""
 BUILDER = "avf.virtmgr.template_builder"
 LOG_NAME = "build.log"

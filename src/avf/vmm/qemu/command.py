@@ -13,6 +13,10 @@ MAX_DISKS = {Machine.FAST: 20, Machine.PCI: 26}
 """What a board has places for besides the other devices."""
 SLOTS = 6
 """For the disks and vsock of a clone: a guest of ours has three disks."""
+VSOCK_SLOT = SLOTS - 1
+"""Those before it are for disks."""
+_STAND_INS = 2
+"""Disks of size 0 in a template, in the places of the payload's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +109,30 @@ def qemu_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
 
 
 def template_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
-    """A machine that boots a guest with the disks of its image, and has slots for others and for vsock."""
+    """A machine that boots a guest with the disks of its image, and has slots for others and for vsock.
+
+    What is in those is to be ejected before the guest is saved: see `stand_ins`.
+    """
     boot = _boot(spec, inputs, host, Machine.PCI)
+    control = inputs.vsock_control
+    assert control is not None
     return [
         *_template_machine(program, spec, inputs, host, boot),
         *devices.slots(SLOTS),
         *_disks_in_slots(spec, inputs, len(inputs.disks)),
+        *(word for slot in _disk_stand_ins(spec) for word in devices.stand_in_disk(slot)),
+        *devices.vsock_control(control),
+        *devices.device(devices.in_slot(devices.user_vsock(Machine.PCI), VSOCK_SLOT)),
     ]
+
+
+def stand_ins(spec: VmSpec) -> list[str]:
+    """The names of the devices that a template's guest knows, but is saved without: those of a clone are like them."""
+    return [devices.name_in_slot(slot) for slot in (*_disk_stand_ins(spec), VSOCK_SLOT)]
+
+
+def _disk_stand_ins(spec: VmSpec) -> range:
+    return range(spec.image_disks, min(spec.image_disks + _STAND_INS, VSOCK_SLOT))
 
 
 def clone_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list[str]:
@@ -152,15 +173,13 @@ def fork_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> list
 
 
 def clone_devices(spec: VmSpec, inputs: Inputs) -> list[devices.Device]:
-    """The disks and vsock of a clone, each in a slot and called `in-slotN` by it."""
-    wanted = [devices.disk_device(disk, Machine.PCI) for disk in inputs.disks]
-    vsock = _vsock_device(spec, inputs, Machine.PCI)
-    if vsock is not None:
-        wanted.append(vsock)
-    return [
-        {**device, "bus": f"slot{index}", "id": devices.name_in_slot(index)}
-        for index, device in enumerate(wanted)
+    """The disks of a clone, then its vsock, each in a slot and called `in-slotN` by it."""
+    wanted = [
+        devices.in_slot(devices.disk_device(disk, Machine.PCI), index)
+        for index, disk in enumerate(inputs.disks)
     ]
+    vsock = _vsock_device(spec, inputs, Machine.PCI)
+    return wanted if vsock is None else [*wanted, devices.in_slot(vsock, VSOCK_SLOT)]
 
 
 def added_devices(spec: VmSpec, inputs: Inputs) -> list[devices.Device]:

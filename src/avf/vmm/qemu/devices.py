@@ -13,11 +13,11 @@ CONSOLE = "hvc0"
 """The character device behind the console that a guest can read from."""
 TEMPLATE_PORT = "avf.template"
 """The name by which a guest finds the port over which a template and its host talk."""
-TEMPLATE_IS_READY = b"avf-template 3\n"
-CLONE_IS_ITSELF = b"avf-clone 3\n"
-CLONE_HAS_REHEARSED = b"avf-rehearsed 3\n"
+TEMPLATE_IS_READY = b"avf-template 4\n"
+CLONE_IS_ITSELF = b"avf-clone 4\n"
+CLONE_HAS_REHEARSED = b"avf-rehearsed 4\n"
 """What the guest says there: see `avf.guest.template`."""
-FORK_IS_QUIET = b"avf-quiet 1\n"
+FORK_IS_QUIET = b"avf-quiet 2\n"
 FORK_IS_REFUSED = b"avf-refused "
 FORK_GOES_ON = b"avf-goes-on 1\n"
 """See `avf.guest.forks`."""
@@ -257,12 +257,28 @@ def template_port(fd: int, index: int) -> list[str]:
 
 
 def slots(count: int) -> list[str]:
-    """Empty slots of a q35, `slot0`, `slot1`, ..., each for one device that is added later."""
-    arguments = []
+    """Empty slots of a q35, `slot0`, `slot1`, ..., each for one device that is added later, and without ACPI: the guest
+    switches a slot on and off, and what is in one that it switches off is unplugged. See `avf.guest.slots`.
+    """
+    arguments = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
     for index in range(count):
         number = index + 1
         arguments += ["-device", f"pcie-root-port,id=slot{index},chassis={number},slot={number}"]
     return arguments
+
+
+def stand_in_disk(index: int) -> list[str]:
+    """A disk with nothing on it, in that slot."""
+    node = f"stand-in{index}"
+    disk = {"driver": "virtio-blk-pci", "drive": node}
+    return [
+        *("-blockdev", f"null-co,node-name={node},size=0,read-only=on"),
+        *device(in_slot(disk, index)),
+    ]
+
+
+def in_slot(device: Device, index: int) -> Device:
+    return {**device, "bus": f"slot{index}", "id": name_in_slot(index)}
 
 
 def name_in_slot(index: int) -> str:

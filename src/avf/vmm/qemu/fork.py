@@ -1,7 +1,7 @@
 """Copies a guest that runs on afterwards, and makes VMs of the copies. See `avf.guest.forks` for what guest and host
 tell each other.
 
-What QEMU 7.2 cannot save is not there when it saves: the guest lets go of its vsock device and gets it back afterwards
+What QEMU 7.2 cannot save is not there when it saves: the guest ejects its vsock device and gets it back afterwards
 (vhost-user-vsock is unmigratable), and while the guest stands still its disks are empty ones of the same size (a vmdk
 node blocks migration as long as it exists; nothing but the guest's own driver is lost with a device's node).
 """
@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 
 from avf.disk import QemuDisk
-from avf.vmm.base import NotSupported, VmmControlError
+from avf.vmm.base import VmmControlError
 from avf.vmm.qemu.attach import Execute
 from avf.vmm.qemu.clone import Clone, hear, leave_memory_out, new_seed, save_state, say
 from avf.vmm.qemu.command import Host
@@ -29,12 +29,12 @@ from avf.vmm.qemu.hidden_disks import HiddenDisks
 from avf.vmm.qemu.kept_disks import KeptDisks
 from avf.vmm.qemu.memory_copy import copy_memory
 from avf.vmm.qemu.unfold import UnfoldedTemplate, memory_file, seal
+from avf.vmm.qemu.unplugging import wait_until_gone
 
 _QUIET_SECONDS = 30.0
-_UNPLUG_SECONDS = 15.0
+_EJECT_SECONDS = 15.0
 _GO_ON_SECONDS = 60.0
 """Under emulation on a busy host."""
-_POLL = 0.005
 
 
 class ForkSource:
@@ -100,7 +100,7 @@ class ForkSource:
     async def _standing_still(self, execute: Execute) -> AsyncIterator[None]:
         """The guest has no vsock device, and does not run; in the end it goes on."""
         try:
-            await self._unplug(execute)
+            await self._await_ejection(execute)
             await execute("stop")
             yield
         finally:
@@ -109,15 +109,12 @@ class ForkSource:
             except (VmmControlError, OSError, TimeoutError) as error:
                 raise ForkBroken(f"the guest cannot go on after it was copied: {error}") from error
 
-    async def _unplug(self, execute: Execute) -> None:
-        name = self._vsock["id"]
-        await execute("device_del", {"id": name})
-        deadline = time.monotonic() + _UNPLUG_SECONDS
-        while await _has_device(execute, name):
-            if time.monotonic() > deadline:
-                self._problem = "the guest does not let go of its vsock device"
-                raise VmmControlError(self._problem)
-            await asyncio.sleep(_POLL)
+    async def _await_ejection(self, execute: Execute) -> None:
+        try:
+            await wait_until_gone(execute, [self._vsock["id"]], _EJECT_SECONDS)
+        except VmmControlError as error:
+            self._problem = str(error)
+            raise
         self._has_vsock = False
 
     async def _go_on(self, execute: Execute) -> None:
@@ -179,11 +176,3 @@ class Fork(Clone):
 
 def _go() -> str:
     return f"go {time.time_ns()}"
-
-
-async def _has_device(execute: Execute, name: str) -> bool:
-    try:
-        await execute("qom-list", {"path": f"/machine/peripheral/{name}"})
-    except NotSupported:  # there is no such object
-        return False
-    return True

@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 _REQUEST_TIMEOUT = 10.0
 _DUMP_TIMEOUT = 600.0
 _SAVE_TIMEOUT = 120.0
+_EJECT_TIMEOUT = 15.0
 _FORK_TIMEOUT = 300.0
 """Its steps have limits of their own."""
 _DEVICE_GRACE = 5.0
@@ -163,15 +164,17 @@ class QemuProcess:
         self._on_event = on_event
         self._panic_dump = panic_dump
 
-    def save(self, fd: int, disks: Sequence[QemuDisk]) -> None:
+    def save(self, fd: int, disks: Sequence[QemuDisk], ejected: Sequence[str]) -> None:
         """Stops the guest for good and writes all of its state, memory included, to `fd`. Raises VmmControlError.
 
-        `disks`: all that it has, each in the slot of its number.
+        `disks`: all that it has, each in the slot of its number; `ejected`: the devices that it has ejected.
         """
         from avf.vmm.qemu.clone import save_state
         from avf.vmm.qemu.hidden_disks import HiddenDisks
+        from avf.vmm.qemu.unplugging import wait_until_gone
 
         async def save() -> None:
+            await wait_until_gone(self._execute, ejected, _EJECT_TIMEOUT)
             await self._execute("stop")
             await HiddenDisks(self._execute, disks).hide()
             await save_state(self._execute, fd)

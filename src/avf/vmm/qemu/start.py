@@ -198,7 +198,7 @@ class StartWithPort(Start):
 
 
 class TemplateStart(StartWithPort):
-    """The start of a guest that becomes a template: nothing carries vsock."""
+    """The start of a guest that becomes a template."""
 
     disks: tuple[QemuDisk, ...]
     """Those of the guest's image."""
@@ -207,9 +207,6 @@ class TemplateStart(StartWithPort):
         inputs = super()._inputs(monitor, vsock, undo)
         self.disks = inputs.disks
         return inputs
-
-    def _vsock(self, stderr: int, undo: ExitStack) -> "_Vsock":
-        return _Vsock()
 
     def _command(self, program: str, inputs: Inputs, host: Host) -> list[str]:
         return template_command(program, self._spec, inputs, host)

@@ -2,17 +2,21 @@
 
 import os
 import socket
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from avf.vmm.base import VmmControlError, VmSpec
 from avf.vmm.qemu import folded
+from avf.vmm.qemu.command import stand_ins
 from avf.vmm.qemu.devices import TEMPLATE_IS_READY
 from avf.vmm.qemu.process import QemuProcess
 from avf.vmm.qemu.template_key import template_spec
 from avf.vmm.qemu.unfold import take_apart
 from avf.vmm.qemu.vmm import Qemu, explain, find_qemu
 from avf.vmm.templates import TemplateError, TemplateFacts, TemplateLate, new_facts
+from avf.vsock import HybridVsock
 
 _BOOT_SECONDS = 600.0
 """It has the time: it is made while others work."""
@@ -30,14 +34,17 @@ def make_template(
     Raises TemplateError, or what `Qemu.start` raises.
     """
     ours = template_spec(spec)
+    folder = tempfile.TemporaryDirectory(prefix="avf-template-")
+    vsock = HybridVsock(spec.cid, Path(folder.name) / "vsock")
     failure = os.memfd_create("avf-failure", os.MFD_CLOEXEC)
     raw = os.memfd_create("avf-template", os.MFD_CLOEXEC)
     try:
-        process, port, disks = qemu.start_template(replace(ours, failure=failure))
+        started = replace(ours, cid=spec.cid, vsock=vsock, failure=failure)
+        process, port, disks = qemu.start_template(started)
         try:
             with port:
                 _wait_until_ready(process, port, failure, time.monotonic() + seconds)
-                process.save(raw, disks)
+                process.save(raw, disks, stand_ins(ours))
         except VmmControlError as error:
             raise _failed(process, str(error)) from error
         finally:
@@ -47,6 +54,7 @@ def make_template(
     finally:
         os.close(raw)
         os.close(failure)
+        folder.cleanup()
     cpus = ours.cpus or os.sysconf("SC_NPROCESSORS_CONF")
     return new_facts(find_qemu(), ours.memory_mib or 0, cpus, qemu.tsc_khz(spec))
 

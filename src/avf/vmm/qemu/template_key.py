@@ -17,7 +17,13 @@ from avf.vmm.templates import FORMAT, TemplateError
 PARAMETER = "AVF_TEMPLATE=1"
 """Tells the guest's init that it boots a template."""
 
-_INPUTS = Inputs(3, (NOWHERE, NOWHERE), NOWHERE, NOWHERE, NOWHERE, kernel=4, initrd=5, template=6)
+_INPUTS = Inputs(
+    *(3, (NOWHERE, NOWHERE), NOWHERE, NOWHERE, NOWHERE),
+    kernel=4,
+    initrd=5,
+    vsock_control=6,
+    template=7,
+)
 """Any descriptors: the command line shall not depend on their numbers."""
 _CLOCK_TOLERANCE = 1e-3
 
