@@ -4,9 +4,9 @@ from importlib import import_module
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_payload import IVmPayloadService
-from avf.guest import crypto, libc, limits, nettle, partitions
+from avf.guest import crypto, libc, limits, nettle, own_pages, partitions
 from avf.guest.apk_mount import EROFS_MODULES
-from avf.guest.rehearsal import rehearse
+from avf.guest.rehearsal import rehearse_and_learn
 from avf.guest.swap import enable_swap
 from avf.guest.system import mount_system
 
@@ -36,4 +36,4 @@ def get_ready() -> None:
     crypto.rehearse()
     libc.load_modules(EROFS_MODULES)
     partitions.labels()
-    rehearse()
+    own_pages.rehearsed[:] = rehearse_and_learn()

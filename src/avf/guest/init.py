@@ -260,11 +260,12 @@ def run_agent(debuggable: bool, *, is_template: bool) -> int:
     gc.enable()
     process = Process()
     if is_template:
-        from avf.guest import limits, spare_threads
+        from avf.guest import limits, own_pages, spare_threads
         from avf.guest.rehearsal import rehearse
         from avf.guest.template import wait_to_be_cloned
 
         limits.admit(process.pid)
+        own_pages.take(own_pages.rehearsed)
         spare_threads.keep(SPARE_THREADS)
         wait_to_be_cloned(rehearse)
         if debuggable:

@@ -42,6 +42,7 @@ _TIME_CONSTANT = 3
 """Of the kernel's control loop: for a reading every 2 to the power of this, in seconds."""
 _MAX_STEERED = 500_000_000
 """Nanoseconds that the kernel steers away at most."""
+_MADV_POPULATE_WRITE = 23
 
 _library: Any = None
 
@@ -116,6 +117,14 @@ def kernel_log() -> bytes:
     buffer = ctypes.create_string_buffer(_KERNEL_LOG_SIZE)
     size = klogctl(SYSLOG_READ_ALL, buffer, _KERNEL_LOG_SIZE)
     return buffer.raw[:size]
+
+
+def populate(address: int, size: int) -> None:
+    """madvise(2): has pages there that can be written to without a fault. Raises OSError."""
+    import ctypes
+
+    place = ctypes.c_void_p(address)
+    _check(_libc().madvise(place, ctypes.c_size_t(size), _MADV_POPULATE_WRITE), "madvise")
 
 
 def set_hostname(name: str) -> None:

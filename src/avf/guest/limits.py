@@ -56,9 +56,9 @@ def limits_for(available: int, threads: int) -> Limits:
 
 def measure() -> Limits:
     """The limits for this machine as it is now. Raises OSError."""
-    values = dict(line.split(":") for line in read_text("/proc/meminfo").splitlines())
+    available = read_text("/proc/meminfo").partition("MemAvailable:")[2].split(None, 1)[0]
     threads = int(read_text("/proc/sys/kernel/threads-max"))
-    return limits_for(int(values["MemAvailable"].split()[0]) << 10, threads)
+    return limits_for(int(available) << 10, threads)
 
 
 def make_group() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from avf.aidl.vm_payload import IVmPayloadService
 from avf.binder import FdMode, connect, unix
-from avf.guest import libc, limits, partitions, slots
+from avf.guest import libc, limits, own_pages, partitions, slots
 from avf.guest.apk_mount import Apk, mount
 from avf.guest.errors import GuestError
 from avf.guest.host import connect_to_host
@@ -48,6 +48,23 @@ def rehearse() -> None:
     """Never fails: what cannot be done now is done once there is an owner."""
     with suppress(OSError):
         os.waitpid(fork_helper(_rehearse_all), 0)
+
+
+def rehearse_and_learn() -> list[own_pages.Range]:
+    """The same; what memory of this process it takes."""
+
+    def run() -> None:
+        _rehearse_all()
+        os.write(result, own_pages.pack(own_pages.written()))
+
+    with suppress(OSError):
+        result = os.memfd_create("avf-written")
+        try:
+            os.waitpid(fork_helper(run), 0)
+            return own_pages.unpack(os.pread(result, os.fstat(result).st_size, 0))
+        finally:
+            os.close(result)
+    return []
 
 
 def _rehearse_all() -> None:
