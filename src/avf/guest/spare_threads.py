@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 _waiting: "list[_Spare]" = []
+_owner = 0
+"""The process whose they are."""
 
 
 class _Spare:
@@ -32,12 +34,13 @@ class _Spare:
 
 def keep(count: int) -> None:
     """The next `count` that are started in this process, but in none that it forks, are such."""
+    global _owner
+    _owner = os.getpid()
     _waiting.extend(_Spare() for _ in range(count))
-    os.register_at_fork(after_in_child=_waiting.clear)
     threading._start_new_thread = _start  # type: ignore[attr-defined]
 
 
 def _start(function: Callable[..., object], arguments: tuple[Any, ...]) -> int:
-    if _waiting:
+    if _waiting and _owner == os.getpid():
         return _waiting.pop().call(function, arguments)
     return _thread.start_new_thread(function, arguments)
