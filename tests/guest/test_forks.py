@@ -138,6 +138,17 @@ def test_a_machine_that_has_given_a_secret_is_not_copied(guest: Guest) -> None:
     assert guest.did == ["freeze", "thaw"]
 
 
+def test_a_machine_that_keeps_its_vsock_device_is_not_copied(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise GuestError("the device stays")
+
+    monkeypatch.setattr(slots, "eject_vsock", fail)
+    assert guest.ask("fork") == "avf-refused the device stays\n"
+    assert guest.did == ["freeze", "hang up", "plug_in", "call again", "thaw"]
+
+
 def test_a_copy_is_not_copied(guest: Guest) -> None:
     """It takes no more orders, and ends in peace."""
     guest.ask("fork")

@@ -34,13 +34,16 @@ def make_template(
     Raises TemplateError, or what `Qemu.start` raises.
     """
     ours = template_spec(spec)
-    folder = tempfile.TemporaryDirectory(prefix="avf-template-")
-    vsock = HybridVsock(spec.cid, Path(folder.name) / "vsock")
     failure = os.memfd_create("avf-failure", os.MFD_CLOEXEC)
     raw = os.memfd_create("avf-template", os.MFD_CLOEXEC)
     try:
-        started = replace(ours, cid=spec.cid, vsock=vsock, failure=failure)
-        process, port, disks = qemu.start_template(started)
+        with tempfile.TemporaryDirectory(
+            prefix="avf-template-", ignore_cleanup_errors=True
+        ) as folder:
+            # nobody connects there: it is gone as soon as the guest runs
+            vsock = HybridVsock(spec.cid, Path(folder) / "vsock")
+            started = replace(ours, cid=spec.cid, vsock=vsock, failure=failure)
+            process, port, disks = qemu.start_template(started)
         try:
             with port:
                 _wait_until_ready(process, port, failure, time.monotonic() + seconds)
@@ -54,7 +57,6 @@ def make_template(
     finally:
         os.close(raw)
         os.close(failure)
-        folder.cleanup()
     cpus = ours.cpus or os.sysconf("SC_NPROCESSORS_CONF")
     return new_facts(find_qemu(), ours.memory_mib or 0, cpus, qemu.tsc_khz(spec))
 
