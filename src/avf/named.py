@@ -39,7 +39,12 @@ else:
             return dict(zip(self._fields, self, strict=True))
 
         def _replace(self, **changed: Any) -> Any:
-            return type(self)(**(self._asdict() | changed))
+            values = list(self)
+            for field in changed:
+                if field not in self._fields:
+                    raise TypeError(f"{type(self).__name__}: unknown: {field}")
+                values[self._fields.index(field)] = changed[field]
+            return tuple.__new__(type(self), values)
 
         def __repr__(self) -> str:
             fields = ", ".join(f"{name}={value!r}" for name, value in self._asdict().items())
@@ -48,8 +53,21 @@ else:
         def __getnewargs__(self) -> tuple[Any, ...]:
             return tuple(self)
 
-    def _complete(cls: Any, values: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+    def _complete(cls: Any, values: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
         """The values of all fields, in order. Raises TypeError."""
+        complete, used = list(values), 0
+        for field in cls._fields[len(values) :]:
+            if field in named:
+                complete.append(named[field])
+                used += 1
+            elif field in cls._field_defaults:
+                complete.append(cls._field_defaults[field])
+        if len(complete) != len(cls._fields) or used != len(named):
+            raise _misfit(cls, values, named)
+        return complete
+
+    def _misfit(cls: Any, values: tuple[Any, ...], named: dict[str, Any]) -> TypeError:
+        """What is wrong with the values."""
         given = dict(zip(cls._fields, values, strict=False))
         unknown = sorted(named.keys() - cls._fields)
         twice = sorted(named.keys() & given.keys())
@@ -57,10 +75,8 @@ else:
         missing = [field for field in cls._fields if field not in complete]
         for what, fields in (("unknown", unknown), ("given twice", twice), ("missing", missing)):
             if fields:
-                raise TypeError(f"{cls.__name__}: {what}: {', '.join(fields)}")
-        if len(values) > len(cls._fields):
-            raise TypeError(f"{cls.__name__}: {len(values)} values for {len(cls._fields)} fields")
-        return tuple(complete[field] for field in cls._fields)
+                return TypeError(f"{cls.__name__}: {what}: {', '.join(fields)}")
+        return TypeError(f"{cls.__name__}: {len(values)} values for {len(cls._fields)} fields")
 
 
 __all__ = ["NamedTuple"]

@@ -12,6 +12,10 @@ Root = Interface | Callable[[Peer], Interface | None] | Mapping[str, Service]
 
 def checked_root(root: Root) -> Interface | Callable[[Peer], Interface | None]:
     """Raises TypeError for what is neither an object to serve nor a function of the peer nor objects by name."""
+    if isinstance(
+        root, Interface
+    ):  # most often, and what follows asks abstract classes, which takes longer
+        return root
     if isinstance(root, Mapping):
         for name, service in root.items():
             if not isinstance(name, str):

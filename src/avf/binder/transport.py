@@ -34,12 +34,13 @@ _BACKLOG = 128
 
 def check_connector(connector: object) -> None:
     """TypeError unless it is an address, or a function that makes connections."""
+    if callable(connector):
+        return
     if isinstance(connector, str | os.PathLike):
         raise TypeError(
             f"an address wanted, not {type(connector).__name__}: unix({os.fspath(connector)!r}) makes one of a path"
         )
-    if not callable(connector):
-        raise TypeError(f"an address wanted, not {type(connector).__name__}")
+    raise TypeError(f"an address wanted, not {type(connector).__name__}")
 
 
 class Address(ABC):
