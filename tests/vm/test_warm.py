@@ -37,7 +37,7 @@ from tests.vmm.conftest import descendants_of
 pytestmark = pytest.mark.vm
 
 CLONES = 8
-PRIVATE_MAX_MIB = 120
+PRIVATE_MAX_MIB = 110
 """Of one clone under emulation whose payload has started: it is some 103, a VM that started cold has some 240."""
 EATER = b"""#!/usr/bin/python3
 import socket
