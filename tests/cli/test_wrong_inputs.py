@@ -111,3 +111,18 @@ def test_a_mistake_is_explained(
     if hint:
         assert hint in done.stderr.partition("  try: ")[2]
     assert sorted(folder.iterdir()) == before
+
+
+def test_the_virtmgr_of_what_cannot_be_run_ends(
+    folder: Path, tmp_path: Path, runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts while the APK is made, or is not."""
+    pid, program = tmp_path / "pid", tmp_path / "virtmgr"
+    program.write_text(f'#!/bin/sh\necho $$ >{pid}\nexec {sys.executable} -P -m avf.virtmgr "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("AVF_VIRTMGR", str(program))
+    command = [sys.executable, "-m", "avf.cli", "run-app", "empty.c"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "has no function AVmPayload_main" in result.stderr
+    assert not Path("/proc", pid.read_text().strip()).exists()

@@ -154,13 +154,58 @@ def app_options(*, debug: str, name: str, kernel_log: bool = False) -> Callable[
 @contextmanager
 def service(image: Path | None = None, verbose: bool = False) -> Iterator["VirtualizationService"]:
     """A connection to one's own virtmgr for the time of a command."""
+    with service_begun(image, verbose) as connected:
+        yield connected()
+
+
+@contextmanager
+def service_begun(
+    image: Path | None = None, verbose: bool = False
+) -> Iterator[Callable[[], "VirtualizationService"]]:
+    """The same, for a command that has something else to do while virtmgr starts: what is yielded waits for virtmgr,
+    and raises what `avf.client.connect` raises.
+    """
     from avf.client import connect
 
     if image is not None:
         os.environ["AVF_IMAGE_DIR"] = str(image.absolute())
         os.environ.pop("AVF_POOL", None)  # its virtmgr has an image of its own
-    with connect(forward_log=verbose) as connection:
-        yield connection
+    begun = _Begun(lambda: connect(forward_log=verbose))
+    try:
+        yield begun.result
+    finally:
+        begun.close()
+
+
+class _Begun:
+    """A connection that a thread makes."""
+
+    def __init__(self, connect: "Callable[[], VirtualizationService]") -> None:
+        self._connect = connect
+        self._made: VirtualizationService | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="connect")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._made = self._connect()
+        except BaseException as error:  # noqa: BLE001  raised by whoever wants the connection
+            self._error = error
+
+    def result(self) -> "VirtualizationService":
+        """Waits for it. Raises what `connect` has raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._made is not None
+        return self._made
+
+    def close(self) -> None:
+        """Waits for the connection, and closes it."""
+        self._thread.join()
+        if self._made is not None:
+            self._made.close()
 
 
 def standard_stream(stream: TextIO | None) -> int | None:

@@ -1,7 +1,7 @@
 """`vm run-app` and `vm run-microdroid`: a payload from a source or an APK."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,12 @@ from avf.cli.detach import detach_option
 from avf.cli.empty_payload import EMPTY_PAYLOAD_APK, EMPTY_PAYLOAD_NAME, find_or_build
 from avf.cli.files import make_idsig
 from avf.cli.invocation import PayloadCommand, environment, payload_arguments
-from avf.cli.options import AppOptions, RunOptions, app_options, service
+from avf.cli.options import AppOptions, RunOptions, app_options, service, service_begun
 from avf.cli.paths import FILE, FOLDER
 from avf.cli.run import Outcome, run_vm
 from avf.cli.tell import SourceTeller, Teller, print_line, print_note
 from avf.cli.text import CliError, quoted
-from avf.client import AppConfig, CpuTopology, DebugLevel
+from avf.client import AppConfig, CpuTopology, DebugLevel, VirtualizationService
 
 _EXAMPLES = """\
 \b
@@ -92,15 +92,16 @@ def run_app(
     forkable = options["forkable"]
     _check_storage(options, kept=options["name"] is not None and idsig is None and not forkable)
     _check_forkable(options, instance)
-    with opened_app(source, idsig, instance, binary, config_path) as app:
+    with (
+        service_begun(options["image"], options["verbose"]) as connected,
+        opened_app(source, idsig, instance, binary, config_path) as app,
+    ):
         named = check_extra_apks(app, extra_apks, extra_idsigs)
         if options["name"] is not None and idsig is None and not forkable:
-            return _run_kept(app, named, options)
+            return _run_kept(connected, app, named, options)
         _note_lost_storage(options, instance)
-        with (
-            _work_dir(idsig, instance) as (idsig, instance),
-            service(options["image"], options["verbose"]) as connection,
-        ):
+        with _work_dir(idsig, instance) as (idsig, instance):
+            connection = connected()
             for extra_apk, extra_idsig in zip(named, extra_idsigs, strict=False):
                 make_idsig(connection, extra_apk, extra_idsig)
             config = replace(
@@ -142,11 +143,14 @@ def _check_forkable(options: AppOptions, instance: Path | None) -> None:
         )
 
 
-def _run_kept(app: App, extra_apks: tuple[Path, ...] | list[Path], options: AppOptions) -> int:
-    with (
-        service(options["image"], options["verbose"]) as connection,
-        kept_vm(connection, app, options, extra_apks) as kept,
-    ):
+def _run_kept(
+    connected: Callable[[], VirtualizationService],
+    app: App,
+    extra_apks: tuple[Path, ...] | list[Path],
+    options: AppOptions,
+) -> int:
+    connection = connected()
+    with kept_vm(connection, app, options, extra_apks) as kept:
         config = replace(
             kept,
             task_profiles=options["task_profiles"],

@@ -1,7 +1,5 @@
 """`python -m avf.virtmgr`."""
 
-import sys
+from avf.virtmgr.main import run
 
-from avf.virtmgr.main import main
-
-sys.exit(main())
+run()

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+from typing import NoReturn
 
 from avf import settings
 from avf.binder import FdMode, Server
@@ -31,6 +32,16 @@ DESCRIPTORS_WANTED = 65536
 USAGE = "usage: virtmgr --rpc-server-fd N --ready-fd M"
 
 log = logging.getLogger(__name__)
+
+
+def run() -> NoReturn:
+    """Runs virtmgr as this process, which ends at once when all is closed: its client waits for its end, and taking
+    the interpreter down would take longer than all that `serve` does to end.
+    """
+    status = main()
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -147,4 +158,4 @@ def _end_anyway_after(seconds: float) -> threading.Timer:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()
