@@ -61,7 +61,7 @@ def works(service: VirtualizationService, folder: Path) -> None:
     with service.create_vm(config(folder)) as vm:
         vm.start()
         vm.stop()
-        assert vm.wait_for_death(SECONDS) is DeathReason.KILLED
+        assert vm.wait_for_death(SECONDS) is DeathReason.KILLED, vm.death_report
 
 
 def test_virtmgr_asks_for_as_many_descriptors_as_it_may_have(

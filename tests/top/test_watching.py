@@ -28,6 +28,10 @@ def service(runtime_dir: Path) -> Iterator[VirtualizationService]:
         yield connection
 
 
+def watching_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("watch-")]
+
+
 def test_vms_of_a_virtmgr(service: VirtualizationService, tmp_path: Path) -> None:
     (tmp_path / "kernel").touch()
     config = RawConfig(name="raw", kernel=tmp_path / "kernel")
@@ -43,7 +47,7 @@ def test_vms_of_a_virtmgr(service: VirtualizationService, tmp_path: Path) -> Non
             watch.watch(None)
             eventually(lambda: [vm.name for vm in watch.snapshot().vms], ["raw"])
         eventually(lambda: watch.snapshot().vms, ())  # it never ran: nobody misses it
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("watch-")]
+    eventually(watching_threads, [])
 
 
 class Control(IVmControl, partial=True):
@@ -160,7 +164,7 @@ def test_a_user_with_many_vms_uses_up_a_share(
     place.listed.sort(key=lambda info: info.cid, reverse=True)
     with Watching(None, SOON) as watch:
         eventually(lambda: len(watch.snapshot().vms), 15)
-        threads = [t for t in threading.enumerate() if t.name.startswith("watch-")]
+        threads = watching_threads()
         assert len(threads) == 6
         told = [vm.problem for vm in watch.snapshot().vms]
         assert "only 6 VMs are watched at once" in told
