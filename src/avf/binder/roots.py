@@ -12,9 +12,8 @@ Root = Interface | Callable[[Peer], Interface | None] | Mapping[str, Service]
 
 def checked_root(root: Root) -> Interface | Callable[[Peer], Interface | None]:
     """Raises TypeError for what is neither an object to serve nor a function of the peer nor objects by name."""
-    if isinstance(
-        root, Interface
-    ):  # most often, and what follows asks abstract classes, which takes longer
+    # most often; what follows asks abstract classes, which takes longer
+    if isinstance(root, Interface):
         return root
     if isinstance(root, Mapping):
         for name, service in root.items():

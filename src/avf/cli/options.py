@@ -162,8 +162,8 @@ def service(image: Path | None = None, verbose: bool = False) -> Iterator["Virtu
 def service_begun(
     image: Path | None = None, verbose: bool = False
 ) -> Iterator[Callable[[], "VirtualizationService"]]:
-    """The same, for a command that has something else to do while virtmgr starts: what is yielded waits for virtmgr,
-    and raises what `avf.client.connect` raises.
+    """A connection for a command that has something else to do while virtmgr starts. The function that is yielded waits
+    for it, and raises what `avf.client.connect` raises.
     """
     from avf.client import connect
 

@@ -25,7 +25,7 @@ TEMPLATE_VARIABLE = "AVF_TEMPLATE"
 """Set by a kernel parameter of this name, which the kernel hands on to init as a variable."""
 
 SPARE_THREADS = 3
-"""The agent starts so many until the payload starts: two of its RPC sessions, and one that keeps the clock."""
+"""How many the agent starts before the payload: two for its RPC sessions, and one that keeps the clock."""
 
 _PCI_DEVICES = "/sys/bus/pci/devices"
 _CONSOLE = "/dev/hvc0"

@@ -1,4 +1,4 @@
-"""The pages of memory that a start writes to, which a template's agent is given for itself beforehand.
+"""Gives a template's agent pages of its own, beforehand, where the start of a payload writes.
 
 A forked process shares its memory until it writes there: then each page costs a fault, and a copy. Those that a start
 writes to are known from a rehearsal, which is done in a forked process, too.
@@ -26,7 +26,7 @@ rehearsed: list[Range] = []
 
 
 def written() -> list[Range]:
-    """What this process has pages for itself of: it has written to them since it was forked. Raises OSError."""
+    """Where no other process has the same pages: this one has written there since it was forked. Raises OSError."""
     page = os.sysconf("SC_PAGE_SIZE")
     found: list[Range] = []
     fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
@@ -43,7 +43,7 @@ def written() -> list[Range]:
 
 
 def take(ranges: Iterable[Range]) -> None:
-    """Has this process own what it shares of these ranges. Best effort."""
+    """Gives this process pages of its own in these ranges. Best effort."""
     for begin, end in ranges:
         with suppress(OSError):  # nothing is there in this process
             libc.populate(begin, end - begin)

@@ -51,7 +51,7 @@ def rehearse() -> None:
 
 
 def rehearse_and_learn() -> list[own_pages.Range]:
-    """The same; what memory of this process it takes."""
+    """Rehearses. The memory in which a rehearsal writes, where this process has it, too."""
 
     def run() -> None:
         _rehearse_all()
