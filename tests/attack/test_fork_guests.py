@@ -11,7 +11,7 @@ import pytest
 
 from avf.vmm.accel import Accelerator
 from avf.vmm.base import NotSupported, VmmControlError
-from avf.vmm.qemu import fork
+from avf.vmm.qemu import fork, unplugging
 from avf.vmm.qemu.command import Host
 from avf.vmm.qemu.fork import ForkSource
 from avf.vmm.qemu.fork_point import ForkBroken, ForkPoint, ForkRefused
@@ -47,8 +47,11 @@ class Qemu:
 
 @pytest.fixture
 def qemu(monkeypatch: pytest.MonkeyPatch) -> Qemu:
-    for name in ("_QUIET_SECONDS", "_EJECT_SECONDS", "_GO_ON_SECONDS"):
-        monkeypatch.setattr(fork, name, 0.2)
+    for module, name in (
+        *((fork, "_QUIET_SECONDS"), (fork, "_GO_ON_SECONDS")),
+        (unplugging, "SECONDS"),
+    ):
+        monkeypatch.setattr(module, name, 0.2)
     return Qemu()
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from avf.binder import Enum, IBinder, Interface, Long, Status, StatusError, method
+from avf.binder import Enum, IBinder, Interface, Long, Status, StatusError, method, prepare_calls
 from avf.binder.contract import Contract
 
 from .conftest import Serve
@@ -46,6 +46,20 @@ def test_methods_by_code() -> None:
     }
     assert contract_of(Chain) is contract_of(IChain)
     assert contract_of(IChain).descriptor == "avf.test.IChain"
+
+
+def test_what_calls_take_is_made_once() -> None:
+    class Late(Interface, descriptor="avf.test.ILate"):
+        @method(1)
+        def void(self) -> None: ...
+
+    assert contract_of(Late)._proxy is None
+    prepare_calls(Late)
+    made = contract_of(Late)._proxy
+    assert made is not None
+    assert contract_of(Late).proxy_class() is made
+    with pytest.raises(TypeError, match="no descriptor"):
+        prepare_calls(Interface)
 
 
 def test_an_interface_may_speak_of_itself(serve: Serve) -> None:

@@ -8,7 +8,7 @@ and reach them with `connect`. See `errors` for what can go wrong.
 from .budget import PARTY_LIMITS, TOTAL_LIMITS, Budget, Limits, Rate, nobody
 from .client import Session, connect, interface_cast
 from .codecs import Byte, Char, FileDescriptor, FixedSize, Float, Length, Long
-from .contract import AsyncInterface, Interface, method
+from .contract import AsyncInterface, Interface, method, prepare_calls
 from .enums import Enum
 from .errors import (
     BinderError,
@@ -99,6 +99,7 @@ __all__ = [
     "method",
     "nobody",
     "ping",
+    "prepare_calls",
     "release",
     "remote_descriptor",
     "unix",

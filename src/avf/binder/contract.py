@@ -173,6 +173,14 @@ class Interface(IBinder, metaclass=_InterfaceType):
         """Writes the object's state for people to `fd`, which stays the caller's. Override it; writes nothing."""
 
 
+def prepare_calls(interface: type[Interface]) -> None:
+    """Makes all that calls of the interface take, which its first use makes otherwise. It is kept.
+
+    Raises TypeError for a class without a descriptor.
+    """
+    interface._proxy_class()
+
+
 def _abstract(cls: type) -> frozenset[str]:
     """The names of methods that a class has to override and does not."""
     found = {name for name, value in vars(cls).items() if _is_abstract(value)}

@@ -4,6 +4,7 @@ from importlib import import_module
 
 from avf.aidl.virtualmachineservice import IVirtualMachineService
 from avf.aidl.vm_payload import IVmPayloadService
+from avf.binder import prepare_calls
 from avf.guest import crypto, libc, limits, nettle, own_pages, partitions
 from avf.guest.apk_mount import EROFS_MODULES
 from avf.guest.rehearsal import rehearse_and_learn
@@ -30,7 +31,7 @@ def get_ready() -> None:
     for module in MODULES:
         import_module(module)
     for interface in (IVirtualMachineService, IVmPayloadService):
-        interface._proxy_class()  # with all its methods; it is kept
+        prepare_calls(interface)
     enable_swap()
     limits.make_group()
     crypto.rehearse()

@@ -26,7 +26,7 @@ rehearsed: list[Range] = []
 
 
 def written() -> list[Range]:
-    """Where no other process has the same pages: this one has written there since it was forked. Raises OSError."""
+    """The ranges that this process alone has: it has written to them since it was forked. Raises OSError."""
     page = os.sysconf("SC_PAGE_SIZE")
     found: list[Range] = []
     fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)

@@ -51,7 +51,7 @@ def rehearse() -> None:
 
 
 def rehearse_and_learn() -> list[own_pages.Range]:
-    """Rehearses. The memory in which a rehearsal writes, where this process has it, too."""
+    """Rehearses, and returns the ranges of memory that the rehearsal has written to."""
 
     def run() -> None:
         _rehearse_all()

@@ -72,11 +72,11 @@ class Slot:
         driver = os.path.basename(os.readlink(f"{virtio_device}/driver"))
         self._driver = f"{VIRTIO}/drivers/{driver}"
         header = read_bytes(f"{self._device}/config", _HEADER_SIZE)
-        write_text(f"{self._driver}/unbind", self._virtio)
-        self._header = header
         deadline = time.monotonic() + _GONE_SECONDS
         with open(self._config, "r+b", buffering=0) as config:
             fd = config.fileno()
+            write_text(f"{self._driver}/unbind", self._virtio)
+            self._header = header
             self._switch(fd, self._state(fd), _POWER_IS_OFF | _INDICATOR_IS_OFF)
             while self._state(fd) & _IS_PRESENT:
                 if time.monotonic() > deadline:

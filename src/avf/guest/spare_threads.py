@@ -1,4 +1,4 @@
-"""Threads that a template has beforehand: an emulator takes long until its guest has made the first one."""
+"""Threads that are made before a template is saved, for its clones: the code that makes one takes an emulator long."""
 
 import _thread
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 _waiting: "list[_Spare]" = []
 _owner = 0
-"""The process whose they are."""
+"""The process that has made them."""
 
 
 class _Spare:
@@ -33,7 +33,7 @@ class _Spare:
 
 
 def keep(count: int) -> None:
-    """The next `count` that are started in this process, but in none that it forks, are such."""
+    """Makes `count` threads, which run what this process, but none that it forks, starts next as threads."""
     global _owner
     _owner = os.getpid()
     _waiting.extend(_Spare() for _ in range(count))

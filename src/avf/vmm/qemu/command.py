@@ -127,7 +127,7 @@ def template_command(program: str, spec: VmSpec, inputs: Inputs, host: Host) -> 
 
 
 def stand_ins(spec: VmSpec) -> list[str]:
-    """The names of the devices that a template's guest knows, but is saved without: those of a clone are like them."""
+    """The names of the devices that the guest of a template ejects before it is saved."""
     return [devices.name_in_slot(slot) for slot in (*_disk_stand_ins(spec), VSOCK_SLOT)]
 
 

@@ -278,6 +278,7 @@ def stand_in_disk(index: int) -> list[str]:
 
 
 def in_slot(device: Device, index: int) -> Device:
+    """The device, to be plugged into that slot."""
     return {**device, "bus": f"slot{index}", "id": name_in_slot(index)}
 
 

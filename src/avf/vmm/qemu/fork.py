@@ -32,7 +32,6 @@ from avf.vmm.qemu.unfold import UnfoldedTemplate, memory_file, seal
 from avf.vmm.qemu.unplugging import wait_until_gone
 
 _QUIET_SECONDS = 30.0
-_EJECT_SECONDS = 15.0
 _GO_ON_SECONDS = 60.0
 """Under emulation on a busy host."""
 
@@ -111,7 +110,7 @@ class ForkSource:
 
     async def _await_ejection(self, execute: Execute) -> None:
         try:
-            await wait_until_gone(execute, [self._vsock["id"]], _EJECT_SECONDS)
+            await wait_until_gone(execute, [self._vsock["id"]])
         except VmmControlError as error:
             self._problem = str(error)
             raise

@@ -41,7 +41,6 @@ _log = logging.getLogger(__name__)
 _REQUEST_TIMEOUT = 10.0
 _DUMP_TIMEOUT = 600.0
 _SAVE_TIMEOUT = 120.0
-_EJECT_TIMEOUT = 15.0
 _FORK_TIMEOUT = 300.0
 """Its steps have limits of their own."""
 _DEVICE_GRACE = 5.0
@@ -174,7 +173,7 @@ class QemuProcess:
         from avf.vmm.qemu.unplugging import wait_until_gone
 
         async def save() -> None:
-            await wait_until_gone(self._execute, ejected, _EJECT_TIMEOUT)
+            await wait_until_gone(self._execute, ejected)
             await self._execute("stop")
             await HiddenDisks(self._execute, disks).hide()
             await save_state(self._execute, fd)

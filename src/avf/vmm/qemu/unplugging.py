@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from avf.vmm.base import NotSupported, VmmControlError
 from avf.vmm.qemu.attach import Execute
 
+SECONDS = 15.0
+"""How long a guest has, under emulation on a busy host."""
 _POLL = 0.005
 
 
-async def wait_until_gone(execute: Execute, names: Iterable[str], seconds: float) -> None:
-    """Raises VmmControlError if one of the devices called `names` is still there after so many seconds."""
-    deadline = time.monotonic() + seconds
+async def wait_until_gone(execute: Execute, names: Iterable[str]) -> None:
+    """Raises VmmControlError if one of the devices called `names` is still there after SECONDS."""
+    deadline = time.monotonic() + SECONDS
     for name in names:
         while await _has_device(execute, name):
             if time.monotonic() > deadline:
